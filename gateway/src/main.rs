@@ -1,0 +1,2 @@
+//! Simulated gateway server.
+fn main() {}

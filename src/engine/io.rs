@@ -1,0 +1,244 @@
+//! What goes into the engine and what comes out of it: plain values, no I/O.
+
+use crate::time::Time;
+use crate::wire::Transport;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// A mapping's id, as the program knows it; never given out twice.
+pub type MappingId = i32;
+
+/// Random bytes: the operating system's in the library, from a seed in tests.
+pub trait Random: Send {
+    /// Fills `bytes`.
+    fn fill(&mut self, bytes: &mut [u8]);
+
+    /// A number in `low..=high`.
+    fn in_range(&mut self, low: u64, high: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        let span = (high - low).saturating_add(1);
+        // The bias of the remainder is below 2^-32 for the spans used here (times and ports).
+        low + u64::from_le_bytes(bytes) % span
+    }
+}
+
+/// Which protocols may be used (`plum_config_t.protocol`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Allowed {
+    /// All.
+    #[default]
+    Any,
+    /// PCP and NAT-PMP: no SSDP at all.
+    Pcp,
+    /// UPnP-IGD: no PCP or NAT-PMP packet at all.
+    Upnp,
+}
+
+/// What the engine is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which protocols may be used.
+    pub allowed: Allowed,
+    /// The longest that finding a gateway may take.
+    pub discover_timeout: Duration,
+    /// The longest that one mapping may take at a known gateway.
+    pub mapping_timeout: Duration,
+    /// How often the gateway and failed mappings are looked at again.
+    pub recheck_interval: Duration,
+    /// The gateway named by PLUM_GATEWAY, with its PCP/NAT-PMP port where given.
+    pub gateway: Option<(IpAddr, Option<u16>)>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            allowed: Allowed::Any,
+            discover_timeout: Duration::from_secs(10),
+            mapping_timeout: Duration::from_secs(10),
+            recheck_interval: Duration::from_secs(300),
+            gateway: None,
+        }
+    }
+}
+
+/// A mapping as the program asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// The port on this machine.
+    pub internal_port: NonZeroU16,
+    /// Wished external address and port.
+    pub wish: Suggestion,
+}
+
+/// Suggested external address and port; `None`: no wish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Suggestion {
+    /// External address.
+    pub address: Option<IpAddr>,
+    /// External port.
+    pub port: Option<NonZeroU16>,
+}
+
+/// The protocol that made a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// RFC 6887.
+    Pcp,
+    /// RFC 6886.
+    NatPmp,
+    /// UPnP IGD 1 or 2.
+    UpnpIgd,
+    /// The local address is public: nothing to ask of anyone.
+    Direct,
+}
+
+/// What the program is told about a mapping. `Pending` changes only what a query shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Being made, or made anew: no callback.
+    Pending,
+    /// Made: reachable at this address and port.
+    Success {
+        /// Who made it.
+        protocol: Protocol,
+        /// External address.
+        address: IpAddr,
+        /// External port.
+        port: NonZeroU16,
+    },
+    /// No gateway can make it for now.
+    Failure,
+    /// Gone: the last event of an id.
+    Destroyed,
+}
+
+/// The route toward the gateway or the internet, as the kernel would choose it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Next hop; `None`: on-link.
+    pub gateway: Option<IpAddr>,
+    /// Source address.
+    pub local: IpAddr,
+    /// Interface index.
+    pub interface: u32,
+}
+
+/// The engine's UDP sockets, at most one of each open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Socket {
+    /// Connected to the gateway's PCP port.
+    Pcp,
+    /// Connected to the gateway's NAT-PMP port (the same number, a socket of its own).
+    NatPmp,
+    /// SSDP searches and their replies: unconnected, bound to the local address.
+    Ssdp,
+    /// Receives 224.0.0.1:5350 on the interface (PCP ANNOUNCE, NAT-PMP address changes); shared port, never sends.
+    Announcements,
+    /// Receives 239.255.255.250:1900 on the interface (SSDP NOTIFY); shared port, never sends.
+    Notifications,
+}
+
+/// A TCP connection of the engine's; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExchangeId(pub u64);
+
+/// Why a TCP connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpEnd {
+    /// The other side closed it after it was established.
+    Closed,
+    /// The connection was refused.
+    Refused,
+    /// Any other error (reset, unreachable).
+    Failed,
+}
+
+/// What the engine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Look up the route toward an address, or toward the internet; answer with `handle_route`.
+    LookUpRoute {
+        /// The address; `None`: the internet.
+        toward: Option<IpAddr>,
+    },
+    /// Open a UDP socket (closing the one it replaces); answer at once with `handle_opened`.
+    Open {
+        /// Which.
+        socket: Socket,
+        /// Local address to bind to, port 0 (listeners bind to their group instead).
+        local: IpAddr,
+        /// Interface for multicast.
+        interface: u32,
+        /// The gateway, for connected sockets.
+        remote: Option<SocketAddr>,
+    },
+    /// Close a UDP socket.
+    Close {
+        /// Which.
+        socket: Socket,
+    },
+    /// Send a datagram.
+    Send {
+        /// From where.
+        socket: Socket,
+        /// To whom (the peer itself for a connected socket).
+        to: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Open a TCP connection; answer with `handle_tcp_connected` or `handle_tcp_end`.
+    Connect {
+        /// Its name from now on.
+        exchange: ExchangeId,
+        /// To whom.
+        to: SocketAddr,
+    },
+    /// Send on a TCP connection that is established.
+    Write {
+        /// Which.
+        exchange: ExchangeId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Drop a TCP connection: no input about it may follow.
+    HangUp {
+        /// Which.
+        exchange: ExchangeId,
+    },
+    /// Tell the program.
+    Event {
+        /// Which mapping.
+        id: MappingId,
+        /// What happened.
+        event: Event,
+    },
+    /// Cleanup is complete: every mapping had its `Destroyed`, nothing more will come.
+    Finished,
+}
+
+/// What a handler has at hand beside its input: the time, randomness, and where outputs go.
+pub struct Cx<'a> {
+    /// The current time, never that of the timer's deadline.
+    pub now: Time,
+    /// Randomness.
+    pub random: &'a mut dyn Random,
+    /// Outputs, in order.
+    pub outputs: &'a mut std::collections::VecDeque<Output>,
+}
+
+impl Cx<'_> {
+    /// Adds an output.
+    pub fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    /// A random point of `span` between `low`/`of` and `high`/`of` of it.
+    pub fn between(&mut self, span: Duration, low: u64, high: u64, of: u64) -> Duration {
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX / high.max(1));
+        Duration::from_micros(self.random.in_range(micros * low / of, micros * high / of))
+    }
+}

@@ -1,0 +1,1 @@
+//! UPnP-IGD: search, description, actions.
