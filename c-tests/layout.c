@@ -8,7 +8,7 @@
 // C99 has no _Static_assert: an array of negative size does the same.
 #define STATIC_ASSERT(name, condition) typedef char static_assert_##name[(condition) ? 1 : -1]
 
-#define VALUE(name, value) STATIC_ASSERT(name, (name) == (value))
+#define VALUE(name, value) typedef char value_of_##name[(name) == (value) ? 1 : -1]
 VALUE(PLUM_ERR_SUCCESS, 0);
 VALUE(PLUM_ERR_INVALID, -1);
 VALUE(PLUM_ERR_FAILED, -2);
