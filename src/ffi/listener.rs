@@ -1,7 +1,8 @@
 //! From the client's values to the program's: the mapping callback and what `plum_query_mapping` shows.
 
 use super::types::{
-    PLUM_MAX_HOST_LEN, plum_ip_protocol_t, plum_mapping_callback_t, plum_mapping_protocol_t, plum_mapping_t, plum_state_t,
+    PLUM_MAX_HOST_LEN, plum_ip_protocol_t, plum_mapping_callback_t, plum_mapping_protocol_t, plum_mapping_t,
+    plum_state_t,
 };
 use crate::client::{External, Listener, News, State};
 use crate::engine::io::{MappingId, Protocol, Wanted};

@@ -87,7 +87,10 @@ pub extern "C" fn plum_cleanup() -> c_int {
 /// `mapping` is NULL or points to a mapping whose fields named above are set, the host up to its NUL. `callback` is NULL or
 /// may be called on another thread until it has been called with DESTROYED.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn plum_create_mapping(mapping: *const plum_mapping_t, callback: plum_mapping_callback_t) -> c_int {
+pub unsafe extern "C" fn plum_create_mapping(
+    mapping: *const plum_mapping_t,
+    callback: plum_mapping_callback_t,
+) -> c_int {
     enter(|| {
         if let Err(error) = CLIENT.check_running() {
             return error_number(error);
@@ -217,7 +220,11 @@ pub unsafe extern "C" fn plum_get_dummytls_certificate(
 ///
 /// `address` is NULL or a string that ends in NUL, `buffer` is NULL or writable for `size` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn plum_get_dummytls_host(address: *const c_char, buffer: *mut c_char, size: usize) -> c_int {
+pub unsafe extern "C" fn plum_get_dummytls_host(
+    address: *const c_char,
+    buffer: *mut c_char,
+    size: usize,
+) -> c_int {
     enter(|| {
         let dummytls = match CLIENT.dummytls() {
             Ok(dummytls) => dummytls,

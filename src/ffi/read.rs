@@ -1,7 +1,9 @@
 //! From the program's values to the client's: `None` is bad input.
 
 use super::memory::{raw, read_bytes};
-use super::types::{PLUM_MAX_HOST_LEN, plum_config_t, plum_dummytls_cert_type_t, plum_log_level_t, plum_mapping_t};
+use super::types::{
+    PLUM_MAX_HOST_LEN, plum_config_t, plum_dummytls_cert_type_t, plum_log_level_t, plum_mapping_t,
+};
 use crate::client::Settings;
 use crate::dummytls::File;
 use crate::engine::io::{Allowed, Suggestion, Wanted};

@@ -7,6 +7,7 @@
 
 pub mod tcp;
 pub mod udp;
+mod wall_clock;
 
 #[cfg(target_os = "linux")]
 #[path = "linux/mod.rs"]
@@ -16,6 +17,7 @@ mod platform;
 mod platform;
 
 pub use platform::{Watch, clock, environment, look_up_route, with_all_signals_blocked};
+pub use wall_clock::wall_clock;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
