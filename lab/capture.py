@@ -69,6 +69,9 @@ class Frame:
         return tcp is not None and tcp[2] & 0x12 == 2
 
     def __str__(self):
+        return "".join(letter if letter.isprintable() else "?" for letter in self._line())
+
+    def _line(self):
         arrow = "->" if self.sent else "<-"
         if self.ip is None:
             return f"{arrow} {'ARP' if self.data[12:14] == bytes([8, 6]) else self.data[12:14].hex()}"

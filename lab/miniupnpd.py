@@ -24,7 +24,7 @@ class Miniupnpd:
     """The daemon; `start` returns when it answers.
 
     `natpmp` also stands for PCP: miniupnpd has one key for both. With `system_uptime` the epoch it tells is the
-    machine's, not its own, and shows no restart of the daemon. `lifetime`: the only lifetime it grants by PCP, seconds.
+    machine's, not its own, and shows no restart of the daemon. `lifetime`: the longest it grants by PCP, seconds.
     """
 
     def __init__(self, net, directory, natpmp=True, upnp=True, system_uptime=False, igd1=False, lifetime=None):
@@ -42,7 +42,7 @@ class Miniupnpd:
         def yes_no(value):
             return "yes" if value else "no"
 
-        lifetimes = f"min_lifetime={self.lifetime}\nmax_lifetime={self.lifetime}\n" if self.lifetime else ""
+        lifetimes = f"min_lifetime=1\nmax_lifetime={self.lifetime}\n" if self.lifetime else ""
         return f"""\
 {lifetimes}ext_ifname=wan
 listening_ip=lan
