@@ -128,17 +128,21 @@ impl Engine {
             .is_some_and(|mapping| matches!(choose(&self.field(now, mapping), None, now), Choice::Use(_)))
     }
 
-    /// The gateway restarted and lost its mappings: all but the one whose answer shows it are made anew, in the
+    /// The gateway restarted and lost its mappings: all are made anew (one by the answer that shows it), in the
     /// pace that a gateway can bear that is only just up.
     pub(super) fn remake_all(&mut self, now: Time, shown_by: Option<Key>) {
         log!(Info, "the gateway has restarted");
         for key in self.mappings.keys().copied().collect::<Vec<_>>() {
             let Some(mapping) = self.mappings.get(&key) else { continue };
             let State::Mapped { protocol, .. } = mapping.state else { continue };
-            if Some(key) == shown_by || protocol == Protocol::Direct {
+            if protocol == Protocol::Direct {
                 continue;
             }
             self.lose(key);
+            if Some(key) == shown_by {
+                // Its grant is the next notice: it was lost as well, and is made anew with it.
+                continue;
+            }
             let at = self.pace.take(now, packets(protocol));
             if at > now {
                 self.waiting.remove(&key);
