@@ -77,8 +77,11 @@ impl<'a> Tags<'a> {
         if let Some((_, text)) = &mut self.leaf
             && text.len() < MAX_TEXT_BYTES
         {
-            let room = MAX_TEXT_BYTES - text.len();
-            text.push_str(&piece[..piece.floor_char_boundary(room)]);
+            let mut end = piece.len().min(MAX_TEXT_BYTES - text.len());
+            while !piece.is_char_boundary(end) {
+                end -= 1;
+            }
+            text.push_str(&piece[..end]);
         }
     }
 }

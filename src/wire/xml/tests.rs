@@ -80,9 +80,9 @@ fn broken_tags_cost_only_themselves() {
 #[test]
 fn text_of_an_element_is_limited() {
     let long = format!("<a>{}ü{}</a><b>1</b>", "x".repeat(MAX_TEXT_BYTES - 1), "y".repeat(100));
-    // A character that does not fit is left out whole; what follows is not used to fill the gap up.
     let found = leaves(&long);
-    assert!(found[0].1.len() <= MAX_TEXT_BYTES && found[0].1.starts_with("xxx"));
+    // A character that does not fit is left out whole.
+    assert_eq!(found[0].1, "x".repeat(MAX_TEXT_BYTES - 1));
     assert_eq!(found[1], ("b", "1".to_owned()));
 }
 
