@@ -702,4 +702,7 @@ impl<T> Requests<T> {
 }
 
 #[cfg(test)]
+pub(super) mod timetable;
+
+#[cfg(test)]
 mod tests;
