@@ -1,2 +1,2 @@
-//! Simulated gateway server.
+//! m
 fn main() {}

@@ -9,6 +9,7 @@ pub mod epoch;
 pub mod io;
 pub mod natpmp;
 pub mod pcp;
+mod requests;
 pub mod timers;
 pub mod upnp_igd;
 pub mod window;
