@@ -94,10 +94,11 @@ impl Direction {
             }
         }
         if !self.held.is_empty()
-            && let Some(length) = unless_blocked(to.write(&self.held))? {
-                self.held.drain(..length);
-                moved = true;
-            }
+            && let Some(length) = unless_blocked(to.write(&self.held))?
+        {
+            self.held.drain(..length);
+            moved = true;
+        }
         if self.at_end && self.held.is_empty() && !self.ended {
             // Half-close: the other direction goes on. Not yet connected: again when it is.
             if unless_blocked(to.shutdown(Shutdown::Write))?.is_some() {
