@@ -91,7 +91,7 @@ pub struct Window<K> {
     /// Something counted as lost because nothing came, and nothing has come since.
     silent: bool,
     smoothed_round_trip: Option<Duration>,
-    /// The highest first sendings that were answered.
+    /// The highest sendings that were answered.
     answered: [u64; LATER_ANSWERS],
     round: Round,
     /// A loss of a sending before this belongs to a halving that has been done.
@@ -273,13 +273,27 @@ impl<K: Copy + Ord> Window<K> {
             self.smoothed_round_trip =
                 Some(self.smoothed_round_trip.map_or(sample, |smoothed| (smoothed * 7 + sample) / 8));
         }
+        let answered = self.answered_sending(now, &request);
         if let Some(lowest) = self.answered.iter_mut().min()
-            && *lowest < request.first_sending
+            && *lowest < answered
         {
-            *lowest = request.first_sending;
+            *lowest = answered;
         }
         self.judge_overtaken();
         self.end_round();
+    }
+
+    /// Which of a request's sendings an answer is to: the last, if a round trip could have passed since, as the
+    /// answer to an earlier one would have had to be slower than any before.
+    fn answered_sending(&self, now: Time, request: &Request) -> u64 {
+        match (request.place, self.smoothed_round_trip) {
+            (Place::InFlight { sending, sent_at }, Some(round_trip))
+                if now.since(sent_at) >= round_trip * 3 / 4 =>
+            {
+                sending
+            }
+            _ => request.first_sending,
+        }
     }
 
     /// Something came from the gateway that is an answer of this protocol, if not to a request in the window.
