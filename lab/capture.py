@@ -1,5 +1,6 @@
 """What passes the client's network interface, with times, and each frame in one line."""
 
+import contextlib
 import select
 import socket
 import struct
@@ -7,7 +8,9 @@ import time
 
 _ETH_P_ALL = 3
 _SO_TIMESTAMPNS = 35
+_SO_RCVBUFFORCE = 33
 _OUTGOING = 4
+_RECEIVE_BUFFER_LEN = 8 << 20
 # What is given up to the reader at once; a frame of the lab is never longer.
 _FRAME_LEN_MAX = 2048
 
@@ -127,8 +130,10 @@ class Capture:
         with namespace:
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
         self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        # SO_RCVBUFFORCE: room for the announcements of a minute.
-        self.socket.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)
+        # Room for the announcements of a minute, where the machine allows as much.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_LEN)
+        with contextlib.suppress(PermissionError):
+            self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_LEN)
         self.socket.bind((interface, 0))
         self.socket.setblocking(False)
         self.frames = []
