@@ -86,19 +86,28 @@ class Frame:
             source, destination, data = udp
             if 5351 in (source, destination) or destination == 5350:
                 return f"{_pcp_words(data)} ({source} -> {destination})"
-            words = [line for line in data.decode(errors="replace").splitlines() if line]
+            words = _text_lines(data)
             told = [line for line in words[1:] if line.upper().startswith(("ST:", "NT:", "NTS:", "LOCATION:"))]
             return f"UDP {source} -> {destination} {' | '.join([*words[:1], *told])[:160]}"
         if tcp := self.tcp():
             source, destination, flags, data = tcp
             letters = "".join(letter for bit, letter in ((2, "S"), (1, "F"), (4, "R")) if flags & bit)
-            lines = data.decode(errors="replace").splitlines() or [""]
+            lines = _text_lines(data)
             action = [line for line in lines if line.lower().startswith("soapaction")]
             return f"TCP {source} -> {destination} {letters} {' | '.join([*lines[:1], *action])[:160]}"
         protocol, data = self._transport()
         if protocol == socket.IPPROTO_ICMP:
             return f"ICMP type {data[0]} code {data[1]}"
         return {socket.IPPROTO_IGMP: "IGMP"}.get(protocol, f"IP protocol {protocol}")
+
+
+def _text_lines(data):
+    """The lines of a text protocol; of anything else, how long it is."""
+    if not data:
+        return [""]
+    if not data.isascii():
+        return [f"{len(data)} octets"]
+    return [line for line in data.decode().splitlines() if line]
 
 
 def _pcp_words(data):
