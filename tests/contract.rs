@@ -65,8 +65,9 @@ fn number<E>(value: &MaybeUninit<E>) -> c_int {
     unsafe { value.as_ptr().cast::<c_int>().read() }
 }
 
+/// No log, and PCP and NAT-PMP only: that nobody listens on their port is known at once.
 fn silent() -> plum_config_t {
-    plum_config_t { log_level: int(6), ..zeroed_config() }
+    plum_config_t { log_level: int(6), protocol: int(1), ..zeroed_config() }
 }
 
 fn zeroed_config() -> plum_config_t {
@@ -568,7 +569,7 @@ mod log {
     }
 
     fn config(level: c_int) -> plum_config_t {
-        plum_config_t { log_level: int(level), log_callback: Some(on_message), ..zeroed_config() }
+        plum_config_t { log_level: int(level), log_callback: Some(on_message), ..silent() }
     }
 
     /// A session with a mapping that fails.
@@ -673,7 +674,7 @@ mod log {
                 }
                 MESSAGES.lock().expect("not poisoned").push((plum_log_level_t::PLUM_LOG_LEVEL_INFO, String::new()));
             }
-            session(&plum_config_t { log_callback: Some(on_message_calling), ..zeroed_config() });
+            session(&plum_config_t { log_level: int(0), log_callback: Some(on_message_calling), ..silent() });
             assert!(messages().len() > 3);
         }
 
@@ -697,7 +698,7 @@ mod log {
             let (begin, begun) = channel();
             let (end, ended) = channel();
             *CALLBACK.lock().expect("not poisoned") = Some((begin, ended));
-            let config = plum_config_t { log_callback: Some(on_message_destroying), ..zeroed_config() };
+            let config = plum_config_t { log_level: int(0), log_callback: Some(on_message_destroying), ..silent() };
             assert_eq!(init(&config), PLUM_ERR_SUCCESS);
             // SAFETY: valid for the calls, and the callback for ever.
             unsafe {
@@ -715,7 +716,7 @@ mod log {
     #[test]
     fn without_callback_the_log_goes_to_standard_output() {
         let text = in_a_process_of_its_own("log::without_callback_the_log_goes_to_standard_output", || {
-            session(&plum_config_t { log_level: int(2), ..zeroed_config() });
+            session(&plum_config_t { log_level: int(2), ..silent() });
         });
         if std::env::var_os("PLUM_TEST_ALONE").is_some() {
             return;
