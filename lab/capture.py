@@ -142,7 +142,8 @@ class Capture:
         while True:
             try:
                 data, ancillary, _, source = self.socket.recvmsg(_FRAME_LEN_MAX, 64)
-            except (BlockingIOError, OSError):
+            except OSError:
+                # Nothing more for now; or, once, that the interface went down.
                 return self.frames
             at = time.monotonic()
             for level, kind, value in ancillary:

@@ -25,7 +25,9 @@ def missing(build):
         return "network namespaces are Linux's"
     if sys.version_info < (3, 10):
         return "Python 3.10 or later is needed"
-    problems = [f"{tool} (Debian: {package})" for tool, package in _PACKAGES.items() if not shutil.which(tool, path=_PATH)]
+    problems = [
+        f"{tool} (Debian: {package})" for tool, package in _PACKAGES.items() if not shutil.which(tool, path=_PATH)
+    ]
     if build:
         if not (os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")):
             problems.append("a C compiler (Debian: gcc, libc6-dev)")

@@ -171,7 +171,10 @@ class Program:
         return int(result), state, protocol, host, int(port)
 
     def describe(self, mapping):
-        past = ", ".join(f"{event} after {(event.at - mapping.created_at) * 1000:.0f} ms" for event in self._events.get(mapping.id, []))
+        past = ", ".join(
+            f"{event} after {(event.at - mapping.created_at) * 1000:.0f} ms"
+            for event in self._events.get(mapping.id, [])
+        )
         return f"state {self.query(mapping)[1]}, callbacks: {past or 'none'}"
 
     def destroy(self, mapping):

@@ -13,7 +13,7 @@ TRANSPORT_NUMBER = {"tcp": 6, "udp": 17}
 
 
 class Requester:
-    """Sends from the client's namespace. Each request gives (reply, milliseconds); the reply is None after `timeout`."""
+    """Sends from the client's namespace. Each request gives (reply, milliseconds); no reply is None."""
 
     def __init__(self, net, address=network.CLIENT, timeout=1.0):
         self.net, self.address, self.timeout = net, address, timeout
@@ -46,7 +46,9 @@ class Requester:
             self._pcp_header(1, lifetime)
             + (nonce or self.nonce)
             + struct.pack(">B3xHH", TRANSPORT_NUMBER[transport], internal, external)
-            + bytes(10) + b"\xff\xff" + bytes(4)
+            + bytes(10)
+            + b"\xff\xff"
+            + bytes(4)
         )
         return _pcp_facts(self._exchange(request))
 
@@ -67,7 +69,9 @@ class Requester:
             return {"result": result, "epoch": epoch, "external": external, "lifetime": lifetime}, took
         return reply, took
 
-    def search(self, target="urn:schemas-upnp-org:device:InternetGatewayDevice:1", multicast=False, max_wait="MX: 1\r\n"):
+    def search(
+        self, target="urn:schemas-upnp-org:device:InternetGatewayDevice:1", multicast=False, max_wait="MX: 1\r\n"
+    ):
         """An SSDP search; its reply is the headers, lower case."""
         to = ("239.255.255.250" if multicast else network.ROUTER, network.SSDP_PORT)
         text = (
@@ -108,7 +112,9 @@ class Requester:
         """The WANIPConnection of a device description: (service type, control URL)."""
         (_, description), _ = self.http(description_url)
         service = re.search(
-            r"<serviceType>([^<]*WANIPConnection:\d)</serviceType>.*?<controlURL>([^<]*)</controlURL>", description, re.S
+            r"<serviceType>([^<]*WANIPConnection:\d)</serviceType>.*?<controlURL>([^<]*)</controlURL>",
+            description,
+            re.S,
         )
         return service[1], urllib.parse.urljoin(description_url, service[2])
 

@@ -45,7 +45,7 @@ impl<L> Drop for Running<'_, L> {
 impl<L: Listener> Client<L> {
     /// The mapping is being made, or made anew: nobody is told.
     pub(super) fn set_pending(&self, id: MappingId) {
-        let changed = self.inner.lock().set(id, State::Pending).is_some();
+        let changed = self.inner.lock().set(id, State::Pending);
         if changed {
             log!(Info, "mapping {id}: pending");
         }
@@ -58,7 +58,7 @@ impl<L: Listener> Client<L> {
             State::Failure => News::Failure,
             State::Pending | State::Destroying => return,
         };
-        if self.inner.lock().set(id, state).is_none() {
+        if !self.inner.lock().set(id, state) {
             return;
         }
         match &news {
@@ -107,53 +107,27 @@ impl<L: Listener> Client<L> {
         }
     }
 
-    /// Keeps the callbacks' promises without an engine, until cleanup: every mapping that is not destroyed fails,
-    /// every one that is to be destroyed is, and so for those that come.
-    pub(super) fn serve_without_engine(&self) {
-        let mut failed_up_to = None;
-        loop {
-            let (destroyed, failed) = {
-                let mut inner = self.inner.lock();
-                inner.engine_lost = true;
-                loop {
-                    let due = inner.due(failed_up_to);
-                    if !due.0.is_empty() || !due.1.is_empty() {
-                        break due;
-                    }
-                    if matches!(inner.phase, Phase::Cleaning) {
-                        return;
-                    }
-                    self.changed.wait(&mut inner);
-                }
-            };
-            for id in destroyed {
-                self.set_destroyed(id);
-            }
-            for id in failed {
-                self.set(id, State::Failure);
-                failed_up_to = Some(id);
-            }
+    /// Every mapping that is not being destroyed fails: the engine is gone.
+    pub(super) fn fail_all(&self) {
+        let ids: Vec<MappingId> = self.inner.lock().table.keys().copied().collect();
+        for id in ids {
+            self.set(id, State::Failure);
         }
     }
 }
 
 impl<L> Inner<L> {
-    /// Sets the state of a mapping that is there and not being destroyed.
-    fn set(&mut self, id: MappingId, state: State) -> Option<()> {
+    /// Sets the state of a mapping; `false`: it is gone, being destroyed, or had failed already and fails again.
+    fn set(&mut self, id: MappingId, state: State) -> bool {
         let cleaning = matches!(self.phase, Phase::Cleaning);
-        let entry = self.table.get_mut(&id).filter(|entry| !cleaning && entry.state != State::Destroying)?;
+        let Some(entry) = self.table.get_mut(&id) else { return false };
+        if cleaning
+            || entry.state == State::Destroying
+            || entry.state == State::Failure && state == State::Failure
+        {
+            return false;
+        }
         entry.state = state;
-        Some(())
-    }
-
-    /// Without an engine: the mappings to be destroyed, and those to fail, after the last one that did.
-    fn due(&self, failed_up_to: Option<MappingId>) -> (Vec<MappingId>, Vec<MappingId>) {
-        let destroyed = self.table.iter().filter(|(_, entry)| self.is_destroying(&entry.state));
-        let failed = self
-            .table
-            .iter()
-            .filter(|(_, entry)| !self.is_destroying(&entry.state))
-            .filter(|&(&id, _)| failed_up_to.is_none_or(|last| id > last));
-        (destroyed.map(|(&id, _)| id).collect(), failed.map(|(&id, _)| id).collect())
+        true
     }
 }

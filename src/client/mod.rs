@@ -11,18 +11,17 @@
 mod deliver;
 mod program;
 mod settings;
-#[cfg(test)]
-mod tests;
 
 pub use settings::Settings;
 
-use crate::dummytls::{DummyTls, RealSystem};
-use crate::engine::io::{MappingId, Protocol, Wanted};
+use crate::dummytls::{DummyTls, RealSystem, System};
+use crate::engine::io::{Config, MappingId, Protocol, Wanted};
 use crate::log::{self, log};
-use crate::worker::{Command, Wake, Worker};
+use crate::worker::{Command, Program, Wake, Worker};
 use parking_lot::{Condvar, Mutex};
 use program::Deliveries;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -94,10 +93,13 @@ pub struct Seen<L> {
     pub state: State,
 }
 
+/// Makes what the worker calls, for a worker that can be woken by the argument.
+pub type MakeProgram<'a> = Box<dyn FnOnce(Wake) -> Box<dyn Program> + 'a>;
+
 /// The library behind the C API: one of it in a process, but for tests.
 pub struct Client<L> {
     inner: Mutex<Inner<L>>,
-    /// A callback or a cleanup has ended, or a worker without engine has something to do.
+    /// A callback or a cleanup has ended.
     changed: Condvar,
 }
 
@@ -110,8 +112,6 @@ struct Inner<L> {
     table: BTreeMap<MappingId, Entry<L>>,
     /// The mapping whose SUCCESS or FAILURE callback is running.
     running: Option<MappingId>,
-    /// The worker's engine is gone by a panic: the worker only calls callbacks any more.
-    engine_lost: bool,
 }
 
 enum Phase {
@@ -143,14 +143,19 @@ impl<L> Inner<L> {
 impl<L: Listener> Client<L> {
     /// A client that is not initialised.
     pub const fn new() -> Client<L> {
+        Client::with_first_id(0)
+    }
+
+    /// [`Client::new`] with another first id than 0, for tests.
+    #[doc(hidden)]
+    pub const fn with_first_id(first_id: MappingId) -> Client<L> {
         Client {
             inner: Mutex::new(Inner {
                 phase: Phase::Idle,
                 cleanups: 0,
-                next_id: Some(0),
+                next_id: Some(first_id),
                 table: BTreeMap::new(),
                 running: None,
-                engine_lost: false,
             }),
             changed: Condvar::new(),
         }
@@ -162,6 +167,19 @@ impl<L: Listener> Client<L> {
     ///
     /// `Invalid`: bad settings. `Failed`: there is a session already, or no thread to be had, or the caller is a log callback.
     pub fn init(&'static self, settings: Option<Settings>) -> Result<(), Error> {
+        self.init_with(settings, Arc::new(RealSystem), |config, make_program| {
+            Worker::start(config, make_program)
+        })
+    }
+
+    /// [`Client::init`] on another ground than the real one, for tests.
+    #[doc(hidden)]
+    pub fn init_with(
+        &'static self,
+        settings: Option<Settings>,
+        system: Arc<dyn System>,
+        start_worker: impl FnOnce(Config, MakeProgram<'_>) -> io::Result<Worker>,
+    ) -> Result<(), Error> {
         if log::in_callback() {
             return Err(Error::Failed);
         }
@@ -172,10 +190,9 @@ impl<L: Listener> Client<L> {
                 return Err(Error::Failed);
             }
             inner.phase = Phase::Starting;
-            inner.engine_lost = false;
         }
         log::open(settings.log_level, settings.log_callback.take());
-        match self.start(&settings) {
+        match self.start(&settings, system, start_worker) {
             Ok(running) => {
                 self.inner.lock().phase = running;
                 log!(Info, "libplum {} is initialised", env!("CARGO_PKG_VERSION"));
@@ -191,7 +208,12 @@ impl<L: Listener> Client<L> {
     }
 
     /// Starts the worker.
-    fn start(&'static self, settings: &Settings) -> std::io::Result<Phase> {
+    fn start(
+        &'static self,
+        settings: &Settings,
+        system: Arc<dyn System>,
+        start_worker: impl FnOnce(Config, MakeProgram<'_>) -> io::Result<Worker>,
+    ) -> io::Result<Phase> {
         let gateway =
             crate::net::environment(c"PLUM_GATEWAY").filter(|text| !text.is_empty()).and_then(|text| {
                 let gateway = settings::parse_gateway(&text);
@@ -209,11 +231,11 @@ impl<L: Listener> Client<L> {
             None
         });
         let mut dummytls = None;
-        let worker = Worker::start(settings::engine_config(settings, gateway), |wake: Wake| {
-            dummytls = domain
-                .map(|domain| Arc::new(DummyTls::new(domain, Arc::new(RealSystem), move || wake.wake())));
+        let make_program = |wake: Wake| -> Box<dyn Program> {
+            dummytls = domain.map(|domain| Arc::new(DummyTls::new(domain, system, move || wake.wake())));
             Box::new(Deliveries::new(self, dummytls.clone()))
-        })?;
+        };
+        let worker = start_worker(settings::engine_config(settings, gateway), Box::new(make_program))?;
         Ok(Phase::Running { worker, dummytls })
     }
 
@@ -244,10 +266,9 @@ impl<L: Listener> Client<L> {
         inner.cleanups += 1;
         worker.send(Command::Cleanup);
         drop(inner);
-        self.changed.notify_all();
         log!(Debug, "cleaning up");
-
         worker.join();
+        self.destroy_left_over();
         if let Some(dummytls) = dummytls {
             dummytls.leave(LEAVE_TIMEOUT);
         }
@@ -257,6 +278,22 @@ impl<L: Listener> Client<L> {
         self.inner.lock().phase = Phase::Idle;
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// Only a worker that ended by a defect leaves mappings. Their listeners are owed a DESTROYED, on a thread that is
+    /// not the program's.
+    fn destroy_left_over(&self) {
+        if self.inner.lock().table.is_empty() {
+            return;
+        }
+        crate::net::with_all_signals_blocked(|| {
+            std::thread::scope(|scope| {
+                if std::thread::Builder::new().spawn_scoped(scope, || self.destroy_rest()).is_err() {
+                    log!(Fatal, "mappings are left over and no thread to destroy them");
+                    self.inner.lock().table.clear();
+                }
+            });
+        });
     }
 
     /// Whether mappings can be created.
@@ -278,8 +315,7 @@ impl<L: Listener> Client<L> {
     /// `Failed`: no session, or it is ending, or the ids are used up.
     pub fn create(&self, wanted: Wanted, listener: L) -> Result<MappingId, Error> {
         let mut inner = self.inner.lock();
-        let Inner { phase: Phase::Running { worker, .. }, next_id, table, engine_lost, .. } = &mut *inner
-        else {
+        let Inner { phase: Phase::Running { worker, .. }, next_id, table, .. } = &mut *inner else {
             return Err(Error::Failed);
         };
         let Some(id) = *next_id else {
@@ -289,11 +325,7 @@ impl<L: Listener> Client<L> {
         };
         *next_id = id.checked_add(1);
         table.insert(id, Entry { wanted, listener, state: State::Pending });
-        if *engine_lost {
-            self.changed.notify_all();
-        } else {
-            worker.send(Command::Create(id, wanted));
-        }
+        worker.send(Command::Create(id, wanted));
         drop(inner);
         log!(Debug, "mapping {id}: created for {:?} {}", wanted.transport, wanted.internal_port);
         Ok(id)
@@ -320,13 +352,9 @@ impl<L: Listener> Client<L> {
         let mut inner = self.inner.lock();
         let destroying = inner.is_destroying(&inner.entry(id)?.state);
         if !destroying {
-            let Inner { phase, table, engine_lost, .. } = &mut *inner;
-            if let Some(entry) = table.get_mut(&id) {
+            let Inner { phase, table, .. } = &mut *inner;
+            if let (Phase::Running { worker, .. }, Some(entry)) = (phase, table.get_mut(&id)) {
                 entry.state = State::Destroying;
-            }
-            if *engine_lost {
-                self.changed.notify_all();
-            } else if let Phase::Running { worker, .. } = phase {
                 worker.send(Command::Destroy(id));
             }
         }

@@ -125,6 +125,7 @@ impl<L: Listener> Program for Deliveries<L> {
     fn handle_panic(&mut self) {
         self.held.clear();
         self.held_by_id.clear();
-        self.client.serve_without_engine();
+        // The worker goes on to answer what the program asks of it.
+        self.client.fail_all();
     }
 }

@@ -24,6 +24,9 @@ pub const MIN: usize = 8;
 /// An answer to a request that was sent before this many others that are answered is overdue: lost.
 const LATER_ANSWERS: usize = 3;
 
+/// An answer later than this tells of a gateway that was away, not of the way to it.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(2);
+
 /// While the gateway has never answered: when the first request, and no other, is sent again.
 const DISCOVERY_WAITS: [Duration; 3] =
     [Duration::from_millis(250), Duration::from_millis(500), Duration::from_millis(1000)];
@@ -262,7 +265,9 @@ impl<K: Copy + Ord> Window<K> {
         if request.sends == 0 {
             return;
         }
-        if let (1, Place::InFlight { sent_at, .. }) = (request.sends, request.place) {
+        if let (1, Place::InFlight { sent_at, .. }) = (request.sends, request.place)
+            && now.since(sent_at) <= LONGEST_ROUND_TRIP
+        {
             // Only what was sent once: of the rest nobody knows which sending is answered (Karn's rule).
             let sample = now.since(sent_at);
             self.smoothed_round_trip =
@@ -304,18 +309,19 @@ impl<K: Copy + Ord> Window<K> {
         self.reset_discovery();
         self.limit = START;
         self.silent = false;
-        let mut keys: Vec<(Place, K)> = Vec::new();
+        // In their old order: what was sent, then what waited.
+        let mut keys = Vec::new();
         for (&key, request) in &self.requests {
             if request.kind != Kind::Deletion {
-                keys.push((request.place, key));
+                let order = match request.place {
+                    Place::Queued(rank, place) if request.sends == 0 => (Some(rank), place),
+                    _ => (None, request.first_sending),
+                };
+                keys.push((order, request.place, key));
             }
         }
-        // In their old order: what was sent, then what waited.
-        keys.sort_by_key(|&(place, key)| match place {
-            Place::InFlight { sending, .. } => (None, sending, key),
-            Place::Queued(rank, place) => (Some(rank), place, key),
-        });
-        for (place, key) in keys {
+        keys.sort_by_key(|&(order, _, key)| (order, key));
+        for (_, place, key) in keys {
             self.unplace(place);
             self.resends.cancel(key);
             self.expiries.cancel(key);

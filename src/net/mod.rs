@@ -2,9 +2,10 @@
 //!
 //! No protocol knowledge. Beside `ffi` the only module that may hold `unsafe`.
 //!
-//! `udp` and `tcp` are the same everywhere; what differs between systems is in `linux` (complete) and
+//! `udp`, `tcp` and `signals` are the same everywhere; what differs between systems is in `linux` (complete) and
 //! `other` (what is portable), which have the same functions.
 
+mod signals;
 pub mod tcp;
 pub mod udp;
 mod wall_clock;
@@ -16,7 +17,8 @@ mod platform;
 #[path = "other.rs"]
 mod platform;
 
-pub use platform::{Watch, clock, environment, look_up_route, with_all_signals_blocked};
+pub use platform::{Watch, clock, environment, look_up_route};
+pub use signals::with_all_signals_blocked;
 pub use wall_clock::wall_clock;
 
 use std::io;

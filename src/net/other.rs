@@ -3,6 +3,8 @@
 //! A route has a source address but no next hop (so only UPnP is asked), and changes are seen by the
 //! periodic recheck alone.
 
+#![forbid(unsafe_code)]
+
 use super::{INTERNET, Notices, Route};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
@@ -32,11 +34,6 @@ pub mod clock {
 /// The value of an environment variable. Text that is not Unicode becomes U+FFFD.
 pub fn environment(name: &CStr) -> Option<String> {
     Some(std::env::var_os(name.to_str().ok()?)?.to_string_lossy().into_owned())
-}
-
-/// Calls `body`; there are no signals to block.
-pub fn with_all_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
-    body()
 }
 
 /// Looks up the source address toward an address, or toward the internet. No packet is sent. `None`: no route.

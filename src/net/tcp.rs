@@ -1,5 +1,7 @@
 //! TCP connections: never blocking, closed on exec, without SIGPIPE.
 
+#![forbid(unsafe_code)]
+
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};

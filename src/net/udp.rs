@@ -1,5 +1,7 @@
 //! UDP sockets: never blocking, closed on exec.
 
+#![forbid(unsafe_code)]
+
 use super::platform;
 use mio::event::Source;
 use mio::net::UdpSocket;

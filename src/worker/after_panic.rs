@@ -2,6 +2,8 @@
 //!
 //! Nothing is sent any more and no socket is polled; the channel of notes alone drives this loop.
 
+#![forbid(unsafe_code)]
+
 use super::{Command, Front};
 use crate::engine::io::{Event, MappingId};
 use crate::log::log;

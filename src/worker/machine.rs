@@ -1,5 +1,7 @@
 //! What the worker carries inputs to and outputs from.
 
+#![forbid(unsafe_code)]
+
 use super::Command;
 use crate::engine::Engine;
 use crate::engine::io::{ExchangeId, Output, Route, Socket, TcpEnd};

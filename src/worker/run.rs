@@ -5,6 +5,8 @@
 //! A turn calls the program back at most once. So a slow callback causes no false timeouts: what came meanwhile is
 //! read before a timer that came due meanwhile.
 
+#![forbid(unsafe_code)]
+
 use super::sleep::Sleep;
 use super::sockets::{Sockets, Source};
 use super::{Command, Front, Machine};

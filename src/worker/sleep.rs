@@ -1,5 +1,7 @@
 //! Seeing that the machine slept.
 
+#![forbid(unsafe_code)]
+
 use crate::time::Time;
 use std::time::Duration;
 

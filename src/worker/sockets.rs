@@ -1,5 +1,7 @@
 //! What the worker polls: the engine's sockets by their names, connections, and notices of the system.
 
+#![forbid(unsafe_code)]
+
 use crate::engine::io::{ExchangeId, Socket};
 use crate::net::tcp::Tcp;
 use crate::net::udp::Udp;

@@ -224,6 +224,11 @@ impl Gateway {
         }
     }
 
+    /// Loses all mappings without a restart: nothing tells of it but that they are gone.
+    pub fn forget_mappings(&mut self) {
+        self.table.clear();
+    }
+
     /// The script takes an external port for somebody else inside.
     pub fn occupy(&mut self, transport: Transport, external_port: u16, internal: SocketAddr) {
         self.table.insert(Mapping {

@@ -1,5 +1,7 @@
 //! Route lookups, as `ip route get` does them: one rtnetlink question, policy routing and metrics honoured.
 
+#![forbid(unsafe_code)]
+
 use super::super::{INTERNET, Route};
 use netlink_packet_core::{
     ErrorBuffer, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NlaBuffer, NlasIterator, parse_ip, parse_u32,
