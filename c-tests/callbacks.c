@@ -107,22 +107,44 @@ static void rule_2_the_mapping_is_the_programs_own(void) {
 
 // --- 3: SUCCESS again when something changed; silence otherwise ---
 
-static void rule_3_success_again_when_the_address_changed(void) {
+static void rule_3_success_again_when_the_mapping_was_lost(void) {
 	plum_config_t config = test_config();
 	config.recheck_period = 100;
 	init_with(config);
 	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, 3300);
 	event_t first = wait_for_event(id, PLUM_STATE_SUCCESS);
-	CHECK_STRING(first.mapping.external_host, gateway_external_address());
-
-	// A restart that forgets all: made anew, and reported although everything is as it was.
-	gateway_control("restart");
+	// Made anew, and reported although everything is as it was.
+	gateway_command("restart-without-memory");
 	event_t again = wait_for_events(id, PLUM_STATE_SUCCESS, 2);
 	CHECK_STRING(again.mapping.external_host, first.mapping.external_host);
 	CHECK_INT(again.mapping.external_port, first.mapping.external_port);
-
+	CHECK_INT(gateway_mappings(), 1);
 	CHECK_INT(count_events(id, PLUM_STATE_FAILURE), 0);
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+}
+
+static void rule_3_success_again_when_the_address_changed(void) {
+	plum_config_t config = test_config();
+	config.recheck_period = 100;
+	gateway_command("natpmp-only"); // whose public-address request shows it at the next recheck
+	init_with(config);
+	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, 3310);
+	event_t first = wait_for_event(id, PLUM_STATE_SUCCESS);
+	CHECK_STRING(first.mapping.external_host, gateway_external_address());
+
+	gateway_command("set external-address 203.0.113.99");
+	event_t again = wait_for_events(id, PLUM_STATE_SUCCESS, 2);
+	CHECK_STRING(again.mapping.external_host, "203.0.113.99");
+	CHECK_INT(again.mapping.external_port, first.mapping.external_port);
+	plum_mapping_t mapping;
+	CHECK_INT(plum_query_mapping(id, NULL, &mapping), PLUM_ERR_SUCCESS);
+	CHECK_STRING(mapping.external_host, "203.0.113.99");
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+
+	char restore[64];
+	snprintf(restore, sizeof(restore), "set external-address %s", gateway_external_address());
+	gateway_command(restore);
+	gateway_command("no-faults");
 }
 
 // --- 4: FAILURE once, then SUCCESS when it becomes possible ---
@@ -131,13 +153,13 @@ static void rule_4_failure_comes_once_and_success_may_follow(void) {
 	plum_config_t config = test_config();
 	config.recheck_period = 100;
 	config.discover_timeout = 300;
-	gateway_control("silence all on");
+	gateway_answers(0);
 	init_with(config);
 	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, 3400);
 	CHECK_INT(queried_state(id), PLUM_STATE_PENDING);
 	wait_for_event(id, PLUM_STATE_FAILURE);
 	CHECK_INT(queried_state(id), PLUM_STATE_FAILURE);
-	gateway_control("silence all off");
+	gateway_answers(1);
 	wait_for_event(id, PLUM_STATE_SUCCESS);
 	CHECK_INT(count_events(id, PLUM_STATE_FAILURE), 1);
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
@@ -155,7 +177,7 @@ static void rule_5_destroyed_comes_once_and_soon_also_when_pending(void) {
 	CHECK(destroyed.at_ms - started_ms <= check_stretched_ms(1000));
 
 	// Nobody answers: pending, and the gateway cannot be told.
-	gateway_control("silence all on");
+	gateway_answers(0);
 	int lost = create_recorded(PLUM_IP_PROTOCOL_TCP, 3501);
 	CHECK_INT(queried_state(lost), PLUM_STATE_PENDING);
 	started_ms = check_now_ms();
@@ -168,7 +190,7 @@ static void rule_5_destroyed_comes_once_and_soon_also_when_pending(void) {
 	int left = create_recorded(PLUM_IP_PROTOCOL_TCP, 3502);
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 	CHECK_INT(count_events(left, PLUM_STATE_DESTROYED), 1);
-	gateway_control("silence all off");
+	gateway_answers(1);
 
 	// No id, no callback.
 	int total = count_events(ANY_ID, ANY_STATE);
@@ -397,6 +419,7 @@ int main(void) {
 	main_thread = pthread_self();
 	rule_1_all_callbacks_come_from_one_thread_of_the_library();
 	rule_2_the_mapping_is_the_programs_own();
+	rule_3_success_again_when_the_mapping_was_lost();
 	rule_3_success_again_when_the_address_changed();
 	rule_4_failure_comes_once_and_success_may_follow();
 	rule_5_destroyed_comes_once_and_soon_also_when_pending();

@@ -17,9 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-// The exit code by which CTest knows a skipped test.
-#define CHECK_SKIPPED 77
-
 // How long to wait for what must come. Long, for it is only waited out by a test that fails.
 #define CHECK_PATIENCE_MS 20000
 

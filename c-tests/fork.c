@@ -11,7 +11,7 @@ static void say(int to, char what) {
 
 // What the child finds out goes through a pipe, and then it kills itself: it must not run the parent's exit
 // handlers, nor a leak check over memory that belongs to the worker it does not have.
-static void child(int id, int initialised, int to_parent) {
+static void child(int id, int to_parent) {
 	char buffer[PLUM_MAX_HOST_LEN];
 	plum_config_t config = test_config();
 	plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_TCP, 6001);
@@ -24,23 +24,21 @@ static void child(int id, int initialised, int to_parent) {
 	good &= plum_get_dummytls_certificate(PLUM_DUMMYTLS_PEM_CERT, buffer, sizeof(buffer)) == PLUM_ERR_FAILED;
 	plum_set_log_level(PLUM_LOG_LEVEL_VERBOSE);
 	good &= plum_cleanup() == PLUM_ERR_FAILED;
-	if (initialised) {
-		good &= plum_get_local_address(buffer, sizeof(buffer)) == PLUM_ERR_FAILED;
-		good &= plum_init(&config) == PLUM_ERR_FAILED;
-		good &= plum_cleanup() == PLUM_ERR_FAILED;
-	}
+	good &= plum_get_local_address(buffer, sizeof(buffer)) == PLUM_ERR_FAILED;
+	good &= plum_init(&config) == PLUM_ERR_FAILED;
+	good &= plum_cleanup() == PLUM_ERR_FAILED;
 	say(to_parent, good ? 'g' : 'b');
 	kill(getpid(), SIGKILL);
 }
 
-static void fork_a_child(int id, int initialised) {
+static void fork_a_child(int id) {
 	int ends[2];
 	CHECK(pipe(ends) == 0);
 	fflush(NULL);
 	pid_t pid = fork();
 	CHECK(pid >= 0);
 	if (pid == 0)
-		child(id, initialised, ends[1]);
+		child(id, ends[1]);
 	close(ends[1]);
 	char answer = '?';
 	CHECK(read(ends[0], &answer, 1) == 1);
@@ -55,7 +53,7 @@ static void fork_while_busy(void) {
 		int ids[5];
 		for (int i = 0; i < 5; ++i)
 			ids[i] = create_recorded(PLUM_IP_PROTOCOL_UDP, 6100 + i);
-		fork_a_child(ids[0], 1);
+		fork_a_child(ids[0]);
 		for (int i = 0; i < 5; ++i)
 			CHECK_INT(plum_destroy_mapping(ids[i]), PLUM_ERR_SUCCESS);
 	}
@@ -68,9 +66,9 @@ int main(void) {
 	plum_config_t config = test_config();
 	CHECK_INT(plum_init(&config), PLUM_ERR_SUCCESS);
 	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, 6000);
-	fork_a_child(id, 1); // the mapping is pending
+	fork_a_child(id); // the mapping is pending
 	wait_for_event(id, PLUM_STATE_SUCCESS);
-	fork_a_child(id, 1); // and made
+	fork_a_child(id); // and made
 
 	// The child's destroy and cleanup have removed nothing.
 	CHECK_INT(queried_state(id), PLUM_STATE_SUCCESS);
@@ -82,7 +80,7 @@ int main(void) {
 	check_all_destroyed_once();
 
 	CHECK_INT(plum_init(&config), PLUM_ERR_SUCCESS);
-	fork_a_child(0, 1); // initialised, no mapping yet
+	fork_a_child(0); // initialised, no mapping yet
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 	return 0;
 }
