@@ -278,11 +278,12 @@ impl Discovery {
             }
         }
         if usable == 0 {
+            // Asked again it would say the same.
+            device.fetches = MAX_FETCHES;
             log!(Debug, "UPnP-IGD: {} ({}) maps no ports", done.url.address, description.name);
             return false;
         }
         log!(Info, "UPnP-IGD: gateway {} at {}", description.name, done.url.address);
-        let device = &mut self.devices[index];
         device.state = DeviceState::Described;
         self.first_described_at.get_or_insert(now);
         false

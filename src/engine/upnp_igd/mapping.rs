@@ -16,8 +16,8 @@ use std::time::Duration;
 
 /// How long a deletion, or the gateway as a whole, may be silent before we say that it is not answered.
 const NOTICE_TIMEOUT: Duration = Duration::from_millis(800);
-/// How often a removal is begun on a connection that comes to nothing.
-const MAX_REMOVAL_TROUBLES: u8 = 2;
+/// How often a removal is sent on a connection that comes to nothing.
+const MAX_REMOVAL_TROUBLES: u8 = 3;
 /// What is said where the gateway names no external address.
 pub(super) const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -456,9 +456,7 @@ impl UpnpIgd {
         mapping.goal = Goal::Rest;
         mapping.attempt = None;
         mapping.made = None;
-        if self.exchanges.opened_at(Job::Remove(key)).is_none() {
-            self.advance(cx, key);
-        }
+        self.advance(cx, key);
     }
 
     fn remove(&mut self, cx: &mut Cx<'_>, key: Key, notice: bool) {
@@ -477,9 +475,11 @@ impl UpnpIgd {
         }
     }
 
-    /// Does what comes next for a mapping that has no exchange open.
+    /// Does what comes next for a mapping, unless a request of it is under way: what follows then waits for the
+    /// answer.
     fn advance(&mut self, cx: &mut Cx<'_>, key: Key) {
-        let Some(mapping) = self.mappings.get(&key) else { return };
+        let is_open = self.is_open(key);
+        let Some(mapping) = self.mappings.get(&key).filter(|_| !is_open) else { return };
         match mapping.goal {
             Goal::Rest => {
                 if mapping.held.is_none() {
@@ -530,6 +530,11 @@ impl UpnpIgd {
             self.ask_address();
         }
         self.ask_on(cx, key);
+    }
+
+    /// Whether a request that changes something is under way.
+    fn is_open(&self, key: Key) -> bool {
+        [Job::Make(key), Job::Remove(key)].iter().any(|&job| self.exchanges.opened_at(job).is_some())
     }
 
     fn set_attempt(&mut self, key: Key, attempt: Attempt) {

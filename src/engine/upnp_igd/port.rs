@@ -256,6 +256,10 @@ impl Attempt {
                     self.zero_after = None;
                     self.lease_secs = LEASE_SECS;
                 }
+                if is_any {
+                    self.zero_tried_after_failure = false;
+                    return self.add();
+                }
                 self.ask(Step::LookAgain)
             }
             code::CONFLICT | code::CONFLICT_WITH_OTHER => self.ask(Step::LookAgain),
