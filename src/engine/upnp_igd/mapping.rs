@@ -17,7 +17,7 @@ use std::time::Duration;
 /// How long a deletion, or the gateway as a whole, may be silent before we say that it is not answered.
 const NOTICE_TIMEOUT: Duration = Duration::from_millis(800);
 /// How often a removal is sent on a connection that comes to nothing.
-const MAX_REMOVAL_TROUBLES: u8 = 3;
+const MAX_REMOVAL_TROUBLES: u8 = 10;
 /// What is said where the gateway names no external address.
 pub(super) const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -155,7 +155,7 @@ impl UpnpIgd {
 
     /// Removes the gateway mapping of a key. Ends in `Deleted`: with the answer, or unanswered when the control
     /// URL fails or 0.8 s after the request, or (while that waits) after the gateway's last answer; the removal
-    /// itself goes on.
+    /// itself goes on, without a gateway as soon as one is found.
     pub fn delete(&mut self, cx: &mut Cx<'_>, key: Key) {
         if !self.mappings.contains_key(&key) {
             self.notices.push_back(Notice::Deleted { key, answered: true });
@@ -194,8 +194,12 @@ impl UpnpIgd {
         self.settle(cx);
     }
 
-    /// How many removals are under way, those included whose `Deleted` has been given already.
+    /// How many removals are under way, those included whose `Deleted` has been given already; not those that
+    /// wait for a gateway to be found.
     pub fn removals(&self) -> usize {
+        if self.control.is_none() {
+            return 0;
+        }
         self.mappings.values().filter(|mapping| matches!(mapping.goal, Goal::Remove { .. })).count()
     }
 
@@ -211,18 +215,16 @@ impl UpnpIgd {
 
     /// The control URL is lost: whatever is wanted waits for another. Its jobs are gone already.
     pub(super) fn suspend_mappings(&mut self, cx: &mut Cx<'_>) {
-        for (&key, mapping) in &mut self.mappings {
+        let keys: Vec<_> = self.mappings.keys().copied().collect();
+        for key in keys {
+            let Some(mapping) = self.mappings.get_mut(&key) else { continue };
             mapping.attempt = None;
             mapping.made = None;
             mapping.is_timed = false;
-            if mapping.goal != Goal::Rest {
-                self.timers.set(Timer::Mapping(key), cx.now + self.discover_timeout);
-            }
-            if let Goal::Remove { notice, .. } = &mut mapping.goal
-                && std::mem::take(notice)
-            {
-                self.timers.cancel(Timer::Notice(key));
-                self.notices.push_back(Notice::Deleted { key, answered: false });
+            match mapping.goal {
+                Goal::Rest => {}
+                Goal::Make => self.timers.set(Timer::Mapping(key), cx.now + self.discover_timeout),
+                Goal::Remove { .. } => self.tell_unanswered(key),
             }
         }
     }
@@ -260,7 +262,8 @@ impl UpnpIgd {
                 self.exchanges.drop_queued(|job| job == Job::Make(key));
                 self.time_out(cx, key);
             }
-            Goal::Remove { .. } => self.finish_removal(key, false),
+            // It stays to be done, should a gateway be found yet.
+            Goal::Remove { .. } => self.tell_unanswered(key),
         }
     }
 
@@ -268,11 +271,21 @@ impl UpnpIgd {
     pub(super) fn handle_notice_timeout(&mut self, cx: &mut Cx<'_>, key: Key) {
         let opened_at = self.exchanges.opened_at(Job::Remove(key));
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        let Goal::Remove { called_at, notice } = &mut mapping.goal else { return };
-        let due_at = opened_at.unwrap_or(self.answered_at.max(*called_at)) + NOTICE_TIMEOUT;
+        let Goal::Remove { called_at, .. } = mapping.goal else { return };
+        let due_at = opened_at.unwrap_or(self.answered_at.max(called_at)) + NOTICE_TIMEOUT;
         if cx.now < due_at {
             self.timers.set(Timer::Notice(key), due_at);
-        } else if std::mem::take(notice) {
+        } else {
+            self.tell_unanswered(key);
+        }
+    }
+
+    /// Says that a deletion is not answered, once.
+    fn tell_unanswered(&mut self, key: Key) {
+        self.timers.cancel(Timer::Notice(key));
+        if let Some(Mapping { goal: Goal::Remove { notice, .. }, .. }) = self.mappings.get_mut(&key)
+            && std::mem::take(notice)
+        {
             self.notices.push_back(Notice::Deleted { key, answered: false });
         }
     }
@@ -494,8 +507,8 @@ impl UpnpIgd {
                 if self.control.is_some() {
                     let turn = self.exchanges.turn();
                     self.exchanges.enqueue(Job::Remove(key), turn);
-                } else {
-                    self.timers.set(Timer::Mapping(key), cx.now + self.discover_timeout);
+                } else if self.status() == Status::Out {
+                    self.tell_unanswered(key);
                 }
             }
         }

@@ -60,7 +60,7 @@ pub struct Network {
 enum Timer {
     /// When to give an exchange up.
     Exchange(ExchangeId),
-    /// When to give an attempt to make a mapping up, or one to remove it once nobody waits for it.
+    /// When to give an attempt to make a mapping up.
     Mapping(Key),
     /// When to say that a deletion is not answered.
     Notice(Key),
