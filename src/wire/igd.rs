@@ -27,7 +27,7 @@ pub struct Description {
 }
 
 /// A service of a description.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// serviceType as written, trimmed.
     pub service_type: String,
@@ -84,52 +84,50 @@ impl Service {
 /// Reads a description, however sloppy; `Malformed` when there is nothing of a device description in it.
 pub fn parse(bytes: &[u8]) -> Result<Description, Malformed> {
     let text = String::from_utf8_lossy(bytes);
-    let mut description = Description::default();
-    let (mut friendly_name, mut model_name) = (String::new(), String::new());
-    let mut service = Service::default();
+    let (mut url_base, mut root_device_type, mut friendly_name, mut model_name) = (None, None, None, None);
+    let (mut service_type, mut control_url) = (None, None);
+    let mut services = Vec::new();
+    let mut keep = |service_type: Option<String>, control_url: Option<String>| {
+        let (service_type, control_url) = (service_type.unwrap_or_default(), control_url.unwrap_or_default());
+        let service = Service { service_type, control_url };
+        if service.is_wan_connection() && services.len() < MAX_SERVICES {
+            services.push(service);
+        }
+    };
     // Which elements are inside which is not asked: the root device is the first, and a service's parts lie between
     // two tags that are none of its own. So cut and misnested descriptions can be read.
     for tag in Tags::new(&text) {
-        let end_of_service = match &tag {
-            Tag::Open(name) | Tag::Close(name) => ["service", "serviceList", "device", "deviceList"]
-                .iter()
-                .any(|n| n.eq_ignore_ascii_case(name)),
-            Tag::Leaf(name, _) => name.eq_ignore_ascii_case("service"),
+        let name = match &tag {
+            Tag::Open(name) | Tag::Close(name) | Tag::Leaf(name, _) => name.to_ascii_lowercase(),
         };
-        if end_of_service {
-            description.keep(std::mem::take(&mut service));
+        if ["service", "servicelist", "device", "devicelist"].contains(&name.as_str()) {
+            keep(service_type.take(), control_url.take());
         }
-        let Tag::Leaf(name, value) = tag else { continue };
-        let slot = match name.to_ascii_lowercase().as_str() {
-            "urlbase" => description.url_base.get_or_insert_default(),
-            "devicetype" => &mut description.root_device_type,
+        let Tag::Leaf(_, value) = tag else { continue };
+        let slot = match name.as_str() {
+            "urlbase" => &mut url_base,
+            "devicetype" => &mut root_device_type,
             "friendlyname" => &mut friendly_name,
             "modelname" => &mut model_name,
-            "servicetype" => &mut service.service_type,
-            "controlurl" => &mut service.control_url,
+            "servicetype" => &mut service_type,
+            "controlurl" => &mut control_url,
             _ => continue,
         };
-        if slot.is_empty() {
-            *slot = value;
-        }
+        slot.get_or_insert(value);
     }
     // A description cut behind the last control URL.
-    description.keep(service);
+    keep(service_type, control_url);
 
-    description.url_base = description.url_base.filter(|base| !base.is_empty());
-    let names = [friendly_name, model_name].map(|name| printable(&name, MAX_NAME_CHARS));
+    let names = [friendly_name, model_name].map(|name| printable(&name.unwrap_or_default(), MAX_NAME_CHARS));
     let names: Vec<String> = names.into_iter().filter(|name| !name.is_empty()).collect();
-    description.name = names.join(" / ");
+    let description = Description {
+        url_base: url_base.filter(|base: &String| !base.is_empty()),
+        root_device_type: root_device_type.unwrap_or_default(),
+        name: names.join(" / "),
+        services,
+    };
     if description.root_device_type.is_empty() && description.services.is_empty() {
         return Err(Malformed);
     }
     Ok(description)
-}
-
-impl Description {
-    fn keep(&mut self, service: Service) {
-        if service.is_wan_connection() && self.services.len() < MAX_SERVICES {
-            self.services.push(service);
-        }
-    }
 }

@@ -35,3 +35,21 @@ pub fn printable(text: &str, max_chars: usize) -> String {
     // Control characters at the ends have become spaces only now.
     if cleaned.starts_with(' ') || cleaned.ends_with(' ') { cleaned.trim().to_owned() } else { cleaned }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn printable_text_has_no_control_characters_and_no_spaces_at_its_ends() {
+        assert_eq!(printable("\r\n two\nlines\t\u{1b}[31m\u{85}x \0", 100), "two lines  [31m x");
+        assert_eq!(printable("Gerät \u{fffd}", 100), "Gerät \u{fffd}");
+    }
+
+    #[test]
+    fn printable_text_is_cut_by_characters() {
+        assert_eq!(printable("äöü", 2), "äö");
+        assert_eq!(printable("a b", 2), "a");
+        assert_eq!(printable("a", 0), "");
+    }
+}

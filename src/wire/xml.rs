@@ -8,12 +8,15 @@ use super::printable;
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes of text collected for one element: more than any URL we follow or value we read.
 const MAX_TEXT_BYTES: usize = 4096;
 
-/// How often reading starts again behind a broken tag. Each time the rest may be scanned to its end for a missing
-/// quote or bracket, so this bounds the time for a hostile document of 1 MiB to some milliseconds.
-const MAX_RECOVERIES: u32 = 64;
+/// How many bytes may be read once more, in all, after broken tags: a missing bracket or quote can make a tag of
+/// the whole rest of a document. As much again as the largest document that is fetched keeps the time linear.
+const MAX_RESCANNED_BYTES: usize = 1 << 20;
 
 /// What is found in a document, in order. Names are without their namespace prefix.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub(super) struct Tags<'a> {
     /// Reads `text` from `start` on.
     reader: Reader<&'a [u8]>,
     start: usize,
-    recoveries: u32,
+    rescanned: usize,
     /// The element just opened and the text collected since, until the next tag.
     leaf: Option<(&'a str, String)>,
 }
@@ -51,7 +54,7 @@ impl<'a> Tags<'a> {
     pub(super) fn new(text: &'a str) -> Tags<'a> {
         // quick-xml would remove it too, but not count it in its position.
         let text = text.trim_start_matches('\u{feff}');
-        Tags { text, reader: reader_of(text), start: 0, recoveries: 0, leaf: None }
+        Tags { text, reader: reader_of(text), start: 0, rescanned: 0, leaf: None }
     }
 
     /// How far `text` has been read.
@@ -59,14 +62,13 @@ impl<'a> Tags<'a> {
         self.start.saturating_add(usize::try_from(self.reader.buffer_position()).unwrap_or(usize::MAX))
     }
 
-    /// Goes on at the first `<` at or after `from`.
-    fn restart(&mut self, from: usize) -> Option<()> {
-        self.recoveries += 1;
-        if self.recoveries > MAX_RECOVERIES {
+    /// Goes on at the first `<` at or after `from`, where reading has come to `to` already.
+    fn restart(&mut self, from: usize, to: usize) -> Option<()> {
+        self.start = from + self.text.get(from..)?.find('<')?;
+        self.rescanned = self.rescanned.saturating_add(to.saturating_sub(self.start));
+        if self.rescanned > MAX_RESCANNED_BYTES {
             return None;
         }
-        let rest = self.text.get(from..)?;
-        self.start = from + rest.find('<')?;
         self.reader = reader_of(&self.text[self.start..]);
         Some(())
     }
@@ -75,8 +77,11 @@ impl<'a> Tags<'a> {
         if let Some((_, text)) = &mut self.leaf
             && text.len() < MAX_TEXT_BYTES
         {
-            let room = MAX_TEXT_BYTES - text.len();
-            text.push_str(&piece[..piece.floor_char_boundary(room)]);
+            let mut end = piece.len().min(MAX_TEXT_BYTES - text.len());
+            while !piece.is_char_boundary(end) {
+                end -= 1;
+            }
+            text.push_str(&piece[..end]);
         }
     }
 }
@@ -116,14 +121,13 @@ impl<'a> Iterator for Tags<'a> {
             let from = self.offset();
             let event = self.reader.read_event();
             let text = self.text;
-            let raw = text.get(from..self.offset()).unwrap_or_default();
+            let to = self.offset();
+            let raw = text.get(from..to).unwrap_or_default();
             let event = match event {
                 Ok(event) => event,
-                // quick-xml has passed over the bad part and can go on.
-                Err(quick_xml::Error::IllFormed(_)) => continue,
-                // A tag that never ends: what follows its `<` may still make sense.
+                // Mostly a tag that never ends: what follows its `<` may still make sense.
                 Err(_) => {
-                    self.restart(from + 1)?;
+                    self.restart(from + 1, text.len())?;
                     continue;
                 }
             };
@@ -134,7 +138,7 @@ impl<'a> Iterator for Tags<'a> {
                 Event::Start(_) | Event::Empty(_) | Event::End(_) | Event::PI(_) | Event::Decl(_)
             ) && let Some(inside) = raw.get(1..).and_then(|rest| rest.find('<'))
             {
-                self.restart(from + 1 + inside)?;
+                self.restart(from + 1 + inside, to)?;
             }
             match event {
                 Event::Start(_) => {
