@@ -350,9 +350,9 @@ fn a_description_without_end_is_cut_off() {
     let mut bench = Bench::with_igd(IP1);
     bench.server().mood = Mood::Babbles;
     bench.start();
-    bench.run_until(51 + 10 + 31 * 16);
+    bench.run_until(51 + 10 + 30 * 16);
     assert_eq!(bench.driver.status(), Status::Working);
-    bench.run_until(51 + 10 + 33 * 16);
+    bench.run_until(51 + 10 + 31 * 16);
     // 1 MiB has come in pieces of 32 KiB, one every 16 ms; 2 MiB would have.
     assert_eq!(bench.driver.status(), Status::Unknown);
     bench.run_until(20_000);

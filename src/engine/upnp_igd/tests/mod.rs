@@ -2,6 +2,7 @@
 
 mod bench;
 mod chaos;
+mod devices;
 mod discovery;
 mod faults;
 mod mapping;

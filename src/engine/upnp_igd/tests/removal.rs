@@ -91,6 +91,17 @@ fn a_deletion_of_an_unsent_request_sends_nothing() {
     assert_eq!(bench.notices_of(tcp(4000)), [deleted(true)]);
     bench.run_until(10_000);
     assert_eq!(bench.requests.len(), 4);
+    // Nor does one whose connection is only coming to be.
+    let mut bench = Bench::with_igd(IP1);
+    bench.start_up();
+    bench.map(tcp(4000), no_wish());
+    bench.map(tcp(4001), no_wish());
+    bench.delete(tcp(4000));
+    bench.abandon(tcp(4001));
+    assert_eq!(bench.notices, [(200, deleted(true))]);
+    bench.run_until(10_000);
+    assert_eq!(bench.connects.len(), 4);
+    assert!(bench.requests.is_empty());
     // Neither does one that waits for a gateway.
     let mut bench = Bench::with_igd(IP1);
     bench.start();
