@@ -1,1 +1,123 @@
-//! To come.
+//! The gateway's epoch: a clock that starts at zero when the gateway loses its mappings.
+//!
+//! Every answer tells it. A value that does not fit the ones before means that the mappings are gone.
+
+#![forbid(unsafe_code)]
+
+use crate::time::Time;
+
+/// The protocol whose rule of validity holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// RFC 6887 §8.5: too slow and too fast are both wrong.
+    Pcp,
+    /// RFC 6886 §3.6: only too slow is wrong.
+    NatPmp,
+}
+
+/// What an answer's epoch shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The gateway runs on as before.
+    Fits,
+    /// The gateway has lost its mappings since the answers before.
+    Restarted,
+    /// The answer was given before a restart that was noticed already: to be dropped.
+    Stale,
+}
+
+/// The epoch as the answers so far have shown it.
+#[derive(Clone, Debug)]
+pub struct Epoch {
+    rule: Rule,
+    /// The highest value of the current era, with the time at which it first came.
+    current: Option<Sample>,
+    /// The era before, and when its end was noticed.
+    ended: Option<(Sample, Time)>,
+}
+
+/// A value of the gateway's clock, and ours at its receipt; micros, as both go into signed differences.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    server: i64,
+    client: i64,
+}
+
+impl Sample {
+    fn new(epoch_secs: u32, now: Time) -> Sample {
+        Sample { server: i64::from(epoch_secs) * SECOND, client: signed(now) }
+    }
+
+    /// The gateway's clock at the start of ours, by this sample.
+    fn offset(self) -> i64 {
+        self.server - self.client
+    }
+}
+
+const SECOND: i64 = 1_000_000;
+
+/// Our clock, in a width that leaves room for sums: it is full after 146,000 years.
+fn signed(time: Time) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX).min(i64::MAX / 2)
+}
+
+impl Epoch {
+    /// Nothing is known of the gateway's clock yet.
+    pub fn new(rule: Rule) -> Epoch {
+        Epoch { rule, current: None, ended: None }
+    }
+
+    /// Judges the epoch of an answer received `now`, and remembers it unless it is stale. `asked_at` is the
+    /// first sending of the request that it answers (the earliest, if there can be several), `None` if
+    /// nobody asked.
+    pub fn judge(&mut self, now: Time, asked_at: Option<Time>, epoch_secs: u32) -> Verdict {
+        let sample = Sample::new(epoch_secs, now);
+        let Some(current) = self.current else {
+            self.current = Some(sample);
+            return Verdict::Fits;
+        };
+        if let Some((before, noticed_at)) = self.ended {
+            // Whatever was asked after the restart was noticed is answered by the gateway of today. Of the
+            // rest, an answer belongs to the era whose clock it is nearer to.
+            let may_be_old = asked_at.is_none_or(|asked_at| asked_at < noticed_at);
+            let distance = |era: Sample| (sample.offset() - era.offset()).abs();
+            if may_be_old && distance(before) < distance(current) && self.follows(before, sample) {
+                return Verdict::Stale;
+            }
+        }
+        let fits = self.follows(current, sample);
+        // Stricter than the RFCs, whose slack is for answers that overtake each other: this one was given after
+        // the higher value had reached us.
+        let decreased = sample.server < current.server
+            && asked_at.is_some_and(|asked_at| signed(asked_at) >= current.client);
+        if fits && !decreased {
+            if sample.server > current.server {
+                self.current = Some(sample);
+            }
+            return Verdict::Fits;
+        }
+        self.ended = Some((current, now));
+        self.current = Some(sample);
+        Verdict::Restarted
+    }
+
+    /// Whether `sample` can be of the era of `before`, by the protocol's own rule.
+    fn follows(&self, before: Sample, sample: Sample) -> bool {
+        let client_delta = sample.client - before.client;
+        let server_delta = sample.server - before.server;
+        match self.rule {
+            // RFC 6887 §8.5, in its order: one second back is reordering; then, with 2 s of slack and 1/16 of
+            // drift, neither clock may run away from the other.
+            Rule::Pcp => {
+                server_delta >= -SECOND
+                    && client_delta + 2 * SECOND >= server_delta - server_delta / 16
+                    && server_delta + 2 * SECOND >= client_delta - client_delta / 16
+            }
+            // RFC 6886 §3.6: at least 7/8 of the time that passed here, less 2 s.
+            Rule::NatPmp => server_delta >= client_delta - client_delta / 8 - 2 * SECOND,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,329 @@
-//! To come.
+//! NAT-PMP, RFC 6886: asks one gateway for its address and for mappings, and watches its epoch.
+
+#![forbid(unsafe_code)]
+
+use super::driver::{Key, Notice, Refusal, Status};
+use super::epoch::Rule;
+use super::io::{Cx, Output, Socket, Suggestion};
+use super::requests::{Answer, Ask, LIFETIME_SECS, Requests};
+use super::window::Kind;
+use crate::log::log;
+use crate::time::Time;
+use crate::wire::natpmp::{self, MapRequest, Reply, ResultCode};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// The driver of one gateway; `driver.rs` says what its methods promise.
+#[derive(Debug)]
+pub struct NatPmp {
+    requests: Requests<()>,
+    remote: Option<SocketAddr>,
+    open: bool,
+    /// The external address, once the gateway has told it.
+    address: Option<Ipv4Addr>,
+    /// External ports and lifetimes that were granted while the address was not known.
+    granted: BTreeMap<Key, (u16, Duration)>,
+}
+
+impl NatPmp {
+    /// A driver without a gateway. `mapping_timeout` is how long one mapping is tried at a gateway that is known.
+    pub fn new(mapping_timeout: Duration) -> NatPmp {
+        NatPmp {
+            requests: Requests::new(Rule::NatPmp, mapping_timeout),
+            remote: None,
+            open: false,
+            address: None,
+            granted: BTreeMap::new(),
+        }
+    }
+
+    /// A new gateway, or none: all that was known or asked is dropped, without notices.
+    pub fn start(&mut self, remote: impl Into<Option<SocketAddr>>) {
+        self.remote = remote.into();
+        self.open = false;
+        self.address = None;
+        self.granted.clear();
+        self.requests.reset(if self.remote.is_some() { Status::Unknown } else { Status::Out });
+    }
+
+    /// The socket is open, or could not be opened.
+    pub fn handle_opened(&mut self, cx: &mut Cx<'_>, local: Option<SocketAddr>) {
+        self.open = local.is_some();
+        if !self.open {
+            self.go_out();
+        }
+        self.pump(cx);
+    }
+
+    /// How NAT-PMP stands at this gateway.
+    pub fn status(&self) -> Status {
+        self.requests.status()
+    }
+
+    /// Whether the gateway has answered by NAT-PMP since `start`.
+    pub fn is_known(&self) -> bool {
+        self.requests.is_known()
+    }
+
+    /// Makes or renews the gateway mapping of a key.
+    pub fn map(&mut self, cx: &mut Cx<'_>, key: Key, suggestion: Suggestion) {
+        if !self.granted.contains_key(&key) {
+            self.requests.map(cx.now, key, suggestion, || ());
+            self.need_address(cx);
+        }
+        self.pump(cx);
+    }
+
+    /// Removes it.
+    pub fn delete(&mut self, cx: &mut Cx<'_>, key: Key) {
+        self.granted.remove(&key);
+        self.requests.delete(cx.now, key);
+        self.pump(cx);
+    }
+
+    /// Another protocol won.
+    pub fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) {
+        let unreported = self.granted.remove(&key).is_some();
+        self.requests.abandon(cx.now, key, unreported);
+        self.pump(cx);
+    }
+
+    /// Drops all knowledge of a key without a packet.
+    pub fn forget(&mut self, cx: &mut Cx<'_>, key: Key) {
+        self.granted.remove(&key);
+        self.requests.forget(key);
+        self.pump(cx);
+    }
+
+    /// A race (re)starts: the public-address request, unless the gateway answers well.
+    pub fn probe(&mut self, cx: &mut Cx<'_>) {
+        if self.remote.is_some() && self.requests.probe() {
+            self.requests.query(cx.now, Kind::Query);
+        }
+        self.pump(cx);
+    }
+
+    /// The race is over: no more public-address requests for its sake. An answer still counts.
+    pub fn rest(&mut self, cx: &mut Cx<'_>) {
+        if self.requests.status() == Status::Unknown {
+            self.requests.stop_query();
+        }
+        self.pump(cx);
+    }
+
+    /// The recheck interval has passed: a public-address request, for epoch and address.
+    pub fn check(&mut self, cx: &mut Cx<'_>) {
+        if self.requests.status() == Status::Up {
+            self.requests.query(cx.now, Kind::Query);
+        }
+        self.pump(cx);
+    }
+
+    /// A datagram came on the connected socket.
+    pub fn handle_datagram(&mut self, cx: &mut Cx<'_>, bytes: &[u8]) {
+        let counts = match natpmp::parse(bytes) {
+            Ok(Reply::Address { result, epoch_secs, address }) => {
+                self.handle_address(cx, result, epoch_secs, address)
+            }
+            Ok(Reply::Map { result, epoch_secs, transport, internal_port, external_port, lifetime_secs }) => {
+                NonZeroU16::new(internal_port).is_some_and(|internal_port| {
+                    let key = Key { transport, internal_port };
+                    self.handle_map(cx, key, result, epoch_secs, external_port, lifetime_secs)
+                })
+            }
+            Ok(Reply::SpeaksPcp) => self.handle_speaks_pcp(),
+            Err(_) => false,
+        };
+        if !counts {
+            log!(Verbose, "NAT-PMP: drops {} octets that answer nothing", bytes.len());
+        }
+        self.pump(cx);
+    }
+
+    /// A datagram came to the announcements' group, from the gateway.
+    pub fn handle_announcement(&mut self, cx: &mut Cx<'_>, bytes: &[u8]) {
+        // RFC 6886 §3.2.1: the same bytes as a reply to the public-address request.
+        let Ok(Reply::Address { result: ResultCode::Success, address, .. }) = natpmp::parse(bytes) else {
+            return;
+        };
+        if self.address.is_some() && !address.is_unspecified() {
+            self.set_address(address);
+        }
+        self.requests.notify(Notice::Announced);
+        self.pump(cx);
+    }
+
+    /// The port is closed (ICMP).
+    pub fn handle_refused(&mut self, cx: &mut Cx<'_>) {
+        self.requests.handle_closed();
+        if self.requests.status() == Status::Out {
+            self.granted.clear();
+        }
+        self.pump(cx);
+    }
+
+    /// The time of `poll_timeout` has come.
+    pub fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
+        let address_given_up = self.requests.handle_timeout(cx);
+        if address_given_up {
+            while let Some((key, _)) = self.granted.pop_first() {
+                self.requests.notify(Notice::TimedOut { key });
+            }
+        }
+        self.pump(cx);
+    }
+
+    /// When to call `handle_timeout`.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.requests.poll_timeout()
+    }
+
+    /// What the core is told, until `None`.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.requests.poll_notice()
+    }
+
+    fn handle_address(
+        &mut self,
+        cx: &Cx<'_>,
+        result: ResultCode,
+        epoch_secs: u32,
+        address: Ipv4Addr,
+    ) -> bool {
+        if result != ResultCode::Success && self.requests.status() == Status::Unknown {
+            // It cannot map anything: whoever else can should.
+            let awaited = self.requests.awaits_query();
+            if awaited {
+                log!(Debug, "NAT-PMP: the public-address request is answered by {result:?}");
+                self.go_out();
+            }
+            return awaited;
+        }
+        let Some(effect) = self.requests.handle_query_answer(cx.now, epoch_secs) else { return false };
+        if effect.restarted {
+            self.address = None;
+        }
+        if result == ResultCode::Success {
+            self.set_address(address);
+        } else {
+            log!(Debug, "NAT-PMP: the gateway has no external address: {result:?}");
+            while let Some((key, _)) = self.granted.pop_first() {
+                self.requests.notify(Notice::Refused {
+                    key,
+                    refusal: Refusal::Failed { retry_after: Duration::ZERO },
+                });
+            }
+        }
+        true
+    }
+
+    fn handle_map(
+        &mut self,
+        cx: &Cx<'_>,
+        key: Key,
+        result: ResultCode,
+        epoch_secs: u32,
+        external_port: u16,
+        lifetime_secs: u32,
+    ) -> bool {
+        // RFC 6886 gives errors no lifetime.
+        let retry_after = Duration::ZERO;
+        let answer = match result {
+            ResultCode::Success if lifetime_secs == 0 => Answer::Deleted,
+            ResultCode::Success => Answer::Granted { address: None, port: external_port },
+            ResultCode::UnsupportedVersion | ResultCode::NotAuthorized | ResultCode::UnsupportedOpcode => {
+                Answer::Refused(Refusal::NextProtocol { retry_after })
+            }
+            ResultCode::NetworkFailure | ResultCode::OutOfResources | ResultCode::Other(_) => {
+                Answer::Refused(Refusal::Failed { retry_after })
+            }
+        };
+        let Some(effect) = self.requests.handle_answer(cx.now, key, answer, epoch_secs, false) else {
+            return false;
+        };
+        if effect.restarted {
+            // A gateway that restarted may have another address.
+            self.address = None;
+            self.requests.query(cx.now, Kind::Query);
+        }
+        if effect.granted {
+            let lifetime = Duration::from_secs(lifetime_secs.into());
+            self.granted.insert(key, (external_port, lifetime));
+            self.report_granted();
+            self.need_address(cx);
+        } else if let Answer::Refused(_) = answer {
+            log!(Debug, "{key}: NAT-PMP answers {result:?}");
+        }
+        true
+    }
+
+    fn handle_speaks_pcp(&mut self) -> bool {
+        let awaited = self.requests.awaits_query() || self.requests.awaits_key();
+        if awaited {
+            self.go_out();
+            self.requests.notify(Notice::SpeaksPcp);
+        }
+        awaited
+    }
+
+    /// A mapping is worth nothing to the program without the address.
+    fn need_address(&mut self, cx: &Cx<'_>) {
+        if self.address.is_none() {
+            self.requests.query(cx.now, Kind::Query);
+        }
+    }
+
+    fn set_address(&mut self, address: Ipv4Addr) {
+        let before = self.address.replace(address);
+        if before.is_some_and(|before| before != address) {
+            self.requests.notify(Notice::AddressChanged { address: address.into() });
+        }
+        self.report_granted();
+    }
+
+    fn report_granted(&mut self) {
+        let Some(address) = self.address else { return };
+        while let Some((key, (port, lifetime))) = self.granted.pop_first() {
+            self.requests.notify(Notice::Granted {
+                key,
+                address: IpAddr::V4(address),
+                port,
+                lifetime: Some(lifetime),
+            });
+        }
+    }
+
+    fn go_out(&mut self) {
+        self.granted.clear();
+        self.requests.go_out();
+    }
+
+    /// Sends what may be sent now.
+    fn pump(&mut self, cx: &mut Cx<'_>) {
+        let Some(to) = self.remote.filter(|_| self.open) else { return };
+        while let Some(ask) = self.requests.poll_ask(cx) {
+            let bytes = match ask {
+                Ask::Query => natpmp::emit_address_request().to_vec(),
+                Ask::Map { key, suggestion } => emit(key, suggestion.port, LIFETIME_SECS),
+                // RFC 6886 §3.4: a deletion has external port 0.
+                Ask::Delete { key } => emit(key, None, 0),
+            };
+            cx.output(Output::Send { socket: Socket::NatPmp, to, bytes });
+        }
+    }
+}
+
+fn emit(key: Key, suggested_port: Option<NonZeroU16>, lifetime_secs: u32) -> Vec<u8> {
+    let request = MapRequest {
+        transport: key.transport,
+        internal_port: key.internal_port,
+        suggested_port,
+        lifetime_secs,
+    };
+    request.emit().to_vec()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,603 @@
-//! To come.
+//! How many requests are under way, when one counts as lost, and when it is given up.
+//!
+//! A gateway's socket holds few packets and its daemon takes milliseconds for each. So a window of requests
+//! is in flight and the rest waits in a queue. The window only paces: what a request says, and what an
+//! answer means, is the driver's. Every call costs O(log n) of the requests in it, `restart_discovery` O(n).
+
+#![forbid(unsafe_code)]
+
+use super::io::Cx;
+use super::timers::Timers;
+use crate::time::Time;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Requests in flight at the start.
+pub const START: usize = 64;
+
+/// Requests in flight at most.
+pub const MAX: usize = 128;
+
+/// Requests in flight that any loss leaves.
+pub const MIN: usize = 8;
+
+/// An answer to a request that was sent before this many others that are answered is overdue: lost.
+const LATER_ANSWERS: usize = 3;
+
+/// An answer later than this tells of a gateway that was away, not of the way to it.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(2);
+
+/// While the gateway has never answered: when the first request, and no other, is sent again.
+const DISCOVERY_WAITS: [Duration; 3] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_millis(1000)];
+
+/// For a gateway that answers: how long nothing at all must come for a request to count as lost.
+const WAITS: [Duration; 7] = [
+    Duration::from_millis(250),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_millis(500),
+    Duration::from_millis(1000),
+    Duration::from_millis(1000),
+    Duration::from_millis(2000),
+];
+
+/// How long a request is tried that is sent on the same schedule as discovery: the last sending has 2 s.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(3750);
+
+/// The same for deletions, which are sent 0, 200 and 500 ms after the start and then left alone.
+const DELETION_WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(300)];
+
+/// A deletion is given up when nothing at all has come for this long.
+const DELETION_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// A deletion is given up after this, whatever comes.
+const DELETION_LIMIT: Duration = Duration::from_secs(5);
+
+/// What sort of request it is: how long it is worth trying, and what goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// About the gateway itself: all others may depend on it.
+    Query,
+    /// About the gateway itself, but not every gateway answers it: its loss says nothing.
+    Check,
+    /// Makes or renews a mapping.
+    Map,
+    /// Deletes one.
+    Deletion,
+}
+
+/// The requests of one driver to one gateway, by key; at most one a key.
+#[derive(Debug)]
+pub struct Window<K> {
+    mapping_timeout: Duration,
+    mode: Mode,
+    limit: usize,
+    requests: BTreeMap<K, Request>,
+    /// Those that wait to be sent (again).
+    queue: BTreeMap<(Rank, u64), K>,
+    /// Those that were sent and are neither answered nor lost, by their latest sending.
+    in_flight: BTreeMap<u64, K>,
+    /// How many of the requests were sent at least once.
+    sent: usize,
+    /// When to look whether a request in flight is lost.
+    resends: Timers<K>,
+    /// When to look whether a request is to be given up.
+    expiries: Timers<K>,
+    expired: VecDeque<K>,
+    next_sending: u64,
+    next_place: u64,
+    heard_at: Option<Time>,
+    /// Something counted as lost because nothing came, and nothing has come since.
+    silent: bool,
+    smoothed_round_trip: Option<Duration>,
+    /// The highest sendings that were answered.
+    answered: [u64; LATER_ANSWERS],
+    round: Round,
+    /// A loss of a sending before this belongs to a halving that has been done.
+    halved_at: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// The gateway has not answered (in this race): `sent_again` times was the first request repeated.
+    Discovery {
+        sent_again: usize,
+        again_at: Option<Time>,
+    },
+    Known,
+}
+
+/// From one answer to the answer to what was sent after it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    /// It is over when nothing sent before this is in flight; set by its first answer.
+    ends_with: Option<u64>,
+    lost: bool,
+    /// Something had to wait for room.
+    full: bool,
+}
+
+#[derive(Debug)]
+struct Request {
+    kind: Kind,
+    place: Place,
+    queued_at: Time,
+    /// Sendings so far.
+    sends: u32,
+    first_sending: u64,
+    /// When its time began to run; discovery does not count.
+    first_sent_at: Option<Time>,
+    /// How often it was lost by silence: its place in the schedule.
+    step: usize,
+    /// The present wait of the schedule, shortened at random.
+    wait: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Queued(Rank, u64),
+    InFlight { sending: u64, sent_at: Time },
+}
+
+/// What goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Query,
+    Deletion,
+    Again,
+    Fresh,
+}
+
+impl<K: Copy + Ord> Window<K> {
+    /// A window toward a gateway that has not answered yet. `mapping_timeout` is how long a request is tried at
+    /// a gateway that has.
+    pub fn new(mapping_timeout: Duration) -> Window<K> {
+        Window {
+            mapping_timeout,
+            mode: Mode::Discovery { sent_again: 0, again_at: None },
+            limit: START,
+            requests: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            sent: 0,
+            resends: Timers::default(),
+            expiries: Timers::default(),
+            expired: VecDeque::new(),
+            next_sending: 1,
+            next_place: 0,
+            heard_at: None,
+            silent: false,
+            smoothed_round_trip: None,
+            answered: [0; LATER_ANSWERS],
+            round: Round::default(),
+            halved_at: 0,
+        }
+    }
+
+    /// Puts a request into the queue, in place of any of that key.
+    pub fn push(&mut self, now: Time, key: K, kind: Kind) {
+        self.remove(key);
+        let rank = match kind {
+            Kind::Query | Kind::Check => Rank::Query,
+            Kind::Map => Rank::Fresh,
+            Kind::Deletion => Rank::Deletion,
+        };
+        let place = self.enqueue(key, rank);
+        self.requests.insert(
+            key,
+            Request {
+                kind,
+                place,
+                queued_at: now,
+                sends: 0,
+                first_sending: 0,
+                first_sent_at: None,
+                step: 0,
+                wait: None,
+            },
+        );
+    }
+
+    /// Forgets a request; no answer is awaited any more.
+    pub fn remove(&mut self, key: K) {
+        self.take(key);
+    }
+
+    /// Forgets all requests.
+    pub fn clear(&mut self) {
+        self.requests.clear();
+        self.queue.clear();
+        self.in_flight.clear();
+        self.sent = 0;
+        self.resends.clear();
+        self.expiries.clear();
+        self.expired.clear();
+        self.reset_discovery();
+    }
+
+    /// Whether there is a request of that key, sent or not.
+    pub fn contains(&self, key: K) -> bool {
+        self.requests.contains_key(&key)
+    }
+
+    /// Whether there is a request of that key that was sent at least once.
+    pub fn was_sent(&self, key: K) -> bool {
+        self.requests.get(&key).is_some_and(|request| request.sends > 0)
+    }
+
+    /// How many requests were sent at least once and are not answered.
+    pub fn unanswered(&self) -> usize {
+        self.sent
+    }
+
+    /// Whether requests in flight were lost for silence, and nothing has come since.
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// How many requests may be in flight.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How many are.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The next request to be sent now, which then counts as sent; `None`: nothing waits, or there is no room.
+    pub fn poll_send(&mut self, cx: &mut Cx<'_>) -> Option<K> {
+        let (&place, &key) = self.queue.first_key_value()?;
+        if self.in_flight.len() >= self.limit {
+            self.round.full = true;
+            return None;
+        }
+        self.queue.remove(&place);
+        self.note_sent(cx, key);
+        Some(key)
+    }
+
+    /// An answer to a request came: it is done with.
+    pub fn handle_answer(&mut self, now: Time, key: K) {
+        self.handle_sign_of_life(now);
+        let Some(request) = self.take(key) else { return };
+        if request.sends == 0 {
+            return;
+        }
+        if let (1, Place::InFlight { sent_at, .. }) = (request.sends, request.place)
+            && now.since(sent_at) <= LONGEST_ROUND_TRIP
+        {
+            // Only what was sent once: of the rest nobody knows which sending is answered (Karn's rule).
+            let sample = now.since(sent_at);
+            self.smoothed_round_trip =
+                Some(self.smoothed_round_trip.map_or(sample, |smoothed| (smoothed * 7 + sample) / 8));
+        }
+        let answered = self.answered_sending(now, &request);
+        if let Some(lowest) = self.answered.iter_mut().min()
+            && *lowest < answered
+        {
+            *lowest = answered;
+        }
+        self.judge_overtaken();
+        self.end_round();
+    }
+
+    /// Which of a request's sendings an answer is to: the last, if a round trip could have passed since, as the
+    /// answer to an earlier one would have had to be slower than any before.
+    fn answered_sending(&self, now: Time, request: &Request) -> u64 {
+        match (request.place, self.smoothed_round_trip) {
+            (Place::InFlight { sending, sent_at }, Some(round_trip))
+                if now.since(sent_at) >= round_trip * 3 / 4 =>
+            {
+                sending
+            }
+            _ => request.first_sending,
+        }
+    }
+
+    /// Something came from the gateway that is an answer of this protocol, if not to a request in the window.
+    pub fn handle_sign_of_life(&mut self, now: Time) {
+        self.heard_at = Some(now);
+        self.silent = false;
+        if self.mode == Mode::Known {
+            return;
+        }
+        self.mode = Mode::Known;
+        // The first window is in flight; from now on it keeps the schedule of a gateway that is known.
+        let in_flight: Vec<(u64, K)> = self.in_flight.iter().map(|(&sending, &key)| (sending, key)).collect();
+        for (_, key) in in_flight {
+            let Some(request) = self.requests.get_mut(&key) else { continue };
+            if request.kind != Kind::Deletion {
+                request.step = 0;
+                request.wait = Some(WAITS[0]);
+                request.first_sent_at = Some(now);
+                self.resends.set(key, now + WAITS[0]);
+                self.expiries.set(key, now + self.mapping_timeout);
+            }
+        }
+    }
+
+    /// The gateway is looked for again: all but deletions is sent as if for the first time.
+    pub fn restart_discovery(&mut self) {
+        self.reset_discovery();
+        self.limit = START;
+        self.silent = false;
+        // In their old order: what was sent, then what waited.
+        let mut keys = Vec::new();
+        for (&key, request) in &self.requests {
+            if request.kind != Kind::Deletion {
+                let order = match request.place {
+                    Place::Queued(rank, place) if request.sends == 0 => (Some(rank), place),
+                    _ => (None, request.first_sending),
+                };
+                keys.push((order, request.place, key));
+            }
+        }
+        keys.sort_by_key(|&(order, _, key)| (order, key));
+        for (_, place, key) in keys {
+            self.unplace(place);
+            self.resends.cancel(key);
+            self.expiries.cancel(key);
+            let kind = self.requests.get(&key).map(|request| request.kind);
+            let rank = if kind == Some(Kind::Query) { Rank::Query } else { Rank::Fresh };
+            let place = self.enqueue(key, rank);
+            if let Some(request) = self.requests.get_mut(&key) {
+                request.place = place;
+                request.step = 0;
+                request.first_sent_at = None;
+            }
+        }
+    }
+
+    /// Whether the first request will still be sent again, or none was sent yet.
+    pub fn is_discovery_under_way(&self) -> bool {
+        match self.mode {
+            Mode::Discovery { sent_again, again_at } => again_at.is_some() || sent_again == 0,
+            Mode::Known => false,
+        }
+    }
+
+    /// Looks what is lost and what is to be given up; then ask `poll_send` and `poll_expired`.
+    pub fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now;
+        self.expire_sent(now);
+        self.expire_unsent(now);
+        self.repeat_first(cx);
+        while let Some(key) = self.resends.pop_due(now) {
+            let Some(request) = self.requests.get(&key) else { continue };
+            let Place::InFlight { sending, sent_at } = request.place else { continue };
+            let Some(wait) = request.wait else { continue };
+            let due = self.quiet_since(sent_at) + self.patience(wait);
+            if due > now {
+                self.resends.set(key, due);
+                continue;
+            }
+            self.silent |= request.kind != Kind::Check;
+            self.lose(key, sending, true);
+        }
+    }
+
+    /// A request that was given up: it is no more in the window.
+    pub fn poll_expired(&mut self) -> Option<K> {
+        self.expired.pop_front()
+    }
+
+    /// When to call `handle_timeout`.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let again_at = match self.mode {
+            Mode::Discovery { again_at, .. } => again_at,
+            Mode::Known => None,
+        };
+        [self.resends.next(), self.expiries.next(), again_at]
+            .into_iter()
+            .chain([Rank::Deletion, Rank::Fresh].map(|rank| self.next_unsent(rank).map(|(_, at)| at)))
+            .flatten()
+            .min()
+    }
+
+    fn reset_discovery(&mut self) {
+        self.mode = Mode::Discovery { sent_again: 0, again_at: None };
+    }
+
+    fn enqueue(&mut self, key: K, rank: Rank) -> Place {
+        let place = self.next_place;
+        self.next_place += 1;
+        self.queue.insert((rank, place), key);
+        Place::Queued(rank, place)
+    }
+
+    fn unplace(&mut self, place: Place) {
+        match place {
+            Place::Queued(rank, place) => self.queue.remove(&(rank, place)),
+            Place::InFlight { sending, .. } => self.in_flight.remove(&sending),
+        };
+    }
+
+    fn take(&mut self, key: K) -> Option<Request> {
+        let request = self.requests.remove(&key)?;
+        self.sent -= usize::from(request.sends > 0);
+        self.unplace(request.place);
+        self.resends.cancel(key);
+        self.expiries.cancel(key);
+        if self.requests.is_empty() && self.mode != Mode::Known {
+            // Whoever comes next is the first again.
+            self.reset_discovery();
+        }
+        Some(request)
+    }
+
+    fn note_sent(&mut self, cx: &mut Cx<'_>, key: K) {
+        let now = cx.now;
+        let known = self.mode == Mode::Known;
+        let Some(request) = self.requests.get_mut(&key) else { return };
+        let sending = self.next_sending;
+        self.next_sending += 1;
+        self.in_flight.insert(sending, key);
+        request.place = Place::InFlight { sending, sent_at: now };
+        request.sends += 1;
+        if request.sends == 1 {
+            request.first_sending = sending;
+            self.sent += 1;
+        }
+        let first_sent_at = *request.first_sent_at.get_or_insert(now);
+        let wait = match request.kind {
+            Kind::Deletion => DELETION_WAITS.get(request.step),
+            Kind::Check => DISCOVERY_WAITS.get(request.step),
+            _ if known => WAITS.get(request.step).or(WAITS.last()),
+            _ => None,
+        };
+        request.wait = wait.map(|&wait| cx.between(wait, 9, 10, 10));
+        let (kind, wait) = (request.kind, request.wait);
+        if let Some(wait) = wait {
+            self.resends.set(key, now + self.patience(wait));
+        }
+        if self.expiries.get(key).is_none() {
+            match kind {
+                Kind::Deletion => self.expiries.set(key, now + DELETION_TIMEOUT),
+                Kind::Check => self.expiries.set(key, now + CHECK_TIMEOUT),
+                _ if known => self.expiries.set(key, first_sent_at + self.mapping_timeout),
+                _ => {}
+            }
+        }
+        if kind != Kind::Deletion
+            && let Mode::Discovery { sent_again: 0, again_at: again_at @ None } = &mut self.mode
+        {
+            *again_at = Some(now + cx.between(DISCOVERY_WAITS[0], 9, 10, 10));
+        }
+    }
+
+    /// How long nothing must come: the schedule's wait, but room for two round trips.
+    fn patience(&self, wait: Duration) -> Duration {
+        wait.max(self.smoothed_round_trip.unwrap_or_default() * 2)
+    }
+
+    /// Since when nothing has come that a request of `sent_at` was waiting for.
+    fn quiet_since(&self, sent_at: Time) -> Time {
+        self.heard_at.map_or(sent_at, |heard_at| heard_at.max(sent_at))
+    }
+
+    /// While the gateway has not answered: sends the first request again, alone.
+    fn repeat_first(&mut self, cx: &mut Cx<'_>) {
+        let Mode::Discovery { sent_again, again_at: Some(again_at) } = self.mode else { return };
+        if again_at > cx.now {
+            return;
+        }
+        let first = self
+            .in_flight
+            .values()
+            .filter_map(|&key| {
+                let request = self.requests.get(&key)?;
+                (request.kind != Kind::Deletion).then_some((request.first_sending, key))
+            })
+            .min();
+        if let Some((_, key)) = first
+            && let Some(request) = self.requests.get(&key)
+        {
+            let place = request.place;
+            self.unplace(place);
+            let place = self.enqueue(key, Rank::Query);
+            if let Some(request) = self.requests.get_mut(&key) {
+                request.place = place;
+            }
+        }
+        if first.is_none() {
+            // Whoever comes next is the first again.
+            self.reset_discovery();
+            return;
+        }
+        let sent_again = sent_again + 1;
+        let wait = DISCOVERY_WAITS.get(sent_again);
+        let again_at = wait.map(|&wait| cx.now + cx.between(wait, 9, 10, 10));
+        self.mode = Mode::Discovery { sent_again, again_at };
+    }
+
+    /// A request in flight counts as lost and waits to be sent again.
+    fn lose(&mut self, key: K, sending: u64, by_silence: bool) {
+        self.in_flight.remove(&sending);
+        self.resends.cancel(key);
+        let place = self.enqueue(key, Rank::Again);
+        let Some(request) = self.requests.get_mut(&key) else { return };
+        request.place = place;
+        request.step += usize::from(by_silence);
+        if self.mode == Mode::Known && request.kind != Kind::Check {
+            self.round.lost = true;
+            if sending >= self.halved_at {
+                self.limit = (self.limit / 2).max(MIN);
+                self.halved_at = self.next_sending;
+            }
+        }
+    }
+
+    /// What was sent before three others that are answered is lost.
+    fn judge_overtaken(&mut self) {
+        let Some(&threshold) = self.answered.iter().min() else { return };
+        while let Some((&sending, &key)) = self.in_flight.first_key_value()
+            && sending < threshold
+        {
+            self.lose(key, sending, false);
+        }
+    }
+
+    /// When all that was sent before the round began is answered or lost: a round without loss that filled the
+    /// window doubles it.
+    fn end_round(&mut self) {
+        let next_sending = self.next_sending;
+        let ends_with = *self.round.ends_with.get_or_insert(next_sending);
+        let first = self.in_flight.keys().next().copied();
+        if first.is_none_or(|sending| sending >= ends_with) {
+            if self.round.full && !self.round.lost {
+                self.limit = (self.limit * 2).min(MAX);
+            }
+            self.round = Round { ends_with: first.map(|_| next_sending), lost: false, full: false };
+        }
+    }
+
+    fn expire_sent(&mut self, now: Time) {
+        while let Some(key) = self.expiries.pop_due(now) {
+            let Some(request) = self.requests.get(&key) else { continue };
+            let first_sent_at = request.first_sent_at.unwrap_or(now);
+            if request.kind == Kind::Deletion {
+                // While others are answered, perhaps its turn is still to come.
+                let due =
+                    (self.quiet_since(first_sent_at) + DELETION_TIMEOUT).min(first_sent_at + DELETION_LIMIT);
+                if due > now {
+                    self.expiries.set(key, due);
+                    continue;
+                }
+            }
+            self.silent |=
+                request.kind != Kind::Check && self.heard_at.is_none_or(|heard_at| heard_at <= first_sent_at);
+            self.take(key);
+            self.expired.push_back(key);
+        }
+    }
+
+    /// What was never sent is given up when nothing at all comes: the queue does not move any more.
+    fn expire_unsent(&mut self, now: Time) {
+        for rank in [Rank::Deletion, Rank::Fresh] {
+            while let Some((key, due)) = self.next_unsent(rank)
+                && due <= now
+            {
+                self.take(key);
+                self.expired.push_back(key);
+            }
+        }
+    }
+
+    /// The first of those that were never sent, and when it is given up.
+    fn next_unsent(&self, rank: Rank) -> Option<(K, Time)> {
+        let (_, &key) = self.queue.range((rank, 0)..=(rank, u64::MAX)).next()?;
+        let queued_at = self.requests.get(&key)?.queued_at;
+        let timeout = match (rank, self.mode) {
+            (Rank::Deletion, _) => DELETION_LIMIT,
+            (_, Mode::Known) => self.mapping_timeout,
+            // The end of discovery is not the window's to decide.
+            (_, Mode::Discovery { .. }) => return None,
+        };
+        Some((key, self.quiet_since(queued_at) + timeout))
+    }
+}
+
+#[cfg(test)]
+mod tests;

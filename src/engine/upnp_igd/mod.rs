@@ -152,18 +152,19 @@ impl UpnpIgd {
         }
     }
 
-    /// A new gateway or network: forgets everything, mappings and open requests too (no notice comes for those).
-    pub fn start(&mut self, cx: &mut Cx<'_>, network: Network) {
+    /// A new gateway or network, or none: forgets everything, mappings and open requests too (no notice comes for
+    /// those).
+    pub fn start(&mut self, cx: &mut Cx<'_>, network: impl Into<Option<Network>>) {
         self.exchanges.hang_up(cx, |_| true);
         self.exchanges.drop_queued(|_| true);
-        let network = Network {
+        let network = network.into().map(|network| Network {
             gateway: network.gateway.map(|address| address.to_canonical()),
             local: network.local.to_canonical(),
             named: network.named,
-        };
+        });
         let exchanges = std::mem::take(&mut self.exchanges);
         *self = UpnpIgd {
-            network: Some(network),
+            network,
             // Its ids go on: a late input about an exchange of before must not hit a new one.
             exchanges,
             told_status: self.told_status,

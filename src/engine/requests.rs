@@ -1,0 +1,708 @@
+//! What is asked of the gateway for each key, and what an answer means for it: all that PCP and NAT-PMP have
+//! in common. The drivers add the bytes, and whatever is particular to one protocol.
+
+#![forbid(unsafe_code)]
+
+use super::driver::{Key, Notice, Refusal, Status};
+use super::epoch::{Epoch, Rule, Verdict};
+use super::io::{Cx, Suggestion};
+use super::timers::Timers;
+use super::window::{Kind, Window};
+use crate::log::log;
+use crate::time::Time;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// Lifetime that mappings are asked for.
+pub(super) const LIFETIME_SECS: u32 = 7200;
+
+/// How long a new request waits for the answer of a deletion that was sent before it.
+const FOLLOW_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// When a request that followed a deletion is sent once more: a deletion that came late has removed the mapping.
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a datagram may be under way: answers to a deletion are told from a mapping's for this long.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// How many grants that come too late are each answered with another deletion.
+const LATE_GRANTS: u8 = 3;
+
+/// A request of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Slot {
+    /// About the gateway itself.
+    Query,
+    /// About a mapping.
+    Key(Key),
+}
+
+/// A datagram to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    Query,
+    Map { key: Key, suggestion: Suggestion },
+    Delete { key: Key },
+}
+
+/// What the gateway says about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Success with a lifetime.
+    Granted { address: Option<IpAddr>, port: u16 },
+    /// Success without.
+    Deleted,
+    /// An error.
+    Refused(Refusal),
+}
+
+/// What an answer brought about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Effect {
+    /// The gateway has lost its mappings (already noticed to the core).
+    pub(super) restarted: bool,
+    /// The key is mapped: `Notice::Granted` is the driver's to give.
+    pub(super) granted: bool,
+}
+
+/// All requests of one driver to one gateway. `T` is what the protocol remembers of a key.
+#[derive(Debug)]
+pub(super) struct Requests<T> {
+    rule: Rule,
+    mapping_timeout: Duration,
+    status: Status,
+    known: bool,
+    window: Window<Slot>,
+    epoch: Epoch,
+    query: Sent,
+    query_expired: bool,
+    entries: BTreeMap<Key, Entry<T>>,
+    /// Datagrams that go out beside the window: single ones, not repeated.
+    urgent: VecDeque<Ask>,
+    /// When to send the request that follows a deletion.
+    followers: Timers<Key>,
+    /// When to send it once more.
+    confirms: Timers<Key>,
+    /// Entries of keys that are deleted, and when to forget them.
+    gone: VecDeque<(Time, Key)>,
+    notices: VecDeque<Notice>,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    tag: T,
+    state: State,
+    suggestion: Suggestion,
+    /// Where the gateway mapped it last.
+    external: Option<(Option<IpAddr>, NonZeroU16)>,
+    /// The gateway has it, by its last word.
+    mapped: bool,
+    /// A map request was sent, and the gateway has not said what became of it.
+    doubtful: bool,
+    /// The map request is our own idea: its failure is nobody's business.
+    unasked: bool,
+    /// The map request follows a deletion: to be sent once more.
+    confirm: bool,
+    late_grants: u8,
+    sent: Sent,
+    deletion: Option<Deletion>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing is asked.
+    Idle,
+    /// A map request is in the window.
+    Mapping,
+    /// A deletion is in the window.
+    Deleting,
+    /// A deletion was sent, whose answer nobody awaits.
+    Abandoned,
+    /// A map request is to be made when the deletion that was sent is answered, or had its time.
+    Following,
+    /// Deleted: known only for what may still be under way.
+    Gone { until: Time },
+}
+
+/// The latest deletion of a key.
+#[derive(Clone, Copy, Debug)]
+struct Deletion {
+    sent_at: Time,
+    answered: bool,
+}
+
+/// Datagrams that an answer may answer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    unanswered: u32,
+    first_at: Time,
+    last_at: Time,
+}
+
+impl Sent {
+    fn note_sent(&mut self, now: Time) {
+        if self.unanswered == 0 || now.since(self.last_at) > MEMORY {
+            *self = Sent { unanswered: 0, first_at: now, last_at: now };
+        }
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.last_at = now;
+    }
+
+    fn note_answered(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+    }
+
+    /// The earliest sending that an answer of now may answer.
+    fn asked_at(&self) -> Option<Time> {
+        (self.unanswered > 0).then_some(self.first_at)
+    }
+}
+
+impl<T> Entry<T> {
+    /// The deletion that was sent and may still reach the gateway, or its answer us.
+    fn pending_deletion(&self, now: Time) -> Option<Deletion> {
+        self.deletion.filter(|deletion| !deletion.answered && now.since(deletion.sent_at) < MEMORY)
+    }
+
+    fn note_deletion_answered(&mut self) {
+        if let Some(deletion) = &mut self.deletion {
+            deletion.answered = true;
+        }
+        self.mapped = false;
+        self.doubtful = false;
+    }
+
+    /// What to suggest: without a wish what it had, or the internal port.
+    fn suggestion(&self, key: Key) -> Suggestion {
+        let had = self.external;
+        Suggestion {
+            address: self.suggestion.address.or(had.and_then(|(address, _)| address)),
+            port: self.suggestion.port.or(had.map(|(_, port)| port)).or(Some(key.internal_port)),
+        }
+    }
+}
+
+impl<T> Requests<T> {
+    pub(super) fn new(rule: Rule, mapping_timeout: Duration) -> Requests<T> {
+        Requests {
+            rule,
+            mapping_timeout,
+            status: Status::Unknown,
+            known: false,
+            window: Window::new(mapping_timeout),
+            epoch: Epoch::new(rule),
+            query: Sent::default(),
+            query_expired: false,
+            entries: BTreeMap::new(),
+            urgent: VecDeque::new(),
+            followers: Timers::default(),
+            confirms: Timers::default(),
+            gone: VecDeque::new(),
+            notices: VecDeque::new(),
+        }
+    }
+
+    /// Another gateway: nothing is known, nothing is asked.
+    pub(super) fn reset(&mut self, status: Status) {
+        *self = Requests { status, ..Requests::new(self.rule, self.mapping_timeout) };
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Whether the gateway has answered by this protocol, ever.
+    pub(super) fn is_known(&self) -> bool {
+        self.known
+    }
+
+    pub(super) fn tag(&self, key: Key) -> Option<&T> {
+        self.entries.get(&key).map(|entry| &entry.tag)
+    }
+
+    /// What is remembered of each key.
+    pub(super) fn tags(&self) -> impl Iterator<Item = (Key, &T)> {
+        self.entries.iter().map(|(&key, entry)| (key, &entry.tag))
+    }
+
+    pub(super) fn notify(&mut self, notice: Notice) {
+        self.notices.push_back(notice);
+    }
+
+    pub(super) fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Whether a query was sent that is not answered.
+    pub(super) fn awaits_query(&self) -> bool {
+        self.query.asked_at().is_some()
+    }
+
+    /// Whether a request about some key was sent and is open.
+    pub(super) fn awaits_key(&self) -> bool {
+        self.window.unanswered() > usize::from(self.window.was_sent(Slot::Query))
+    }
+
+    /// Whether an answer about `key` would answer something that was sent.
+    pub(super) fn awaits(&self, key: Key) -> bool {
+        self.entries.get(&key).is_some_and(|entry| entry.sent.asked_at().is_some())
+    }
+
+    /// The gateway is looked for (again), unless it answers well or is being looked for. Whether it is.
+    pub(super) fn probe(&mut self) -> bool {
+        match self.status {
+            Status::Up if !self.window.is_silent() => false,
+            Status::Unknown if self.window.is_discovery_under_way() => true,
+            _ => {
+                self.status = Status::Unknown;
+                self.window.restart_discovery();
+                true
+            }
+        }
+    }
+
+    /// Asks about the gateway itself, unless that is being asked.
+    pub(super) fn query(&mut self, now: Time, kind: Kind) {
+        if !self.window.contains(Slot::Query) {
+            self.window.push(now, Slot::Query, kind);
+        }
+    }
+
+    /// Stops asking about the gateway itself; an answer still counts.
+    pub(super) fn stop_query(&mut self) {
+        self.window.remove(Slot::Query);
+    }
+
+    /// Makes or renews the mapping of a key.
+    pub(super) fn map(&mut self, now: Time, key: Key, suggestion: Suggestion, tag: impl FnOnce() -> T) {
+        self.forget_gone(now);
+        let entry = self.entries.entry(key).or_insert_with(|| Entry {
+            tag: tag(),
+            state: State::Idle,
+            suggestion,
+            external: None,
+            mapped: false,
+            doubtful: false,
+            unasked: false,
+            confirm: false,
+            late_grants: 0,
+            sent: Sent::default(),
+            deletion: None,
+        });
+        entry.suggestion = suggestion;
+        entry.unasked = false;
+        entry.late_grants = 0;
+        if !matches!(entry.state, State::Mapping | State::Following) {
+            self.follow(now, key);
+        }
+    }
+
+    /// Removes the mapping of a key.
+    pub(super) fn delete(&mut self, now: Time, key: Key) {
+        let Some(entry) = self.entries.get_mut(&key) else {
+            self.notices.push_back(Notice::Deleted { key, answered: true });
+            return;
+        };
+        self.followers.cancel(key);
+        self.confirms.cancel(key);
+        if self.status == Status::Out {
+            self.end_deletion(now, key, false);
+            return;
+        }
+        match entry.state {
+            State::Deleting => {}
+            _ if entry.mapped || entry.doubtful => {
+                entry.state = State::Deleting;
+                self.window.push(now, Slot::Key(key), Kind::Deletion);
+            }
+            // The gateway has nothing of it.
+            _ => self.end_deletion(now, key, true),
+        }
+    }
+
+    /// Another protocol maps this key. `unreported`: a grant came that the core does not know of.
+    pub(super) fn abandon(&mut self, now: Time, key: Key, unreported: bool) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let called_back = match entry.state {
+            State::Mapping if entry.doubtful => true,
+            State::Idle => unreported || (entry.doubtful && !entry.mapped),
+            State::Mapping if entry.mapped => {
+                entry.state = State::Idle;
+                false
+            }
+            State::Mapping | State::Following if entry.pending_deletion(now).is_some() => {
+                entry.state = State::Abandoned;
+                false
+            }
+            State::Mapping | State::Following => {
+                self.forget(key);
+                return;
+            }
+            State::Deleting | State::Abandoned | State::Gone { .. } => return,
+        };
+        if called_back {
+            entry.state = State::Abandoned;
+            self.urgent.push_back(Ask::Delete { key });
+        }
+        self.window.remove(Slot::Key(key));
+        self.followers.cancel(key);
+        self.confirms.cancel(key);
+    }
+
+    /// Drops all knowledge of a key.
+    pub(super) fn forget(&mut self, key: Key) {
+        self.entries.remove(&key);
+        self.window.remove(Slot::Key(key));
+        self.followers.cancel(key);
+        self.confirms.cancel(key);
+    }
+
+    /// The port is closed, says the gateway's kernel. In discovery that is an answer; a gateway that is known
+    /// may be booting, or the word may be forged.
+    pub(super) fn handle_closed(&mut self) {
+        if self.status == Status::Unknown && !self.known {
+            self.go_out();
+        }
+    }
+
+    /// This protocol is not spoken here: all that is open is dropped.
+    pub(super) fn go_out(&mut self) {
+        self.window.clear();
+        self.urgent.clear();
+        self.followers.clear();
+        self.confirms.clear();
+        let notices = &mut self.notices;
+        self.entries.retain(|&key, entry| match entry.state {
+            State::Mapping | State::Following => {
+                entry.state = State::Idle;
+                entry.mapped
+            }
+            State::Deleting => {
+                notices.push_back(Notice::Deleted { key, answered: false });
+                false
+            }
+            State::Idle | State::Abandoned | State::Gone { .. } => true,
+        });
+        self.query = Sent::default();
+        self.known = false;
+        self.set_status(Status::Out);
+    }
+
+    /// An answer to a query; `None`: it does not count.
+    pub(super) fn handle_query_answer(&mut self, now: Time, epoch_secs: u32) -> Option<Effect> {
+        let asked_at = self.query.asked_at()?;
+        let verdict = self.epoch.judge(now, Some(asked_at), epoch_secs);
+        if verdict == Verdict::Stale {
+            return None;
+        }
+        self.query.note_answered();
+        self.window.handle_answer(now, Slot::Query);
+        self.known = true;
+        self.set_status(Status::Up);
+        let restarted = verdict == Verdict::Restarted;
+        if restarted {
+            self.note_restart(None);
+        }
+        Some(Effect { restarted, granted: false })
+    }
+
+    /// An answer about a key; `None`: it does not count. `updates`: the protocol lets the gateway change a
+    /// mapping without being asked.
+    pub(super) fn handle_answer(
+        &mut self,
+        now: Time,
+        key: Key,
+        answer: Answer,
+        epoch_secs: u32,
+        updates: bool,
+    ) -> Option<Effect> {
+        let entry = self.entries.get_mut(&key)?;
+        let asked_at = entry.sent.asked_at();
+        let granted = matches!(answer, Answer::Granted { .. });
+        if asked_at.is_none() && !(updates && granted && entry.mapped && entry.state == State::Idle) {
+            return None;
+        }
+        let verdict = self.epoch.judge(now, asked_at, epoch_secs);
+        if verdict == Verdict::Stale {
+            log!(Debug, "{key}: drops an answer from before the gateway's restart");
+            return None;
+        }
+        entry.sent.note_answered();
+        self.window.handle_sign_of_life(now);
+        self.known = true;
+        self.set_status(Status::Up);
+        let restarted = verdict == Verdict::Restarted;
+        let granted = match answer {
+            Answer::Granted { address, port } => self.is_grant_good(now, key, address, port),
+            Answer::Deleted | Answer::Refused(_) => false,
+        };
+        if restarted {
+            self.note_restart(granted.then_some(key));
+        }
+        match answer {
+            Answer::Granted { .. } => {}
+            Answer::Deleted => self.handle_deleted(now, key),
+            Answer::Refused(refusal) => self.handle_refused(now, key, refusal),
+        }
+        Some(Effect { restarted, granted })
+    }
+
+    /// Takes what is due; then `poll_ask` and `poll_notice` have the consequences. Whether a query was given up.
+    pub(super) fn handle_timeout(&mut self, cx: &mut Cx<'_>) -> bool {
+        self.forget_gone(cx.now);
+        self.window.handle_timeout(cx);
+        while let Some(slot) = self.window.poll_expired() {
+            match slot {
+                Slot::Query => self.query_expired = true,
+                Slot::Key(key) => self.handle_expired(cx.now, key),
+            }
+        }
+        while let Some(key) = self.followers.pop_due(cx.now) {
+            self.open_map(cx.now, key);
+        }
+        while let Some(key) = self.confirms.pop_due(cx.now) {
+            if let Some(entry) = self.entries.get(&key)
+                && entry.state == State::Idle
+                && entry.mapped
+            {
+                self.urgent.push_back(Ask::Map { key, suggestion: entry.suggestion(key) });
+            }
+        }
+        std::mem::take(&mut self.query_expired)
+    }
+
+    /// When to call `handle_timeout`.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        [self.window.poll_timeout(), self.followers.next(), self.confirms.next()].into_iter().flatten().min()
+    }
+
+    /// The next datagram to be sent now, which then counts as sent.
+    pub(super) fn poll_ask(&mut self, cx: &mut Cx<'_>) -> Option<Ask> {
+        if self.status == Status::Out {
+            return None;
+        }
+        loop {
+            let ask = match self.urgent.pop_front() {
+                Some(ask) => Some(ask),
+                None => match self.window.poll_send(cx)? {
+                    Slot::Query => Some(Ask::Query),
+                    Slot::Key(key) => self.entries.get(&key).map(|entry| match entry.state {
+                        State::Deleting => Ask::Delete { key },
+                        _ => Ask::Map { key, suggestion: entry.suggestion(key) },
+                    }),
+                },
+            };
+            if let Some(ask) = ask
+                && self.note_sent(cx.now, ask)
+            {
+                return Some(ask);
+            }
+        }
+    }
+
+    /// Notes a sending; `false` if the key was forgotten meanwhile.
+    fn note_sent(&mut self, now: Time, ask: Ask) -> bool {
+        let (key, deletes) = match ask {
+            Ask::Query => {
+                self.query.note_sent(now);
+                return true;
+            }
+            Ask::Map { key, .. } => (key, false),
+            Ask::Delete { key } => (key, true),
+        };
+        let Some(entry) = self.entries.get_mut(&key) else { return false };
+        entry.sent.note_sent(now);
+        if deletes {
+            entry.deletion = Some(Deletion { sent_at: now, answered: false });
+        } else {
+            entry.doubtful = true;
+            if std::mem::take(&mut entry.confirm) {
+                self.confirms.set(key, now + CONFIRM_AFTER);
+            }
+        }
+        true
+    }
+
+    fn set_status(&mut self, status: Status) {
+        if self.status != status {
+            self.status = status;
+            self.notices.push_back(Notice::StatusChanged);
+        }
+    }
+
+    fn note_restart(&mut self, shown_by: Option<Key>) {
+        for (&key, entry) in &mut self.entries {
+            entry.mapped &= Some(key) == shown_by;
+        }
+        self.notices.push_back(Notice::Restarted { shown_by });
+    }
+
+    /// Makes a map request for a key, after a deletion of it that was sent.
+    fn follow(&mut self, now: Time, key: Key) {
+        self.window.remove(Slot::Key(key));
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let pending = entry.pending_deletion(now);
+        entry.confirm = pending.is_some();
+        match pending.map(|deletion| deletion.sent_at + FOLLOW_TIMEOUT) {
+            Some(at) if at > now => {
+                entry.state = State::Following;
+                self.followers.set(key, at);
+            }
+            _ => self.open_map(now, key),
+        }
+    }
+
+    fn open_map(&mut self, now: Time, key: Key) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.state = State::Mapping;
+        self.followers.cancel(key);
+        self.window.push(now, Slot::Key(key), Kind::Map);
+    }
+
+    /// A mapping was granted; whether that is what was wanted.
+    fn is_grant_good(&mut self, now: Time, key: Key, address: Option<IpAddr>, port: u16) -> bool {
+        let Some(entry) = self.entries.get_mut(&key) else { return false };
+        entry.mapped = true;
+        match entry.state {
+            State::Mapping | State::Idle => {
+                entry.doubtful = false;
+                entry.external = NonZeroU16::new(port).map(|port| (address, port));
+                entry.state = State::Idle;
+                self.window.handle_answer(now, Slot::Key(key));
+                true
+            }
+            State::Abandoned => {
+                // The deletion is under way, but another protocol has come off worse meanwhile: anew, after it.
+                entry.doubtful = false;
+                entry.external = NonZeroU16::new(port).map(|port| (address, port));
+                entry.suggestion = Suggestion::default();
+                entry.unasked = true;
+                self.follow(now, key);
+                false
+            }
+            State::Deleting if !self.window.was_sent(Slot::Key(key)) => false,
+            State::Deleting | State::Gone { .. } => {
+                if entry.late_grants < LATE_GRANTS {
+                    entry.late_grants += 1;
+                    self.urgent.push_back(Ask::Delete { key });
+                }
+                false
+            }
+            State::Following => false,
+        }
+    }
+
+    /// Success without a lifetime.
+    fn handle_deleted(&mut self, now: Time, key: Key) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let deleted_lately = entry.deletion.is_some_and(|deletion| now.since(deletion.sent_at) < MEMORY);
+        match entry.state {
+            State::Mapping if !deleted_lately => {
+                log!(Debug, "{key}: granted for no time");
+                self.handle_refused(now, key, Refusal::Failed { retry_after: Duration::ZERO });
+            }
+            State::Deleting if !self.window.was_sent(Slot::Key(key)) => {}
+            State::Deleting => {
+                entry.note_deletion_answered();
+                self.window.handle_answer(now, Slot::Key(key));
+                self.end_deletion(now, key, true);
+            }
+            State::Following => {
+                entry.note_deletion_answered();
+                self.open_map(now, key);
+            }
+            State::Abandoned => entry.note_deletion_answered(),
+            // The answer to a deletion that the request has followed already.
+            State::Mapping | State::Idle | State::Gone { .. } => {
+                if let Some(deletion) = &mut entry.deletion {
+                    deletion.answered = true;
+                }
+            }
+        }
+    }
+
+    fn handle_refused(&mut self, now: Time, key: Key, refusal: Refusal) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        match entry.state {
+            State::Mapping => {
+                entry.state = State::Idle;
+                entry.doubtful = false;
+                let unasked = entry.unasked;
+                self.window.handle_answer(now, Slot::Key(key));
+                if !unasked {
+                    self.notices.push_back(Notice::Refused { key, refusal });
+                }
+            }
+            State::Deleting if self.window.was_sent(Slot::Key(key)) => {
+                entry.note_deletion_answered();
+                self.window.handle_answer(now, Slot::Key(key));
+                self.end_deletion(now, key, true);
+            }
+            State::Deleting => {
+                // The map request that the deletion was to undo.
+                entry.doubtful = false;
+                if !entry.mapped {
+                    self.end_deletion(now, key, true);
+                }
+            }
+            State::Following => {
+                entry.note_deletion_answered();
+                self.open_map(now, key);
+            }
+            State::Abandoned => entry.note_deletion_answered(),
+            State::Idle | State::Gone { .. } => {}
+        }
+    }
+
+    fn handle_expired(&mut self, now: Time, key: Key) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        match entry.state {
+            State::Mapping if entry.unasked => {
+                // Nothing of it must be left behind unknown.
+                entry.state = State::Abandoned;
+                if entry.doubtful {
+                    self.urgent.push_back(Ask::Delete { key });
+                }
+            }
+            State::Mapping => {
+                entry.state = State::Idle;
+                self.notices.push_back(Notice::TimedOut { key });
+            }
+            State::Deleting => self.end_deletion(now, key, false),
+            State::Idle | State::Abandoned | State::Following | State::Gone { .. } => {}
+        }
+    }
+
+    /// A deletion is over; what may still be under way is remembered for a while.
+    fn end_deletion(&mut self, now: Time, key: Key, answered: bool) {
+        self.window.remove(Slot::Key(key));
+        self.notices.push_back(Notice::Deleted { key, answered });
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if entry.sent.asked_at().is_none() && entry.deletion.is_none() {
+            self.entries.remove(&key);
+            return;
+        }
+        let until = now + MEMORY;
+        entry.state = State::Gone { until };
+        self.gone.push_back((until, key));
+    }
+
+    fn forget_gone(&mut self, now: Time) {
+        while let Some(&(until, key)) = self.gone.front()
+            && until <= now
+        {
+            self.gone.pop_front();
+            if self.entries.get(&key).is_some_and(|entry| entry.state == State::Gone { until }) {
+                self.entries.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod timetable;
+
+#[cfg(test)]
+mod tests;
