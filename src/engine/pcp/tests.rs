@@ -399,11 +399,13 @@ fn a_network_that_comes_back_finds_the_nonces_of_its_mappings() {
     let mut t = Table::known();
     let gateway = SocketAddr::from(([192, 168, 1, 1], 5351));
     t.driver.start(gateway);
-    t.open().map(udp(4000)).take();
+    t.open();
+    t.map(udp(4000)).take();
     let old = t.request(udp(4000));
     t.driver.start(None);
     t.driver.start(gateway);
-    t.open().map(udp(4000));
+    t.open();
+    t.map(udp(4000));
     assert_eq!(old[24..36], t.request(udp(4000))[24..36]);
 }
 
