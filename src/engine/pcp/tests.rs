@@ -387,6 +387,7 @@ fn a_new_gateway_gets_new_nonces_and_hears_nothing_of_the_old() {
     t.map(udp(4000)).map(udp(4001)).delete(udp(4001)).take();
     let old = t.request(udp(4000));
     t.driver.start(SocketAddr::from(([192, 168, 7, 1], 5351)));
+    t.driver.start(SocketAddr::from(([192, 168, 1, 1], 5351)));
     t.open();
     assert_eq!((t.driver.status(), t.driver.is_known()), (Status::Unknown, false));
     t.answer(Some(udp(4000)), 1000).at(20_000).says(&[]);
