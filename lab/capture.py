@@ -1,5 +1,6 @@
 """What passes the client's network interface, with times, and each frame in one line."""
 
+import contextlib
 import select
 import socket
 import struct
@@ -7,7 +8,9 @@ import time
 
 _ETH_P_ALL = 3
 _SO_TIMESTAMPNS = 35
+_SO_RCVBUFFORCE = 33
 _OUTGOING = 4
+_RECEIVE_BUFFER_LEN = 8 << 20
 # What is given up to the reader at once; a frame of the lab is never longer.
 _FRAME_LEN_MAX = 2048
 
@@ -83,19 +86,28 @@ class Frame:
             source, destination, data = udp
             if 5351 in (source, destination) or destination == 5350:
                 return f"{_pcp_words(data)} ({source} -> {destination})"
-            words = [line for line in data.decode(errors="replace").splitlines() if line]
+            words = _text_lines(data)
             told = [line for line in words[1:] if line.upper().startswith(("ST:", "NT:", "NTS:", "LOCATION:"))]
             return f"UDP {source} -> {destination} {' | '.join([*words[:1], *told])[:160]}"
         if tcp := self.tcp():
             source, destination, flags, data = tcp
             letters = "".join(letter for bit, letter in ((2, "S"), (1, "F"), (4, "R")) if flags & bit)
-            lines = data.decode(errors="replace").splitlines() or [""]
+            lines = _text_lines(data)
             action = [line for line in lines if line.lower().startswith("soapaction")]
             return f"TCP {source} -> {destination} {letters} {' | '.join([*lines[:1], *action])[:160]}"
         protocol, data = self._transport()
         if protocol == socket.IPPROTO_ICMP:
             return f"ICMP type {data[0]} code {data[1]}"
         return {socket.IPPROTO_IGMP: "IGMP"}.get(protocol, f"IP protocol {protocol}")
+
+
+def _text_lines(data):
+    """The lines of a text protocol; of anything else, how long it is."""
+    if not data:
+        return [""]
+    if not data.isascii():
+        return [f"{len(data)} octets"]
+    return [line for line in data.decode().splitlines() if line]
 
 
 def _pcp_words(data):
@@ -127,8 +139,10 @@ class Capture:
         with namespace:
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
         self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        # SO_RCVBUFFORCE: room for the announcements of a minute.
-        self.socket.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)
+        # Room for the announcements of a minute, where the machine allows as much.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_LEN)
+        with contextlib.suppress(PermissionError):
+            self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_LEN)
         self.socket.bind((interface, 0))
         self.socket.setblocking(False)
         self.frames = []

@@ -3,10 +3,13 @@
 import ctypes
 import os
 import shutil
+import subprocess
 import sys
 
 # The exit code that says "not run" to CTest and others.
 SKIPPED = 77
+
+_STARTED_AGAIN = "PLUM_LAB_STARTED_AGAIN"
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 _PACKAGES = {
@@ -35,21 +38,29 @@ def missing(build):
             problems.append("readelf (Debian: binutils)")
     if problems:
         return f"missing: {', '.join(problems)}"
-    if os.geteuid() != 0:
-        return "it makes network namespaces, and so must run as root"
-    if why := _refused():
-        return why
     # `ip`, `nft` and the others are found as root finds them, whoever's PATH this is.
     os.environ["PATH"] = _PATH
-    return None
+    if os.geteuid() == 0 and _may_unshare():
+        return None
+    return _start_again_as_root_of_a_user_namespace()
 
 
-def _refused():
-    """Whether this root may make network and mount namespaces (in a container often not), tried in a child."""
+def _may_unshare():
+    """Whether network and mount namespaces may be made (by root in a container often not), tried in a child."""
     child = os.fork()
     if child == 0:
         new_net, new_mount = 0x40000000, 0x00020000
         os._exit(0 if ctypes.CDLL(None).unshare(new_net | new_mount) == 0 else 1)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
-        return "making a network namespace is not permitted here, though this is root (a container?)"
-    return None
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _start_again_as_root_of_a_user_namespace():
+    """Replaces this process, where the system lets anyone make a user namespace; else says that root is needed."""
+    command = ["unshare", "--map-root-user", "--net"]
+    # It may be permitted and still give no more rights: once is enough.
+    tried = os.environ.pop(_STARTED_AGAIN, None)
+    if not tried and subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode == 0:
+        os.environ[_STARTED_AGAIN] = "1"
+        os.execvp(command[0], [*command, sys.executable, *sys.argv])
+    who = "though this is root (a container?)" if os.geteuid() == 0 else "without root"
+    return f"it makes network namespaces, which is not permitted here {who}"

@@ -25,9 +25,10 @@ pub struct Pcp {
     /// Our address, as the socket has it: it stands in each request.
     local: Option<IpAddr>,
     mismatch: Mismatch,
-    /// The nonces of the mappings asked for before `start`: where the network came back as it was, the gateway
-    /// still has those mappings, and lets nobody else renew them (RFC 6887 §11.3).
+    /// The nonces of the mappings asked for before `start`, and the gateway that knows them: where the network
+    /// comes back as it was, it still has those mappings, and lets nobody else renew them (RFC 6887 §11.3).
     nonces: BTreeMap<Key, Nonce>,
+    known_to: Option<SocketAddr>,
 }
 
 /// The server sees our packets come from another address than they say (ADDRESS_MISMATCH).
@@ -49,14 +50,22 @@ impl Pcp {
             local: None,
             mismatch: Mismatch::None,
             nonces: BTreeMap::new(),
+            known_to: None,
         }
     }
 
-    /// A new gateway, or none: all that was known or asked is dropped, without notices.
+    /// A new gateway, or none: all that was asked is dropped, without notices.
     pub fn start(&mut self, remote: impl Into<Option<SocketAddr>>) {
-        self.remote = remote.into();
+        let remote = remote.into();
+        for (key, &nonce) in self.requests.tags() {
+            self.nonces.insert(key, nonce);
+        }
+        if remote.is_some() && remote != self.known_to {
+            self.nonces.clear();
+            self.known_to = remote;
+        }
+        self.remote = remote;
         self.local = None;
-        self.nonces.extend(self.requests.tags().map(|(key, &nonce)| (key, nonce)));
         self.requests.reset(if self.remote.is_some() { Status::Unknown } else { Status::Out });
         self.mismatch = match self.mismatch {
             Mismatch::Told => Mismatch::Retried,

@@ -91,7 +91,7 @@ pub struct Window<K> {
     /// Something counted as lost because nothing came, and nothing has come since.
     silent: bool,
     smoothed_round_trip: Option<Duration>,
-    /// The highest first sendings that were answered.
+    /// The highest sendings that were answered.
     answered: [u64; LATER_ANSWERS],
     round: Round,
     /// A loss of a sending before this belongs to a halving that has been done.
@@ -126,6 +126,8 @@ struct Request {
     /// Sendings so far.
     sends: u32,
     first_sending: u64,
+    last_sending: u64,
+    sent_at: Time,
     /// When its time began to run; discovery does not count.
     first_sent_at: Option<Time>,
     /// How often it was lost by silence: its place in the schedule.
@@ -137,15 +139,17 @@ struct Request {
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Queued(Rank, u64),
-    InFlight { sending: u64, sent_at: Time },
+    InFlight(u64),
+    /// Lost before its time has come to be sent again.
+    Resting,
 }
 
 /// What goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Query,
-    Deletion,
     Again,
+    Deletion,
     Fresh,
 }
 
@@ -192,6 +196,8 @@ impl<K: Copy + Ord> Window<K> {
                 queued_at: now,
                 sends: 0,
                 first_sending: 0,
+                last_sending: 0,
+                sent_at: now,
                 first_sent_at: None,
                 step: 0,
                 wait: None,
@@ -265,20 +271,21 @@ impl<K: Copy + Ord> Window<K> {
         if request.sends == 0 {
             return;
         }
-        if let (1, Place::InFlight { sent_at, .. }) = (request.sends, request.place)
-            && now.since(sent_at) <= LONGEST_ROUND_TRIP
-        {
+        let round_trip = now.since(request.sent_at);
+        let smoothed = self.smoothed_round_trip.unwrap_or_default();
+        if request.sends == 1 && round_trip <= LONGEST_ROUND_TRIP {
             // Only what was sent once: of the rest nobody knows which sending is answered (Karn's rule).
-            let sample = now.since(sent_at);
             self.smoothed_round_trip =
-                Some(self.smoothed_round_trip.map_or(sample, |smoothed| (smoothed * 7 + sample) / 8));
+                Some(self.smoothed_round_trip.map_or(round_trip, |smoothed| (smoothed * 7 + round_trip) / 8));
         }
+        // An answer that comes too soon for the latest sending is to an earlier one.
+        let answered = if round_trip * 2 >= smoothed { request.last_sending } else { request.first_sending };
         if let Some(lowest) = self.answered.iter_mut().min()
-            && *lowest < request.first_sending
+            && *lowest < answered
         {
-            *lowest = request.first_sending;
+            *lowest = answered;
         }
-        self.judge_overtaken();
+        self.judge_overtaken(now);
         self.end_round();
     }
 
@@ -352,15 +359,22 @@ impl<K: Copy + Ord> Window<K> {
         self.repeat_first(cx);
         while let Some(key) = self.resends.pop_due(now) {
             let Some(request) = self.requests.get(&key) else { continue };
-            let Place::InFlight { sending, sent_at } = request.place else { continue };
+            let sending = match request.place {
+                Place::InFlight(sending) => sending,
+                Place::Queued(..) => continue,
+                Place::Resting => {
+                    self.put_again(key);
+                    continue;
+                }
+            };
             let Some(wait) = request.wait else { continue };
-            let due = self.quiet_since(sent_at) + self.patience(wait);
+            let due = self.quiet_since(request.sent_at) + self.patience(wait);
             if due > now {
                 self.resends.set(key, due);
                 continue;
             }
             self.silent |= request.kind != Kind::Check;
-            self.lose(key, sending, true);
+            self.lose_by_silence(key, sending);
         }
     }
 
@@ -393,10 +407,18 @@ impl<K: Copy + Ord> Window<K> {
         Place::Queued(rank, place)
     }
 
+    fn put_again(&mut self, key: K) {
+        let place = self.enqueue(key, Rank::Again);
+        if let Some(request) = self.requests.get_mut(&key) {
+            request.place = place;
+        }
+    }
+
     fn unplace(&mut self, place: Place) {
         match place {
             Place::Queued(rank, place) => self.queue.remove(&(rank, place)),
-            Place::InFlight { sending, .. } => self.in_flight.remove(&sending),
+            Place::InFlight(sending) => self.in_flight.remove(&sending),
+            Place::Resting => None,
         };
     }
 
@@ -420,7 +442,9 @@ impl<K: Copy + Ord> Window<K> {
         let sending = self.next_sending;
         self.next_sending += 1;
         self.in_flight.insert(sending, key);
-        request.place = Place::InFlight { sending, sent_at: now };
+        request.place = Place::InFlight(sending);
+        request.last_sending = sending;
+        request.sent_at = now;
         request.sends += 1;
         if request.sends == 1 {
             request.first_sending = sending;
@@ -498,30 +522,50 @@ impl<K: Copy + Ord> Window<K> {
         self.mode = Mode::Discovery { sent_again, again_at };
     }
 
-    /// A request in flight counts as lost and waits to be sent again.
-    fn lose(&mut self, key: K, sending: u64, by_silence: bool) {
+    /// Nothing came for too long: the request waits to be sent again, in the window's turn.
+    fn lose_by_silence(&mut self, key: K, sending: u64) {
+        self.note_loss(key, sending);
+        self.put_again(key);
+        if let Some(request) = self.requests.get_mut(&key) {
+            request.step += 1;
+        }
+    }
+
+    /// What was sent before three others that are answered is lost.
+    fn judge_overtaken(&mut self, now: Time) {
+        let Some(&threshold) = self.answered.iter().min() else { return };
+        while let Some((&sending, &key)) = self.in_flight.first_key_value()
+            && sending < threshold
+        {
+            self.note_loss(key, sending);
+            let Some(request) = self.requests.get_mut(&key) else { continue };
+            if request.sends == 1 {
+                self.put_again(key);
+                continue;
+            }
+            // A gateway that answers others but not this one is asked no faster than a silent one.
+            request.place = Place::Resting;
+            match request.wait {
+                Some(wait) => {
+                    request.step += 1;
+                    self.resends.set(key, (request.sent_at + wait).max(now));
+                }
+                None => self.expiries.set(key, request.sent_at + DELETION_TIMEOUT),
+            }
+        }
+    }
+
+    /// A request is in flight no more, and the window takes notice.
+    fn note_loss(&mut self, key: K, sending: u64) {
         self.in_flight.remove(&sending);
         self.resends.cancel(key);
-        let place = self.enqueue(key, Rank::Again);
-        let Some(request) = self.requests.get_mut(&key) else { return };
-        request.place = place;
-        request.step += usize::from(by_silence);
-        if self.mode == Mode::Known && request.kind != Kind::Check {
+        let counts = self.requests.get(&key).is_some_and(|request| request.kind != Kind::Check);
+        if self.mode == Mode::Known && counts {
             self.round.lost = true;
             if sending >= self.halved_at {
                 self.limit = (self.limit / 2).max(MIN);
                 self.halved_at = self.next_sending;
             }
-        }
-    }
-
-    /// What was sent before three others that are answered is lost.
-    fn judge_overtaken(&mut self) {
-        let Some(&threshold) = self.answered.iter().min() else { return };
-        while let Some((&sending, &key)) = self.in_flight.first_key_value()
-            && sending < threshold
-        {
-            self.lose(key, sending, false);
         }
     }
 
@@ -543,7 +587,7 @@ impl<K: Copy + Ord> Window<K> {
         while let Some(key) = self.expiries.pop_due(now) {
             let Some(request) = self.requests.get(&key) else { continue };
             let first_sent_at = request.first_sent_at.unwrap_or(now);
-            if request.kind == Kind::Deletion {
+            if request.kind == Kind::Deletion && !matches!(request.place, Place::Resting) {
                 // While others are answered, perhaps its turn is still to come.
                 let due =
                     (self.quiet_since(first_sent_at) + DELETION_TIMEOUT).min(first_sent_at + DELETION_LIMIT);

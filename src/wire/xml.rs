@@ -125,9 +125,7 @@ impl<'a> Iterator for Tags<'a> {
             let raw = text.get(from..to).unwrap_or_default();
             let event = match event {
                 Ok(event) => event,
-                // quick-xml has passed over the bad part and can go on.
-                Err(quick_xml::Error::IllFormed(_)) => continue,
-                // A tag that never ends: what follows its `<` may still make sense.
+                // Mostly a tag that never ends: what follows its `<` may still make sense.
                 Err(_) => {
                     self.restart(from + 1, text.len())?;
                     continue;

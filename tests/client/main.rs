@@ -255,6 +255,8 @@ fn destroy_waits_for_the_running_callback_of_that_mapping_only() {
         ground.event(busy, event);
         slow.wait_until_begun();
 
+        // So that the mapping stays known to whoever of the two below is late.
+        ground.hold_destroyed();
         ground.client.destroy(other).expect("it does not wait");
         let client = ground.client;
         let ended = Arc::clone(&slow.ended);
@@ -278,6 +280,7 @@ fn destroy_waits_for_the_running_callback_of_that_mapping_only() {
         for thread in threads {
             thread.join().expect("no panic");
         }
+        ground.release_destroyed();
         ground.client.cleanup().expect("cleanup");
     }
 }

@@ -313,6 +313,16 @@ impl<E: Endpoint> World<E> {
         gateway
     }
 
+    /// What the first gateway received.
+    pub fn counts(&self) -> &gateway::Counts {
+        &self.network.nodes[0].gateway.counts
+    }
+
+    /// The first gateway's port table; what has run out is still in it until something happens there.
+    pub fn table(&self) -> &gateway::Table {
+        self.network.nodes[0].gateway.table()
+    }
+
     /// The first gateway's programs end: its ports are closed.
     pub fn stop_gateway(&mut self) {
         self.note(|| "the gateway stops".into());

@@ -181,7 +181,8 @@ impl Network {
         remote: Option<SocketAddr>,
     ) -> Option<SocketAddr> {
         self.sockets.remove(&socket);
-        if !self.has_address(local) {
+        let listens = matches!(socket, Socket::Announcements | Socket::Notifications);
+        if !listens && !self.has_address(local) {
             return None;
         }
         let local = match socket {

@@ -307,6 +307,10 @@ impl Gateway {
     /// A datagram came to one of its ports, also by multicast.
     pub fn handle_datagram(&mut self, now: Duration, port: UdpPort, from: SocketAddr, bytes: &[u8]) {
         self.handle_timeout(now);
+        // Notifications come to the SSDP group too, also its own: they are nothing that was asked of it.
+        if port == UdpPort::Ssdp && bytes.starts_with(b"NOTIFY ") {
+            return;
+        }
         if self.random.chance(self.faults.loss.requests) {
             self.counts.lost_requests += 1;
             return;

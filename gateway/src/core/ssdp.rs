@@ -10,8 +10,8 @@ pub(super) fn handle(gateway: &mut Gateway, from: SocketAddr, bytes: &[u8]) {
     let mut lines = text.split("\r\n");
     let first = lines.next().unwrap_or_default();
     if !first.starts_with("M-SEARCH ") {
-        // Notifications and answers of other devices come to the group too: nothing to complain of.
-        return gateway.count(Kind::Other, from, None, None);
+        gateway.count(Kind::Other, from, None, None);
+        return gateway.complain(format!("SSDP: no search from {from}: {first:?}"));
     }
     gateway.count(Kind::SsdpSearch, from, None, None);
     if gateway.faults.silence.ssdp.strike() || gateway.config().igd.is_none() {

@@ -26,6 +26,7 @@ pub fn tcp(port: u16) -> Key {
 }
 
 /// The longest of every random span, so that times are exact; bytes that count up, so that nonces differ.
+#[derive(Default)]
 pub struct Longest(u8);
 
 impl Random for Longest {
@@ -53,6 +54,8 @@ impl Random for Seeded {
 /// What the two drivers have in common.
 pub trait Driver {
     const SOCKET: Socket;
+    /// Where a reply has the lifetime. (Both have the result code in octet 3.)
+    const LIFETIME: std::ops::Range<usize>;
     fn new(mapping_timeout: Duration) -> Self;
     fn start(&mut self, remote: SocketAddr);
     fn handle_opened(&mut self, cx: &mut Cx<'_>, local: Option<SocketAddr>);
@@ -126,6 +129,7 @@ macro_rules! forward {
 
 impl Driver for Pcp {
     const SOCKET: Socket = Socket::Pcp;
+    const LIFETIME: std::ops::Range<usize> = 4..8;
     forward!(Pcp);
 
     fn read(bytes: &[u8]) -> (Option<Key>, String) {
@@ -153,6 +157,7 @@ impl Driver for Pcp {
 
 impl Driver for NatPmp {
     const SOCKET: Socket = Socket::NatPmp;
+    const LIFETIME: std::ops::Range<usize> = 12..16;
     forward!(NatPmp);
 
     fn read(bytes: &[u8]) -> (Option<Key>, String) {
@@ -202,11 +207,13 @@ pub struct Timetable<D> {
     /// Everything sent since `take_sent`.
     sent: Vec<Vec<u8>>,
     pub notices: Vec<(Time, Notice)>,
+    /// How often a timer of the driver's came.
+    pub timeouts: usize,
 }
 
 impl<D: Driver> Timetable<D> {
     pub fn new() -> Timetable<D> {
-        Timetable::with_random(Box::new(Longest(0)))
+        Timetable::with_random(Box::<Longest>::default())
     }
 
     pub fn with_random(random: Box<dyn Random>) -> Timetable<D> {
@@ -221,6 +228,7 @@ impl<D: Driver> Timetable<D> {
             requests: BTreeMap::new(),
             sent: Vec::new(),
             notices: Vec::new(),
+            timeouts: 0,
         };
         timetable.open();
         timetable
@@ -285,6 +293,7 @@ impl<D: Driver> Timetable<D> {
             idle = if due <= self.now { idle + 1 } else { 0 };
             assert!(idle < 1000, "the timer of {due:?} never comes to rest");
             self.now = due.max(self.now);
+            self.timeouts += 1;
             self.call(|driver, cx| driver.handle_timeout(cx));
         }
         self.now = until;
@@ -334,6 +343,20 @@ impl<D: Driver> Timetable<D> {
     /// The reply to the last request about `key` (`None`: the gateway itself), if there was one.
     pub fn answer(&mut self, key: Option<Key>, epoch_secs: u32) -> &mut Timetable<D> {
         self.answer_with(key, epoch_secs, |_| ())
+    }
+
+    /// An error in place of the reply.
+    pub fn refuse(&mut self, key: Option<Key>, epoch_secs: u32, result: u8) -> &mut Timetable<D> {
+        self.answer_with(key, epoch_secs, |bytes| bytes[3] = result)
+    }
+
+    /// The reply to a map request about `key`, though others may have followed it.
+    pub fn grant(&mut self, key: Key, epoch_secs: u32) -> &mut Timetable<D> {
+        self.answer_with(Some(key), epoch_secs, |bytes| {
+            bytes[D::LIFETIME].copy_from_slice(&7200_u32.to_be_bytes());
+            let port = if D::SOCKET == Socket::Pcp { 42 } else { 10 };
+            bytes[port..port + 2].copy_from_slice(&key.internal_port.get().to_be_bytes());
+        })
     }
 
     /// The bytes of the last request about `key`.

@@ -57,10 +57,10 @@ pub(super) struct Device {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DeviceState {
+    /// Its description was not asked for yet, was not to be had, or is not that of a gateway.
+    Unknown,
     Fetching,
     Described,
-    /// No gateway, or not to be had.
-    Failed,
 }
 
 impl Device {
@@ -177,7 +177,7 @@ impl Discovery {
                     redirects: 0,
                     fetches: 0,
                     round,
-                    state: DeviceState::Failed,
+                    state: DeviceState::Unknown,
                 });
                 self.devices.len() - 1
             }
@@ -195,7 +195,7 @@ impl Discovery {
             uuids.push(uuid.to_owned());
         }
         let is_due = device.fetches == 0 || (device.round < round && device.fetches < MAX_FETCHES);
-        if device.state != DeviceState::Failed || !is_due {
+        if device.state != DeviceState::Unknown || !is_due {
             return Found::Known;
         }
         device.state = DeviceState::Fetching;
@@ -214,7 +214,7 @@ impl Discovery {
     /// The description of a device has come, or not. `true`: it is to be fetched from elsewhere.
     pub(super) fn described(&mut self, now: Time, index: usize, done: &Done) -> bool {
         let Some(device) = self.devices.get_mut(index) else { return false };
-        device.state = DeviceState::Failed;
+        device.state = DeviceState::Unknown;
         let reply = match &done.result {
             Ok(reply) => reply,
             Err(trouble) => {
@@ -278,11 +278,12 @@ impl Discovery {
             }
         }
         if usable == 0 {
+            // Asked again it would say the same.
+            device.fetches = MAX_FETCHES;
             log!(Debug, "UPnP-IGD: {} ({}) maps no ports", done.url.address, description.name);
             return false;
         }
         log!(Info, "UPnP-IGD: gateway {} at {}", description.name, done.url.address);
-        let device = &mut self.devices[index];
         device.state = DeviceState::Described;
         self.first_described_at.get_or_insert(now);
         false

@@ -175,7 +175,7 @@ impl Exchanges {
         }
         let strangers = self.open.values().filter(|exchange| exchange.job.is_stranger()).count();
         let (&place, &job) = self.queue.iter().find(|&(_, &job)| {
-            !(hold && job.is_control()) && !(job.is_stranger() && strangers >= MAX_OPEN_STRANGERS)
+            !(hold && job.is_control() || job.is_stranger() && strangers >= MAX_OPEN_STRANGERS)
         })?;
         self.queue.remove(&place);
         Some(job)

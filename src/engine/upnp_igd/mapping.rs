@@ -1,6 +1,6 @@
-//! Making and removing entries: one request of a mapping at a time, no external port for two of them.
+//! Making entries: one request of a mapping at a time, no external port for two of them.
 
-use super::action::{Action, Answer, Owner, code};
+use super::action::{Action, Answer};
 use super::exchange::{Job, Trouble};
 use super::port::{Attempt, Verdict};
 use super::{Timer, UpnpIgd};
@@ -14,10 +14,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-/// How long a deletion, or the gateway as a whole, may be silent before we say that it is not answered.
-const NOTICE_TIMEOUT: Duration = Duration::from_millis(800);
-/// How often a removal is begun on a connection that comes to nothing.
-const MAX_REMOVAL_TROUBLES: u8 = 2;
 /// What is said where the gateway names no external address.
 pub(super) const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -47,7 +43,7 @@ pub(super) struct Held {
 
 /// An entry that the gateway has made, while the external address is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Made {
+pub(super) struct Made {
     port: u16,
     lifetime: Option<Duration>,
 }
@@ -59,13 +55,13 @@ pub(super) struct Mapping {
     suggestion: Suggestion,
     pub(super) held: Option<Held>,
     /// A request of it is queued or open.
-    attempt: Option<Attempt>,
-    made: Option<Made>,
+    pub(super) attempt: Option<Attempt>,
+    pub(super) made: Option<Made>,
     /// Its place in the queue, for all requests of an attempt.
     turn: u64,
     /// The first request of the attempt has left: the time runs.
     is_timed: bool,
-    removal_troubles: u8,
+    pub(super) removal_troubles: u8,
 }
 
 impl Mapping {
@@ -153,38 +149,6 @@ impl UpnpIgd {
         self.settle(cx);
     }
 
-    /// Removes the gateway mapping of a key. Ends in `Deleted`: with the answer, or unanswered when the control
-    /// URL fails or 0.8 s after the request, or (while that waits) after the gateway's last answer; the removal
-    /// itself goes on.
-    pub fn delete(&mut self, cx: &mut Cx<'_>, key: Key) {
-        if !self.mappings.contains_key(&key) {
-            self.notices.push_back(Notice::Deleted { key, answered: true });
-            return;
-        }
-        self.timers.set(Timer::Notice(key), cx.now + NOTICE_TIMEOUT);
-        self.remove(cx, key, true);
-        self.settle(cx);
-    }
-
-    /// Another protocol won: forgets an unsent request; one that was sent is followed by a removal once it is
-    /// answered, without notice.
-    pub fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) {
-        let Some(mapping) = self.mappings.get(&key) else { return };
-        let may_be_made = mapping.made.is_some()
-            || mapping.held.is_some_and(|held| !held.certain)
-            || self.exchanges.opened_at(Job::Make(key)).is_some();
-        match mapping.goal {
-            Goal::Remove { .. } => return,
-            Goal::Rest | Goal::Make if may_be_made => self.remove(cx, key, false),
-            Goal::Rest => return,
-            Goal::Make => {
-                self.exchanges.drop_queued(|job| job == Job::Make(key));
-                self.end_attempt(cx, key);
-            }
-        }
-        self.settle(cx);
-    }
-
     /// Drops all knowledge of a key, without a packet.
     pub fn forget(&mut self, cx: &mut Cx<'_>, key: Key) {
         let is_of_key = |job| matches!(job, Job::Make(k) | Job::Remove(k) | Job::Check(k) if k == key);
@@ -192,11 +156,6 @@ impl UpnpIgd {
         self.exchanges.drop_queued(is_of_key);
         self.retire(key);
         self.settle(cx);
-    }
-
-    /// How many removals are under way, those included whose `Deleted` has been given already.
-    pub fn removals(&self) -> usize {
-        self.mappings.values().filter(|mapping| matches!(mapping.goal, Goal::Remove { .. })).count()
     }
 
     /// A service is in use now: goes on with what waited for it.
@@ -211,18 +170,16 @@ impl UpnpIgd {
 
     /// The control URL is lost: whatever is wanted waits for another. Its jobs are gone already.
     pub(super) fn suspend_mappings(&mut self, cx: &mut Cx<'_>) {
-        for (&key, mapping) in &mut self.mappings {
+        let keys: Vec<_> = self.mappings.keys().copied().collect();
+        for key in keys {
+            let Some(mapping) = self.mappings.get_mut(&key) else { continue };
             mapping.attempt = None;
             mapping.made = None;
             mapping.is_timed = false;
-            if mapping.goal != Goal::Rest {
-                self.timers.set(Timer::Mapping(key), cx.now + self.discover_timeout);
-            }
-            if let Goal::Remove { notice, .. } = &mut mapping.goal
-                && std::mem::take(notice)
-            {
-                self.timers.cancel(Timer::Notice(key));
-                self.notices.push_back(Notice::Deleted { key, answered: false });
+            match mapping.goal {
+                Goal::Rest => {}
+                Goal::Make => self.timers.set(Timer::Mapping(key), cx.now + self.discover_timeout),
+                Goal::Remove { .. } => self.tell_unanswered(key),
             }
         }
     }
@@ -260,20 +217,8 @@ impl UpnpIgd {
                 self.exchanges.drop_queued(|job| job == Job::Make(key));
                 self.time_out(cx, key);
             }
-            Goal::Remove { .. } => self.finish_removal(key, false),
-        }
-    }
-
-    /// The time for the answer to a deletion is over, unless the gateway was busy with others.
-    pub(super) fn handle_notice_timeout(&mut self, cx: &mut Cx<'_>, key: Key) {
-        let opened_at = self.exchanges.opened_at(Job::Remove(key));
-        let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        let Goal::Remove { called_at, notice } = &mut mapping.goal else { return };
-        let due_at = opened_at.unwrap_or(self.answered_at.max(*called_at)) + NOTICE_TIMEOUT;
-        if cx.now < due_at {
-            self.timers.set(Timer::Notice(key), due_at);
-        } else if std::mem::take(notice) {
-            self.notices.push_back(Notice::Deleted { key, answered: false });
+            // It stays to be done, should a gateway be found yet.
+            Goal::Remove { .. } => self.tell_unanswered(key),
         }
     }
 
@@ -361,46 +306,6 @@ impl UpnpIgd {
         }
     }
 
-    /// The request of a removal is over.
-    pub(super) fn handle_removal(
-        &mut self,
-        cx: &mut Cx<'_>,
-        key: Key,
-        answer: &Result<Answer, Trouble>,
-        local: Option<IpAddr>,
-    ) {
-        let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        let Some(held) = &mut mapping.held else { return };
-        let mut is_given_up = false;
-        match (answer, local) {
-            (Ok(answer), _) if held.certain => {
-                match answer {
-                    Answer::Done(_) | Answer::Error(code::NO_SUCH_ENTRY) => {}
-                    Answer::Error(error) => {
-                        log!(Warn, "UPnP-IGD: deletion of {key} refused with error {error}");
-                    }
-                    Answer::Nonsense => log!(Warn, "UPnP-IGD: deletion of {key} answered with nonsense"),
-                }
-                mapping.held = None;
-            }
-            (Ok(Answer::Done(entry)), Some(client)) if entry.owner(key, client) == Owner::Foreign => {
-                mapping.held = None;
-            }
-            (Ok(Answer::Error(code::NO_SUCH_ENTRY | code::NOT_AUTHORIZED)), _) => mapping.held = None,
-            (Ok(_), _) => held.certain = true,
-            (Err(trouble), _) => {
-                mapping.removal_troubles += 1;
-                is_given_up =
-                    *trouble == Trouble::TimedOut || mapping.removal_troubles >= MAX_REMOVAL_TROUBLES;
-            }
-        }
-        if is_given_up && matches!(mapping.goal, Goal::Remove { .. }) {
-            self.finish_removal(key, false);
-        } else {
-            self.advance(cx, key);
-        }
-    }
-
     /// Grants what waited for the external address.
     pub(super) fn grant_made(&mut self, cx: &mut Cx<'_>) {
         let keys: Vec<_> =
@@ -426,7 +331,7 @@ impl UpnpIgd {
     fn grant(&mut self, cx: &mut Cx<'_>, key: Key, at_once: bool) {
         let address = match self.external.current() {
             Some(address) => address,
-            None if at_once => NO_ADDRESS,
+            None if at_once => self.external.last().unwrap_or(NO_ADDRESS),
             None => {
                 self.ask_address();
                 return;
@@ -450,36 +355,20 @@ impl UpnpIgd {
     }
 
     /// Nothing is wanted of the mapping any more; what is on the gateway stays there.
-    fn end_attempt(&mut self, cx: &mut Cx<'_>, key: Key) {
+    pub(super) fn end_attempt(&mut self, cx: &mut Cx<'_>, key: Key) {
         self.timers.cancel(Timer::Mapping(key));
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         mapping.goal = Goal::Rest;
         mapping.attempt = None;
         mapping.made = None;
-        if self.exchanges.opened_at(Job::Remove(key)).is_none() {
-            self.advance(cx, key);
-        }
+        self.advance(cx, key);
     }
 
-    fn remove(&mut self, cx: &mut Cx<'_>, key: Key, notice: bool) {
-        self.stop_check(cx, key);
-        self.exchanges.drop_queued(|job| job == Job::Make(key));
-        self.timers.cancel(Timer::Mapping(key));
-        let is_open =
-            [Job::Make(key), Job::Remove(key)].iter().any(|&job| self.exchanges.opened_at(job).is_some());
-        let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        mapping.goal = Goal::Remove { called_at: cx.now, notice };
-        mapping.made = None;
-        mapping.removal_troubles = 0;
-        if !is_open {
-            mapping.attempt = None;
-            self.advance(cx, key);
-        }
-    }
-
-    /// Does what comes next for a mapping that has no exchange open.
-    fn advance(&mut self, cx: &mut Cx<'_>, key: Key) {
-        let Some(mapping) = self.mappings.get(&key) else { return };
+    /// Does what comes next for a mapping, unless a request of it is under way: what follows then waits for the
+    /// answer.
+    pub(super) fn advance(&mut self, cx: &mut Cx<'_>, key: Key) {
+        let is_open = self.is_open(key);
+        let Some(mapping) = self.mappings.get(&key).filter(|_| !is_open) else { return };
         match mapping.goal {
             Goal::Rest => {
                 if mapping.held.is_none() {
@@ -494,8 +383,8 @@ impl UpnpIgd {
                 if self.control.is_some() {
                     let turn = self.exchanges.turn();
                     self.exchanges.enqueue(Job::Remove(key), turn);
-                } else {
-                    self.timers.set(Timer::Mapping(key), cx.now + self.discover_timeout);
+                } else if self.status() == Status::Out {
+                    self.tell_unanswered(key);
                 }
             }
         }
@@ -530,6 +419,11 @@ impl UpnpIgd {
             self.ask_address();
         }
         self.ask_on(cx, key);
+    }
+
+    /// Whether a request that changes something is under way.
+    pub(super) fn is_open(&self, key: Key) -> bool {
+        [Job::Make(key), Job::Remove(key)].iter().any(|&job| self.exchanges.opened_at(job).is_some())
     }
 
     fn set_attempt(&mut self, key: Key, attempt: Attempt) {
@@ -568,14 +462,7 @@ impl UpnpIgd {
             .map(|(&other, _)| other)
     }
 
-    fn finish_removal(&mut self, key: Key, answered: bool) {
-        if let Some(Mapping { goal: Goal::Remove { notice: true, .. }, .. }) = self.mappings.get(&key) {
-            self.notices.push_back(Notice::Deleted { key, answered });
-        }
-        self.retire(key);
-    }
-
-    fn retire(&mut self, key: Key) {
+    pub(super) fn retire(&mut self, key: Key) {
         self.timers.cancel(Timer::Mapping(key));
         self.timers.cancel(Timer::Notice(key));
         if self.mappings.remove(&key).is_some() {

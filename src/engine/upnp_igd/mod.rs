@@ -1,8 +1,8 @@
 //! UPnP-IGD: search, description, actions.
 //!
-//! [`search`] finds devices, [`device`] reads their descriptions and chooses a service, [`mapping`] makes and
-//! removes entries through it by way of [`port`] and [`action`], [`watch`] looks after what is there;
-//! [`exchange`] carries all of this over HTTP, four exchanges at once.
+//! [`search`] finds devices, [`device`] reads their descriptions and chooses a service, [`mapping`] makes
+//! entries through it by way of [`port`] and [`action`], [`removal`] removes them, [`watch`] looks after what is
+//! there; [`exchange`] carries all of this over HTTP, four exchanges at once.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod discovery;
 mod exchange;
 mod mapping;
 mod port;
+mod removal;
 mod search;
 mod watch;
 
@@ -60,7 +61,7 @@ pub struct Network {
 enum Timer {
     /// When to give an exchange up.
     Exchange(ExchangeId),
-    /// When to give an attempt to make a mapping up, or one to remove it once nobody waits for it.
+    /// When to give an attempt to make a mapping up.
     Mapping(Key),
     /// When to say that a deletion is not answered.
     Notice(Key),

@@ -61,6 +61,8 @@ pub(super) enum Verdict {
 pub(super) struct Attempt {
     key: Key,
     wish: Option<u16>,
+    /// We have an entry at the first external port.
+    renews: bool,
     /// The external port that is asked for now.
     port: u16,
     step: Step,
@@ -86,10 +88,12 @@ impl Attempt {
         quirks: &Quirks,
     ) -> Attempt {
         let internal_port = key.internal_port.get();
-        let port = if quirks.same_ports_only { internal_port } else { wish.unwrap_or(internal_port) };
+        let wish = wish.filter(|_| renews || !quirks.same_ports_only);
+        let port = wish.unwrap_or(internal_port);
         let mut attempt = Attempt {
             key,
             wish,
+            renews,
             port,
             step: Step::Add,
             lease_secs: if quirks.permanent_leases_only { 0 } else { LEASE_SECS },
@@ -189,14 +193,23 @@ impl Attempt {
                 // Free, ours, or a gateway that does not tell: adding will show.
                 _ => self.ask(Step::Add),
             },
-            Step::LookAgain => match answer {
-                Answer::Done(entry) if entry.owner(self.key, client) == Owner::Ours && !self.cleared => {
-                    self.ask(Step::Clear)
-                }
-                _ => Verdict::OtherPort,
-            },
+            Step::LookAgain => {
+                let is_ours = match answer {
+                    Answer::Done(entry) => match entry.owner(self.key, client) {
+                        Owner::Ours => true,
+                        Owner::Foreign => false,
+                        Owner::Unclear => self.holds(),
+                    },
+                    Answer::Error(code::NO_SUCH_ENTRY | code::NOT_AUTHORIZED) => false,
+                    Answer::Error(_) | Answer::Nonsense => self.holds(),
+                };
+                if is_ours && !self.cleared { self.ask(Step::Clear) } else { Verdict::OtherPort }
+            }
             Step::Clear => {
                 self.cleared = true;
+                if quirks.same_ports_only && self.port != self.key.internal_port.get() {
+                    return Verdict::OtherPort;
+                }
                 self.ask(Step::Add)
             }
             Step::Add | Step::AddAny => match answer {
@@ -256,13 +269,24 @@ impl Attempt {
                     self.zero_after = None;
                     self.lease_secs = LEASE_SECS;
                 }
+                if is_any {
+                    self.zero_tried_after_failure = false;
+                    return self.add();
+                }
                 self.ask(Step::LookAgain)
             }
             code::CONFLICT | code::CONFLICT_WITH_OTHER => self.ask(Step::LookAgain),
             code::NOT_AUTHORIZED if self.wish == Some(self.port) => self.ask(Step::LookAgain),
             code::SAME_PORTS_REQUIRED => {
                 quirks.same_ports_only = true;
-                if self.port == self.key.internal_port.get() { failed } else { Verdict::OtherPort }
+                if self.port == self.key.internal_port.get() {
+                    failed
+                } else if self.holds() {
+                    // The entry there was made before; it shall not stay behind.
+                    self.ask(Step::Clear)
+                } else {
+                    Verdict::OtherPort
+                }
             }
             code::EXTERNAL_PORT_WILDCARD_ONLY => {
                 Verdict::Refused(Refusal::NextProtocol { retry_after: NEXT_PROTOCOL_HOLDS })
@@ -280,6 +304,11 @@ impl Attempt {
             }
             _ => failed,
         }
+    }
+
+    /// Whether we have an entry at the port that is asked for now.
+    fn holds(&self) -> bool {
+        self.renews && self.lost_ports.is_empty() && !self.cleared
     }
 
     /// Asks for the port by AddPortMapping, with a look first where an entry of ours might be in the way: at the

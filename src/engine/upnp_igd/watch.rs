@@ -39,6 +39,11 @@ impl ExternalAddress {
         if self.is_asked { None } else { self.known.map(|(address, _)| address) }
     }
 
+    /// The address, if it was ever named.
+    pub(super) fn last(&self) -> Option<IpAddr> {
+        self.known.map(|(address, _)| address)
+    }
+
     /// Whether it need not be asked for again.
     pub(super) fn is_fresh(&self, now: Time) -> bool {
         self.known.is_some_and(|(address, at)| is_usable(address) && now.since(at) < ADDRESS_LIFETIME)
@@ -137,7 +142,6 @@ impl UpnpIgd {
             return;
         }
         self.external.is_asked = true;
-        self.external.tries += 1;
         let turn = self.exchanges.turn();
         self.exchanges.enqueue(Job::Address, turn);
     }
@@ -150,20 +154,24 @@ impl UpnpIgd {
                 log!(Debug, "UPnP-IGD: external address refused with error {error}");
                 NO_ADDRESS
             }
-            Ok(Answer::Nonsense) | Err(_) => {
+            // Nothing was asked. If it stays so, the control URL is lost.
+            Err(Trouble::Refused) => {
+                self.ask_address();
+                return;
+            }
+            Ok(Answer::Nonsense) | Err(Trouble::TimedOut | Trouble::Broken) => {
+                self.external.tries += 1;
                 if self.external.tries < MAX_ADDRESS_TRIES {
                     self.ask_address();
                     return;
                 }
                 self.external.tries = 0;
-                match self.external.current() {
+                if self.external.last().is_some() {
                     // It was right a while ago.
-                    Some(_) => {
-                        self.grant_made(cx);
-                        return;
-                    }
-                    None => NO_ADDRESS,
+                    self.grant_made(cx);
+                    return;
                 }
+                NO_ADDRESS
             }
         };
         let is_changed = self.external.set(cx.now, address);

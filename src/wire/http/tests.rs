@@ -152,9 +152,15 @@ fn references_of_real_gateways_are_joined() {
 #[test]
 fn references_that_must_not_be_followed_are_malformed() {
     let base = url("http://192.0.2.1/b/c");
-    for reference in
-        ["https://192.0.2.1/", "ftp://192.0.2.1/", "//example.com/", "//", "http://example.com/c"]
-    {
+    for reference in [
+        "https://192.0.2.1/",
+        "ftp://192.0.2.1/",
+        "//example.com/",
+        "//",
+        "git+http://192.0.2.1/",
+        "x-y.z://192.0.2.1/",
+        "http://example.com/c",
+    ] {
         assert_eq!(base.join(reference), Err(Malformed), "{reference}");
     }
     let long = "x/".repeat(MAX_URL_BYTES / 2);

@@ -122,6 +122,8 @@ fn fault_may_be_written_sloppily() {
         good.replace("<detail>", "").replace("</detail>", ""),
         good.replace("</UPnPError></detail></s:Fault></s:Body></s:Envelope>", ""),
         FAULT.replace("s:Fault", "fault"),
+        good.replace("UPnPError", "ErrorResponse"),
+        good.replace("</UPnPError>", "<errorCode>501</errorCode></UPnPError>"),
     ];
     for text in sloppy {
         assert_eq!(parse(text.as_bytes()), fault(718, "ConflictInMappingEntry"), "{text}");

@@ -59,6 +59,14 @@ fn notifications_are_told_apart_by_nts() {
 }
 
 #[test]
+fn notification_that_lost_its_names_is_alive_if_it_has_a_location() {
+    // In the manner of a MiniUPnPd 1.7 whose string table was shifted.
+    let text = "NOTIFY * HTTP/1.1\r\nlOCATION: http://192.0.2.1:5000/rootDesc.xml\r\nupnp:rootdevice\r\n\x01-NLS: 1\r\n\r\n";
+    let location = headers().location;
+    assert_eq!(parse(text.as_bytes()), Ok(Message::Alive(Headers { location, ..Headers::default() })));
+}
+
+#[test]
 fn reply_may_be_written_sloppily() {
     let sloppy = [
         REPLY.replace("\r\n", "\n"),

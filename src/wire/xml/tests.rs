@@ -72,6 +72,8 @@ fn broken_tags_cost_only_themselves() {
     check("<!-- never closed <a>1</a>", &[("a", "1")]);
     check("<? never closed <a>1</a>", &[("a", "1")]);
     check("<![CDATA[ never closed <a>1</a>", &[("a", "1")]);
+    check("<r><a>1<?x </a><b>2</b></r>", &[("a", "1"), ("b", "2")]);
+    check("<r><a </a><b>2</b></r>", &[("a", ""), ("b", "2")]);
     check("<!><a>1</a>", &[("a", "1")]);
     check("<!--><a>1</a>", &[("a", "1")]);
     check("<!DOCTYPE><a>1</a>", &[("a", "1")]);

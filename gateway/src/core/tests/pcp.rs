@@ -1,4 +1,5 @@
 use super::*;
+use std::net::Ipv6Addr;
 
 #[test]
 fn map_is_answered_with_nonce_port_and_external_address() {
@@ -128,5 +129,3 @@ fn client_that_is_an_ipv6_address_is_itself() {
         SocketAddr::from((Ipv6Addr::LOCALHOST, 8000))
     );
 }
-
-use std::net::Ipv6Addr;

@@ -154,6 +154,13 @@ fn search_without_mx_man_or_host_is_dropped() {
 }
 
 #[test]
+fn notifications_of_others_and_its_own_are_not_counted() {
+    let mut gateway = new_gateway();
+    assert!(answers(&mut gateway, "NOTIFY * HTTP/1.1\r\nNTS: ssdp:alive\r\n\r\n").is_empty());
+    assert_eq!((gateway.counts.total(), gateway.counts.max_packets_per_second), (0, 0));
+}
+
+#[test]
 fn hostile_locations_come_alone_or_before_the_true_one() {
     let mut gateway = new_gateway();
     gateway.faults.extra_locations = vec!["http://203.0.113.1/".into()];
