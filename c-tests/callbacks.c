@@ -110,6 +110,7 @@ static void rule_2_the_mapping_is_the_programs_own(void) {
 static void rule_3_success_again_when_the_mapping_was_lost(void) {
 	plum_config_t config = test_config();
 	config.recheck_period = 100;
+	gateway_command("set epoch 1000"); // from which a restart takes it back
 	init_with(config);
 	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, 3300);
 	event_t first = wait_for_event(id, PLUM_STATE_SUCCESS);
