@@ -143,7 +143,7 @@ impl Engine {
             unsettled: false,
             endings: BTreeMap::new(),
             cleanup: None,
-            pace: Pace::new(),
+            pace: Pace::default(),
             announced_at: None,
         }
     }
