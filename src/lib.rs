@@ -1,6 +1,8 @@
 //! libplum in Rust: opens ports on NAT gateways by PCP, NAT-PMP and UPnP-IGD.
 //!
-//! C programs use `include/plum.h`; ARCHITECTURE.md says how the layers below fit together.
+//! The interface is the C API in [`ffi`]; C programs include `include/plum.h`, which is made of it. The other modules
+//! are the layers below, public for the project's own tests only and without any promise. ARCHITECTURE.md says
+//! how they fit together, and a test (`tests/architecture.rs`) that they use each other as it says.
 
 #[doc(hidden)]
 pub mod client;

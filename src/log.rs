@@ -1,6 +1,15 @@
 //! The library's log: levels, the program's callback or standard output.
+//!
+//! No caller may hold a lock of the library's while it logs: the program's callback may call the library.
 
 #![forbid(unsafe_code)]
+
+use parking_lot::Mutex;
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::fmt::{self, Write as _};
+use std::io::{IsTerminal, Write as _};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How much a message matters; the numbers are the C API's (`plum_log_level_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,13 +29,158 @@ pub enum Level {
     Fatal = 5,
 }
 
-/// Whether messages of `level` go anywhere.
-pub fn enabled(_level: Level) -> bool {
-    false
+impl Level {
+    const fn name(self) -> &'static str {
+        match self {
+            Level::Verbose => "VERBOSE",
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warn => "WARN",
+            Level::Error => "ERROR",
+            Level::Fatal => "FATAL",
+        }
+    }
+
+    /// ECMA-48 "select graphic rendition", for terminals.
+    const fn colour(self) -> &'static str {
+        match self {
+            Level::Verbose | Level::Debug => "\x1b[90m",
+            Level::Info => "\x1b[39m",
+            Level::Warn => "\x1b[93m",
+            Level::Error | Level::Fatal => "\x1b[91m",
+        }
+    }
 }
 
-/// Writes one message; use the macros, which format nothing below the level.
-pub fn write(_level: Level, _message: std::fmt::Arguments<'_>) {}
+/// The program's log function: one message, without newline or other control characters.
+pub type Callback = Box<dyn Fn(Level, &CStr) + Send>;
+
+/// A message longer than this, in bytes, is cut.
+const MESSAGE_LIMIT: usize = 2000;
+
+/// Above all levels: nothing is logged.
+const SILENT: u8 = 6;
+/// As `SILENT`, and the threshold cannot be set: there is no session.
+const CLOSED: u8 = 7;
+
+/// Messages of this level and above are logged. Not guarded by the sink's lock, since a log callback may set it.
+static THRESHOLD: AtomicU8 = AtomicU8::new(CLOSED);
+
+/// Locked while a message is written, so that messages do not overlap and `close` waits for the last one.
+static SINK: Mutex<Sink> = Mutex::new(Sink::Closed);
+
+enum Sink {
+    Closed,
+    Callback(Callback),
+    Output { coloured: bool },
+}
+
+thread_local! {
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Begins to log: to the program's callback, or to standard output. `None` as threshold: nothing, for now.
+pub fn open(threshold: Option<Level>, callback: Option<Callback>) {
+    *SINK.lock() = match callback {
+        Some(callback) => Sink::Callback(callback),
+        None => Sink::Output { coloured: std::io::stdout().is_terminal() },
+    };
+    THRESHOLD.store(number(threshold), Ordering::Relaxed);
+}
+
+/// Ends to log, waiting for a message that is being written. Not from inside a log callback.
+pub fn close() {
+    THRESHOLD.store(CLOSED, Ordering::Relaxed);
+    // The program's callback is dropped after the lock is released.
+    let _callback = std::mem::replace(&mut *SINK.lock(), Sink::Closed);
+}
+
+/// Messages of this level and above are logged from now on; `None`: nothing is. No effect outside `open` and `close`.
+pub fn set_threshold(threshold: Option<Level>) {
+    let _ = THRESHOLD.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+        (old != CLOSED).then_some(number(threshold))
+    });
+}
+
+fn number(threshold: Option<Level>) -> u8 {
+    threshold.map_or(SILENT, |level| level as u8)
+}
+
+/// Whether the calling thread is inside the program's log callback.
+pub fn in_callback() -> bool {
+    // A thread that is being torn down has no thread-locals any more, and runs no callback.
+    IN_CALLBACK.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Whether messages of `level` go anywhere.
+pub fn enabled(level: Level) -> bool {
+    level as u8 >= THRESHOLD.load(Ordering::Relaxed) && !in_callback()
+}
+
+/// Writes one message; use the macro, which formats nothing below the threshold.
+pub fn write(level: Level, message: fmt::Arguments<'_>) {
+    let mut line = Line::default();
+    // A Display that fails leaves the message cut.
+    let _ = line.write_fmt(message);
+    let line = line.0;
+    let sink = SINK.lock();
+    // Also for standard output: whatever this thread would log now would wait for itself.
+    let _inside = Inside::enter();
+    match &*sink {
+        Sink::Closed => {}
+        Sink::Callback(callback) => {
+            let mut line = line.into_bytes();
+            line.push(0);
+            // `Line` let no NUL in, so this is the whole of it.
+            if let Ok(text) = CStr::from_bytes_until_nul(&line) {
+                callback(level, text);
+            }
+        }
+        Sink::Output { coloured } => print(level, &line, *coloured),
+    }
+}
+
+/// One line on standard output. That it cannot be written is nobody's business: there is nowhere to tell.
+fn print(level: Level, message: &str, coloured: bool) {
+    let (hours, minutes, secs) = crate::net::wall_clock();
+    let (on, off) = if coloured { (level.colour(), "\x1b[0m") } else { ("", "") };
+    let line = format!("{on}{hours:02}:{minutes:02}:{secs:02} {:<7} {message}{off}\n", level.name());
+    let mut output = std::io::stdout().lock();
+    let _ = output.write_all(line.as_bytes());
+    let _ = output.flush();
+}
+
+/// Marks the calling thread as inside the log callback, also when that panics.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Inside {
+        let _ = IN_CALLBACK.try_with(|inside| inside.set(true));
+        Inside
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = IN_CALLBACK.try_with(|inside| inside.set(false));
+    }
+}
+
+/// A message as it is formatted: control characters become spaces, what is too much is cut.
+#[derive(Default)]
+struct Line(String);
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            if self.0.len() + character.len_utf8() > MESSAGE_LIMIT {
+                return Err(fmt::Error);
+            }
+            self.0.push(if character.is_control() { ' ' } else { character });
+        }
+        Ok(())
+    }
+}
 
 /// Logs at a level of [`Level`]: `log!(Warn, "no route to {target}")`.
 #[macro_export]

@@ -1,1 +1,14 @@
-//! Simulated gateway.
+//! A simulated NAT gateway: PCP, NAT-PMP and UPnP-IGD over one port table, with scripted faults.
+//!
+//! [`core`] decides and does no I/O: tests drive it on a virtual clock. [`server`] gives it sockets: tests of
+//! the public API, the demo and the benchmarks run it on a loopback address of its own. [`control`] is the
+//! little language in which a script or a command line sets faults.
+//!
+//! Nothing here shares code with libplum: it has its own encoders and decoders, so that a mistake in
+//! libplum's is not mirrored and hidden.
+
+#![forbid(unsafe_code)]
+
+pub mod control;
+pub mod core;
+pub mod server;

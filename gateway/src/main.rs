@@ -1,2 +1,163 @@
-//! Simulated gateway server.
-fn main() {}
+//! The simulated gateway as a program: for scripts, the demo and tests in other languages.
+
+#![forbid(unsafe_code)]
+
+use plum_gateway::control;
+use plum_gateway::core::{Igd, WanKind};
+use plum_gateway::server::{Config, Server};
+use std::io::{BufRead, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+const USAGE: &str = "\
+Usage: plum-gateway [OPTIONS]
+
+A simulated NAT gateway: PCP, NAT-PMP and UPnP-IGD, with scripted faults. It prints `ready ADDRESS` when its
+sockets are open.
+
+  --address ADDR             the gateway's address inside (127.77.0.1)
+  --external-address ADDR    the address it reports as its external one (203.0.113.7)
+  --forward-on ADDR          open mapped ports on this address and forward them (forwards nothing)
+  --pcp-port PORT            UDP port of PCP and NAT-PMP; 0: none (5351)
+  --ssdp-port PORT           UDP port of SSDP; 0: none (1900)
+  --http-port PORT           TCP port of the device description; 0: any free one (0)
+  --igd 1|2|none             the UPnP device it is (1)
+  --service ip1|ip2|ppp1     a service of it, may be repeated (ip1, or ip2 of IGD 2)
+  --multicast                take part in multicast on the interface of ADDR
+  --announcements N          how often a restart is announced (10)
+  --max-mappings N           room in its table (65536)
+  --epoch SECS               the epoch it starts with (0)
+  --seed N                   determines everything random (1)
+  --fault COMMAND            carry out a command at the start, may be repeated: --fault 'set delay 20ms'
+  --control                  read commands from standard input, answer each with `ok` or `error: ...` after what
+                             it prints, and end with the input; `help` lists them
+  --help                     this
+";
+
+struct Options {
+    config: Config,
+    faults: Vec<String>,
+    control: bool,
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            say(USAGE.trim_end());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return fail(&format!("{error} (see --help)")),
+    };
+    let server = match Server::start(options.config) {
+        Ok(server) => server,
+        Err(error) => return fail(&error.to_string()),
+    };
+    for command in &options.faults {
+        if let Err(error) = server.with_core(|core| control::carry_out(core, command)) {
+            return fail(&error);
+        }
+    }
+    if !say(&format!("ready {}", server.address())) {
+        return ExitCode::FAILURE;
+    }
+    if options.control {
+        obey(&server);
+        server.stop();
+    } else {
+        server.wait();
+    }
+    ExitCode::SUCCESS
+}
+
+/// Carries out the commands on standard input until it ends, or nobody reads the answers.
+fn obey(server: &Server) {
+    for line in std::io::stdin().lock().lines() {
+        let Ok(line) = line else { return };
+        if line.trim() == "quit" {
+            return;
+        }
+        let answer = match server.with_core(|core| control::carry_out(core, &line)) {
+            Ok(text) if text.is_empty() => "ok".into(),
+            Ok(text) => format!("{text}\nok"),
+            Err(error) => format!("error: {error}"),
+        };
+        if !say(&answer) {
+            return;
+        }
+    }
+}
+
+/// Prints a line at once; false where nobody reads.
+fn say(text: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+}
+
+fn fail(error: &str) -> ExitCode {
+    // Where standard error is closed too, the exit code has to do.
+    let _ = writeln!(std::io::stderr(), "plum-gateway: {error}");
+    ExitCode::FAILURE
+}
+
+/// `None`: help is wanted.
+fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+    let mut config = Config::at(Ipv4Addr::new(127, 77, 0, 1));
+    let (mut faults, mut control) = (Vec::new(), false);
+    let mut kinds = Vec::new();
+    let mut version = Some(1);
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        let (name, mut inline) = match argument.split_once('=') {
+            Some((name, value)) => (name.to_string(), Some(value.to_string())),
+            None => (argument, None),
+        };
+        let mut value =
+            || inline.take().or_else(|| arguments.next()).ok_or_else(|| format!("{name} needs a value"));
+        let gateway = &mut config.gateway;
+        match name.as_str() {
+            "--help" | "-h" => return Ok(None),
+            "--control" => control = true,
+            "--multicast" => config.multicast = true,
+            "--address" => gateway.address = of(&name, &value()?)?,
+            "--external-address" => gateway.external_address = of(&name, &value()?)?,
+            "--forward-on" => config.forward_on = Some(of::<IpAddr>(&name, &value()?)?),
+            "--pcp-port" => gateway.pcp_port = of(&name, &value()?)?,
+            "--ssdp-port" => gateway.ssdp_port = of(&name, &value()?)?,
+            "--http-port" => gateway.http_port = of(&name, &value()?)?,
+            "--announcements" => gateway.announcements = of(&name, &value()?)?,
+            "--max-mappings" => gateway.max_mappings = of(&name, &value()?)?,
+            "--epoch" => gateway.first_epoch = of(&name, &value()?)?,
+            "--seed" => gateway.seed = of(&name, &value()?)?,
+            "--fault" => faults.push(value()?),
+            "--igd" => {
+                version = match value()?.as_str() {
+                    "none" => None,
+                    "1" => Some(1),
+                    "2" => Some(2),
+                    other => return Err(format!("--igd: {other:?} is none of 1, 2, none")),
+                }
+            }
+            "--service" => kinds.push(match value()?.as_str() {
+                "ip1" => WanKind::Ip1,
+                "ip2" => WanKind::Ip2,
+                "ppp1" => WanKind::Ppp1,
+                other => return Err(format!("--service: {other:?} is none of ip1, ip2, ppp1")),
+            }),
+            _ => return Err(format!("unknown option {name}")),
+        }
+        if let Some(value) = inline {
+            return Err(format!("{name} takes no value, not {value:?}"));
+        }
+    }
+    if kinds.is_empty() {
+        kinds.push(if version == Some(2) { WanKind::Ip2 } else { WanKind::Ip1 });
+    }
+    config.gateway.igd = version.map(|version| Igd::with(version, &kinds));
+    Ok(Some(Options { config, faults, control }))
+}
+
+fn of<T: FromStr>(name: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| format!("{name}: {value:?} is not valid"))
+}

@@ -142,6 +142,24 @@ pub enum Socket {
     Notifications,
 }
 
+impl Socket {
+    /// How far multicasts go: UPnP Device Architecture 2.0 §1.3.2: TTL 2 by default.
+    pub const MULTICAST_HOPS: u32 = 2;
+
+    /// The multicast group and port that a listener receives, in the family of `local`; `None`: no listener.
+    pub fn group(self, local: IpAddr) -> Option<SocketAddr> {
+        // RFC 6887 §14.1.1: announcements go to 224.0.0.1:5350 and [ff02::1]:5350.
+        // UPnP Device Architecture 2.0 §1.1.2, A.2: SSDP has 239.255.255.250:1900 and [ff02::c]:1900.
+        let (v4, v6, port) = match self {
+            Socket::Announcements => ([224, 0, 0, 1], [0xff02, 0, 0, 0, 0, 0, 0, 1], 5350),
+            Socket::Notifications => ([239, 255, 255, 250], [0xff02, 0, 0, 0, 0, 0, 0, 0xc], 1900),
+            Socket::Pcp | Socket::NatPmp | Socket::Ssdp => return None,
+        };
+        let address = if local.is_ipv4() { IpAddr::from(v4) } else { IpAddr::from(v6) };
+        Some(SocketAddr::new(address, port))
+    }
+}
+
 /// A TCP connection of the engine's; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExchangeId(pub u64);

@@ -1,76 +1,558 @@
 //! Every decision: who is asked what, when, and what the reply means. No clocks, no sockets, no threads.
 //!
 //! One input (`handle_*`), then drain the outputs (`poll_output` until `None`), then wait until `poll_timeout`.
+//!
+//! - `mod.rs`: inputs and outputs, timers, the program's mappings coming and going.
+//! - `network.rs`: the route to the gateway, what its change means, rechecks.
+//! - `discovery.rs`: the race of the protocols, and the choice for one mapping.
+//! - `gateway.rs`: what the drivers' notices mean for the mappings.
+//! - `lease.rs`: renewals, expiry, and all mappings remade after a restart.
+//! - `ending.rs`: deletions and cleanup.
+//! - `pcp`, `natpmp`, `upnp_igd`: the drivers, each asking one gateway by one protocol (`driver.rs` is their contract).
 
 #![forbid(unsafe_code)]
 
+pub mod direct;
+pub mod discovery;
 pub mod driver;
+mod ending;
 pub mod epoch;
+mod gateway;
 pub mod io;
+mod lease;
+pub mod mapping;
 pub mod natpmp;
+mod network;
 pub mod pcp;
 mod requests;
+pub mod schedule;
 pub mod timers;
 pub mod upnp_igd;
 pub mod window;
 
+use crate::log::log;
 use crate::time::Time;
-use io::{Config, ExchangeId, MappingId, Output, Random, Route, Socket, TcpEnd, Wanted};
+use discovery::{Choice, Field, Race};
+use driver::{Key, Status};
+use ending::{Cleanup, Ending};
+use io::{Allowed, Config, Event, ExchangeId, MappingId, Output, Protocol, Random, Socket, TcpEnd, Wanted};
+use mapping::{ASKING, Mapping, PerProtocol, State};
+use natpmp::NatPmp;
+use network::Network;
+use pcp::Pcp;
+use schedule::Pace;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use timers::Timers;
+use upnp_igd::UpnpIgd;
+
+/// The core's own deadlines; the drivers keep theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// When to end what an overdue silence holds up: better protocols let others pass.
+    Grace,
+    /// When to end the race without a winner.
+    RaceEnd,
+    /// When to look at the gateway and at failed mappings again.
+    Recheck,
+    /// When to do what the mapping's state says: renew, expire, try again.
+    Mapping(Key),
+    /// When to tell DESTROYED though the deletion is not answered.
+    Ending(Key),
+    /// When to end cleanup though deletions are not answered.
+    Cleanup,
+}
 
 /// All decisions about all mappings of the process, for one gateway at a time.
-pub struct Engine {}
+pub struct Engine {
+    config: Config,
+    random: Box<dyn Random>,
+    outputs: VecDeque<Output>,
+    timers: Timers<Timer>,
 
-#[allow(unused_variables, clippy::missing_const_for_fn)]
+    pcp: Pcp,
+    natpmp: NatPmp,
+    upnp: UpnpIgd,
+
+    network: Network,
+    race: Option<Race>,
+    /// Protocols that were silent for a whole race since the last recheck.
+    exhausted: PerProtocol<bool>,
+    /// Protocols that are up by their own account but let a request time out: not trusted until they answer.
+    suspect: PerProtocol<bool>,
+    /// When each protocol answered last.
+    answered_at: PerProtocol<Option<Time>>,
+    /// PCP's answer says that NAT-PMP is spoken here: as good as NAT-PMP's own answer.
+    natpmp_promised: bool,
+
+    mappings: BTreeMap<Key, Mapping>,
+    /// The program's live mappings.
+    ids: BTreeMap<MappingId, Key>,
+    /// The mappings that wait for a protocol.
+    waiting: BTreeSet<Key>,
+    /// Whether those that wait must be looked at again.
+    unsettled: bool,
+    endings: BTreeMap<Key, Ending>,
+    cleanup: Option<Cleanup>,
+    pace: Pace,
+    /// When an announcement was last followed.
+    announced_at: Option<Time>,
+}
+
+/// The context of a driver's call, from fields of the engine that are not the driver.
+macro_rules! cx {
+    ($engine:expr, $now:expr) => {
+        &mut $crate::engine::io::Cx { now: $now, random: &mut *$engine.random, outputs: &mut $engine.outputs }
+    };
+}
+pub(crate) use cx;
+
+/// Calls the same method of the driver of a protocol; `Direct` has none.
+macro_rules! with_driver {
+    ($engine:expr, $protocol:expr, $method:ident($now:expr $(, $argument:expr)*)) => {
+        match $protocol {
+            Protocol::Pcp => $engine.pcp.$method(cx!($engine, $now) $(, $argument)*),
+            Protocol::NatPmp => $engine.natpmp.$method(cx!($engine, $now) $(, $argument)*),
+            Protocol::UpnpIgd => $engine.upnp.$method(cx!($engine, $now) $(, $argument)*),
+            Protocol::Direct => {}
+        }
+    };
+}
+pub(crate) use with_driver;
+
 impl Engine {
     /// An engine that has nothing to do yet.
     pub fn new(config: Config, random: Box<dyn Random>) -> Engine {
-        Engine {}
+        Engine {
+            pcp: Pcp::new(config.mapping_timeout),
+            natpmp: NatPmp::new(config.mapping_timeout),
+            upnp: UpnpIgd::new(config.discover_timeout, config.mapping_timeout),
+            config,
+            random,
+            outputs: VecDeque::new(),
+            timers: Timers::default(),
+            network: Network::default(),
+            race: None,
+            exhausted: PerProtocol::default(),
+            suspect: PerProtocol::default(),
+            answered_at: PerProtocol::default(),
+            natpmp_promised: false,
+            mappings: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            unsettled: false,
+            endings: BTreeMap::new(),
+            cleanup: None,
+            pace: Pace::new(),
+            announced_at: None,
+        }
     }
 
     /// The program wants a mapping; `id` was never used before.
-    pub fn handle_create(&mut self, now: Time, id: MappingId, wanted: Wanted) {}
+    pub fn handle_create(&mut self, now: Time, id: MappingId, wanted: Wanted) {
+        let key = Key { transport: wanted.transport, internal_port: wanted.internal_port };
+        if self.cleanup.is_some() {
+            self.tell(id, Event::Destroyed);
+            return;
+        }
+        self.ids.insert(id, key);
+        match self.mappings.get_mut(&key) {
+            Some(mapping) => {
+                log!(Debug, "mapping {id}: shares the gateway mapping of {key}");
+                mapping.holders.insert(id, None);
+                self.tell_newcomer(key, id);
+            }
+            None => self.add_mapping(now, key, id, wanted),
+        }
+        self.settle(now);
+    }
+
+    fn add_mapping(&mut self, now: Time, key: Key, id: MappingId, wanted: Wanted) {
+        let mut mapping = Mapping::new(wanted.wish);
+        mapping.holders.insert(id, None);
+        if let Some(ending) = self.end_ending(key) {
+            // Its deletion is still open: the driver lets the new request take it over (or follow it), and the
+            // entry that may be left is ours to delete in the end.
+            mapping.entries = ending.open;
+            if wanted.wish.port.is_none() {
+                mapping.last = ending.last;
+            }
+        }
+        self.mappings.insert(key, mapping);
+        self.waiting.insert(key);
+        if self.mappings.len() == 1 {
+            // The first after a time of none: nobody has looked at the network for as long.
+            self.timers.set(Timer::Recheck, now + self.config.recheck_interval);
+            self.look_up_route();
+        } else if self.network.is_known() {
+            self.advance(now, key);
+        }
+    }
 
     /// The program wants a mapping no more.
-    pub fn handle_destroy(&mut self, now: Time, id: MappingId) {}
+    pub fn handle_destroy(&mut self, now: Time, id: MappingId) {
+        self.destroy(now, id);
+        self.settle(now);
+    }
 
-    /// The program ends: every mapping is removed, then `Output::Finished` comes.
-    pub fn handle_cleanup(&mut self, now: Time) {}
-
-    /// The answer to `Output::LookUpRoute`; `None`: no route.
-    pub fn handle_route(&mut self, now: Time, route: Option<Route>) {}
-
-    /// The answer to `Output::Open`: the socket's local address, or that it could not be opened.
-    pub fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {}
+    /// A socket's local address, or that it could not be opened: the answer to `Output::Open`.
+    pub fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
+        if local.is_none() {
+            log!(Warn, "cannot open the {socket:?} socket");
+        }
+        match socket {
+            Socket::Pcp => self.pcp.handle_opened(cx!(self, now), local),
+            Socket::NatPmp => self.natpmp.handle_opened(cx!(self, now), local),
+            Socket::Ssdp => self.upnp.handle_opened(cx!(self, now), local),
+            // Their loss costs speed after a restart of the gateway, nothing else.
+            Socket::Announcements | Socket::Notifications => {}
+        }
+        self.settle(now);
+    }
 
     /// A datagram came.
-    pub fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]) {}
+    pub fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]) {
+        match socket {
+            Socket::Pcp => {
+                self.note_sign_of_life(now);
+                self.pcp.handle_datagram(cx!(self, now), bytes);
+            }
+            Socket::NatPmp => {
+                self.note_sign_of_life(now);
+                self.natpmp.handle_datagram(cx!(self, now), bytes);
+            }
+            Socket::Ssdp => self.upnp.handle_datagram(cx!(self, now), from, bytes),
+            Socket::Announcements => {
+                // Anyone on the network can multicast; RFC 6887 §14.1 counts the gateway's alone.
+                if self.network.gateway() == Some(from.ip()) {
+                    self.pcp.handle_announcement(cx!(self, now), bytes);
+                    self.natpmp.handle_announcement(cx!(self, now), bytes);
+                }
+            }
+            Socket::Notifications => self.upnp.handle_notification(cx!(self, now), from, bytes),
+        }
+        self.settle(now);
+    }
 
     /// The gateway's kernel says that the port of a connected socket is closed (ICMP port unreachable).
-    pub fn handle_refused(&mut self, now: Time, socket: Socket) {}
+    pub fn handle_refused(&mut self, now: Time, socket: Socket) {
+        match socket {
+            Socket::Pcp => self.pcp.handle_refused(cx!(self, now)),
+            Socket::NatPmp => self.natpmp.handle_refused(cx!(self, now)),
+            Socket::Ssdp | Socket::Announcements | Socket::Notifications => {}
+        }
+        self.settle(now);
+    }
 
     /// A TCP connection is established.
-    pub fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr) {}
+    pub fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr) {
+        self.note_sign_of_life(now);
+        self.upnp.handle_tcp_connected(cx!(self, now), exchange, local);
+        self.settle(now);
+    }
 
     /// Bytes came on a TCP connection.
-    pub fn handle_tcp_data(&mut self, now: Time, exchange: ExchangeId, bytes: &[u8]) {}
+    pub fn handle_tcp_data(&mut self, now: Time, exchange: ExchangeId, bytes: &[u8]) {
+        self.note_sign_of_life(now);
+        self.upnp.handle_tcp_data(cx!(self, now), exchange, bytes);
+        self.settle(now);
+    }
 
     /// A TCP connection ended from the other side, or never came to be. It is gone, no `HangUp` follows.
-    pub fn handle_tcp_end(&mut self, now: Time, exchange: ExchangeId, end: TcpEnd) {}
-
-    /// Links, addresses or routes changed, or the machine slept: have a look.
-    pub fn handle_network_changed(&mut self, now: Time) {}
+    pub fn handle_tcp_end(&mut self, now: Time, exchange: ExchangeId, end: TcpEnd) {
+        self.upnp.handle_tcp_end(cx!(self, now), exchange, end);
+        self.settle(now);
+    }
 
     /// The time that `poll_timeout` named has come (earlier and spurious calls do no harm).
-    pub fn handle_timeout(&mut self, now: Time) {}
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.pcp.handle_timeout(cx!(self, now));
+        self.natpmp.handle_timeout(cx!(self, now));
+        self.upnp.handle_timeout(cx!(self, now));
+        // What the drivers' timers brought about comes first: a grant may be what a timer here waits for.
+        self.settle(now);
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Grace => self.unsettled = true,
+                Timer::RaceEnd => self.end_race_without_winner(now),
+                Timer::Recheck => self.handle_recheck_timer(now),
+                Timer::Mapping(key) => self.handle_mapping_timer(now, key),
+                Timer::Ending(key) => self.handle_ending_timer(key),
+                Timer::Cleanup => self.handle_cleanup_timer(now),
+            }
+        }
+        self.settle(now);
+    }
 
     /// What is to be done, in order, until `None`.
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
+        self.outputs.pop_front()
     }
 
     /// When to call `handle_timeout`, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Time> {
-        None
+        [self.timers.next(), self.pcp.poll_timeout(), self.natpmp.poll_timeout(), self.upnp.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Takes the drivers' notices and lets waiting mappings choose, until nothing moves any more.
+    fn settle(&mut self, now: Time) {
+        loop {
+            if let Some(notice) = self.pcp.poll_notice() {
+                self.handle_notice(now, Protocol::Pcp, notice);
+            } else if let Some(notice) = self.natpmp.poll_notice() {
+                self.handle_notice(now, Protocol::NatPmp, notice);
+            } else if let Some(notice) = self.upnp.poll_notice() {
+                self.handle_notice(now, Protocol::UpnpIgd, notice);
+            } else if std::mem::take(&mut self.unsettled) {
+                for key in self.waiting.iter().copied().collect::<Vec<_>>() {
+                    self.advance(now, key);
+                }
+            } else {
+                break;
+            }
+        }
+        self.end_race_if_won(now);
+        self.finish_cleanup_if_done(now);
+    }
+
+    /// Lets one waiting mapping choose its protocol and ask it.
+    fn advance(&mut self, now: Time, key: Key) {
+        if !self.network.is_known() {
+            return;
+        }
+        if let Some(address) = self.network.direct_address() {
+            self.map_directly(key, address);
+            return;
+        }
+        if !self.network.is_up() {
+            self.fail(key);
+            return;
+        }
+        let Some(mapping) = self.mappings.get(&key) else { return };
+        let field = self.field(now, mapping);
+        match discovery::choose(&field, self.race.as_ref(), now) {
+            Choice::Use(protocol) => self.ask(now, key, protocol),
+            Choice::Wait => self.probe_with(now, key),
+            Choice::Race => {
+                self.start_race(now);
+                self.probe_with(now, key);
+            }
+            Choice::Nobody => self.fail(key),
+        }
+    }
+
+    /// How the protocols stand for a mapping.
+    fn field(&self, now: Time, mapping: &Mapping) -> Field {
+        let mut field = Field { exhausted: self.exhausted, ..Field::default() };
+        for protocol in ASKING {
+            let excluded = mapping.excluded_until.get(protocol).is_some_and(|&until| now < until);
+            field.candidates.set(protocol, self.is_allowed(protocol) && !excluded);
+            field.status.set(protocol, Some(self.status(protocol)));
+        }
+        field
+    }
+
+    /// Whether a protocol may be used at this gateway at all.
+    fn is_allowed(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Pcp => self.config.allowed != Allowed::Upnp && self.network.speaks_to_port_5351(),
+            Protocol::NatPmp => {
+                self.config.allowed != Allowed::Upnp
+                    && self.network.speaks_to_port_5351()
+                    && self.network.is_ipv4()
+            }
+            Protocol::UpnpIgd => self.config.allowed != Allowed::Pcp && self.network.is_ipv4(),
+            Protocol::Direct => false,
+        }
+    }
+
+    /// How a protocol stands, in the light of what the others said and of unanswered requests.
+    fn status(&self, protocol: Protocol) -> Status {
+        let status = match protocol {
+            Protocol::Pcp => self.pcp.status(),
+            Protocol::NatPmp => match self.natpmp.status() {
+                Status::Unknown if self.natpmp_promised => Status::Up,
+                status => status,
+            },
+            Protocol::UpnpIgd => self.upnp.status(),
+            Protocol::Direct => Status::Out,
+        };
+        match status {
+            Status::Up if self.suspect.has(protocol) => Status::Unknown,
+            status => status,
+        }
+    }
+
+    /// Begins a race: the NAT-PMP public-address request and the SSDP searches now, the PCP MAP requests of the
+    /// waiting mappings as they are advanced.
+    fn start_race(&mut self, now: Time) {
+        let race = Race::new(now, self.config.discover_timeout);
+        self.race = Some(race);
+        self.timers.set(Timer::Grace, race.grace_ends_at);
+        self.timers.set(Timer::RaceEnd, race.ends_at);
+        if self.is_allowed(Protocol::Pcp) {
+            self.pcp.probe(cx!(self, now));
+        }
+        if self.is_allowed(Protocol::NatPmp) {
+            self.natpmp.probe(cx!(self, now));
+        }
+        if self.is_allowed(Protocol::UpnpIgd) {
+            self.upnp.search(cx!(self, now));
+        }
+        self.unsettled = true;
+    }
+
+    /// While the race is open, the mapping's own PCP request is the probe.
+    fn probe_with(&mut self, now: Time, key: Key) {
+        if !self.is_allowed(Protocol::Pcp) || self.pcp.status() == Status::Out {
+            return;
+        }
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        let excluded = mapping.excluded_until.get(Protocol::Pcp).is_some_and(|&until| now < until);
+        if !excluded && !mapping.asked.has(Protocol::Pcp) {
+            mapping.note_asked(Protocol::Pcp);
+            let suggestion = mapping.suggestion();
+            self.pcp.map(cx!(self, now), key, suggestion);
+        }
+    }
+
+    /// Asks a protocol for a waiting mapping; requests to others that were sent on the chance are called back.
+    fn ask(&mut self, now: Time, key: Key, protocol: Protocol) {
+        let spoken_for_sure = self.is_up_by_own_account(protocol);
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        for other in mapping.asked.marked().filter(|&other| other != protocol) {
+            // Before the winner's first request: gateways keep one table for all protocols.
+            mapping.asked.set(other, false);
+            mapping.entries.set(other, false);
+            with_driver!(self, other, abandon(now, key));
+        }
+        if spoken_for_sure {
+            mapping.state = State::Asked { protocol };
+            self.waiting.remove(&key);
+        }
+        if !mapping.asked.has(protocol) {
+            log!(Debug, "{key}: asks by {protocol:?}");
+            mapping.note_asked(protocol);
+            let suggestion = mapping.suggestion();
+            with_driver!(self, protocol, map(now, key, suggestion));
+        }
+    }
+
+    fn is_up_by_own_account(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Pcp => self.pcp.status() == Status::Up,
+            Protocol::NatPmp => self.natpmp.status() == Status::Up,
+            Protocol::UpnpIgd => self.upnp.status() == Status::Up,
+            Protocol::Direct => false,
+        }
+    }
+
+    /// Nobody can make a waiting mapping for now; it keeps waiting, and is told so once.
+    fn fail(&mut self, key: Key) {
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        if mapping.holders.values().any(|told| *told != Some(Event::Failure)) {
+            log!(Warn, "{key}: no gateway can map it for now");
+        }
+        self.tell_all(key, Event::Failure);
+    }
+
+    /// All mappings have their protocol: what was only discovery falls silent.
+    fn end_race_if_won(&mut self, now: Time) {
+        if self.race.is_some() && self.waiting.is_empty() {
+            self.stop_race(now);
+        }
+    }
+
+    /// The race's time is up: what was silent counts as not there, until the next recheck.
+    fn end_race_without_winner(&mut self, now: Time) {
+        let Some(race) = self.race else { return };
+        let at_work = ASKING
+            .into_iter()
+            .any(|protocol| self.is_allowed(protocol) && self.status(protocol) == Status::Working);
+        if at_work && now < race.ends_at_last {
+            self.timers.set(Timer::RaceEnd, race.ends_at_last);
+            return;
+        }
+        log!(Debug, "discovery ends without an answer");
+        for protocol in ASKING {
+            if matches!(self.status(protocol), Status::Unknown | Status::Working) {
+                self.exhausted.set(protocol, true);
+            }
+        }
+        if self.natpmp_promised && self.natpmp.status() != Status::Up {
+            self.natpmp_promised = false;
+            self.exhausted.set(Protocol::NatPmp, true);
+        }
+        self.stop_race(now);
+        self.unsettled = true;
+    }
+
+    fn stop_race(&mut self, now: Time) {
+        self.race = None;
+        self.timers.cancel(Timer::Grace);
+        self.timers.cancel(Timer::RaceEnd);
+        self.natpmp.rest(cx!(self, now));
+        self.upnp.rest(cx!(self, now));
+    }
+
+    /// Tells one mapping of the program.
+    fn tell(&mut self, id: MappingId, event: Event) {
+        log!(Debug, "mapping {id}: {event:?}");
+        self.outputs.push_back(Output::Event { id, event });
+    }
+
+    /// Tells all holders of a mapping that do not know it yet.
+    fn tell_all(&mut self, key: Key, event: Event) {
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        let mut news = Vec::new();
+        for (&id, told) in &mut mapping.holders {
+            if *told != Some(event) {
+                *told = Some(event);
+                news.push(id);
+            }
+        }
+        for id in news {
+            self.tell(id, event);
+        }
+    }
+
+    /// Tells a mapping that joined others what they know already.
+    fn tell_newcomer(&mut self, key: Key, id: MappingId) {
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        let known = match mapping.state {
+            State::Mapped { protocol, external, .. } => {
+                Some(Event::Success { protocol, address: external.address, port: external.port })
+            }
+            // What the others were told last, unless it is PENDING, in which case the newcomer waits with them.
+            _ => mapping.holders.values().flatten().find(|event| **event == Event::Failure).copied(),
+        };
+        if let Some(event) = known {
+            mapping.holders.insert(id, Some(event));
+            self.tell(id, event);
+        }
+    }
+
+    /// A mapping that was told SUCCESS is lost: it waits again, and its next SUCCESS is told in any case.
+    fn lose(&mut self, key: Key) {
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        mapping.lost |= mapping.mapped_by().is_some();
+        mapping.state = State::Waiting;
+        self.waiting.insert(key);
+        self.timers.cancel(Timer::Mapping(key));
+        self.unsettled = true;
+        // A mapping that failed stays so until it succeeds.
+        let mut news = Vec::new();
+        for (&id, told) in &mut mapping.holders {
+            if matches!(told, Some(Event::Success { .. })) {
+                *told = Some(Event::Pending);
+                news.push(id);
+            }
+        }
+        for id in news {
+            self.tell(id, Event::Pending);
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::window::Kind;
 use crate::log::log;
 use crate::time::Time;
 use crate::wire::pcp::{self, Header, Map, MapRequest, Nonce, Opcode, Reply, ResultCode};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -24,6 +25,10 @@ pub struct Pcp {
     /// Our address, as the socket has it: it stands in each request.
     local: Option<IpAddr>,
     mismatch: Mismatch,
+    /// The nonces of the mappings asked for before `start`, and the gateway that knows them: where the network
+    /// comes back as it was, it still has those mappings, and lets nobody else renew them (RFC 6887 §11.3).
+    nonces: BTreeMap<Key, Nonce>,
+    known_to: Option<SocketAddr>,
 }
 
 /// The server sees our packets come from another address than they say (ADDRESS_MISMATCH).
@@ -44,12 +49,22 @@ impl Pcp {
             remote: None,
             local: None,
             mismatch: Mismatch::None,
+            nonces: BTreeMap::new(),
+            known_to: None,
         }
     }
 
-    /// A new gateway, or none: all that was known or asked is dropped, without notices.
+    /// A new gateway, or none: all that was asked is dropped, without notices.
     pub fn start(&mut self, remote: impl Into<Option<SocketAddr>>) {
-        self.remote = remote.into();
+        let remote = remote.into();
+        for (key, &nonce) in self.requests.tags() {
+            self.nonces.insert(key, nonce);
+        }
+        if remote.is_some() && remote != self.known_to {
+            self.nonces.clear();
+            self.known_to = remote;
+        }
+        self.remote = remote;
         self.local = None;
         self.requests.reset(if self.remote.is_some() { Status::Unknown } else { Status::Out });
         self.mismatch = match self.mismatch {
@@ -83,7 +98,11 @@ impl Pcp {
     /// Makes or renews the gateway mapping of a key.
     pub fn map(&mut self, cx: &mut Cx<'_>, key: Key, suggestion: Suggestion) {
         let random = &mut *cx.random;
+        let nonces = &mut self.nonces;
         self.requests.map(cx.now, key, suggestion, || {
+            if let Some(nonce) = nonces.remove(&key) {
+                return nonce;
+            }
             let mut nonce = Nonce([0; 12]);
             random.fill(&mut nonce.0);
             nonce
@@ -93,6 +112,7 @@ impl Pcp {
 
     /// Removes it.
     pub fn delete(&mut self, cx: &mut Cx<'_>, key: Key) {
+        self.nonces.remove(&key);
         self.requests.delete(cx.now, key);
         self.pump(cx);
     }

@@ -124,6 +124,11 @@ impl<T> Requests<T> {
         self.entries.get(&key).map(|entry| &entry.tag)
     }
 
+    /// What is remembered of each key.
+    pub(super) fn tags(&self) -> impl Iterator<Item = (Key, &T)> {
+        self.entries.iter().map(|(&key, entry)| (key, &entry.tag))
+    }
+
     pub(super) fn notify(&mut self, notice: Notice) {
         self.notices.push_back(notice);
     }

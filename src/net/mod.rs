@@ -1,3 +1,72 @@
 //! The operating system: clock, randomness, sockets, routes, change notices. One file a platform.
 //!
 //! No protocol knowledge. Beside `ffi` the only module that may hold `unsafe`.
+//!
+//! `udp`, `tcp` and `signals` are the same everywhere; what differs between systems is in `linux` (complete) and
+//! `other` (what is portable), which have the same functions.
+
+mod signals;
+pub mod tcp;
+pub mod udp;
+mod wall_clock;
+
+#[cfg(target_os = "linux")]
+#[path = "linux/mod.rs"]
+mod platform;
+#[cfg(not(target_os = "linux"))]
+#[path = "other.rs"]
+mod platform;
+
+pub use platform::{Watch, clock, environment, look_up_route};
+pub use signals::with_all_signals_blocked;
+pub use wall_clock::wall_clock;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The way to an address, as the kernel would choose it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Next hop; `None`: on-link, or (on systems where we cannot ask) unknown.
+    pub gateway: Option<IpAddr>,
+    /// Source address.
+    pub local: IpAddr,
+    /// Interface index; 0 where the system does not tell.
+    pub interface: u32,
+}
+
+/// What reading the pending notices of a [`Watch`] gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notices {
+    /// Links, addresses or routes have changed.
+    pub changed: bool,
+    /// There were too many to read at once: read again.
+    pub more: bool,
+}
+
+/// Addresses that stand for "the internet" in a route lookup. They are set aside for documentation and
+/// never sent to (RFC 5737 §3: TEST-NET-1, TEST-NET-2).
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+const INTERNET: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 1)];
+
+/// Fills `bytes` from the operating system's random number generator.
+///
+/// # Errors
+///
+/// The system has no source of randomness (no `getrandom` call and no `/dev/urandom`).
+pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
+    getrandom::fill(bytes).map_err(|error| match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code as _),
+        None => io::Error::other("no source of randomness"),
+    })
+}
+
+/// The id of this process: another one in the child of a fork.
+pub fn process_id() -> u32 {
+    std::process::id()
+}
+
+/// The address that this machine would use toward the internet; `None` without a route there. No packet is sent.
+pub fn local_address() -> Option<IpAddr> {
+    look_up_route(None).map(|route| route.local)
+}

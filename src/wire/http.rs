@@ -1,8 +1,21 @@
 //! HTTP/1.1 as UPnP devices speak it: requests out, replies in, URLs.
 
 #![forbid(unsafe_code)]
-use super::Malformed;
+use super::{Malformed, printable};
 use std::net::{IpAddr, SocketAddr};
+
+mod reply;
+#[cfg(test)]
+mod tests;
+
+pub use reply::{ReadError, Reply, ReplyReader};
+
+/// Longest URL that is followed, in bytes, before and after percent-encoding. Real ones stay below 200; the limit
+/// keeps redirects from growing and a request within one packet or two.
+const MAX_URL_BYTES: usize = 2048;
+
+/// HTTP's own port.
+const DEFAULT_PORT: u16 = 80;
 
 /// A URL whose host is an IP address literal: the only kind the engine follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,67 +28,153 @@ pub struct Url {
 
 impl Url {
     /// Parses `http://ADDRESS[:PORT][/PATH]`: no other scheme, no names, no credentials, no fragment kept.
-    pub fn parse(_text: &str) -> Result<Url, Malformed> {
-        todo!()
+    pub fn parse(text: &str) -> Result<Url, Malformed> {
+        let text = text.trim();
+        let scheme = text.get(..7).ok_or(Malformed)?;
+        if !scheme.eq_ignore_ascii_case("http://") {
+            return Err(Malformed);
+        }
+        let rest = &text[7..];
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        Ok(Url { address: parse_authority(authority)?, path: encode_path(path)? })
     }
 
     /// The URL that `reference` means on a page at `self`: absolute, `//host/..`, absolute path or relative path
     /// (with or without `.`/`..`); a relative path may lack its slash.
-    pub fn join(&self, _reference: &str) -> Result<Url, Malformed> {
-        todo!()
+    pub fn join(&self, reference: &str) -> Result<Url, Malformed> {
+        let reference = reference.trim();
+        if has_scheme(reference) {
+            return Url::parse(reference);
+        }
+        if let Some(rest) = reference.strip_prefix("//") {
+            return Url::parse(&format!("http://{rest}"));
+        }
+        // RFC 3986 §5.2.2, without what cannot be here: the base has no fragment, and a path always.
+        let reference = reference.split('#').next().unwrap_or_default();
+        if reference.is_empty() {
+            return Ok(self.clone());
+        }
+        let base = self.path.split('?').next().unwrap_or_default();
+        let whole = match reference.as_bytes()[0] {
+            b'/' => reference.to_owned(),
+            b'?' => format!("{base}{reference}"),
+            _ => format!("{}/{reference}", base.rsplit_once('/').map_or("", |(folder, _)| folder)),
+        };
+        let (path, query) = whole.split_at(whole.find('?').unwrap_or(whole.len()));
+        let path = format!("{}{query}", remove_dot_segments(path));
+        Ok(Url { address: self.address, path: encode_path(&path)? })
     }
+}
+
+/// Whether a reference is absolute. A colon alone is not enough: Broadcom's control URLs are like
+/// `uuid:0000e068/WANIPConnection:1`, and some lack the slash before them.
+fn has_scheme(reference: &str) -> bool {
+    reference.split_once("://").is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+    })
+}
+
+/// `ADDRESS[:PORT]` or `[ADDRESS6][:PORT]`; nothing else fits, so neither names nor credentials do.
+fn parse_authority(authority: &str) -> Result<SocketAddr, Malformed> {
+    let (ip, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (ip, port) = rest.split_once(']').ok_or(Malformed)?;
+            (IpAddr::V6(ip.parse().map_err(|_| Malformed)?), port)
+        }
+        None => {
+            let (ip, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            (IpAddr::V4(ip.parse().map_err(|_| Malformed)?), port)
+        }
+    };
+    // RFC 3986 §3.2.3: the port may be empty after its colon.
+    let port = match port {
+        "" | ":" => DEFAULT_PORT,
+        _ => {
+            let digits = port.strip_prefix(':').ok_or(Malformed)?;
+            if !digits.bytes().all(|b| b.is_ascii_digit()) {
+                return Err(Malformed);
+            }
+            digits.parse().map_err(|_| Malformed)?
+        }
+    };
+    if port == 0 { Err(Malformed) } else { Ok(SocketAddr::new(ip, port)) }
+}
+
+/// Path and query for a request line: nothing in it that could end the line or the path. What is already encoded
+/// stays as it is.
+fn encode_path(path: &str) -> Result<String, Malformed> {
+    let path = path.split('#').next().unwrap_or_default();
+    let mut encoded = String::with_capacity(path.len() + 1);
+    if !path.starts_with('/') {
+        encoded.push('/');
+    }
+    for byte in path.bytes() {
+        if byte.is_ascii_graphic() {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+        if encoded.len() > MAX_URL_BYTES {
+            return Err(Malformed);
+        }
+    }
+    Ok(encoded)
+}
+
+/// RFC 3986 §5.2.4, for a path that starts with a slash.
+fn remove_dot_segments(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." => {}
+            ".." => drop(kept.pop()),
+            _ => kept.push(segment),
+        }
+        if is_last && matches!(segment, "." | "..") {
+            // "/a/." is the folder "/a/".
+            kept.push("");
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+/// What both requests have in common. UDA 2.0 §2.9: HOST names the port too.
+fn emit_head(method: &str, url: &Url) -> String {
+    let host = SocketAddr::new(url.address.ip(), url.address.port());
+    format!(
+        "{method} {} HTTP/1.1\r\n\
+         Host: {host}\r\n\
+         User-Agent: libplum/{} UPnP/1.1\r\n\
+         Connection: close\r\n",
+        url.path,
+        env!("CARGO_PKG_VERSION"),
+    )
 }
 
 /// A GET request, `Connection: close`, Host with port.
-pub fn emit_get(_url: &Url) -> Vec<u8> {
-    todo!()
+pub fn emit_get(url: &Url) -> Vec<u8> {
+    let mut request = emit_head("GET", url);
+    request.push_str("\r\n");
+    request.into_bytes()
 }
 
 /// A SOAP POST request: `soap_action` is put in quotes.
-pub fn emit_post(_url: &Url, _soap_action: &str, _body: &str) -> Vec<u8> {
-    todo!()
-}
-
-/// A complete reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// Status code.
-    pub status: u16,
-    /// The Location header, for redirects.
-    pub location: Option<String>,
-    /// The body, decoded if it was chunked.
-    pub body: Vec<u8>,
-}
-
-/// Why a reply cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadError {
-    /// Not HTTP, or cut short so that nothing of the body is known.
-    Malformed,
-    /// Over the limit.
-    TooLong,
-}
-
-/// Reads one reply from bytes as they come, at most `limit` bytes in all.
-#[derive(Debug)]
-pub struct ReplyReader {}
-
-impl ReplyReader {
-    /// A reader for a reply of at most `limit` bytes, head and body together.
-    pub fn new(_limit: usize) -> ReplyReader {
-        todo!()
-    }
-
-    /// Takes more bytes; the reply once it is complete by its own account (Content-Length, last chunk).
-    /// Interim replies (1xx) are passed over.
-    pub fn push(&mut self, _bytes: &[u8]) -> Result<Option<Reply>, ReadError> {
-        todo!()
-    }
-
-    /// The connection was closed by the gateway: what is there counts, also when Content-Length promised more.
-    pub fn finish(self) -> Result<Reply, ReadError> {
-        todo!()
-    }
+pub fn emit_post(url: &Url, soap_action: &str, body: &str) -> Vec<u8> {
+    let mut request = emit_head("POST", url);
+    // The service type in it comes from the network: nothing may end the quotes or the line.
+    let soap_action = printable(soap_action, usize::MAX).replace('"', "");
+    request.push_str(&format!(
+        "Content-Type: text/xml; charset=\"utf-8\"\r\n\
+         SOAPAction: \"{soap_action}\"\r\n\
+         Content-Length: {}\r\n\
+         \r\n\
+         {body}",
+        body.len(),
+    ));
+    request.into_bytes()
 }
 
 /// Whether two addresses are of the same host.

@@ -1,7 +1,17 @@
 //! UPnP device descriptions of Internet gateway devices.
 
 #![forbid(unsafe_code)]
-use super::Malformed;
+use super::xml::{Tag, Tags};
+use super::{Malformed, printable};
+
+#[cfg(test)]
+mod tests;
+
+/// Services kept of one description. Real gateways list one to four; the rest would only cost requests.
+const MAX_SERVICES: usize = 32;
+
+/// Characters kept of each part of a device's name.
+const MAX_NAME_CHARS: usize = 64;
 
 /// What a description says that matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,7 +22,7 @@ pub struct Description {
     pub root_device_type: String,
     /// friendlyName / modelName of the root device, cleaned of control characters, for the log.
     pub name: String,
-    /// The services named WANIPConnection or WANPPPConnection (any vendor), in document order.
+    /// The services named WANIPConnection or WANPPPConnection (any vendor), in document order, 32 at most.
     pub services: Vec<Service>,
 }
 
@@ -21,7 +31,7 @@ pub struct Description {
 pub struct Service {
     /// serviceType as written, trimmed.
     pub service_type: String,
-    /// controlURL as written, trimmed, entities resolved.
+    /// controlURL as written, trimmed, entities resolved; empty when missing.
     pub control_url: String,
 }
 
@@ -36,14 +46,88 @@ pub enum WanService {
     Ppp1,
 }
 
+/// Vendor, name and version of `urn:VENDOR:service:NAME:VERSION`.
+fn split_type(service_type: &str) -> Option<(&str, &str, &str)> {
+    let mut parts = service_type.split(':');
+    let urn = parts.next()?;
+    let (vendor, kind, name, version) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let fits =
+        urn.eq_ignore_ascii_case("urn") && kind.eq_ignore_ascii_case("service") && parts.next().is_none();
+    fits.then_some((vendor, name, version))
+}
+
 impl Service {
-    /// Which of the services we can use it is: only `urn:schemas-upnp-org`.
+    /// Which of the services we can use it is: only `urn:schemas-upnp-org`, and only with a control URL.
     pub fn kind(&self) -> Option<WanService> {
-        todo!()
+        let (vendor, name, version) = split_type(&self.service_type)?;
+        if !vendor.eq_ignore_ascii_case("schemas-upnp-org") || self.control_url.is_empty() {
+            return None;
+        }
+        // UDA 2.0 §2.3: a higher version of a service does all that the lower ones do.
+        match version.parse::<u32>().ok()? {
+            0 => None,
+            _ if name.eq_ignore_ascii_case("WANPPPConnection") => Some(WanService::Ppp1),
+            version if name.eq_ignore_ascii_case("WANIPConnection") => {
+                Some(if version == 1 { WanService::Ip1 } else { WanService::Ip2 })
+            }
+            _ => None,
+        }
+    }
+
+    fn is_wan_connection(&self) -> bool {
+        split_type(&self.service_type).is_some_and(|(_, name, _)| {
+            name.eq_ignore_ascii_case("WANIPConnection") || name.eq_ignore_ascii_case("WANPPPConnection")
+        })
     }
 }
 
 /// Reads a description, however sloppy; `Malformed` when there is nothing of a device description in it.
-pub fn parse(_bytes: &[u8]) -> Result<Description, Malformed> {
-    todo!()
+pub fn parse(bytes: &[u8]) -> Result<Description, Malformed> {
+    let text = String::from_utf8_lossy(bytes);
+    let (mut url_base, mut root_device_type, mut friendly_name, mut model_name) = (None, None, None, None);
+    let (mut service_type, mut control_url) = (None, None);
+    let mut services = Vec::new();
+    let mut keep = |service_type: Option<String>, control_url: Option<String>| {
+        let (service_type, control_url) = (service_type.unwrap_or_default(), control_url.unwrap_or_default());
+        let service = Service { service_type, control_url };
+        if service.is_wan_connection() && services.len() < MAX_SERVICES {
+            services.push(service);
+        }
+    };
+    // Which elements are inside which is not asked: the root device is the first, and a service's parts lie between
+    // two tags that are none of its own. So cut and misnested descriptions can be read.
+    for tag in Tags::new(&text) {
+        let name = match &tag {
+            Tag::Open(name) | Tag::Close(name) | Tag::Leaf(name, _) => name.to_ascii_lowercase(),
+        };
+        if ["service", "servicelist", "device", "devicelist"].contains(&name.as_str()) {
+            keep(service_type.take(), control_url.take());
+        }
+        let Tag::Leaf(_, value) = tag else { continue };
+        let slot = match name.as_str() {
+            "urlbase" => &mut url_base,
+            "devicetype" => &mut root_device_type,
+            "friendlyname" => &mut friendly_name,
+            "modelname" => &mut model_name,
+            "servicetype" => &mut service_type,
+            "controlurl" => &mut control_url,
+            _ => continue,
+        };
+        slot.get_or_insert(value);
+    }
+    // A description cut behind the last control URL.
+    keep(service_type, control_url);
+
+    let names = [friendly_name, model_name].map(|name| printable(&name.unwrap_or_default(), MAX_NAME_CHARS));
+    let names: Vec<String> = names.into_iter().filter(|name| !name.is_empty()).collect();
+    let description = Description {
+        url_base: url_base.filter(|base: &String| !base.is_empty()),
+        root_device_type: root_device_type.unwrap_or_default(),
+        name: names.join(" / "),
+        services,
+    };
+    if description.root_device_type.is_empty() && description.services.is_empty() {
+        return Err(Malformed);
+    }
+    Ok(description)
 }

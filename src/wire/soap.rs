@@ -1,11 +1,37 @@
 //! SOAP 1.1 as UPnP control uses it.
 
 #![forbid(unsafe_code)]
-use super::Malformed;
+use super::xml::{Tag, Tags};
+use super::{Malformed, printable};
+use quick_xml::escape::escape;
+use std::fmt::Write;
 
-/// The body of a call of `action` of `service_type` with `arguments` in order, XML-escaped.
-pub fn emit(_service_type: &str, _action: &str, _arguments: &[(&str, &str)]) -> String {
-    todo!()
+#[cfg(test)]
+mod tests;
+
+/// Out arguments kept of one response; the richest action of WANIPConnection has eight.
+const MAX_ARGUMENTS: usize = 32;
+
+/// Characters kept of an error description.
+const MAX_DESCRIPTION_CHARS: usize = 200;
+
+/// The body of a call of `action` of `service_type` with `arguments` in order, XML-escaped. Control characters,
+/// which XML cannot hold, become spaces; spaces at the ends are cut.
+pub fn emit(service_type: &str, action: &str, arguments: &[(&str, &str)]) -> String {
+    // UDA 2.0 §3.1.1: envelope, body and action element with these very attributes.
+    let mut body = format!(
+        "<?xml version=\"1.0\"?>\r\n\
+         <s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+         s:encodingStyle=\"http://schemas.xmlsoap.org/soap/encoding/\">\
+         <s:Body><u:{action} xmlns:u=\"{}\">",
+        escape(printable(service_type, usize::MAX)),
+    );
+    for (name, value) in arguments {
+        // Writing to a String cannot fail.
+        let _ = write!(body, "<{name}>{}</{name}>", escape(printable(value, usize::MAX)));
+    }
+    let _ = write!(body, "</u:{action}></s:Body></s:Envelope>\r\n");
+    body
 }
 
 /// The value of the SOAPACTION header (without quotes): `TYPE#ACTION`.
@@ -16,13 +42,13 @@ pub fn soap_action(service_type: &str, action: &str) -> String {
 /// A reply's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The out arguments, in order; see [`get`].
+    /// The out arguments, in order, trimmed and free of control characters; see [`get`].
     Response(Vec<(String, String)>),
     /// A UPnP error.
     Fault {
-        /// errorCode of the standard, or the vendor's.
+        /// errorCode of the standard, or the vendor's; 0 when it is missing or no number of 16 bits.
         code: u16,
-        /// errorDescription, cleaned of control characters, cut to 200 characters.
+        /// errorDescription, else faultstring; cleaned of control characters, cut to 200 characters.
         description: String,
     },
 }
@@ -32,7 +58,61 @@ pub fn get<'a>(arguments: &'a [(String, String)], name: &str) -> Option<&'a str>
     arguments.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
 }
 
-/// Reads a reply, however sloppy.
-pub fn parse(_bytes: &[u8]) -> Result<Reply, Malformed> {
-    todo!()
+/// Reads a reply, however sloppy. An envelope with nothing in it is a response without arguments (some gateways
+/// answer AddPortMapping so).
+pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut arguments = Vec::new();
+    let mut response: Option<&str> = None;
+    let (mut is_envelope, mut is_fault) = (false, false);
+    let (mut code, mut description, mut fault_string) = (None, String::new(), String::new());
+    for tag in Tags::new(&text) {
+        if let Some(response) = response {
+            match tag {
+                Tag::Leaf(name, _) | Tag::Close(name) if name == response => break,
+                Tag::Leaf(name, value) if arguments.len() < MAX_ARGUMENTS => {
+                    arguments.push((name.to_owned(), value));
+                }
+                _ => {}
+            }
+            continue;
+        }
+        match tag {
+            Tag::Open(name) if is_response(name) && !is_fault => response = Some(name),
+            Tag::Leaf(name, _) if is_response(name) && !is_fault => {
+                response = Some(name);
+                break;
+            }
+            Tag::Open(name) => {
+                is_envelope |= name.eq_ignore_ascii_case("Envelope");
+                is_fault |= ["Fault", "UPnPError"].iter().any(|fault| name.eq_ignore_ascii_case(fault));
+            }
+            Tag::Leaf(name, value) => match name.to_ascii_lowercase().as_str() {
+                "errorcode" => {
+                    is_fault = true;
+                    code = code.or(value.parse().ok());
+                }
+                "errordescription" if description.is_empty() => description = value,
+                "faultstring" if fault_string.is_empty() => fault_string = value,
+                "envelope" => is_envelope = true,
+                "fault" => is_fault = true,
+                _ => {}
+            },
+            Tag::Close(_) => {}
+        }
+    }
+    if response.is_some() {
+        return Ok(Reply::Response(arguments));
+    }
+    if is_fault {
+        let description = if description.is_empty() { fault_string } else { description };
+        let description = printable(&description, MAX_DESCRIPTION_CHARS);
+        return Ok(Reply::Fault { code: code.unwrap_or(0), description });
+    }
+    if is_envelope { Ok(Reply::Response(arguments)) } else { Err(Malformed) }
+}
+
+/// UDA 2.0 §3.1.2: the response's element is the action's name with "Response" behind it.
+fn is_response(name: &str) -> bool {
+    name.len() > "Response".len() && name.ends_with("Response")
 }

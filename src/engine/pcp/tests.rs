@@ -386,12 +386,28 @@ fn a_new_gateway_gets_new_nonces_and_hears_nothing_of_the_old() {
     let mut t = Table::known();
     t.map(udp(4000)).map(udp(4001)).delete(udp(4001)).take();
     let old = t.request(udp(4000));
+    t.driver.start(SocketAddr::from(([192, 168, 7, 1], 5351)));
     t.driver.start(SocketAddr::from(([192, 168, 1, 1], 5351)));
     t.open();
     assert_eq!((t.driver.status(), t.driver.is_known()), (Status::Unknown, false));
     t.answer(Some(udp(4000)), 1000).at(20_000).says(&[]);
     t.map(udp(4000));
     assert_ne!(old[24..36], t.request(udp(4000))[24..36]);
+}
+
+#[test]
+fn a_network_that_comes_back_finds_the_nonces_of_its_mappings() {
+    let mut t = Table::known();
+    let gateway = SocketAddr::from(([192, 168, 1, 1], 5351));
+    t.driver.start(gateway);
+    t.open();
+    t.map(udp(4000)).take();
+    let old = t.request(udp(4000));
+    t.driver.start(None);
+    t.driver.start(gateway);
+    t.open();
+    t.map(udp(4000));
+    assert_eq!(old[24..36], t.request(udp(4000))[24..36]);
 }
 
 #[test]

@@ -1,0 +1,160 @@
+// A mapping through each protocol, with bytes: mapping pcp|natpmp|upnp|failure|wish
+//
+// The simulated gateway is started with what makes it speak that protocol alone; see CMakeLists.txt.
+
+#include "events.h"
+#include "gateway.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+static const char GREETING[] = "hello from behind the gateway";
+
+// No read or write of these sockets waits longer than the test has patience.
+static int open_socket(int type) {
+	int descriptor = socket(AF_INET, type, 0);
+	struct timeval limit = {CHECK_PATIENCE_MS / 1000, 0};
+	CHECK(descriptor >= 0);
+	CHECK(setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0);
+	CHECK(setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) == 0);
+	return descriptor;
+}
+
+static struct sockaddr_in socket_address(const char *address, int port) {
+	struct sockaddr_in result;
+	memset(&result, 0, sizeof(result));
+	result.sin_family = AF_INET;
+	result.sin_port = htons((uint16_t)port);
+	CHECK(inet_pton(AF_INET, address, &result.sin_addr) == 1);
+	return result;
+}
+
+// A socket on a free port of the internal address; stores the port.
+static int open_internal(int type, int *port) {
+	int descriptor = open_socket(type);
+	struct sockaddr_in address = socket_address("127.0.0.1", 0);
+	socklen_t length = sizeof(address);
+	CHECK(bind(descriptor, (struct sockaddr *)&address, length) == 0);
+	CHECK(getsockname(descriptor, (struct sockaddr *)&address, &length) == 0);
+	if (type == SOCK_STREAM)
+		CHECK(listen(descriptor, 1) == 0);
+	*port = ntohs(address.sin_port);
+	return descriptor;
+}
+
+// Connects from the outside, and has the greeting sent from the inside.
+static void check_tcp_bytes_arrive(int listener, int external_port) {
+	char buffer[sizeof(GREETING)];
+	int outside = open_socket(SOCK_STREAM);
+	struct sockaddr_in external = socket_address(gateway_forward_address(), external_port);
+	CHECK(connect(outside, (struct sockaddr *)&external, sizeof(external)) == 0);
+	int inside = accept(listener, NULL, NULL);
+	CHECK(inside >= 0);
+	CHECK_INT(send(inside, GREETING, sizeof(GREETING), 0), sizeof(GREETING));
+	CHECK_INT(recv(outside, buffer, sizeof(buffer), MSG_WAITALL), sizeof(GREETING));
+	CHECK_STRING(buffer, GREETING);
+	close(inside);
+	close(outside);
+}
+
+// A datagram in from the outside, and an answer out to where it came from.
+static void check_udp_bytes_arrive(int inside, int external_port) {
+	char buffer[64];
+	int outside = open_socket(SOCK_DGRAM);
+	struct sockaddr_in external = socket_address(gateway_forward_address(), external_port);
+	CHECK(connect(outside, (struct sockaddr *)&external, sizeof(external)) == 0);
+	CHECK_INT(send(outside, "ping", 5, 0), 5);
+	struct sockaddr_in from;
+	socklen_t length = sizeof(from);
+	CHECK_INT(recvfrom(inside, buffer, sizeof(buffer), 0, (struct sockaddr *)&from, &length), 5);
+	CHECK_STRING(buffer, "ping");
+	CHECK_INT(sendto(inside, GREETING, sizeof(GREETING), 0, (struct sockaddr *)&from, length), sizeof(GREETING));
+	CHECK_INT(recv(outside, buffer, sizeof(buffer), 0), sizeof(GREETING));
+	CHECK_STRING(buffer, GREETING);
+	close(outside);
+}
+
+static void check_closed_outside(int external_port) {
+	int outside = open_socket(SOCK_STREAM);
+	struct sockaddr_in external = socket_address(gateway_forward_address(), external_port);
+	CHECK(connect(outside, (struct sockaddr *)&external, sizeof(external)) != 0);
+	close(outside);
+}
+
+static void map_and_send_bytes(plum_mapping_protocol_t expected) {
+	int tcp_port, udp_port;
+	int listener = open_internal(SOCK_STREAM, &tcp_port);
+	int receiver = open_internal(SOCK_DGRAM, &udp_port);
+	int tcp = create_recorded(PLUM_IP_PROTOCOL_TCP, tcp_port);
+	int udp = create_recorded(PLUM_IP_PROTOCOL_UDP, udp_port);
+
+	event_t tcp_made = wait_for_event(tcp, PLUM_STATE_SUCCESS);
+	event_t udp_made = wait_for_event(udp, PLUM_STATE_SUCCESS);
+	CHECK_INT(tcp_made.mapping.mapping_protocol, expected);
+	CHECK_INT(udp_made.mapping.mapping_protocol, expected);
+	CHECK_STRING(tcp_made.mapping.external_host, gateway_external_address());
+	CHECK_STRING(udp_made.mapping.external_host, gateway_external_address());
+	CHECK_INT(gateway_mappings(), 2);
+	check_tcp_bytes_arrive(listener, tcp_made.mapping.external_port);
+	check_udp_bytes_arrive(receiver, udp_made.mapping.external_port);
+
+	// One removed by destroy, one by cleanup.
+	CHECK_INT(plum_destroy_mapping(tcp), PLUM_ERR_SUCCESS);
+	wait_for_event(tcp, PLUM_STATE_DESTROYED);
+	CHECK_INT(gateway_mappings(), 1);
+	check_closed_outside(tcp_made.mapping.external_port);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+	CHECK_INT(gateway_mappings(), 0);
+	CHECK_INT(count_events(tcp, ANY_STATE), 2);
+	CHECK_INT(count_events(udp, ANY_STATE), 2);
+	close(listener);
+	close(receiver);
+}
+
+static void a_closed_gateway_is_a_failure(void) {
+	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, 8000);
+	event_t failure = wait_for_event(id, ANY_STATE);
+	CHECK_INT(failure.state, PLUM_STATE_FAILURE);
+	CHECK_INT(failure.mapping.internal_port, 8000);
+	CHECK_INT(queried_state(id), PLUM_STATE_FAILURE);
+	CHECK_INT(plum_destroy_mapping(id), PLUM_ERR_SUCCESS);
+	wait_for_event(id, PLUM_STATE_DESTROYED);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+}
+
+static void the_wished_external_port_is_given(void) {
+	plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_TCP, 8001);
+	mapping.external_port = 18001;
+	int id = plum_create_mapping(&mapping, record_event);
+	CHECK(id >= 0);
+	CHECK_INT(wait_for_event(id, PLUM_STATE_SUCCESS).mapping.external_port, 18001);
+	int without_wish = create_recorded(PLUM_IP_PROTOCOL_TCP, 8002);
+	CHECK_INT(wait_for_event(without_wish, PLUM_STATE_SUCCESS).mapping.external_port, 8002);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+}
+
+int main(int argc, char *argv[]) {
+	check_time_limit(100);
+	events_init();
+	CHECK_INT(argc, 2);
+	plum_config_t config = test_config();
+	CHECK_INT(plum_init(&config), PLUM_ERR_SUCCESS);
+
+	if (strcmp(argv[1], "pcp") == 0)
+		map_and_send_bytes(PLUM_MAPPING_PROTOCOL_PCP);
+	else if (strcmp(argv[1], "natpmp") == 0)
+		map_and_send_bytes(PLUM_MAPPING_PROTOCOL_NATPMP);
+	else if (strcmp(argv[1], "upnp") == 0)
+		map_and_send_bytes(PLUM_MAPPING_PROTOCOL_UPNP);
+	else if (strcmp(argv[1], "failure") == 0)
+		a_closed_gateway_is_a_failure();
+	else if (strcmp(argv[1], "wish") == 0)
+		the_wished_external_port_is_given();
+	else
+		check_failed(__FILE__, __LINE__, "no such case: %s", argv[1]);
+
+	check_all_destroyed_once();
+	return 0;
+}

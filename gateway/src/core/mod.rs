@@ -1,0 +1,515 @@
+//! The gateway without I/O: it takes (time, input) and gives back outputs with the time they are due.
+//!
+//! Times are spans since the gateway's clock started; they may not go backwards. One input (`handle_*`),
+//! then the outputs that are due (`poll_output` until `None`), then wait until `poll_timeout`.
+
+mod counts;
+mod description;
+mod faults;
+mod http;
+mod natpmp;
+mod pcp;
+mod random;
+mod soap;
+mod ssdp;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use counts::{Action, Counts, Kind, Received};
+pub use description::{Igd, WanKind, WanService};
+pub use faults::{
+    AssignedPort, Chance, Closed, Faults, Framing, HttpFaults, Junk, Refusal, Silence, Spoken, Times,
+    WrongSource,
+};
+pub use http::ConnectionId;
+pub use random::Random;
+pub use table::{Mapping, Protocol, Table, Transport};
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Where gateways announce themselves to PCP and NAT-PMP clients.
+pub const ANNOUNCEMENTS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 1)), 5350);
+/// Where UPnP devices are searched and announce themselves.
+pub const SSDP_GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250)), 1900);
+
+/// What a gateway is, apart from its faults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its address inside.
+    pub address: IpAddr,
+    /// UDP port of PCP and NAT-PMP.
+    pub pcp_port: u16,
+    /// UDP port of SSDP.
+    pub ssdp_port: u16,
+    /// TCP port of the device description and the actions.
+    pub http_port: u16,
+    /// Its address outside.
+    pub external_address: Ipv4Addr,
+    /// The UPnP device it is; `None`: it has no UPnP.
+    pub igd: Option<Igd>,
+    /// The epoch that it starts with, in seconds.
+    pub first_epoch: u32,
+    /// How often it announces a restart to PCP and NAT-PMP clients, after 0, 250, 500, 1000 ms and so on.
+    pub announcements: u32,
+    /// The most mappings it has room for.
+    pub max_mappings: usize,
+    /// Determines everything random.
+    pub seed: u64,
+}
+
+impl Config {
+    /// A gateway with all protocols at this address, on their usual ports.
+    pub fn at(address: IpAddr) -> Config {
+        Config {
+            address,
+            pcp_port: 5351,
+            ssdp_port: 1900,
+            http_port: 5000,
+            external_address: Ipv4Addr::new(203, 0, 113, 7),
+            igd: Some(Igd::default()),
+            first_epoch: 0,
+            // RFC 6887 §14.1.3 and RFC 6886 §3.2.1: ten times, the interval doubling from 250 ms.
+            announcements: 10,
+            max_mappings: 65_536,
+            seed: 1,
+        }
+    }
+}
+
+/// A UDP port of the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UdpPort {
+    /// PCP and NAT-PMP.
+    Pcp,
+    /// SSDP, unicast and multicast.
+    Ssdp,
+}
+
+/// What the gateway wants done, now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a datagram.
+    Send {
+        /// From this address and port: the gateway's, but for the fault of wrong sources.
+        from: SocketAddr,
+        /// To whom; a multicast group goes out to all inside.
+        to: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Send on a TCP connection.
+    Write {
+        /// Which.
+        connection: ConnectionId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Close a TCP connection, after what was written; no input about it may follow.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+    },
+}
+
+/// A gateway.
+pub struct Gateway {
+    config: Config,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// What it received.
+    pub counts: Counts,
+    table: Table,
+    now: Duration,
+    /// When the epoch was `config.first_epoch`; signed, as a script may set the epoch to anything.
+    epoch_base_secs: i64,
+    boot_id: u32,
+    random: Random,
+    queue: BinaryHeap<Reverse<Queued>>,
+    queued: u64,
+    connections: BTreeMap<ConnectionId, http::Connection>,
+    complaints: VecDeque<String>,
+}
+
+/// An output that waits for its time; those of one time keep their order.
+#[derive(Debug, PartialEq, Eq)]
+struct Queued {
+    due: Duration,
+    number: u64,
+    what: What,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum What {
+    Output(Output),
+    /// A PCP ANNOUNCE and a NAT-PMP address announcement, with the epoch of when they go out.
+    Announcement,
+}
+
+impl Ord for Queued {
+    fn cmp(&self, other: &Queued) -> std::cmp::Ordering {
+        (self.due, self.number).cmp(&(other.due, other.number))
+    }
+}
+
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Queued) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Gateway {
+    /// How many outputs may wait; more are dropped, as a full buffer does.
+    pub const MAX_QUEUED: usize = 100_000;
+    const MAX_COMPLAINTS: usize = 100;
+
+    /// A gateway that boots at `now`, without faults.
+    pub fn new(config: Config, now: Duration) -> Gateway {
+        let epoch_base_secs = whole_secs(now) - i64::from(config.first_epoch);
+        Gateway {
+            random: Random::new(config.seed),
+            config,
+            faults: Faults::default(),
+            counts: Counts::default(),
+            table: Table::default(),
+            now,
+            epoch_base_secs,
+            boot_id: 1,
+            queue: BinaryHeap::new(),
+            queued: 0,
+            connections: BTreeMap::new(),
+            complaints: VecDeque::new(),
+        }
+    }
+
+    /// What it is.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its port table.
+    pub const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Its port table, for the script to put in and take out what it likes.
+    pub const fn table_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+
+    /// Seconds since its start, as PCP and NAT-PMP answers say it.
+    pub fn epoch(&self) -> u32 {
+        u32::try_from((whole_secs(self.now) - self.epoch_base_secs).max(0)).unwrap_or(u32::MAX)
+    }
+
+    /// Makes the epoch this number, from where it goes on counting.
+    pub fn set_epoch(&mut self, epoch: u32) {
+        self.epoch_base_secs = whole_secs(self.now) - i64::from(epoch);
+    }
+
+    /// What was wrong with requests that it did not carry out for their form, latest last: for the
+    /// message of a failing test.
+    pub fn complaints(&self) -> impl Iterator<Item = &str> {
+        self.complaints.iter().map(String::as_str)
+    }
+
+    /// Takes this address outside, and with `announce` tells NAT-PMP clients (RFC 6886 §3.2.1).
+    pub fn set_external_address(&mut self, address: Ipv4Addr, announce: bool) {
+        self.config.external_address = address;
+        if announce {
+            self.announce();
+        }
+    }
+
+    /// Loses all mappings without a restart: nothing tells of it but that they are gone.
+    pub fn forget_mappings(&mut self) {
+        self.table.clear();
+    }
+
+    /// The script takes an external port for somebody else inside.
+    pub fn occupy(&mut self, transport: Transport, external_port: u16, internal: SocketAddr) {
+        self.table.insert(Mapping {
+            transport,
+            external_port,
+            internal,
+            made_by: Protocol::Script,
+            nonce: None,
+            description: "taken".into(),
+            expires_at: None,
+        });
+    }
+
+    /// Restarts: what was under way is lost, the epoch starts anew (unless `faults` say otherwise), and
+    /// without memory the table is empty. Then it announces itself in all its protocols.
+    pub fn restart(&mut self, keep_mappings: bool) {
+        self.queue.clear();
+        let open: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for connection in open {
+            self.close(connection, self.now);
+        }
+        if !keep_mappings {
+            self.table.clear();
+        }
+        if !self.faults.epoch_survives_restart {
+            self.set_epoch(0);
+        }
+        self.boot_id += 1;
+        self.announce();
+        self.notify(true);
+    }
+
+    /// Tells UPnP clients that the device is there (or leaves): SSDP NOTIFY.
+    pub fn notify(&mut self, alive: bool) {
+        if self.faults.closed.ssdp || self.faults.silence.ssdp == Times::Always {
+            return;
+        }
+        let from = SocketAddr::new(self.config.address, self.config.ssdp_port);
+        for bytes in ssdp::notifications(self, alive) {
+            self.output_at(self.now, Output::Send { from, to: SSDP_GROUP, bytes });
+        }
+    }
+
+    /// Tells PCP and NAT-PMP clients the epoch and the external address, as often as the configuration says.
+    pub fn announce(&mut self) {
+        let mut due = self.now;
+        let mut interval = Duration::from_millis(250);
+        for _ in 0..self.config.announcements {
+            self.push(due, What::Announcement);
+            due += interval;
+            interval *= 2;
+        }
+    }
+
+    /// Whether a datagram to this port meets a closed port: whoever carries it reports port unreachable.
+    pub fn refuses(&self, port: UdpPort, bytes: &[u8]) -> bool {
+        match port {
+            UdpPort::Pcp if bytes.first() == Some(&0) => self.faults.closed.natpmp,
+            UdpPort::Pcp => self.faults.closed.pcp,
+            UdpPort::Ssdp => self.faults.closed.ssdp || self.config.igd.is_none(),
+        }
+    }
+
+    /// Whether TCP connections are refused.
+    pub fn refuses_tcp(&self) -> bool {
+        let full = self.faults.http.max_connections.is_some_and(|most| self.connections.len() >= most);
+        self.faults.closed.http || self.config.igd.is_none() || full
+    }
+
+    /// Time has passed: mappings expire.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        self.table.expire(self.now);
+    }
+
+    /// A datagram came to one of its ports, also by multicast.
+    pub fn handle_datagram(&mut self, now: Duration, port: UdpPort, from: SocketAddr, bytes: &[u8]) {
+        self.handle_timeout(now);
+        // Notifications come to the SSDP group too, also its own: they are nothing that was asked of it.
+        if port == UdpPort::Ssdp && bytes.starts_with(b"NOTIFY ") {
+            return;
+        }
+        if self.random.chance(self.faults.loss.requests) {
+            self.counts.lost_requests += 1;
+            return;
+        }
+        let copies = if self.random.chance(self.faults.duplicate.requests) { 2 } else { 1 };
+        for _ in 0..copies {
+            self.counts.count_datagram(self.now);
+            match (port, bytes.first()) {
+                (UdpPort::Ssdp, _) => ssdp::handle(self, from, bytes),
+                // RFC 6887 §9: the version tells NAT-PMP (0) from PCP (1 and above) on the same port.
+                (UdpPort::Pcp, Some(0)) => natpmp::handle(self, from, bytes),
+                (UdpPort::Pcp, _) => pcp::handle(self, from, bytes),
+            }
+        }
+    }
+
+    /// What is to be done by `now`, in order, until `None`.
+    pub fn poll_output(&mut self, now: Duration) -> Option<Output> {
+        self.handle_timeout(now);
+        loop {
+            if self.queue.peek()?.0.due > self.now {
+                return None;
+            }
+            match self.queue.pop()?.0.what {
+                What::Output(output) => {
+                    if let Output::Close { connection } = output {
+                        self.connections.remove(&connection);
+                    }
+                    return Some(output);
+                }
+                What::Announcement => self.send_announcements(),
+            }
+        }
+    }
+
+    /// When something is due next, if nothing comes in.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let output = self.queue.peek().map(|queued| queued.0.due);
+        output.into_iter().chain(self.table.next_expiry()).min()
+    }
+
+    fn send_announcements(&mut self) {
+        let from = SocketAddr::new(self.config.address, self.config.pcp_port);
+        let faults = &self.faults;
+        let pcp = faults.pcp == Spoken::Yes && faults.silence.pcp != Times::Always && !faults.closed.pcp;
+        let natpmp =
+            faults.natpmp == Spoken::Yes && faults.silence.natpmp != Times::Always && !faults.closed.natpmp;
+        if pcp {
+            let bytes = pcp::announcement(self.epoch());
+            self.output_at(self.now, Output::Send { from, to: ANNOUNCEMENTS, bytes });
+        }
+        if natpmp {
+            let bytes = natpmp::address_reply(self.epoch(), self.config.external_address);
+            self.output_at(self.now, Output::Send { from, to: ANNOUNCEMENTS, bytes });
+        }
+    }
+
+    /// Sends a UDP answer, through all that may go wrong on its way.
+    fn reply(&mut self, port: UdpPort, to: SocketAddr, bytes: Vec<u8>) {
+        let number = match port {
+            UdpPort::Pcp => self.config.pcp_port,
+            UdpPort::Ssdp => self.config.ssdp_port,
+        };
+        let from = match self.faults.wrong_source {
+            None => SocketAddr::new(self.config.address, number),
+            // 0: whoever carries it chooses a free one.
+            Some(WrongSource::Port) => SocketAddr::new(self.config.address, 0),
+            Some(WrongSource::Address(address)) => SocketAddr::new(address, number),
+        };
+        let mut due = self.now + self.faults.delay;
+        if self.random.chance(self.faults.reorder) {
+            due += self.faults.reorder_by;
+        }
+        let junk = (self.faults.junk != Junk::None).then(|| self.junk(&bytes));
+        let bytes = Some(bytes);
+        let datagrams = match self.faults.junk {
+            Junk::None => [bytes, None],
+            Junk::Before => [junk, bytes],
+            Junk::After => [bytes, junk],
+            Junk::Instead => [junk, None],
+        };
+        for bytes in datagrams.into_iter().flatten() {
+            if self.random.chance(self.faults.duplicate.replies) {
+                self.send_lossy(due, from, to, bytes.clone());
+            }
+            self.send_lossy(due, from, to, bytes);
+        }
+    }
+
+    fn send_lossy(&mut self, due: Duration, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        if self.random.chance(self.faults.loss.replies) {
+            self.counts.lost_replies += 1;
+        } else {
+            self.output_at(due, Output::Send { from, to, bytes });
+        }
+    }
+
+    /// Random bytes, or the beginning of an answer: too short to be one, whatever the protocol.
+    fn junk(&mut self, answer: &[u8]) -> Vec<u8> {
+        if self.random.chance(0.5) {
+            let most = answer.len().saturating_sub(1).min(11) as u64;
+            return answer[..self.random.below(most + 1) as usize].to_vec();
+        }
+        let length = self.random.below(200) as usize;
+        self.random.bytes(length)
+    }
+
+    fn output_at(&mut self, due: Duration, output: Output) {
+        self.push(due, What::Output(output));
+    }
+
+    fn push(&mut self, due: Duration, what: What) {
+        if self.queue.len() >= Gateway::MAX_QUEUED {
+            self.complain("too many answers waiting: one dropped".into());
+            return;
+        }
+        self.queued += 1;
+        self.queue.push(Reverse(Queued { due, number: self.queued, what }));
+    }
+
+    fn count(&mut self, kind: Kind, from: SocketAddr, port: Option<u16>, lifetime: Option<u32>) {
+        self.counts.count(Received { at: self.now, kind, from, port, lifetime });
+    }
+
+    fn complain(&mut self, text: String) {
+        if self.complaints.len() >= Gateway::MAX_COMPLAINTS {
+            self.complaints.pop_front();
+        }
+        self.complaints.push_back(text);
+    }
+
+    /// Makes or renews the mapping that PCP or NAT-PMP asks for: its external port and lifetime, or `None`
+    /// where there is no room. `internal` is the client's address with the internal port.
+    fn grant(
+        &mut self,
+        transport: Transport,
+        internal: SocketAddr,
+        suggested_port: u16,
+        lifetime: u32,
+        made_by: Protocol,
+        nonce: Option<[u8; 12]>,
+    ) -> Option<(u16, u32)> {
+        let longest = self.faults.max_lifetime.unwrap_or(u32::MAX);
+        let lifetime = self.faults.lifetime.unwrap_or(lifetime).min(longest);
+        let old = self.table.of_internal(transport, internal).next().cloned();
+        let wanted = if suggested_port == 0 { internal.port() } else { suggested_port };
+        let external_port = match (&old, self.faults.assigned_port) {
+            (Some(old), _) => old.external_port,
+            (None, AssignedPort::Exactly(0)) => return Some((0, lifetime)),
+            (None, assigned) => self.assigned(transport, wanted, assigned)?,
+        };
+        if lifetime == 0 {
+            self.table.remove(transport, external_port);
+            return Some((external_port, 0));
+        }
+        if old.is_none() && self.table.len() >= self.config.max_mappings {
+            return None;
+        }
+        let expires_at = Some(self.now + Duration::from_secs(lifetime.into()));
+        let mapping = match old {
+            Some(old) => Mapping { nonce: nonce.or(old.nonce), expires_at, ..old },
+            None => {
+                let description = format!("{made_by:?}");
+                Mapping { transport, external_port, internal, made_by, nonce, description, expires_at }
+            }
+        };
+        self.table.insert(mapping);
+        Some((external_port, lifetime))
+    }
+
+    /// A free external port for a mapping that would like `wanted`.
+    fn assigned(&self, transport: Transport, wanted: u16, assigned: AssignedPort) -> Option<u16> {
+        let wanted = match assigned {
+            AssignedPort::AsSuggested => wanted,
+            AssignedPort::Offset(offset) => wanted.checked_add(offset).unwrap_or(1024),
+            AssignedPort::Exactly(port) => port,
+        };
+        self.table.free_port(transport, wanted)
+    }
+
+    /// Removes every mapping of an internal address and port, whoever made it.
+    fn remove_internal(&mut self, transport: Transport, internal: SocketAddr) {
+        let ports: Vec<u16> = self.table.of_internal(transport, internal).map(|m| m.external_port).collect();
+        for port in ports {
+            self.table.remove(transport, port);
+        }
+    }
+}
+
+fn whole_secs(span: Duration) -> i64 {
+    i64::try_from(span.as_secs()).unwrap_or(i64::MAX / 2)
+}
+
+/// The big-endian number at `offset`, where the bytes reach that far.
+fn be16(bytes: &[u8], offset: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(offset..offset + 2)?.try_into().ok()?))
+}
+
+/// The big-endian number at `offset`, where the bytes reach that far.
+fn be32(bytes: &[u8], offset: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
+}

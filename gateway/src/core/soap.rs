@@ -1,0 +1,323 @@
+//! The actions of WANIPConnection and WANPPPConnection: SOAP in, SOAP out.
+//!
+//! It is strict where gateways are: SOAPAction and body must agree, and arguments come in the order of the
+//! standard.
+
+use super::description::escape;
+use super::{Action, AssignedPort, Gateway, Kind, Mapping, Protocol, Transport, WanKind};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+// WANIPConnection:2 §2.5 and UPnP Device Architecture 1.1 §3.2.2
+const INVALID_ACTION: u16 = 401;
+const INVALID_ARGS: u16 = 402;
+const NOT_AUTHORIZED: u16 = 606;
+const ARRAY_INDEX_INVALID: u16 = 713;
+const NO_SUCH_ENTRY: u16 = 714;
+const WILDCARD_NOT_PERMITTED: u16 = 716;
+const CONFLICT: u16 = 718;
+const SAME_PORT_VALUES_REQUIRED: u16 = 724;
+const ONLY_PERMANENT_LEASES: u16 = 725;
+const NO_PORT_MAPS_AVAILABLE: u16 = 728;
+
+/// An action that was asked for.
+pub(super) struct Request {
+    /// Which.
+    pub action: Action,
+    service: usize,
+    /// The action's name as it came.
+    name: String,
+    service_type: String,
+    arguments: Vec<(String, String)>,
+    flaw: Option<&'static str>,
+}
+
+impl Request {
+    pub(super) fn parse(service: usize, soap_action: Option<&str>, body: &[u8]) -> Request {
+        // SOAPAction: "urn:...:service:WANIPConnection:1#AddPortMapping"
+        let quoted = soap_action.and_then(|text| text.strip_prefix('"')?.strip_suffix('"'));
+        let (service_type, name) = quoted.and_then(|text| text.split_once('#')).unwrap_or_default();
+        let mut request = Request {
+            action: Action::parse(name).unwrap_or(Action::Unknown),
+            service,
+            name: name.into(),
+            service_type: service_type.into(),
+            arguments: Vec::new(),
+            flaw: None,
+        };
+        let text = String::from_utf8_lossy(body);
+        match arguments(&text, name, service_type) {
+            _ if name.is_empty() => request.flaw = Some("no quoted SOAPAction"),
+            Ok(arguments) => request.arguments = arguments,
+            Err(flaw) => request.flaw = Some(flaw),
+        }
+        request
+    }
+
+    fn argument(&self, name: &str) -> Option<&str> {
+        self.arguments.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, u16> {
+        self.argument(name).and_then(|text| text.parse().ok()).ok_or(INVALID_ARGS)
+    }
+
+    fn transport(&self) -> Result<Transport, u16> {
+        self.argument("NewProtocol").and_then(Transport::parse).ok_or(INVALID_ARGS)
+    }
+
+    /// The port it names: the internal one where there is one.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.number("NewInternalPort").or_else(|_| self.number("NewExternalPort")).ok()
+    }
+
+    /// The lease it asks for.
+    pub(super) fn lease(&self) -> Option<u32> {
+        self.number("NewLeaseDuration").ok()
+    }
+}
+
+/// HTTP status and body of the answer.
+pub(super) fn carry_out(gateway: &mut Gateway, from: SocketAddr, request: &Request) -> (u16, String) {
+    let service = gateway.config().igd.as_ref().and_then(|igd| igd.services.get(request.service)).cloned();
+    let result = match (service, request.flaw) {
+        (_, Some(flaw)) => {
+            gateway.complain(format!("SOAP: {flaw} in the request of {from}"));
+            Err(if flaw == WRONG_BODY { INVALID_ARGS } else { INVALID_ACTION })
+        }
+        (None, None) => Err(INVALID_ACTION),
+        (Some(service), None) => {
+            if request.service_type == service.kind.service_type() {
+                act(gateway, from, service.kind, &service.status, request)
+            } else {
+                gateway.complain(format!("SOAP: no {} at this control URL", request.service_type));
+                Err(INVALID_ACTION)
+            }
+        }
+    };
+    let content = match &result {
+        Ok(arguments) => {
+            let arguments: String =
+                arguments.iter().map(|(n, v)| format!("<{n}>{}</{n}>\r\n", escape(v))).collect();
+            let (name, service_type) = (&request.name, escape(&request.service_type));
+            format!("<u:{name}Response xmlns:u=\"{service_type}\">\r\n{arguments}</u:{name}Response>")
+        }
+        Err(code) => {
+            gateway.complain(format!("SOAP: error {code} to {} from {from}", request.name));
+            format!(
+                "<s:Fault><faultcode>s:Client</faultcode><faultstring>UPnPError</faultstring><detail>\
+                 <UPnPError xmlns=\"urn:schemas-upnp-org:control-1-0\"><errorCode>{code}</errorCode>\
+                 <errorDescription>Error {code}</errorDescription></UPnPError></detail></s:Fault>"
+            )
+        }
+    };
+    let status = if result.is_ok() { 200 } else { 500 };
+    let body = format!(
+        "<?xml version=\"1.0\"?>\r\n<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+         s:encodingStyle=\"http://schemas.xmlsoap.org/soap/encoding/\"><s:Body>{content}</s:Body></s:Envelope>\r\n"
+    );
+    (status, body)
+}
+
+type Arguments = Vec<(&'static str, String)>;
+
+fn act(
+    gateway: &mut Gateway,
+    from: SocketAddr,
+    kind: WanKind,
+    status: &str,
+    request: &Request,
+) -> Result<Arguments, u16> {
+    if let Some((code, _)) = gateway.faults.refusal(Kind::Soap(request.action), request.port()) {
+        return Err(code);
+    }
+    let any = request.action == Action::AddAnyPortMapping;
+    if any && (kind != WanKind::Ip2 || gateway.faults.no_add_any) {
+        return Err(INVALID_ACTION);
+    }
+    check_order(gateway, request)?;
+    match request.action {
+        Action::GetExternalIPAddress => {
+            let text = match &gateway.faults.external_address_text {
+                Some(text) => text.clone(),
+                None if status == "Connected" || status == "Up" => {
+                    gateway.config().external_address.to_string()
+                }
+                None => String::new(),
+            };
+            Ok(vec![("NewExternalIPAddress", text)])
+        }
+        Action::GetStatusInfo => Ok(vec![
+            ("NewConnectionStatus", status.into()),
+            ("NewLastConnectionError", "ERROR_NONE".into()),
+            ("NewUptime", gateway.epoch().to_string()),
+        ]),
+        Action::GetSpecificPortMappingEntry => {
+            let (transport, port) = (request.transport()?, request.number("NewExternalPort")?);
+            let mapping = gateway.table().get(transport, port).ok_or(NO_SUCH_ENTRY)?;
+            Ok(entry(gateway, mapping))
+        }
+        Action::GetGenericPortMappingEntry => {
+            let index: usize = request.number("NewPortMappingIndex")?;
+            let mapping = gateway.table().iter().nth(index).ok_or(ARRAY_INDEX_INVALID)?;
+            let mut arguments = vec![
+                ("NewRemoteHost", String::new()),
+                ("NewExternalPort", mapping.external_port.to_string()),
+                ("NewProtocol", mapping.transport.name().to_string()),
+            ];
+            arguments.extend(entry(gateway, mapping));
+            Ok(arguments)
+        }
+        Action::AddPortMapping | Action::AddAnyPortMapping => add(gateway, from, any, request),
+        Action::DeletePortMapping => {
+            let (transport, port) = (request.transport()?, request.number("NewExternalPort")?);
+            let mapping = gateway.table().get(transport, port).ok_or(NO_SUCH_ENTRY)?;
+            if mapping.internal.ip() != from.ip() {
+                return Err(NOT_AUTHORIZED);
+            }
+            gateway.table_mut().remove(transport, port);
+            Ok(Vec::new())
+        }
+        Action::Unknown => Err(INVALID_ACTION),
+    }
+}
+
+fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) -> Result<Arguments, u16> {
+    let transport = request.transport()?;
+    let wanted: u16 = request.number("NewExternalPort")?;
+    let internal_port: u16 = request.number("NewInternalPort")?;
+    let client: IpAddr = request.number("NewInternalClient")?;
+    let lease: u32 = request.number("NewLeaseDuration")?;
+    let description = request.argument("NewPortMappingDescription").unwrap_or_default().to_string();
+    if request.argument("NewEnabled") != Some("1") || internal_port == 0 {
+        return Err(INVALID_ARGS);
+    }
+    if wanted == 0 && !any {
+        return Err(WILDCARD_NOT_PERMITTED);
+    }
+    // Gateways in secure mode let a client map to itself only.
+    if client != from.ip() {
+        return Err(NOT_AUTHORIZED);
+    }
+    if gateway.faults.permanent_leases_only && lease != 0 {
+        return Err(ONLY_PERMANENT_LEASES);
+    }
+    if gateway.faults.same_ports_only && wanted != internal_port {
+        return Err(SAME_PORT_VALUES_REQUIRED);
+    }
+    let mut external_port = wanted;
+    let mut old = gateway.table().get(transport, wanted).cloned();
+    if any {
+        let ours = old.as_ref().is_some_and(|m| m.internal == SocketAddr::new(client, internal_port));
+        if !ours {
+            let wanted = if wanted == 0 { internal_port } else { wanted };
+            let assigned = match gateway.faults.assigned_port {
+                AssignedPort::Exactly(0) => return Ok(vec![("NewReservedPort", "0".into())]),
+                assigned => assigned,
+            };
+            external_port = gateway.assigned(transport, wanted, assigned).ok_or(NO_PORT_MAPS_AVAILABLE)?;
+            old = None;
+        }
+    } else if old.as_ref().is_some_and(|m| m.internal.ip() != client) {
+        // An entry of the same client is overwritten, whatever its internal port.
+        return Err(CONFLICT);
+    }
+    if old.is_none() && gateway.table().len() >= gateway.config().max_mappings {
+        return Err(NO_PORT_MAPS_AVAILABLE);
+    }
+    let lease = gateway.faults.lifetime.unwrap_or(lease);
+    let expires_at = (lease > 0).then(|| gateway.now + Duration::from_secs(lease.into()));
+    let internal = SocketAddr::new(client, internal_port);
+    let old = old.filter(|old| old.internal == internal);
+    let made_by = old.as_ref().map_or(Protocol::Upnp, |old| old.made_by);
+    let nonce = old.and_then(|old| old.nonce);
+    gateway.table_mut().insert(Mapping {
+        transport,
+        external_port,
+        internal,
+        made_by,
+        nonce,
+        description,
+        expires_at,
+    });
+    Ok(if any { vec![("NewReservedPort", external_port.to_string())] } else { Vec::new() })
+}
+
+fn entry(gateway: &Gateway, mapping: &Mapping) -> Arguments {
+    let left = mapping.expires_at.map_or(0, |at| at.saturating_sub(gateway.now).as_secs());
+    vec![
+        ("NewInternalPort", mapping.internal.port().to_string()),
+        ("NewInternalClient", mapping.internal.ip().to_string()),
+        ("NewEnabled", "1".into()),
+        ("NewPortMappingDescription", mapping.description.clone()),
+        ("NewLeaseDuration", left.to_string()),
+    ]
+}
+
+/// UPnP Device Architecture 1.1 §3.2.1: all input arguments, in the order of the service description.
+fn check_order(gateway: &mut Gateway, request: &Request) -> Result<(), u16> {
+    const KEY: [&str; 3] = ["NewRemoteHost", "NewExternalPort", "NewProtocol"];
+    let expected: &[&str] = match request.action {
+        Action::GetExternalIPAddress | Action::GetStatusInfo | Action::Unknown => &[],
+        Action::GetSpecificPortMappingEntry | Action::DeletePortMapping => &KEY,
+        Action::GetGenericPortMappingEntry => &["NewPortMappingIndex"],
+        Action::AddPortMapping | Action::AddAnyPortMapping => &[
+            KEY[0],
+            KEY[1],
+            KEY[2],
+            "NewInternalPort",
+            "NewInternalClient",
+            "NewEnabled",
+            "NewPortMappingDescription",
+            "NewLeaseDuration",
+        ],
+    };
+    if request.arguments.iter().map(|(name, _)| name.as_str()).eq(expected.iter().copied()) {
+        return Ok(());
+    }
+    gateway.complain(format!("SOAP: arguments of {} missing or out of order", request.name));
+    Err(INVALID_ARGS)
+}
+
+const WRONG_BODY: &str = "a body that is no such action";
+
+/// The arguments of action `name` in a SOAP envelope. Requests are to be well-formed: no tolerance here.
+fn arguments(text: &str, name: &str, service_type: &str) -> Result<Vec<(String, String)>, &'static str> {
+    let start = text.find(&format!(":{name} ")).ok_or(WRONG_BODY)?;
+    let prefix_at = text[..start].rfind('<').ok_or(WRONG_BODY)? + 1;
+    let prefix = &text[prefix_at..start];
+    let rest = &text[start..];
+    let (tag, rest) = rest.split_once('>').ok_or(WRONG_BODY)?;
+    if !tag.contains(&format!("xmlns:{prefix}=\"{service_type}\"")) {
+        return Err("a body whose namespace is not SOAPAction's");
+    }
+    if tag.ends_with('/') {
+        return Ok(Vec::new());
+    }
+    let (content, _) = rest.split_once(&format!("</{prefix}:{name}>")).ok_or(WRONG_BODY)?;
+    let mut arguments = Vec::new();
+    let mut rest = content.trim_start();
+    while !rest.is_empty() {
+        let (open, after) = rest.strip_prefix('<').and_then(|r| r.split_once('>')).ok_or(WRONG_BODY)?;
+        if let Some(empty) = open.strip_suffix('/') {
+            arguments.push((empty.trim_end().to_string(), String::new()));
+            rest = after.trim_start();
+            continue;
+        }
+        let (value, after) = after.split_once(&format!("</{open}>")).ok_or(WRONG_BODY)?;
+        if value.contains('<') {
+            return Err(WRONG_BODY);
+        }
+        arguments.push((open.to_string(), unescape(value)));
+        rest = after.trim_start();
+    }
+    Ok(arguments)
+}
+
+fn unescape(text: &str) -> String {
+    text.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&apos;", "'")
+        .replace("&amp;", "&")
+}

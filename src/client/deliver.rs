@@ -1,0 +1,133 @@
+//! How the worker's events reach the table and the program: the rules of the callbacks.
+
+use super::{Client, Entry, Inner, Listener, News, Phase, State};
+use crate::engine::io::MappingId;
+use crate::log::log;
+use std::cell::Cell;
+
+thread_local! {
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is inside a mapping callback: on the worker then, where nothing may wait for the worker.
+pub(super) fn in_callback() -> bool {
+    // A thread that is being torn down has no thread-locals any more, and runs no callback.
+    IN_CALLBACK.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Marks the calling thread as inside a mapping callback, also when that panics.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Inside {
+        let _ = IN_CALLBACK.try_with(|inside| inside.set(true));
+        Inside
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = IN_CALLBACK.try_with(|inside| inside.set(false));
+    }
+}
+
+/// Ends what a delivery began, also when the callback panics.
+struct Running<'a, L>(&'a Client<L>);
+
+impl<L> Drop for Running<'_, L> {
+    fn drop(&mut self) {
+        self.0.inner.lock().running = None;
+        self.0.changed.notify_all();
+    }
+}
+
+/// On the worker thread only.
+impl<L: Listener> Client<L> {
+    /// The mapping is being made, or made anew: nobody is told.
+    pub(super) fn set_pending(&self, id: MappingId) {
+        let changed = self.inner.lock().set(id, State::Pending);
+        if changed {
+            log!(Info, "mapping {id}: pending");
+        }
+    }
+
+    /// The mapping has a new state, SUCCESS or FAILURE: a query shows it, then its listener is told.
+    pub(super) fn set(&self, id: MappingId, state: State) {
+        let news = match &state {
+            State::Success(external) => News::Success(external.clone()),
+            State::Failure => News::Failure,
+            State::Pending | State::Destroying => return,
+        };
+        if !self.inner.lock().set(id, state) {
+            return;
+        }
+        match &news {
+            News::Success(external) => {
+                log!(
+                    Info,
+                    "mapping {id}: {} port {} by {:?}",
+                    external.host,
+                    external.port,
+                    external.protocol
+                );
+            }
+            News::Failure | News::Destroyed => log!(Info, "mapping {id}: cannot be made for now"),
+        }
+        // The log may have called the program, and the program destroyed the mapping.
+        let (wanted, listener) = {
+            let mut inner = self.inner.lock();
+            let Some(entry) = inner.table.get(&id).filter(|entry| !inner.is_destroying(&entry.state)) else {
+                return;
+            };
+            let told = (entry.wanted, entry.listener.clone());
+            // From now on `destroy` of this id waits.
+            inner.running = Some(id);
+            told
+        };
+        let _running = Running(self);
+        let _inside = Inside::enter();
+        listener.tell(id, &wanted, &news);
+    }
+
+    /// The mapping is gone. The id is unknown before its listener is told.
+    pub(super) fn set_destroyed(&self, id: MappingId) {
+        let Some(Entry { wanted, listener, .. }) = self.inner.lock().table.remove(&id) else { return };
+        log!(Info, "mapping {id}: destroyed");
+        let _inside = Inside::enter();
+        listener.tell(id, &wanted, &News::Destroyed);
+    }
+
+    /// Destroys what the engine has left, which should be nothing. For the end of a session.
+    pub(super) fn destroy_rest(&self) {
+        loop {
+            let first = self.inner.lock().table.first_key_value().map(|(&id, _)| id);
+            let Some(id) = first else { return };
+            log!(Fatal, "defect in the library: mapping {id} was left over");
+            self.set_destroyed(id);
+        }
+    }
+
+    /// Every mapping that is not being destroyed fails: the engine is gone.
+    pub(super) fn fail_all(&self) {
+        let ids: Vec<MappingId> = self.inner.lock().table.keys().copied().collect();
+        for id in ids {
+            self.set(id, State::Failure);
+        }
+    }
+}
+
+impl<L> Inner<L> {
+    /// Sets the state of a mapping; `false`: it is gone, being destroyed, or had failed already and fails again.
+    fn set(&mut self, id: MappingId, state: State) -> bool {
+        let cleaning = matches!(self.phase, Phase::Cleaning);
+        let Some(entry) = self.table.get_mut(&id) else { return false };
+        if cleaning
+            || entry.state == State::Destroying
+            || entry.state == State::Failure && state == State::Failure
+        {
+            return false;
+        }
+        entry.state = state;
+        true
+    }
+}

@@ -1,0 +1,178 @@
+//! What the program configures, and what the engine makes of it.
+
+use crate::dummytls;
+use crate::engine::io::{Allowed, Config};
+use crate::log::{self, Level};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// The program's configuration, as `plum_init` takes it.
+pub struct Settings {
+    /// Messages of this level and above are logged; `None`: nothing is.
+    pub log_level: Option<Level>,
+    /// The program's log function; `None`: standard output.
+    pub log_callback: Option<log::Callback>,
+    /// The domain of a DummyTLS service, as the program gave it; `None` or empty: none.
+    pub dummytls_domain: Option<Vec<u8>>,
+    /// Milliseconds; 0 or negative: the default.
+    pub discover_timeout_millis: i32,
+    /// Milliseconds; 0 or negative: the default.
+    pub mapping_timeout_millis: i32,
+    /// Milliseconds; 0 or negative: the default.
+    pub recheck_interval_millis: i32,
+    /// Which protocols may be used.
+    pub allowed: Allowed,
+}
+
+/// Gateways are small: they are not looked at more often than this.
+const RECHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// What the engine is told; `gateway` is the one that PLUM_GATEWAY names.
+pub(super) fn engine_config(settings: &Settings, gateway: Option<(IpAddr, Option<u16>)>) -> Config {
+    let defaults = Config::default();
+    let span = |millis: i32, default| match u64::try_from(millis) {
+        Ok(millis) if millis > 0 => Duration::from_millis(millis),
+        _ => default,
+    };
+    Config {
+        allowed: settings.allowed,
+        discover_timeout: span(settings.discover_timeout_millis, defaults.discover_timeout),
+        mapping_timeout: span(settings.mapping_timeout_millis, defaults.mapping_timeout),
+        recheck_interval: span(settings.recheck_interval_millis, defaults.recheck_interval)
+            .max(RECHECK_INTERVAL_MIN),
+        gateway,
+    }
+}
+
+/// The DummyTLS domain, if one is configured: `Err` if it cannot be part of a host name.
+pub(super) fn dummytls_domain(settings: &Settings) -> Result<Option<String>, &[u8]> {
+    match settings.dummytls_domain.as_deref() {
+        None | Some([]) => Ok(None),
+        Some(bytes) => match std::str::from_utf8(bytes) {
+            Ok(domain) if dummytls::valid_domain(domain) => Ok(Some(domain.to_owned())),
+            Ok(_) | Err(_) => Err(bytes),
+        },
+    }
+}
+
+/// PLUM_GATEWAY cannot be understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct BadGateway;
+
+/// `ADDR`, `ADDR:PORT`, `[ADDR]` or `[ADDR]:PORT`, where a bare IPv6 address has no port.
+pub(super) fn parse_gateway(text: &str) -> Result<(IpAddr, Option<u16>), BadGateway> {
+    let (address, port) = if let Ok(socket) = text.parse::<SocketAddr>() {
+        if socket.port() == 0 {
+            return Err(BadGateway);
+        }
+        (socket.ip(), Some(socket.port()))
+    } else {
+        let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let address = match bracketed {
+            Some(inner) => inner.parse().map(IpAddr::V6).map_err(|_| BadGateway)?,
+            None => text.parse().map_err(|_| BadGateway)?,
+        };
+        (address, None)
+    };
+    // No host has these.
+    if address.is_unspecified() || address.is_multicast() { Err(BadGateway) } else { Ok((address, port)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            log_level: None,
+            log_callback: None,
+            dummytls_domain: None,
+            discover_timeout_millis: 0,
+            mapping_timeout_millis: 0,
+            recheck_interval_millis: 0,
+            allowed: Allowed::Any,
+        }
+    }
+
+    #[test]
+    fn zero_and_negative_times_are_the_defaults() {
+        for millis in [0, -1, i32::MIN] {
+            let settings = Settings {
+                discover_timeout_millis: millis,
+                mapping_timeout_millis: millis,
+                recheck_interval_millis: millis,
+                ..settings()
+            };
+            let config = engine_config(&settings, None);
+            assert_eq!(config.discover_timeout, Duration::from_secs(10));
+            assert_eq!(config.mapping_timeout, Duration::from_secs(10));
+            assert_eq!(config.recheck_interval, Duration::from_secs(300));
+        }
+    }
+
+    #[test]
+    fn positive_times_are_milliseconds() {
+        let settings = Settings {
+            discover_timeout_millis: 1,
+            mapping_timeout_millis: i32::MAX,
+            recheck_interval_millis: 101,
+            ..settings()
+        };
+        let config = engine_config(&settings, None);
+        assert_eq!(config.discover_timeout, Duration::from_millis(1));
+        assert_eq!(config.mapping_timeout, Duration::from_millis(2_147_483_647));
+        assert_eq!(config.recheck_interval, Duration::from_millis(101));
+    }
+
+    #[test]
+    fn rechecks_every_100_milliseconds_at_most() {
+        let config = engine_config(&Settings { recheck_interval_millis: 1, ..settings() }, None);
+        assert_eq!(config.recheck_interval, Duration::from_millis(100));
+    }
+
+    #[test]
+    fn reads_a_gateway_with_and_without_port() {
+        let v4: IpAddr = "192.168.1.1".parse().expect("an address");
+        let v6: IpAddr = "fd00::1".parse().expect("an address");
+        assert_eq!(parse_gateway("192.168.1.1"), Ok((v4, None)));
+        assert_eq!(parse_gateway("192.168.1.1:5351"), Ok((v4, Some(5351))));
+        assert_eq!(parse_gateway("fd00::1"), Ok((v6, None)));
+        assert_eq!(parse_gateway("[fd00::1]"), Ok((v6, None)));
+        assert_eq!(parse_gateway("[fd00::1]:15351"), Ok((v6, Some(15351))));
+    }
+
+    #[test]
+    fn refuses_what_is_no_gateway() {
+        for text in [
+            " ",
+            "gateway",
+            "192.168.1",
+            "192.168.1.1:",
+            "192.168.1.1:0",
+            "192.168.1.1:65536",
+            "192.168.1.1 ",
+            "[192.168.1.1]",
+            "[fd00::1]:",
+            "[fd00::1",
+            "0.0.0.0",
+            "[::]:5351",
+            "224.0.0.1",
+            "http://192.168.1.1",
+        ] {
+            assert_eq!(parse_gateway(text), Err(BadGateway), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn takes_a_domain_that_fits_into_a_request() {
+        let domain = |bytes: &[u8]| {
+            dummytls_domain(&Settings { dummytls_domain: Some(bytes.to_vec()), ..settings() })
+                .map_err(<[u8]>::to_vec)
+        };
+        assert_eq!(domain(b"dummytls.example"), Ok(Some("dummytls.example".into())));
+        assert_eq!(domain(b""), Ok(None));
+        for bad in [&b"a b"[..], b"a\r\nb", b"a/b", b"a:80", b"\xff", &[b'a'; 254]] {
+            assert_eq!(domain(bad), Err(bad.to_vec()));
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Whether the name of an address resolves to that address.
+//!
+//! Resolving may hang for as long as the system's resolver likes, so it runs on threads that nobody has to wait for.
+
+use super::{NAME_LIMIT, System};
+use crate::log::log;
+use crate::time::Time;
+use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long a name may take to resolve before the plain address is reported.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an answer, or that there was none, holds.
+const ANSWER_LIFETIME: Duration = Duration::from_secs(60);
+
+/// At most so many threads of the process resolve at the same time, those that earlier sessions left behind included.
+const THREAD_LIMIT: usize = 4;
+
+/// How many threads resolve.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// What host to report for an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// This one: the name if it resolves to the address, else the address.
+    Host(Arc<str>),
+    /// Not known yet; it will be at this time at the latest.
+    Wait(Time),
+}
+
+/// The names below one domain.
+pub(super) struct Names {
+    domain: String,
+    system: Arc<dyn System>,
+    shared: Arc<Shared>,
+}
+
+/// What the resolving threads have of it.
+struct Shared {
+    state: Mutex<State>,
+    /// An answer came, or a thread is about to end.
+    changed: Condvar,
+    notify: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct State {
+    questions: BTreeMap<IpAddr, Question>,
+    /// Threads of this session that have not ended.
+    running: usize,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Question {
+    asked_at: Time,
+    /// Whether the name resolves to the address.
+    answer: Option<bool>,
+    /// Whether the log has been told that the plain address is reported.
+    warned: bool,
+}
+
+impl Names {
+    pub(super) fn new(domain: String, system: Arc<dyn System>, notify: Box<dyn Fn() + Send + Sync>) -> Names {
+        let shared = Shared { state: Mutex::default(), changed: Condvar::new(), notify };
+        Names { domain, system, shared: Arc::new(shared) }
+    }
+
+    /// The name of an address: `1-2-3-4.DOMAIN`.
+    fn name(&self, address: IpAddr) -> String {
+        let label = address.to_string().replace(['.', ':'], "-");
+        format!("{label}.{}", self.domain)
+    }
+
+    pub(super) fn verdict(&self, now: Time, address: IpAddr) -> Verdict {
+        let name = self.name(address);
+        let mut state = self.shared.state.lock();
+        state.questions.retain(|_, question| now.since(question.asked_at) < ANSWER_LIFETIME);
+        if !state.questions.contains_key(&address) {
+            self.ask(&mut state, now, address, &name);
+        }
+        let Some(question) = state.questions.get_mut(&address) else { return Verdict::Host(plain(address)) };
+        let timeout_at = question.asked_at + RESOLVE_TIMEOUT;
+        match question.answer {
+            Some(true) => return Verdict::Host(name.into()),
+            None if now < timeout_at => return Verdict::Wait(timeout_at),
+            Some(false) | None => {}
+        }
+        let answered = question.answer.is_some();
+        let warned = std::mem::replace(&mut question.warned, true);
+        // The log may call the program, and so never with a lock held.
+        drop(state);
+        if !warned && answered {
+            log!(Warn, "DummyTLS: {name} does not resolve to {address}, reporting the address");
+        } else if !warned {
+            log!(Warn, "DummyTLS: {name} was not resolved in time, reporting the address");
+        }
+        Verdict::Host(plain(address))
+    }
+
+    pub(super) fn wait_for(&self, address: IpAddr) -> Arc<str> {
+        loop {
+            let now = self.system.now();
+            match self.verdict(now, address) {
+                Verdict::Host(host) => return host,
+                Verdict::Wait(until) => {
+                    let mut state = self.shared.state.lock();
+                    if state.questions.get(&address).is_some_and(|question| question.answer.is_none()) {
+                        self.shared.changed.wait_for(&mut state, until.since(now));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts the question whether `name` resolves to `address`.
+    fn ask(&self, state: &mut State, now: Time, address: IpAddr, name: &str) {
+        let mut question = Question { asked_at: now, answer: None, warned: false };
+        let shared = Arc::clone(&self.shared);
+        let then = move |found: Vec<IpAddr>| {
+            let mut state = shared.state.lock();
+            // A late answer to a question that was forgotten and put again is none to the new one.
+            if let Some(question) = state.questions.get_mut(&address)
+                && question.asked_at == now
+            {
+                question.answer = Some(found.contains(&address));
+            }
+        };
+        if name.len() > NAME_LIMIT || !self.resolve_on_thread(state, name.to_owned(), then) {
+            question.answer = Some(false);
+        }
+        state.questions.insert(address, question);
+    }
+
+    /// The addresses of the domain itself, waiting until `deadline_at` at most.
+    pub(super) fn addresses_of_domain(&self, deadline_at: Time) -> Vec<IpAddr> {
+        let (answer, answers) = crossbeam_channel::bounded(1);
+        let then = move |found| {
+            // Nobody may be waiting any more.
+            let _ = answer.try_send(found);
+        };
+        if !self.resolve_on_thread(&mut self.shared.state.lock(), self.domain.clone(), then) {
+            return Vec::new();
+        }
+        answers.recv_timeout(deadline_at.since(self.system.now())).unwrap_or_default()
+    }
+
+    /// Resolves `host` on a thread of its own, which then calls `then` without a lock held. `false`: there are
+    /// too many such threads, or the system gives none.
+    fn resolve_on_thread(
+        &self,
+        state: &mut State,
+        host: String,
+        then: impl FnOnce(Vec<IpAddr>) + Send + 'static,
+    ) -> bool {
+        let add_one = |threads| (threads < THREAD_LIMIT).then_some(threads + 1);
+        if THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add_one).is_err() {
+            return false;
+        }
+        let shared = Arc::clone(&self.shared);
+        let system = Arc::clone(&self.system);
+        let body = move || {
+            let _ending = Ending(shared);
+            then(system.resolve(&host));
+        };
+        // The program's signal handlers are not to run on a thread it does not know.
+        let thread = crate::net::with_all_signals_blocked(|| {
+            std::thread::Builder::new().name("plum-names".into()).spawn(body)
+        });
+        state.threads.retain(|thread| !thread.is_finished());
+        let Ok(thread) = thread else {
+            THREADS.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        };
+        // The thread cannot have counted itself out yet: the lock is held.
+        state.running += 1;
+        state.threads.push(thread);
+        true
+    }
+
+    pub(super) fn leave(&self, timeout: Duration) {
+        let mut state = self.shared.state.lock();
+        self.shared.changed.wait_while_for(&mut state, |state| state.running > 0, timeout);
+        if state.running == 0 {
+            let threads = std::mem::take(&mut state.threads);
+            drop(state);
+            for thread in threads {
+                // They are past everything that can take time. One that panicked has ended as well.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// Counts a resolving thread out, also when it panics.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        THREADS.fetch_sub(1, Ordering::Relaxed);
+        self.0.state.lock().running -= 1;
+        self.0.changed.notify_all();
+        (self.0.notify)();
+    }
+}
+
+fn plain(address: IpAddr) -> Arc<str> {
+    address.to_string().into()
+}

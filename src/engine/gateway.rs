@@ -1,0 +1,259 @@
+//! What the drivers' notices mean for the mappings.
+
+#![forbid(unsafe_code)]
+
+use super::direct::{Worth, worth};
+use super::discovery::{Choice, choose};
+use super::driver::{Key, Notice, Refusal, Status};
+use super::io::{Event, Protocol};
+use super::mapping::{External, State};
+use super::{Engine, Timer, cx, with_driver};
+use crate::log::log;
+use crate::time::Time;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// A refusal without a lifetime of its own holds for this long (the order of RFC 6887's short lifetime errors).
+const SHORT_ERROR: Duration = Duration::from_secs(30);
+
+impl Engine {
+    pub(super) fn handle_notice(&mut self, now: Time, protocol: Protocol, notice: Notice) {
+        log!(Verbose, "{protocol:?}: {notice:?}");
+        match notice {
+            Notice::StatusChanged => self.handle_status(now, protocol),
+            Notice::SpeaksNatPmp => {
+                log!(Info, "the gateway speaks NAT-PMP, not PCP");
+                self.natpmp_promised = true;
+                self.unsettled = true;
+            }
+            // PCP has been asked already, with the race.
+            Notice::SpeaksPcp => log!(Info, "the gateway speaks PCP, not NAT-PMP"),
+            Notice::Granted { key, address, port, lifetime } => {
+                self.handle_grant(now, protocol, key, address, port, lifetime);
+            }
+            Notice::Refused { key, refusal } => self.handle_refusal(now, protocol, key, refusal),
+            Notice::TimedOut { key } => self.handle_timed_out(now, protocol, key),
+            Notice::Deleted { key, .. } => self.handle_deleted(protocol, key),
+            Notice::Restarted { shown_by } => self.remake_all(now, shown_by),
+            Notice::Announced => self.handle_announced(now),
+            Notice::Gone { key } => {
+                if let Some(mapping) = self.mappings.get_mut(&key)
+                    && mapping.mapped_by() == Some(protocol)
+                {
+                    log!(Info, "{key}: the mapping is gone from the gateway");
+                    mapping.entries.set(protocol, false);
+                    self.lose(key);
+                }
+            }
+            Notice::AddressChanged { address } => self.handle_address_changed(now, protocol, address),
+            Notice::Recheck => self.handle_network_changed(now),
+            Notice::Lost => self.handle_lost(now, protocol),
+            Notice::AddressMismatch => self.handle_address_mismatch(now),
+        }
+    }
+
+    fn handle_status(&mut self, now: Time, protocol: Protocol) {
+        let status = match protocol {
+            Protocol::Pcp => self.pcp.status(),
+            Protocol::NatPmp => self.natpmp.status(),
+            Protocol::UpnpIgd => self.upnp.status(),
+            Protocol::Direct => return,
+        };
+        log!(Debug, "{protocol:?} is {status:?}");
+        match status {
+            Status::Up => self.note_answer(now, protocol),
+            Status::Out => {
+                if protocol == Protocol::NatPmp {
+                    self.natpmp_promised = false;
+                }
+                // It has dropped all requests, and holds no entry that it could not tell of.
+                let mut stranded = Vec::new();
+                for (&key, mapping) in &mut self.mappings {
+                    if mapping.mapped_by() != Some(protocol) && mapping.asked.has(protocol) {
+                        mapping.entries.set(protocol, false);
+                    }
+                    mapping.asked.set(protocol, false);
+                    if mapping.state == (State::Asked { protocol }) {
+                        stranded.push(key);
+                    }
+                }
+                for key in stranded {
+                    self.lose(key);
+                }
+            }
+            Status::Unknown | Status::Working => {}
+        }
+        self.unsettled = true;
+    }
+
+    /// A protocol has answered: it is there after all.
+    fn note_answer(&mut self, now: Time, protocol: Protocol) {
+        self.answered_at.set(protocol, Some(now));
+        if self.suspect.has(protocol) || self.exhausted.has(protocol) {
+            self.suspect.set(protocol, false);
+            self.exhausted.set(protocol, false);
+            self.unsettled = true;
+        }
+    }
+
+    fn handle_grant(
+        &mut self,
+        now: Time,
+        protocol: Protocol,
+        key: Key,
+        address: IpAddr,
+        port: u16,
+        lifetime: Option<Duration>,
+    ) {
+        self.note_answer(now, protocol);
+        let Some(mapping) = self.mappings.get_mut(&key) else {
+            // Destroyed meanwhile, and the driver did not know: nothing is left behind.
+            with_driver!(self, protocol, delete(now, key));
+            return;
+        };
+        mapping.asked.set(protocol, false);
+        mapping.entries.set(protocol, true);
+        let value = worth(address);
+        let Some(port) = NonZeroU16::new(port).filter(|_| value != Worth::None) else {
+            log!(Warn, "{key}: the gateway has no external address ({address}:{port})");
+            self.refuse(now, key, Duration::ZERO);
+            return;
+        };
+        if let State::Mapped { protocol: old, external, .. } = mapping.state
+            && old != protocol
+            && old != Protocol::Direct
+        {
+            // An entry of the same external port may be the same entry, by the name of another protocol.
+            let same_port = external.port == port;
+            let leaver = if protocol < old { old } else { protocol };
+            mapping.entries.set(leaver, false);
+            mapping.asked.set(leaver, false);
+            if same_port {
+                with_driver!(self, leaver, forget(now, key));
+            } else {
+                with_driver!(self, leaver, delete(now, key));
+            }
+            if leaver == protocol {
+                return;
+            }
+        }
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        let external = External { address, port };
+        if value == Worth::BehindNat && mapping.last != Some(external) {
+            log!(
+                Warn,
+                "{key}: the external address {address} is private: there is another NAT behind the gateway"
+            );
+        }
+        mapping.state = State::Mapped { protocol, external, lease: None };
+        self.waiting.remove(&key);
+        self.begin_lease(now, key, lifetime);
+        if protocol == Protocol::UpnpIgd {
+            self.listen_to_notifications();
+        }
+        self.tell_success(key);
+    }
+
+    fn handle_refusal(&mut self, now: Time, protocol: Protocol, key: Key, refusal: Refusal) {
+        self.note_answer(now, protocol);
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        mapping.asked.set(protocol, false);
+        if mapping.mapped_by() != Some(protocol) {
+            mapping.entries.set(protocol, false);
+        }
+        match (refusal, mapping.state) {
+            (Refusal::NextProtocol { retry_after }, state) => {
+                mapping.excluded_until.set(protocol, now + retry_after.max(SHORT_ERROR));
+                log!(Info, "{key}: {protocol:?} refuses for good, next protocol");
+                match state {
+                    // What it granted before holds until its lifetime ends; meanwhile another may take over.
+                    State::Mapped { .. } => self.move_on(now, key),
+                    _ => {
+                        mapping.state = State::Waiting;
+                        self.waiting.insert(key);
+                        self.advance(now, key);
+                    }
+                }
+            }
+            // The next renewal tries again.
+            (Refusal::Failed { .. }, State::Mapped { .. }) => log!(Warn, "{key}: a renewal is refused"),
+            (Refusal::Failed { retry_after }, _) => self.refuse(now, key, retry_after),
+        }
+    }
+
+    /// Asks the next protocol for a mapping that has one that refused to renew it.
+    fn move_on(&mut self, now: Time, key: Key) {
+        let Some(mapping) = self.mappings.get(&key) else { return };
+        let field = self.field(now, mapping);
+        if let Choice::Use(next) = choose(&field, None, now)
+            && let Some(mapping) = self.mappings.get_mut(&key)
+        {
+            mapping.note_asked(next);
+            let suggestion = mapping.suggestion();
+            with_driver!(self, next, map(now, key, suggestion));
+        }
+    }
+
+    /// The gateway cannot make the mapping now: FAILURE, tried again.
+    pub(super) fn refuse(&mut self, now: Time, key: Key, answer_lifetime: Duration) {
+        let after = super::schedule::retry_after(answer_lifetime, self.config.recheck_interval);
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        mapping.lost |= mapping.mapped_by().is_some();
+        mapping.state = State::Refused;
+        self.waiting.remove(&key);
+        self.timers.set(Timer::Mapping(key), now + after);
+        self.tell_all(key, Event::Failure);
+    }
+
+    fn handle_timed_out(&mut self, now: Time, protocol: Protocol, key: Key) {
+        let heard_lately = self
+            .answered_at
+            .get(protocol)
+            .copied()
+            .flatten()
+            .is_some_and(|at| now < at + self.config.mapping_timeout);
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        mapping.asked.set(protocol, false);
+        if !heard_lately {
+            // Perhaps it is another gateway now: the next attempt asks them all.
+            self.suspect.set(protocol, true);
+        } else if mapping.mapped_by().is_some_and(|other| other != protocol) {
+            // Renewing by a better protocol failed: let the old one renew.
+            mapping.excluded_until.set(protocol, now + self.config.recheck_interval);
+        }
+        if mapping.state == (State::Asked { protocol }) {
+            log!(Warn, "{key}: no answer by {protocol:?}");
+            self.refuse(now, key, Duration::ZERO);
+        }
+        // Else a renewal, and the next one tries again; or a race, and its end decides.
+    }
+
+    fn handle_address_changed(&mut self, now: Time, protocol: Protocol, address: IpAddr) {
+        log!(Info, "{protocol:?}: the external address is now {address}");
+        for key in self.keys_asked_by(protocol) {
+            let Some(mapping) = self.mappings.get_mut(&key) else { continue };
+            let State::Mapped { external, .. } = &mut mapping.state else { continue };
+            if worth(address) == Worth::None {
+                self.refuse(now, key, Duration::ZERO);
+            } else if external.address != address {
+                external.address = address;
+                self.tell_success(key);
+            }
+        }
+    }
+
+    /// The control point is lost: whoever relied on it waits, and the search begins anew.
+    fn handle_lost(&mut self, now: Time, protocol: Protocol) {
+        log!(Warn, "{protocol:?}: the gateway does not answer any more");
+        for mapping in self.mappings.values_mut() {
+            mapping.asked.set(protocol, false);
+        }
+        for key in self.keys_asked_by(protocol) {
+            self.lose(key);
+        }
+        if self.race.is_none() && !self.waiting.is_empty() {
+            self.start_race(now);
+        }
+    }
+}

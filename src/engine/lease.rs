@@ -1,0 +1,182 @@
+//! Renewals, expiry, and all mappings renewed or remade after a sign that the gateway restarted.
+
+#![forbid(unsafe_code)]
+
+use super::discovery::{Choice, choose};
+use super::driver::Key;
+use super::io::Protocol;
+use super::mapping::{Lease, LeaseStep, State};
+use super::schedule::{counted_lifetime, renewal_at};
+use super::{Engine, Timer, cx, with_driver};
+use crate::log::log;
+use crate::time::Time;
+use std::time::Duration;
+
+/// Announcements are followed at most this often: anyone who can forge the gateway's address can send them.
+const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Renewals after an announcement are spread over this time: all hosts of the network hear it at once.
+const ANNOUNCEMENT_SPREAD_MILLIS: u64 = 5000;
+
+/// Packets that one request costs the gateway, for the pace: a datagram, or the client's half of an HTTP
+/// exchange (SYN, two ACKs, the request, FIN, the last ACK).
+fn packets(protocol: Protocol) -> u32 {
+    if protocol == Protocol::UpnpIgd { 6 } else { 1 }
+}
+
+impl Engine {
+    /// A lifetime was granted: sets its first renewal. `None`: permanent, nothing to renew.
+    pub(super) fn begin_lease(&mut self, now: Time, key: Key, granted: Option<Duration>) {
+        let first = granted.map(|granted| {
+            let lifetime = counted_lifetime(granted);
+            (lifetime, renewal_at(cx!(self, now), now, lifetime, 0).unwrap_or(now + lifetime))
+        });
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        let State::Mapped { lease, .. } = &mut mapping.state else { return };
+        match first {
+            Some((lifetime, renew_at)) => {
+                *lease = Some(Lease { made_at: now, lifetime, stage: 0, next: LeaseStep::Renew });
+                self.timers.set(Timer::Mapping(key), renew_at);
+            }
+            None => {
+                *lease = None;
+                self.timers.cancel(Timer::Mapping(key));
+            }
+        }
+    }
+
+    /// The mapping's timer: what it is for stands in the mapping's state.
+    pub(super) fn handle_mapping_timer(&mut self, now: Time, key: Key) {
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        match &mut mapping.state {
+            State::Mapped { protocol, lease: Some(lease), .. } => match lease.next {
+                LeaseStep::Renew => {
+                    let at = self.pace.take(now, packets(*protocol));
+                    if at <= now || at >= lease.expires_at() {
+                        self.renew(now, key);
+                    } else {
+                        lease.next = LeaseStep::Send;
+                        self.timers.set(Timer::Mapping(key), at);
+                    }
+                }
+                LeaseStep::Send => self.renew(now, key),
+                LeaseStep::Expire => self.expire(now, key),
+            },
+            State::Mapped { lease: None, .. } => self.renew(now, key),
+            State::Refused | State::Waiting => {
+                mapping.state = State::Waiting;
+                self.waiting.insert(key);
+                self.advance(now, key);
+            }
+            State::Asked { .. } => {}
+        }
+    }
+
+    /// Sends a renewal, by the best protocol that is up by now, and sets the timer for what follows if it is not
+    /// answered.
+    fn renew(&mut self, now: Time, key: Key) {
+        let Some(mapping) = self.mappings.get(&key) else { return };
+        let State::Mapped { protocol, lease, .. } = mapping.state else { return };
+        let best = match choose(&self.field(now, mapping), None, now) {
+            Choice::Use(best) if best < protocol => best,
+            _ => protocol,
+        };
+        if best == Protocol::Direct {
+            return;
+        }
+        if let Some(lease) = lease {
+            let next_stage = lease.stage + 1;
+            let renew_at = renewal_at(cx!(self, now), lease.made_at, lease.lifetime, next_stage);
+            let (at, next) = match renew_at {
+                Some(at) => (at, LeaseStep::Renew),
+                None => (lease.expires_at(), LeaseStep::Expire),
+            };
+            self.timers.set(Timer::Mapping(key), at);
+            if let Some(mapping) = self.mappings.get_mut(&key)
+                && let State::Mapped { lease: Some(lease), .. } = &mut mapping.state
+            {
+                lease.stage = next_stage;
+                lease.next = next;
+            }
+        }
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        mapping.note_asked(best);
+        let suggestion = mapping.suggestion();
+        with_driver!(self, best, map(now, key, suggestion));
+    }
+
+    /// The lifetime ended and no renewal was answered: discovery anew.
+    fn expire(&mut self, now: Time, key: Key) {
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        let State::Mapped { protocol, lease: Some(lease), .. } = mapping.state else { return };
+        log!(Warn, "{key}: the mapping's lifetime ended, no renewal was answered");
+        mapping.asked.set(protocol, false);
+        let heard = self.answered_at.get(protocol).copied().flatten();
+        if heard.is_none_or(|at| at <= lease.made_at) {
+            self.suspect.set(protocol, true);
+        }
+        self.lose(key);
+        if self.race.is_none() && !self.is_up_for(now, key) {
+            self.start_race(now);
+        }
+    }
+
+    /// Whether a protocol is up that a waiting mapping could use.
+    fn is_up_for(&self, now: Time, key: Key) -> bool {
+        self.mappings
+            .get(&key)
+            .is_some_and(|mapping| matches!(choose(&self.field(now, mapping), None, now), Choice::Use(_)))
+    }
+
+    /// The gateway restarted and lost its mappings: all are made anew (one by the answer that shows it), in the
+    /// pace that a gateway can bear that is only just up.
+    pub(super) fn remake_all(&mut self, now: Time, shown_by: Option<Key>) {
+        log!(Info, "the gateway has restarted");
+        for key in self.mappings.keys().copied().collect::<Vec<_>>() {
+            let Some(mapping) = self.mappings.get(&key) else { continue };
+            let State::Mapped { protocol, .. } = mapping.state else { continue };
+            if protocol == Protocol::Direct {
+                continue;
+            }
+            self.lose(key);
+            if Some(key) == shown_by {
+                // Its grant is the next notice: it was lost as well, and is made anew with it.
+                continue;
+            }
+            let at = self.pace.take(now, packets(protocol));
+            if at > now {
+                self.waiting.remove(&key);
+                self.timers.set(Timer::Mapping(key), at);
+            }
+        }
+    }
+
+    /// The gateway announced itself: whatever it means, everything is renewed soon. No state changes.
+    pub(super) fn handle_announced(&mut self, now: Time) {
+        if self.announced_at.is_some_and(|at| now < at + ANNOUNCEMENT_INTERVAL) {
+            return;
+        }
+        self.announced_at = Some(now);
+        for key in self.mappings.keys().copied().collect::<Vec<_>>() {
+            let delay = Duration::from_millis(self.random.in_range(0, ANNOUNCEMENT_SPREAD_MILLIS));
+            let Some(mapping) = self.mappings.get_mut(&key) else { continue };
+            match &mut mapping.state {
+                State::Mapped { protocol: Protocol::Direct, .. } | State::Asked { .. } | State::Waiting => {
+                    continue;
+                }
+                // A gateway that is back may be one that grants.
+                State::Refused => {}
+                State::Mapped { lease: None, .. } => {}
+                State::Mapped { lease: Some(lease), .. } if lease.next == LeaseStep::Send => continue,
+                State::Mapped { lease: Some(lease), .. } => lease.next = LeaseStep::Renew,
+            }
+            let at = now + delay;
+            if self.timers.get(Timer::Mapping(key)).is_none_or(|set| at < set) {
+                self.timers.set(Timer::Mapping(key), at);
+            }
+        }
+        if !self.waiting.is_empty() {
+            self.handle_network_changed(now);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A gateway mapping: one for each key, shared by all mappings of the process with that key.
+
+#![forbid(unsafe_code)]
+
+use super::io::{Event, MappingId, Protocol, Suggestion};
+use crate::time::Time;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// The protocols that ask a gateway, in order of preference.
+pub const ASKING: [Protocol; 3] = [Protocol::Pcp, Protocol::NatPmp, Protocol::UpnpIgd];
+
+/// A value for each of the protocols that ask a gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerProtocol<T>([T; 3]);
+
+impl<T> PerProtocol<T> {
+    /// The value of `protocol`; `Direct`, which asks nobody, has none.
+    pub fn get(&self, protocol: Protocol) -> Option<&T> {
+        self.0.get(protocol as usize)
+    }
+
+    /// Sets the value of `protocol`.
+    pub fn set(&mut self, protocol: Protocol, value: T) {
+        if let Some(slot) = self.0.get_mut(protocol as usize) {
+            *slot = value;
+        }
+    }
+}
+
+impl PerProtocol<bool> {
+    /// Whether `protocol` is marked.
+    pub fn has(&self, protocol: Protocol) -> bool {
+        self.get(protocol).copied().unwrap_or(false)
+    }
+
+    /// The marked protocols, in order of preference.
+    pub fn marked(self) -> impl Iterator<Item = Protocol> {
+        ASKING.into_iter().filter(move |&protocol| self.has(protocol))
+    }
+}
+
+/// Where a mapping is reachable from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct External {
+    /// External address.
+    pub address: IpAddr,
+    /// External port.
+    pub port: NonZeroU16,
+}
+
+/// How a mapping stands with the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No protocol is chosen yet, or none is there: looked at again when anything changes.
+    Waiting,
+    /// A protocol that is up was asked and has not answered yet.
+    Asked {
+        /// Whom.
+        protocol: Protocol,
+    },
+    /// Made.
+    Mapped {
+        /// By whom.
+        protocol: Protocol,
+        /// Where it is reachable.
+        external: External,
+        /// When it ends, and its renewals; `None`: permanent, or direct.
+        lease: Option<Lease>,
+    },
+    /// The gateway refused; the mapping's timer says when it is tried again.
+    Refused,
+}
+
+/// The life of a granted mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// When it was granted.
+    pub made_at: Time,
+    /// What was granted, as counted.
+    pub lifetime: Duration,
+    /// How many renewals were begun; `renewal_at` takes it.
+    pub stage: u32,
+    /// What the mapping's timer is set for.
+    pub next: LeaseStep,
+}
+
+/// What comes next in a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseStep {
+    /// A renewal is due: it takes its place in the pace.
+    Renew,
+    /// A renewal has its place in the pace: it goes out.
+    Send,
+    /// The lifetime ends.
+    Expire,
+}
+
+impl Lease {
+    /// When the mapping ends on the gateway.
+    pub fn expires_at(&self) -> Time {
+        self.made_at + self.lifetime
+    }
+}
+
+/// A gateway mapping and the program's mappings that share it.
+#[derive(Debug)]
+pub struct Mapping {
+    /// The program's mappings, and what each was told last (`None`: nothing).
+    pub holders: BTreeMap<MappingId, Option<Event>>,
+    /// The wish of the first holder.
+    pub wish: Suggestion,
+    /// How it stands.
+    pub state: State,
+    /// Protocols that have been asked and have not answered.
+    pub asked: PerProtocol<bool>,
+    /// Protocols by which the gateway may hold an entry of ours: to be deleted in the end.
+    pub entries: PerProtocol<bool>,
+    /// Protocols that refused this mapping for good, and until when.
+    pub excluded_until: PerProtocol<Time>,
+    /// Where it was reachable last: suggested when it is made anew.
+    pub last: Option<External>,
+    /// It had been lost: SUCCESS is told again even if nothing changed.
+    pub lost: bool,
+}
+
+impl Mapping {
+    /// A mapping that nobody was asked for yet.
+    pub fn new(wish: Suggestion) -> Mapping {
+        Mapping {
+            holders: BTreeMap::new(),
+            wish,
+            state: State::Waiting,
+            asked: PerProtocol::default(),
+            entries: PerProtocol::default(),
+            excluded_until: PerProtocol::default(),
+            last: None,
+            lost: false,
+        }
+    }
+
+    /// What to suggest to the gateway: what it gave before, else the wish. (Without a wish the drivers
+    /// suggest the internal port.)
+    pub fn suggestion(&self) -> Suggestion {
+        match self.last {
+            Some(last) => Suggestion { address: Some(last.address), port: Some(last.port) },
+            None => self.wish,
+        }
+    }
+
+    /// Notes that `protocol` is being asked.
+    pub fn note_asked(&mut self, protocol: Protocol) {
+        self.asked.set(protocol, true);
+        self.entries.set(protocol, true);
+    }
+
+    /// The protocol that made it, if it is made.
+    pub fn mapped_by(&self) -> Option<Protocol> {
+        match self.state {
+            State::Mapped { protocol, .. } => Some(protocol),
+            _ => None,
+        }
+    }
+}

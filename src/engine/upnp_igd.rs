@@ -1,1 +1,0 @@
-//! UPnP-IGD: search, description, actions.

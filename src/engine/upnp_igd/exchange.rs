@@ -1,0 +1,242 @@
+//! HTTP exchanges: one request and its reply on a TCP connection of its own, few at once, the rest in a queue.
+
+use crate::engine::driver::Key;
+use crate::engine::io::{Cx, ExchangeId, Output, TcpEnd};
+use crate::time::Time;
+use crate::wire::http::{Reply, ReplyReader, Url};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// How many exchanges are open at once: miniupnpd listens with a backlog of 5 and loses the rest.
+pub(super) const MAX_OPEN: usize = 4;
+/// How many of them may fetch descriptions of devices that are not the gateway: tarpits on the LAN must not
+/// keep us from it.
+const MAX_OPEN_STRANGERS: usize = 2;
+
+/// What an exchange is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Job {
+    /// The description of the device with this index.
+    Describe {
+        /// Index in the discovery's list.
+        device: usize,
+        /// It is not on the gateway's address.
+        stranger: bool,
+    },
+    /// GetStatusInfo of the candidate service with this index.
+    ProbeStatus(usize),
+    /// GetExternalIPAddress of the candidate service with this index.
+    ProbeAddress(usize),
+    /// GetExternalIPAddress.
+    Address,
+    /// The next request of a removal.
+    Remove(Key),
+    /// The next request of an attempt to make or renew a mapping.
+    Make(Key),
+    /// GetSpecificPortMappingEntry of a mapping that should be there.
+    Check(Key),
+}
+
+impl Job {
+    /// Whether it goes to the control URL of the service in use.
+    pub(super) fn is_control(self) -> bool {
+        matches!(self, Job::Address | Job::Remove(_) | Job::Make(_) | Job::Check(_))
+    }
+
+    fn is_stranger(self) -> bool {
+        matches!(self, Job::Describe { stranger: true, .. })
+    }
+
+    /// Lower goes first: what others wait for, then removals (an entry abandoned goes before a new one comes).
+    fn rank(self) -> u8 {
+        match self {
+            Job::Describe { stranger: false, .. } | Job::ProbeStatus(_) | Job::ProbeAddress(_) => 0,
+            Job::Remove(_) | Job::Address => 1,
+            Job::Make(_) => 2,
+            Job::Check(_) => 3,
+            Job::Describe { stranger: true, .. } => 4,
+        }
+    }
+}
+
+/// Why an exchange brought no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// No connection.
+    Refused,
+    /// Nothing, or not all, in time.
+    TimedOut,
+    /// The connection ended, or what came is no HTTP.
+    Broken,
+}
+
+/// An exchange that is over.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// What it was for.
+    pub(super) job: Job,
+    /// Where it went.
+    pub(super) url: Url,
+    /// When its connection was asked for.
+    pub(super) opened_at: Time,
+    /// Our address on it, once it was connected (the request has left then).
+    pub(super) local: Option<IpAddr>,
+    /// What came.
+    pub(super) result: Result<Reply, Trouble>,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    job: Job,
+    url: Url,
+    opened_at: Time,
+    max_bytes: usize,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Connecting,
+    Reading { reader: ReplyReader, local: IpAddr },
+}
+
+impl Exchange {
+    fn into_done(self, result: Result<Reply, Trouble>) -> Done {
+        let local = match self.phase {
+            Phase::Connecting => None,
+            Phase::Reading { local, .. } => Some(local),
+        };
+        Done { job: self.job, url: self.url, opened_at: self.opened_at, local, result }
+    }
+}
+
+/// The exchanges that are open, and the jobs that wait for one.
+#[derive(Debug, Default)]
+pub(super) struct Exchanges {
+    queue: BTreeMap<(u8, u64), Job>,
+    open: BTreeMap<ExchangeId, Exchange>,
+    /// Counts on over everything: no id is used twice.
+    last_id: u64,
+    last_turn: u64,
+}
+
+impl Exchanges {
+    /// A place in the queue, behind all others of its rank.
+    pub(super) fn turn(&mut self) -> u64 {
+        self.last_turn += 1;
+        self.last_turn
+    }
+
+    /// Puts a job into the queue; once only.
+    pub(super) fn enqueue(&mut self, job: Job, turn: u64) {
+        if !self.is_queued(job) {
+            self.queue.insert((job.rank(), turn), job);
+        }
+    }
+
+    /// Whether a job waits for an exchange.
+    pub(super) fn is_queued(&self, job: Job) -> bool {
+        // Within a rank each job has a turn of its own, so the rank bounds what is looked through.
+        self.queue.range((job.rank(), 0)..=(job.rank(), u64::MAX)).any(|(_, &queued)| queued == job)
+    }
+
+    /// When the exchange of a job was opened, if it is open.
+    pub(super) fn opened_at(&self, job: Job) -> Option<Time> {
+        self.open.values().find(|exchange| exchange.job == job).map(|exchange| exchange.opened_at)
+    }
+
+    /// Whether the request of a job may have reached the other side without an answer yet.
+    pub(super) fn is_written(&self, job: Job) -> bool {
+        self.open
+            .values()
+            .any(|exchange| exchange.job == job && matches!(exchange.phase, Phase::Reading { .. }))
+    }
+
+    /// Takes the jobs out of the queue for which `unwanted` holds.
+    pub(super) fn drop_queued(&mut self, unwanted: impl Fn(Job) -> bool) {
+        self.queue.retain(|_, &mut job| !unwanted(job));
+    }
+
+    /// Hangs up the exchanges for whose jobs `unwanted` holds; gives back their ids.
+    pub(super) fn hang_up(&mut self, cx: &mut Cx<'_>, unwanted: impl Fn(Job) -> bool) -> Vec<ExchangeId> {
+        let ids: Vec<_> =
+            self.open.iter().filter(|(_, exchange)| unwanted(exchange.job)).map(|(&id, _)| id).collect();
+        for &id in &ids {
+            self.open.remove(&id);
+            cx.output(Output::HangUp { exchange: id });
+        }
+        ids
+    }
+
+    /// Takes the next job out of the queue for which there is room; no job of the control URL if `hold`.
+    pub(super) fn next(&mut self, hold: bool) -> Option<Job> {
+        if self.open.len() >= MAX_OPEN {
+            return None;
+        }
+        let strangers = self.open.values().filter(|exchange| exchange.job.is_stranger()).count();
+        let (&place, &job) = self.queue.iter().find(|&(_, &job)| {
+            !(hold && job.is_control() || job.is_stranger() && strangers >= MAX_OPEN_STRANGERS)
+        })?;
+        self.queue.remove(&place);
+        Some(job)
+    }
+
+    /// Opens a connection for a job, whose reply may have `max_bytes`.
+    pub(super) fn open(&mut self, cx: &mut Cx<'_>, job: Job, url: Url, max_bytes: usize) -> ExchangeId {
+        self.last_id += 1;
+        let id = ExchangeId(self.last_id);
+        cx.output(Output::Connect { exchange: id, to: url.address });
+        self.open.insert(id, Exchange { job, url, opened_at: cx.now, max_bytes, phase: Phase::Connecting });
+        id
+    }
+
+    /// The connection stands: for which job and URL, that the caller may write the request.
+    pub(super) fn connected(&mut self, id: ExchangeId, local: SocketAddr) -> Option<(Job, &Url)> {
+        let exchange = self.open.get_mut(&id)?;
+        if matches!(exchange.phase, Phase::Reading { .. }) {
+            return None;
+        }
+        let reader = ReplyReader::new(exchange.max_bytes);
+        exchange.phase = Phase::Reading { reader, local: local.ip().to_canonical() };
+        Some((exchange.job, &exchange.url))
+    }
+
+    /// Bytes came. The exchange is over when they complete a reply, or can never become one.
+    pub(super) fn data(&mut self, cx: &mut Cx<'_>, id: ExchangeId, bytes: &[u8]) -> Option<Done> {
+        let Phase::Reading { reader, .. } = &mut self.open.get_mut(&id)?.phase else { return None };
+        let result = match reader.push(bytes) {
+            Ok(None) => return None,
+            Ok(Some(reply)) => Ok(reply),
+            Err(_) => Err(Trouble::Broken),
+        };
+        cx.output(Output::HangUp { exchange: id });
+        self.open.remove(&id).map(|exchange| exchange.into_done(result))
+    }
+
+    /// The connection ended.
+    pub(super) fn ended(&mut self, id: ExchangeId, end: TcpEnd) -> Option<Done> {
+        let exchange = self.open.remove(&id)?;
+        let Exchange { job, url, opened_at, phase, .. } = exchange;
+        Some(match phase {
+            Phase::Connecting => {
+                let trouble = match end {
+                    TcpEnd::Refused | TcpEnd::Failed => Trouble::Refused,
+                    TcpEnd::Closed => Trouble::Broken,
+                };
+                Done { job, url, opened_at, local: None, result: Err(trouble) }
+            }
+            // Some servers reset the connection after the last byte instead of closing it: what came counts.
+            Phase::Reading { reader, local } => {
+                let result = reader.finish().map_err(|_| Trouble::Broken);
+                Done { job, url, opened_at, local: Some(local), result }
+            }
+        })
+    }
+
+    /// The time of an exchange is over.
+    pub(super) fn timed_out(&mut self, cx: &mut Cx<'_>, id: ExchangeId) -> Option<Done> {
+        let exchange = self.open.remove(&id)?;
+        cx.output(Output::HangUp { exchange: id });
+        Some(exchange.into_done(Err(Trouble::TimedOut)))
+    }
+}

@@ -1,0 +1,256 @@
+//! Looking after what is there: the external address, the entries, the gateway's notifications.
+
+use super::action::{Answer, Owner, code};
+use super::device::is_usable;
+use super::exchange::{Job, Trouble};
+use super::mapping::{Goal, Held, NO_ADDRESS};
+use super::{HOLD_TIMEOUT, Timer, UpnpIgd, search};
+use crate::engine::driver::{Key, Notice};
+use crate::engine::io::Cx;
+use crate::log::log;
+use crate::time::Time;
+use crate::wire::http::Url;
+use crate::wire::ssdp;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Between two looks at entries: an HTTP exchange is some ten packets, and a quiet library sends fewer than a
+/// hundred a second.
+const CHECK_INTERVAL: Duration = Duration::from_millis(120);
+/// An external address older than this is asked for anew with the next mapping.
+const ADDRESS_LIFETIME: Duration = Duration::from_secs(60);
+/// How often the external address is asked for before we do without.
+const MAX_ADDRESS_TRIES: u8 = 2;
+/// Between two notices that the gateway is to be looked at.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The external address, as the gateway says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ExternalAddress {
+    known: Option<(IpAddr, Time)>,
+    is_asked: bool,
+    tries: u8,
+}
+
+impl ExternalAddress {
+    /// The address, unless it is unknown or being asked for.
+    pub(super) fn current(&self) -> Option<IpAddr> {
+        if self.is_asked { None } else { self.known.map(|(address, _)| address) }
+    }
+
+    /// The address, if it was ever named.
+    pub(super) fn last(&self) -> Option<IpAddr> {
+        self.known.map(|(address, _)| address)
+    }
+
+    /// Whether it need not be asked for again.
+    pub(super) fn is_fresh(&self, now: Time) -> bool {
+        self.known.is_some_and(|(address, at)| is_usable(address) && now.since(at) < ADDRESS_LIFETIME)
+    }
+
+    /// The gateway has named it; `true` if it named another before.
+    pub(super) fn set(&mut self, now: Time, address: IpAddr) -> bool {
+        let is_changed = self.known.is_some_and(|(known, _)| known != address);
+        *self = ExternalAddress { known: Some((address, now)), is_asked: false, tries: 0 };
+        is_changed
+    }
+}
+
+/// What is being looked after.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Mappings whose entries are to be looked at.
+    unchecked: BTreeSet<Key>,
+    /// When the core was last told to look at the gateway.
+    rechecked_at: Option<Time>,
+}
+
+impl UpnpIgd {
+    /// The recheck: asks for the external address and for every entry we hold, at a modest pace. Ends in `Gone`
+    /// and `AddressChanged` where something is amiss, else in silence.
+    pub fn check(&mut self, cx: &mut Cx<'_>) {
+        if self.control.is_none() {
+            return;
+        }
+        self.ask_address();
+        let held = self
+            .mappings
+            .iter()
+            .filter(|(_, mapping)| {
+                mapping.goal == Goal::Rest && mapping.held.is_some_and(|held| held.certain)
+            })
+            .map(|(&key, _)| key);
+        self.watch.unchecked.extend(held);
+        if self.timers.get(Timer::Check).is_none() {
+            self.check_next(cx);
+        }
+        self.settle(cx);
+    }
+
+    /// A datagram came from the group that devices notify.
+    pub fn handle_notification(&mut self, cx: &mut Cx<'_>, from: SocketAddr, bytes: &[u8]) {
+        let Some(control) = &mut self.control else { return };
+        let ours = &mut control.identity;
+        if from.ip().to_canonical() != ours.from {
+            return;
+        }
+        let (headers, is_leaving) = match ssdp::parse(bytes) {
+            Ok(ssdp::Message::Alive(headers)) => (headers, false),
+            Ok(ssdp::Message::ByeBye(headers)) => (headers, true),
+            Ok(ssdp::Message::Reply(_)) | Err(_) => return,
+        };
+        let uuid = search::uuid(&headers.usn);
+        let is_ours = if ours.uuids.is_empty() {
+            search::is_gateway_target(&headers.target)
+        } else {
+            ours.uuids.iter().any(|known| known == uuid)
+        };
+        if !is_ours {
+            return;
+        }
+        let location = Url::parse(&headers.location).ok();
+        let has_moved = location.as_ref().is_some_and(|location| *location != ours.location);
+        let has_booted =
+            headers.boot_id.is_some_and(|boot_id| ours.boot_id.is_some_and(|known| known != boot_id));
+        // Each change is told once, however often the device repeats it.
+        ours.boot_id = headers.boot_id.or(ours.boot_id);
+        if let Some(location) = location
+            && !is_leaving
+        {
+            ours.location = location;
+        }
+        if is_leaving || has_moved || has_booted {
+            log!(Debug, "UPnP-IGD: notification of the gateway: leaving {is_leaving}, moved {has_moved}");
+            match self.watch.rechecked_at {
+                Some(at) if cx.now.since(at) < RECHECK_INTERVAL => {
+                    self.timers.set(Timer::Recheck, at + RECHECK_INTERVAL);
+                }
+                _ => self.notify_recheck(cx),
+            }
+        }
+    }
+
+    pub(super) fn notify_recheck(&mut self, cx: &mut Cx<'_>) {
+        self.watch.rechecked_at = Some(cx.now);
+        self.notices.push_back(Notice::Recheck);
+    }
+
+    /// Asks for the external address, unless that is under way.
+    pub(super) fn ask_address(&mut self) {
+        if self.control.is_none() || self.external.is_asked {
+            return;
+        }
+        self.external.is_asked = true;
+        let turn = self.exchanges.turn();
+        self.exchanges.enqueue(Job::Address, turn);
+    }
+
+    pub(super) fn handle_address(&mut self, cx: &mut Cx<'_>, answer: &Result<Answer, Trouble>) {
+        self.external.is_asked = false;
+        let address = match answer {
+            Ok(Answer::Done(arguments)) => arguments.external_address().unwrap_or(NO_ADDRESS),
+            Ok(Answer::Error(error)) => {
+                log!(Debug, "UPnP-IGD: external address refused with error {error}");
+                NO_ADDRESS
+            }
+            // Nothing was asked. If it stays so, the control URL is lost.
+            Err(Trouble::Refused) => {
+                self.ask_address();
+                return;
+            }
+            Ok(Answer::Nonsense) | Err(Trouble::TimedOut | Trouble::Broken) => {
+                self.external.tries += 1;
+                if self.external.tries < MAX_ADDRESS_TRIES {
+                    self.ask_address();
+                    return;
+                }
+                self.external.tries = 0;
+                if self.external.last().is_some() {
+                    // It was right a while ago.
+                    self.grant_made(cx);
+                    return;
+                }
+                NO_ADDRESS
+            }
+        };
+        let is_changed = self.external.set(cx.now, address);
+        if is_changed && self.mappings.values().any(|mapping| mapping.held.is_some()) {
+            log!(Info, "UPnP-IGD: external address is {address} now");
+            self.notices.push_back(Notice::AddressChanged { address });
+        }
+        self.grant_made(cx);
+    }
+
+    /// Looks at the next entry.
+    pub(super) fn check_next(&mut self, cx: &mut Cx<'_>) {
+        while let Some(key) = self.watch.unchecked.pop_first() {
+            if self.mappings.get(&key).is_some_and(|mapping| {
+                mapping.goal == Goal::Rest && mapping.held.is_some_and(|held| held.certain)
+            }) && self.exchanges.opened_at(Job::Check(key)).is_none()
+            {
+                let turn = self.exchanges.turn();
+                self.exchanges.enqueue(Job::Check(key), turn);
+                break;
+            }
+        }
+        if !self.watch.unchecked.is_empty() {
+            self.timers.set(Timer::Check, cx.now + CHECK_INTERVAL);
+        }
+    }
+
+    /// An entry is to be looked at without waiting for the next recheck.
+    pub(super) fn check_soon(&mut self, cx: &mut Cx<'_>, key: Key) {
+        self.watch.unchecked.insert(key);
+        if self.timers.get(Timer::Check).is_none() {
+            self.timers.set(Timer::Check, cx.now + HOLD_TIMEOUT);
+        }
+    }
+
+    pub(super) fn handle_check(
+        &mut self,
+        cx: &mut Cx<'_>,
+        key: Key,
+        answer: &Result<Answer, Trouble>,
+        local: Option<IpAddr>,
+    ) {
+        let is_gone = match (answer, local) {
+            (Ok(Answer::Done(entry)), Some(client)) => entry.owner(key, client) == Owner::Foreign,
+            (Ok(Answer::Error(code::NO_SUCH_ENTRY)), _) => true,
+            // The gateway does not tell.
+            (Ok(_), _) => false,
+            (Err(_), _) => {
+                self.check_soon(cx, key);
+                false
+            }
+        };
+        if !is_gone {
+            return;
+        }
+        let Some(Held { port, .. }) = self.mappings.get(&key).and_then(|mapping| mapping.held) else {
+            return;
+        };
+        log!(Info, "UPnP-IGD: {key} is no more on external port {port}");
+        self.forget(cx, key);
+        self.notices.push_back(Notice::Gone { key });
+        // Where one is gone the others may be: no time is to be lost.
+        for key in std::mem::take(&mut self.watch.unchecked) {
+            if self.mappings.get(&key).is_some_and(|mapping| mapping.goal == Goal::Rest) {
+                let turn = self.exchanges.turn();
+                self.exchanges.enqueue(Job::Check(key), turn);
+            }
+        }
+    }
+
+    /// The entry of a mapping is to be changed: a look at it is of no use any more.
+    pub(super) fn stop_check(&mut self, cx: &mut Cx<'_>, key: Key) {
+        self.watch.unchecked.remove(&key);
+        self.hang_up(cx, |job| job == Job::Check(key));
+        self.exchanges.drop_queued(|job| job == Job::Check(key));
+    }
+
+    pub(super) fn stop_checks(&mut self) {
+        self.watch.unchecked.clear();
+        self.timers.cancel(Timer::Check);
+    }
+}

@@ -1,0 +1,90 @@
+//! What every function of the C API passes through: the fork check and the panic boundary.
+
+use super::types::PLUM_ERR_FAILED;
+use crate::log::log;
+use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What a function returns when it could not run, so that a new return type has to decide.
+pub(super) trait Fallback {
+    /// The value for "failed".
+    const FAILED: Self;
+}
+
+impl Fallback for c_int {
+    const FAILED: c_int = PLUM_ERR_FAILED;
+}
+
+impl Fallback for () {
+    const FAILED: () = ();
+}
+
+/// The process that first called `plum_init`; 0: none has yet.
+static OWNER: AtomicU32 = AtomicU32::new(0);
+
+/// Makes the calling process the one that may use the library, if none is.
+pub(super) fn own_process() {
+    // A failure means that there is an owner, and `enter` found that it is this process.
+    let _ = OWNER.compare_exchange(0, std::process::id(), Ordering::Relaxed, Ordering::Relaxed);
+}
+
+/// Runs the body of a function of the C API.
+pub(super) fn enter<T: Fallback>(body: impl FnOnce() -> T) -> T {
+    // Before any lock: in the child of a fork the worker does not exist, and a lock may be held by a thread that
+    // does not exist either.
+    let owner = OWNER.load(Ordering::Relaxed);
+    if owner != 0 && owner != std::process::id() {
+        return T::FAILED;
+    }
+    silence_panics();
+    // What a panic leaves behind is the client's to make good: its state is behind locks that do not poison, and
+    // changes in steps that each leave it valid.
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(value) => value,
+        Err(payload) => {
+            log!(Fatal, "defect in the library: {}", message(&*payload));
+            T::FAILED
+        }
+    }
+}
+
+/// The text of a caught panic.
+fn message(payload: &(dyn std::any::Any + Send)) -> &str {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "panic"
+    }
+}
+
+/// Keeps panics from being written to the program's standard error, where std is this library's alone: in a
+/// Rust program that links the rlib the hook is the program's.
+fn silence_panics() {
+    #[cfg(feature = "own-std")]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        // Where it happened is known here only, so this is logged besides what the boundary logs.
+        ONCE.call_once(|| std::panic::set_hook(Box::new(|info| log!(Fatal, "{info}"))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_a_panic_into_failed() {
+        assert_eq!(enter(|| -> c_int { panic!("of a test") }), PLUM_ERR_FAILED);
+        enter(|| -> () { std::panic::panic_any(7) });
+    }
+
+    #[test]
+    fn finds_the_text_of_a_panic() {
+        assert_eq!(message(&"literal"), "literal");
+        assert_eq!(message(&String::from("formatted")), "formatted");
+        assert_eq!(message(&7), "panic");
+    }
+}

@@ -1,0 +1,259 @@
+//! The C API: pointers, enums, buffers and the panic boundary. What the functions do is `client`'s.
+//!
+//! `include/plum.h` is made of this module by cbindgen: the comments here are the ones that C programmers read.
+
+mod boundary;
+mod listener;
+mod memory;
+mod read;
+mod types;
+
+pub use types::*;
+
+use crate::client::{Client, Error, State};
+use boundary::{enter, own_process};
+use listener::{CListener, shown};
+use memory::{Buffer, read_bytes};
+use std::ffi::{c_char, c_int};
+use std::mem::MaybeUninit;
+
+/// The one client of the process.
+static CLIENT: Client<CListener> = Client::new();
+
+/// What C calls an error.
+fn error_number(error: Error) -> c_int {
+    match error {
+        Error::Invalid => PLUM_ERR_INVALID,
+        Error::Failed => PLUM_ERR_FAILED,
+        Error::NotAvailable => PLUM_ERR_NOT_AVAIL,
+    }
+}
+
+/// What a function returns that gives nothing but success.
+fn done(result: Result<(), Error>) -> c_int {
+    result.map_or_else(error_number, |()| PLUM_ERR_SUCCESS)
+}
+
+/// Initialises the library: starts its worker thread. Returns at once; nothing is sent before the first mapping
+/// is created. The environment variable PLUM_GATEWAY (`ADDR`, `ADDR:PORT`, `[ADDR]:PORT`) is read here: it names the
+/// gateway, in place of the one of the default route.
+///
+/// `config` is read and copied during the call; the log callback in it may be called until plum_cleanup() returns.
+///
+/// Returns PLUM_ERR_SUCCESS; PLUM_ERR_INVALID if `config` is NULL or its log level or protocol is out of range;
+/// PLUM_ERR_FAILED, and nothing changes, if the library is initialised already or being cleaned up, from inside a log
+/// callback, or if no thread can be started.
+///
+/// # Safety
+///
+/// `config` is NULL or points to a configuration whose fields are all set, its domain NULL or a string that ends
+/// in NUL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plum_init(config: *const plum_config_t) -> c_int {
+    enter(|| {
+        own_process();
+        // SAFETY: NULL or valid, by the contract above.
+        let settings = unsafe { config.as_ref().and_then(|config| read::settings(config)) };
+        done(CLIENT.init(settings))
+    })
+}
+
+/// Ends what plum_init() began: removes every mapping at the gateway (best effort, 5 seconds at most), calls the
+/// callback of each with DESTROYED, ends the worker thread. After its return no callback of any kind comes, and
+/// plum_init() may be called again. From its start plum_init() and plum_create_mapping() return PLUM_ERR_FAILED. A second
+/// plum_cleanup() at the same time waits for the first.
+///
+/// It waits for running callbacks: do not hold a lock here that a callback takes.
+///
+/// Returns PLUM_ERR_SUCCESS; PLUM_ERR_FAILED if the library is not initialised, or, changing nothing, from inside a callback.
+#[unsafe(no_mangle)]
+pub extern "C" fn plum_cleanup() -> c_int {
+    enter(|| done(CLIENT.cleanup()))
+}
+
+/// Creates a mapping: asks the gateway to pass connections or datagrams that arrive at an external port on to a
+/// port of this machine, until the mapping is destroyed. Returns at once; the work is the worker thread's.
+///
+/// `mapping` is copied. Set `protocol`, `internal_port` and `user_ptr`; `external_port` and `external_host` are a wish
+/// that the gateway may ignore (0 and the empty string: none); `mapping_protocol` is ignored.
+/// `callback` may be NULL: then poll with plum_query_mapping().
+///
+/// Returns the id of the mapping, >= 0 and never given out twice in a process; PLUM_ERR_INVALID if `mapping` is NULL, its
+/// `internal_port` is 0 or its `protocol` neither TCP nor UDP; PLUM_ERR_FAILED if the library is not
+/// initialised or being cleaned up, or the ids are used up. After a negative result no callback comes.
+///
+/// # Safety
+///
+/// `mapping` is NULL or points to a mapping whose fields named above are set, the host up to its NUL. `callback` is NULL or
+/// may be called on another thread until it has been called with DESTROYED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plum_create_mapping(
+    mapping: *const plum_mapping_t,
+    callback: plum_mapping_callback_t,
+) -> c_int {
+    enter(|| {
+        if let Err(error) = CLIENT.check_running() {
+            return error_number(error);
+        }
+        if mapping.is_null() {
+            return PLUM_ERR_INVALID;
+        }
+        // SAFETY: not NULL, so valid, by the contract above.
+        let Some(wanted) = (unsafe { read::wanted(mapping) }) else { return PLUM_ERR_INVALID };
+        // SAFETY: the field is set, and the callback may be called, by the contract above.
+        let listener = unsafe { CListener::new(callback, (*mapping).user_ptr) };
+        CLIENT.create(wanted, listener).unwrap_or_else(error_number)
+    })
+}
+
+/// Looks at a mapping. Never waits for a callback, and never logs.
+///
+/// `state` and `mapping` are written on success only; either may be NULL. `external_host`, `external_port` and
+/// `mapping_protocol` are set in the state SUCCESS, else "", 0 and UNKNOWN.
+///
+/// Returns PLUM_ERR_SUCCESS; PLUM_ERR_FAILED if the library is not initialised; PLUM_ERR_INVALID if `id` is negative;
+/// PLUM_ERR_NOT_AVAIL if the mapping is unknown or destroyed.
+///
+/// # Safety
+///
+/// `state` and `mapping` are each NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plum_query_mapping(
+    id: c_int,
+    state: *mut MaybeUninit<plum_state_t>,
+    mapping: *mut plum_mapping_t,
+) -> c_int {
+    enter(|| {
+        let seen = match CLIENT.query(id) {
+            Ok(seen) => seen,
+            Err(error) => return error_number(error),
+        };
+        if !state.is_null() {
+            // SAFETY: writable, by the contract above.
+            unsafe { state.write(MaybeUninit::new(shown(&seen.state))) }
+        }
+        if !mapping.is_null() {
+            let external = match &seen.state {
+                State::Success(external) => Some(external),
+                State::Pending | State::Failure | State::Destroying => None,
+            };
+            // SAFETY: writable, by the contract above.
+            unsafe { mapping.write(seen.listener.mapping(&seen.wanted, external)) }
+        }
+        PLUM_ERR_SUCCESS
+    })
+}
+
+/// Destroys a mapping: it is removed at the gateway, and its callback called with DESTROYED, within about a second,
+/// by the worker thread. Destroying a mapping that is being destroyed already is no error.
+///
+/// If a SUCCESS or FAILURE callback of this very mapping is running on the worker thread, it waits for that callback to
+/// end (do not hold a lock here that the callback takes); it waits for nothing else, and not at all from inside a
+/// callback. After its return on any other thread no SUCCESS or FAILURE callback of the mapping is running or will
+/// ever run: what only those use may be freed. DESTROYED is still to come.
+///
+/// Returns PLUM_ERR_SUCCESS; PLUM_ERR_FAILED if the library is not initialised; PLUM_ERR_INVALID if `id` is negative;
+/// PLUM_ERR_NOT_AVAIL if the mapping is unknown or destroyed.
+#[unsafe(no_mangle)]
+pub extern "C" fn plum_destroy_mapping(id: c_int) -> c_int {
+    enter(|| done(CLIENT.destroy(id)))
+}
+
+/// Writes the address of this machine that is used toward the internet, as text. Needs no plum_init() and sends nothing.
+///
+/// Returns the length of the address, as snprintf() does (PLUM_MAX_ADDRESS_LEN bytes are always enough);
+/// PLUM_ERR_INVALID if `buffer` is NULL and `size` is not 0; PLUM_ERR_NOT_AVAIL if there is no route to the internet.
+///
+/// # Safety
+///
+/// `buffer` is NULL or writable for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plum_get_local_address(buffer: *mut c_char, size: usize) -> c_int {
+    enter(|| {
+        // SAFETY: by the contract above.
+        let Some(buffer) = (unsafe { Buffer::new(buffer, size) }) else { return PLUM_ERR_INVALID };
+        match crate::client::local_address() {
+            Some(address) => buffer.write(&address.to_string()),
+            None => PLUM_ERR_NOT_AVAIL,
+        }
+    })
+}
+
+/// Writes a file of the DummyTLS service of plum_config_t.dummytls_domain, fetched from http://DOMAIN/ when it was
+/// not within the last day. May block the caller for some seconds, 10 at most; needs no mapping.
+///
+/// Returns the length of the file, as snprintf() does; PLUM_ERR_FAILED if the library is not initialised or no domain
+/// is configured; PLUM_ERR_INVALID if `type` is unknown or `buffer` is NULL and `size` is not 0; PLUM_ERR_NOT_AVAIL if the
+/// file cannot be fetched.
+///
+/// # Safety
+///
+/// `type` is set, `buffer` is NULL or writable for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plum_get_dummytls_certificate(
+    r#type: MaybeUninit<plum_dummytls_cert_type_t>,
+    buffer: *mut c_char,
+    size: usize,
+) -> c_int {
+    enter(|| {
+        let dummytls = match CLIENT.dummytls() {
+            Ok(dummytls) => dummytls,
+            Err(error) => return error_number(error),
+        };
+        // SAFETY: set, by the contract above.
+        let Some(file) = (unsafe { read::certificate_file(&r#type) }) else { return PLUM_ERR_INVALID };
+        // SAFETY: by the contract above.
+        let Some(buffer) = (unsafe { Buffer::new(buffer, size) }) else { return PLUM_ERR_INVALID };
+        dummytls.file(file).map_or(PLUM_ERR_NOT_AVAIL, |text| buffer.write(&text))
+    })
+}
+
+/// Writes the host that is reported for an external address: `1-2-3-4.DOMAIN` for `1.2.3.4` (every `.` and `:`
+/// becomes `-`) if that name resolves to the address, else the address itself. May block the caller for one second.
+///
+/// `address` is an IPv4 or IPv6 address in text that ends in NUL.
+///
+/// Returns the length of the host, as snprintf() does; PLUM_ERR_FAILED if the library is not initialised or no domain is
+/// configured; PLUM_ERR_INVALID if `address` is NULL or no address, or `buffer` is NULL and `size` is not 0.
+///
+/// # Safety
+///
+/// `address` is NULL or a string that ends in NUL, `buffer` is NULL or writable for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plum_get_dummytls_host(
+    address: *const c_char,
+    buffer: *mut c_char,
+    size: usize,
+) -> c_int {
+    enter(|| {
+        let dummytls = match CLIENT.dummytls() {
+            Ok(dummytls) => dummytls,
+            Err(error) => return error_number(error),
+        };
+        if address.is_null() {
+            return PLUM_ERR_INVALID;
+        }
+        // SAFETY: not NULL, so a string, by the contract above.
+        let address = unsafe { read_bytes(address, PLUM_MAX_HOST_LEN) };
+        let Some(address) = read::address(&address) else { return PLUM_ERR_INVALID };
+        // SAFETY: by the contract above.
+        let Some(buffer) = (unsafe { Buffer::new(buffer, size) }) else { return PLUM_ERR_INVALID };
+        buffer.write(&dummytls.host(address))
+    })
+}
+
+/// Sets the log threshold, at once. Has an effect between plum_init() and plum_cleanup() only, and none if `level` is
+/// out of range.
+///
+/// # Safety
+///
+/// `level` is set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plum_set_log_level(level: MaybeUninit<plum_log_level_t>) {
+    enter(|| {
+        // SAFETY: by the contract above.
+        if let Some(threshold) = unsafe { read::threshold(&level) } {
+            crate::log::set_threshold(threshold);
+        }
+    });
+}

@@ -1,0 +1,134 @@
+//! From the program's values to the client's: `None` is bad input.
+
+use super::memory::{raw, read_bytes};
+use super::types::{
+    PLUM_MAX_HOST_LEN, plum_config_t, plum_dummytls_cert_type_t, plum_log_level_t, plum_mapping_t,
+};
+use crate::client::Settings;
+use crate::dummytls::File;
+use crate::engine::io::{Allowed, Suggestion, Wanted};
+use crate::log::Level;
+use crate::wire::Transport;
+use std::ffi::{CStr, c_char};
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+/// RFC 1035 §2.3.4: a name has at most 255 octets on the wire, which are 253 in text. One more shows that it is longer.
+const DOMAIN_LIMIT: usize = 254;
+
+/// A log threshold; `Some(None)` is PLUM_LOG_LEVEL_NONE.
+///
+/// # Safety
+///
+/// It is set, to whatever value.
+pub(super) unsafe fn threshold(level: &MaybeUninit<plum_log_level_t>) -> Option<Option<Level>> {
+    // SAFETY: the same contract.
+    match unsafe { raw(level) } {
+        0 => Some(Some(Level::Verbose)),
+        1 => Some(Some(Level::Debug)),
+        2 => Some(Some(Level::Info)),
+        3 => Some(Some(Level::Warn)),
+        4 => Some(Some(Level::Error)),
+        5 => Some(Some(Level::Fatal)),
+        6 => Some(None),
+        _ => None,
+    }
+}
+
+/// A level, as the program's log callback gets it.
+fn log_level(level: Level) -> plum_log_level_t {
+    match level {
+        Level::Verbose => plum_log_level_t::PLUM_LOG_LEVEL_VERBOSE,
+        Level::Debug => plum_log_level_t::PLUM_LOG_LEVEL_DEBUG,
+        Level::Info => plum_log_level_t::PLUM_LOG_LEVEL_INFO,
+        Level::Warn => plum_log_level_t::PLUM_LOG_LEVEL_WARN,
+        Level::Error => plum_log_level_t::PLUM_LOG_LEVEL_ERROR,
+        Level::Fatal => plum_log_level_t::PLUM_LOG_LEVEL_FATAL,
+    }
+}
+
+/// The configuration of `plum_init`.
+///
+/// # Safety
+///
+/// As of `plum_init`: the fields are set, the domain is a string or NULL, the callback may be called until
+/// `plum_cleanup` returns.
+pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
+    let log_callback = config.log_callback.map(|callback| -> crate::log::Callback {
+        Box::new(move |level: Level, message: &CStr| {
+            // SAFETY: the program's function, with the arguments of its type; the log calls it between
+            // `plum_init` and the end of `plum_cleanup` only.
+            unsafe { callback(log_level(level), message.as_ptr()) }
+        })
+    });
+    let domain = config.dummytls_domain;
+    Some(Settings {
+        // SAFETY: the field is set, by the contract.
+        log_level: unsafe { threshold(&config.log_level) }?,
+        log_callback,
+        dummytls_domain: if domain.is_null() {
+            None
+        } else {
+            // SAFETY: a string, says the contract; so readable up to its NUL.
+            Some(unsafe { read_bytes(domain, DOMAIN_LIMIT) })
+        },
+        discover_timeout_millis: config.discover_timeout,
+        mapping_timeout_millis: config.mapping_timeout,
+        recheck_interval_millis: config.recheck_period,
+        // SAFETY: the field is set, by the contract.
+        allowed: match unsafe { raw(&config.protocol) } {
+            0 => Allowed::Any,
+            1 => Allowed::Pcp,
+            2 => Allowed::Upnp,
+            _ => return None,
+        },
+    })
+}
+
+/// The mapping that `plum_create_mapping` is to make.
+///
+/// # Safety
+///
+/// As of `plum_create_mapping`: `mapping` points to a mapping whose fields are set but `mapping_protocol`, its host up to the NUL.
+pub(super) unsafe fn wanted(mapping: *const plum_mapping_t) -> Option<Wanted> {
+    // SAFETY: readable and set, by the contract. Field by field, since the rest of the host need not be set.
+    let (transport, internal_port, external_port, host) = unsafe {
+        (
+            raw(&(*mapping).protocol),
+            (*mapping).internal_port,
+            (*mapping).external_port,
+            read_bytes((&raw const (*mapping).external_host).cast::<c_char>(), PLUM_MAX_HOST_LEN),
+        )
+    };
+    Some(Wanted {
+        transport: match transport {
+            0 => Transport::Tcp,
+            1 => Transport::Udp,
+            _ => return None,
+        },
+        internal_port: NonZeroU16::new(internal_port)?,
+        wish: Suggestion { address: address(&host), port: NonZeroU16::new(external_port) },
+    })
+}
+
+/// An IP address in text.
+pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// A file of the DummyTLS service.
+///
+/// # Safety
+///
+/// It is set, to whatever value.
+pub(super) unsafe fn certificate_file(kind: &MaybeUninit<plum_dummytls_cert_type_t>) -> Option<File> {
+    // SAFETY: the same contract.
+    match unsafe { raw(kind) } {
+        0 => Some(File::Certificate),
+        1 => Some(File::Chain),
+        2 => Some(File::FullChain),
+        3 => Some(File::PrivateKey),
+        _ => None,
+    }
+}

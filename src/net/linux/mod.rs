@@ -1,0 +1,72 @@
+//! Linux.
+
+pub mod clock;
+mod route;
+mod watch;
+
+pub use route::look_up_route;
+pub use watch::Watch;
+
+use socket2::{InterfaceIndexOrAddress, Socket};
+use std::ffi::{CStr, c_char};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+
+unsafe extern "C" {
+    // glibc since 2.17 and musl have it; the libc crate does not name it for Linux.
+    fn secure_getenv(name: *const c_char) -> *const c_char;
+}
+
+/// The value of an environment variable, unless this process runs with rights its caller does not have.
+/// Bytes that are not UTF-8 become U+FFFD.
+pub fn environment(name: &CStr) -> Option<String> {
+    // SAFETY: secure_getenv(3) takes a NUL-terminated name and returns null or a NUL-terminated string of
+    // the environment, valid until the environment is changed. It is copied at once; that nobody changes
+    // the environment during this is what getenv(3) asks of every C program.
+    unsafe {
+        let value = secure_getenv(name.as_ptr());
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+    }
+}
+
+/// Where a listener for `group` is bound: to the group itself, or it would take other programs' unicast.
+pub(super) fn listening_address(group: SocketAddr) -> SocketAddr {
+    group
+}
+
+/// Lets the port be shared with other programs, and keeps out what only they joined.
+pub(super) fn prepare_listener(socket: &Socket, group: SocketAddr) -> io::Result<()> {
+    socket.set_reuse_address(true)?;
+    // For those that share by this option only; refused by kernels before 3.9, which need it not.
+    let _ = socket.set_reuse_port(true);
+    // ip(7): IP_MULTICAST_ALL is on by default and delivers the groups that any socket of this machine joined,
+    // on whatever interface.
+    if group.is_ipv4() { socket.set_multicast_all_v4(false) } else { socket.set_multicast_all_v6(false) }
+}
+
+/// Joins an IPv4 group on one interface.
+pub(super) fn join_v4(socket: &Socket, group: Ipv4Addr, _local: Ipv4Addr, interface: u32) -> io::Result<()> {
+    socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface))
+}
+
+/// Sends IPv4 multicasts from this socket out of `interface`. By its index: the local address may be that of
+/// another one (`ip route ... src`).
+pub(super) fn set_multicast_interface_v4(socket: &Socket, local: Ipv4Addr, interface: u32) -> io::Result<()> {
+    let request = libc::ip_mreqn {
+        imr_multiaddr: libc::in_addr { s_addr: 0 },
+        imr_address: libc::in_addr { s_addr: u32::from_ne_bytes(local.octets()) },
+        imr_ifindex: i32::try_from(interface).map_err(io::Error::other)?,
+    };
+    // SAFETY: ip(7): IP_MULTICAST_IF reads an ip_mreqn of the length given; the descriptor is open.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MULTICAST_IF,
+            std::ptr::from_ref(&request).cast(),
+            size_of::<libc::ip_mreqn>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,126 @@
+//! Notices of the kernel: links, addresses and routes that change, and the end of a sleep.
+
+use super::super::Notices;
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Notices read in one go; a flood must not keep the reader from other work.
+const NOTICES_A_TURN: usize = 1024;
+
+/// The start of a notice is enough: that there is one says all we want to know.
+const NOTICE_LEN: usize = 16;
+
+/// Becomes readable when links, addresses or routes have changed, and when the machine may have slept.
+///
+/// A source for mio, edge-triggered: after an event call [`Watch::drain`].
+pub struct Watch {
+    changes: Socket,
+    /// `None` where the kernel has none. A sleep is then seen at the next wake of whatever reason.
+    clock_steps: Option<ClockSteps>,
+}
+
+impl Watch {
+    /// Starts watching. Needs no privilege.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening a netlink socket (a sandbox, too many open files).
+    pub fn open() -> io::Result<Watch> {
+        let mut changes = Socket::new(NETLINK_ROUTE)?;
+        changes.set_non_blocking(true)?;
+        let groups = libc::RTMGRP_LINK
+            | libc::RTMGRP_IPV4_IFADDR
+            | libc::RTMGRP_IPV4_ROUTE
+            | libc::RTMGRP_IPV6_IFADDR
+            | libc::RTMGRP_IPV6_ROUTE;
+        changes.bind(&SocketAddr::new(0, groups as u32))?;
+        Ok(Watch { changes, clock_steps: ClockSteps::watch().ok() })
+    }
+
+    /// Reads all that is pending.
+    pub fn drain(&mut self) -> Notices {
+        if let Some(clock_steps) = &mut self.clock_steps {
+            clock_steps.clear();
+        }
+        let mut changed = false;
+        for _ in 0..NOTICES_A_TURN {
+            let mut notice = [0; NOTICE_LEN];
+            match self.changes.recv_from(&mut &mut notice[..], 0) {
+                // Port number 0 is the kernel; privileged processes may send here, too.
+                Ok((_, from)) => changed |= from.port_number() == 0,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Notices { changed, more: false },
+                    io::ErrorKind::Interrupted => {}
+                    // netlink(7): ENOBUFS tells that notices were lost, so there were some. It is told once, and
+                    // those that were kept still wait behind it. No other error is known here.
+                    _ => changed = true,
+                },
+            }
+        }
+        Notices { changed, more: true }
+    }
+}
+
+impl Source for Watch {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.changes.as_raw_fd()).register(registry, token, interests)?;
+        self.clock_steps
+            .as_ref()
+            .map_or(Ok(()), |steps| SourceFd(&steps.timer.as_raw_fd()).register(registry, token, interests))
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.changes.as_raw_fd()).reregister(registry, token, interests)?;
+        self.clock_steps
+            .as_ref()
+            .map_or(Ok(()), |steps| SourceFd(&steps.timer.as_raw_fd()).reregister(registry, token, interests))
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.changes.as_raw_fd()).deregister(registry)?;
+        self.clock_steps
+            .as_ref()
+            .map_or(Ok(()), |steps| SourceFd(&steps.timer.as_raw_fd()).deregister(registry))
+    }
+}
+
+/// Becomes readable when the wall clock makes a step against the monotonic one: when it is set, and when the
+/// machine wakes up. So nobody must look at the clock every few seconds to notice a sleep.
+struct ClockSteps {
+    timer: File,
+}
+
+impl ClockSteps {
+    fn watch() -> io::Result<ClockSteps> {
+        // SAFETY: timerfd_create(2) takes no pointers.
+        let descriptor =
+            unsafe { libc::timerfd_create(libc::CLOCK_REALTIME, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: timerfd_create(2) returned a new descriptor, which is nobody else's.
+        let timer = File::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        // timerfd_settime(2): with TFD_TIMER_CANCEL_ON_SET a step of the clock cancels the timer, which makes it
+        // readable. The time itself is never to come.
+        let never = libc::itimerspec {
+            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: libc::timespec { tv_sec: libc::time_t::MAX, tv_nsec: 0 },
+        };
+        let flags = libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET;
+        // SAFETY: timerfd_settime(2) reads the new value and takes null for the old one; the descriptor is open.
+        let result = unsafe { libc::timerfd_settime(timer.as_raw_fd(), flags, &never, std::ptr::null_mut()) };
+        if result == 0 { Ok(ClockSteps { timer }) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Takes notice of a step, so that the next one is told again.
+    fn clear(&mut self) {
+        // timerfd_create(2): after a step the read fails with ECANCELED, else with EAGAIN. Who sees a sleep is
+        // the reader of the clocks; here it is enough to have been woken.
+        let _ = self.timer.read(&mut [0; 8]);
+    }
+}

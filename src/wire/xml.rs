@@ -1,0 +1,172 @@
+//! Reading the XML of gateways: what a person would still understand of it, flattened to tags and leaf texts.
+//!
+//! Nesting is not checked and not kept, so no depth is too deep: a forgotten, doubled or misspelt end tag costs
+//! one element, not the document. No entities but the five predefined ones and character references are resolved.
+
+#![forbid(unsafe_code)]
+use super::printable;
+use quick_xml::events::Event;
+use quick_xml::reader::Reader;
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes of text collected for one element: more than any URL we follow or value we read.
+const MAX_TEXT_BYTES: usize = 4096;
+
+/// How many bytes may be read once more, in all, after broken tags: a missing bracket or quote can make a tag of
+/// the whole rest of a document. As much again as the largest document that is fetched keeps the time linear.
+const MAX_RESCANNED_BYTES: usize = 1 << 20;
+
+/// What is found in a document, in order. Names are without their namespace prefix.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Tag<'a> {
+    /// A start tag.
+    Open(&'a str),
+    /// An element without child elements has ended: its text, trimmed and free of control characters.
+    /// (Its `Open` came before, unless it was a self-closed tag.)
+    Leaf(&'a str, String),
+    /// An end tag of an element that had child elements.
+    Close(&'a str),
+}
+
+/// Iterates over the tags of a document.
+pub(super) struct Tags<'a> {
+    text: &'a str,
+    /// Reads `text` from `start` on.
+    reader: Reader<&'a [u8]>,
+    start: usize,
+    rescanned: usize,
+    /// The element just opened and the text collected since, until the next tag.
+    leaf: Option<(&'a str, String)>,
+}
+
+fn reader_of(text: &str) -> Reader<&[u8]> {
+    let mut reader = Reader::from_str(text);
+    let config = reader.config_mut();
+    config.check_end_names = false;
+    config.allow_unmatched_ends = true;
+    config.allow_dangling_amp = true;
+    reader
+}
+
+impl<'a> Tags<'a> {
+    pub(super) fn new(text: &'a str) -> Tags<'a> {
+        // quick-xml would remove it too, but not count it in its position.
+        let text = text.trim_start_matches('\u{feff}');
+        Tags { text, reader: reader_of(text), start: 0, rescanned: 0, leaf: None }
+    }
+
+    /// How far `text` has been read.
+    fn offset(&self) -> usize {
+        self.start.saturating_add(usize::try_from(self.reader.buffer_position()).unwrap_or(usize::MAX))
+    }
+
+    /// Goes on at the first `<` at or after `from`, where reading has come to `to` already.
+    fn restart(&mut self, from: usize, to: usize) -> Option<()> {
+        self.start = from + self.text.get(from..)?.find('<')?;
+        self.rescanned = self.rescanned.saturating_add(to.saturating_sub(self.start));
+        if self.rescanned > MAX_RESCANNED_BYTES {
+            return None;
+        }
+        self.reader = reader_of(&self.text[self.start..]);
+        Some(())
+    }
+
+    fn collect(&mut self, piece: &str) {
+        if let Some((_, text)) = &mut self.leaf
+            && text.len() < MAX_TEXT_BYTES
+        {
+            let mut end = piece.len().min(MAX_TEXT_BYTES - text.len());
+            while !piece.is_char_boundary(end) {
+                end -= 1;
+            }
+            text.push_str(&piece[..end]);
+        }
+    }
+}
+
+/// The name in a tag, from its `<` on: without slash, namespace prefix and attributes.
+fn local_name(tag: &str) -> &str {
+    let name = tag.trim_start_matches(['<', '/']);
+    let end = name.find(|c: char| c.is_ascii_whitespace() || matches!(c, '<' | '>' | '/'));
+    let name = &name[..end.unwrap_or(name.len())];
+    name.rsplit(':').next().unwrap_or(name)
+}
+
+/// What `&name;` stands for.
+fn resolve(name: &str) -> Option<char> {
+    match name {
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "amp" => Some('&'),
+        "apos" => Some('\''),
+        "quot" => Some('"'),
+        _ => {
+            let number = name.strip_prefix('#')?;
+            let code = match number.strip_prefix(['x', 'X']) {
+                Some(hex) => u32::from_str_radix(hex, 16).ok()?,
+                None => number.parse().ok()?,
+            };
+            char::from_u32(code)
+        }
+    }
+}
+
+impl<'a> Iterator for Tags<'a> {
+    type Item = Tag<'a>;
+
+    fn next(&mut self) -> Option<Tag<'a>> {
+        loop {
+            let from = self.offset();
+            let event = self.reader.read_event();
+            let text = self.text;
+            let to = self.offset();
+            let raw = text.get(from..to).unwrap_or_default();
+            let event = match event {
+                Ok(event) => event,
+                // Mostly a tag that never ends: what follows its `<` may still make sense.
+                Err(_) => {
+                    self.restart(from + 1, text.len())?;
+                    continue;
+                }
+            };
+            // XML 1.0 §2.4, §3.1: no `<` inside a tag. So a bracket or a quote is missing, and what quick-xml took
+            // for one tag are several.
+            if matches!(
+                event,
+                Event::Start(_) | Event::Empty(_) | Event::End(_) | Event::PI(_) | Event::Decl(_)
+            ) && let Some(inside) = raw.get(1..).and_then(|rest| rest.find('<'))
+            {
+                self.restart(from + 1 + inside, to)?;
+            }
+            match event {
+                Event::Start(_) => {
+                    let name = local_name(raw);
+                    if !name.is_empty() {
+                        self.leaf = Some((name, String::new()));
+                        return Some(Tag::Open(name));
+                    }
+                }
+                Event::Empty(_) => {
+                    self.leaf = None;
+                    return Some(Tag::Leaf(local_name(raw), String::new()));
+                }
+                Event::End(_) => {
+                    return Some(match self.leaf.take() {
+                        Some((name, text)) => Tag::Leaf(name, printable(&text, MAX_TEXT_BYTES)),
+                        None => Tag::Close(local_name(raw)),
+                    });
+                }
+                Event::Text(_) => self.collect(raw),
+                Event::CData(data) => self.collect(&data),
+                Event::GeneralRef(name) => match resolve(&name) {
+                    Some(c) => self.collect(c.encode_utf8(&mut [0; 4])),
+                    None => self.collect(raw),
+                },
+                Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
+                Event::Eof => return None,
+            }
+        }
+    }
+}

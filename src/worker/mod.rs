@@ -1,0 +1,271 @@
+//! One thread that owns the sockets and the clock and carries inputs and outputs; it decides nothing.
+//!
+//! `run` is the thread's loop, `sockets` what it polls, `machine` what it carries for (the engine), and
+//! `after_panic` what is left of it when something in it has panicked.
+
+#![forbid(unsafe_code)]
+
+mod after_panic;
+mod machine;
+mod run;
+mod sleep;
+mod sockets;
+
+pub use machine::Machine;
+
+use crate::engine::Engine;
+use crate::engine::io::{Config, Event, MappingId, Random, Wanted};
+use crate::log::log;
+use crate::net;
+use crate::time::Time;
+use crossbeam_channel::{Receiver, Sender};
+use sockets::Sockets;
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+/// The thread's stack in bytes. Callbacks of the program run on it, and C programs are used to this much.
+/// Memory is only taken for what is used of it.
+const STACK_LEN: usize = 8 << 20;
+
+/// What `client` asks of the worker.
+#[derive(Clone, Copy, Debug)]
+pub enum Command {
+    /// Make a mapping.
+    Create(MappingId, Wanted),
+    /// Remove it.
+    Destroy(MappingId),
+    /// Remove all, then end the thread.
+    Cleanup,
+}
+
+/// The program's side, called on the worker thread only, never with a lock of the worker's held.
+pub trait Program: Send + 'static {
+    /// The engine's event for a mapping; may call the program back, however long that takes.
+    fn handle_event(&mut self, now: Time, id: MappingId, event: Event);
+
+    /// When `handle_timeout` is to be called (an event is held back for a name to be resolved).
+    fn poll_timeout(&self) -> Option<Time>;
+
+    /// Time has passed, or the worker was woken: deliver what is due. At most one callback of the program a
+    /// call; `true` if there may be more to do at once. (The worker reads its sockets between calls.)
+    fn handle_timeout(&mut self, now: Time) -> bool;
+
+    /// The engine has finished (or the worker panicked): deliver all that is held back, now.
+    fn handle_finished(&mut self, now: Time);
+
+    /// The worker is at an end by a panic: the mappings get FAILURE, cleanup still works.
+    fn handle_panic(&mut self);
+}
+
+/// The worker, as `client` holds it. Dropped without [`Worker::join`], it still removes all mappings and ends.
+pub struct Worker {
+    notes: Sender<Note>,
+    bell: Arc<Bell>,
+    /// `None` once it is being joined.
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Wakes the worker from any thread: its `Program`'s `handle_timeout` is called soon.
+#[derive(Clone)]
+pub struct Wake {
+    notes: Sender<Note>,
+    bell: Arc<Bell>,
+}
+
+impl Wake {
+    /// Wakes the worker; cheap, never blocks, harmless after its end.
+    pub fn wake(&self) {
+        if !self.bell.wake_noted.swap(true, Ordering::AcqRel) {
+            // It fails when the worker has ended.
+            let _ = self.notes.send(Note::Wake);
+            self.bell.ring();
+        }
+    }
+}
+
+impl Worker {
+    /// Starts the thread (all signals blocked). `make_program` is called here, on the caller's thread.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread, no descriptor or no randomness.
+    pub fn start(config: Config, make_program: impl FnOnce(Wake) -> Box<dyn Program>) -> io::Result<Worker> {
+        net::fill_random(&mut [0; 16])?;
+        Worker::start_machine(move || Engine::new(config, Box::new(OsRandom)), make_program)
+    }
+
+    /// Starts the thread for any machine; `make_machine` is called on it.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread or no descriptor.
+    pub fn start_machine<M: Machine>(
+        make_machine: impl FnOnce() -> M + Send + 'static,
+        make_program: impl FnOnce(Wake) -> Box<dyn Program>,
+    ) -> io::Result<Worker> {
+        let sockets = Sockets::new()?;
+        let bell = Arc::new(Bell {
+            waker: sockets.waker()?,
+            rung: AtomicBool::new(false),
+            wake_noted: AtomicBool::new(false),
+        });
+        // Without a limit: a note is a call of the program's that it may count on, and it needs a mapping each.
+        let (sender, notes) = crossbeam_channel::unbounded();
+        let program = make_program(Wake { notes: sender.clone(), bell: bell.clone() });
+        let front = Front::new(program, notes, bell.clone());
+        let builder = thread::Builder::new().name("plum".to_owned()).stack_size(STACK_LEN);
+        let thread =
+            net::with_all_signals_blocked(|| builder.spawn(move || serve(make_machine, sockets, front)))?;
+        Ok(Worker { notes: sender, bell, thread: Some(thread) })
+    }
+
+    /// Hands over a command: never blocks, never touches the network. Commands are carried out in order.
+    pub fn send(&self, command: Command) {
+        // It fails when the worker has ended: there is nothing left to be done then.
+        let _ = self.notes.send(Note::Command(command));
+        self.bell.ring();
+    }
+
+    /// Whether the calling thread is this worker's.
+    pub fn is_current_thread(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| thread.thread().id() == thread::current().id())
+    }
+
+    /// Waits until the thread has ended; it does so after [`Command::Cleanup`].
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic in it was logged there.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.send(Command::Cleanup);
+        }
+    }
+}
+
+/// What other threads leave for the worker.
+#[derive(Clone, Copy, Debug)]
+enum Note {
+    Command(Command),
+    /// `Program::handle_timeout` is to be called.
+    Wake,
+}
+
+/// Gets the worker out of its wait.
+struct Bell {
+    waker: mio::Waker,
+    /// Rung, and the worker has not looked at its notes since: no need to ring again.
+    rung: AtomicBool,
+    /// A `Note::Wake` is among the notes.
+    wake_noted: AtomicBool,
+}
+
+impl Bell {
+    /// To be called after the note was left.
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            // It writes to a counter and cannot fail but for a descriptor that the program closed behind our back.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// To be called before the notes are taken: a note that is missed then was left after this, and its ring
+    /// comes through.
+    fn silence(&self) {
+        self.rung.swap(false, Ordering::AcqRel);
+    }
+}
+
+/// The side toward the program: what must go on even when the machine is no more.
+struct Front {
+    program: Box<dyn Program>,
+    notes: Receiver<Note>,
+    bell: Arc<Bell>,
+    /// Mappings that have not had their `Destroyed`, and whether the program waits for it.
+    live: BTreeMap<MappingId, bool>,
+    /// `Command::Cleanup` has come.
+    cleaning: bool,
+    /// `Program::handle_timeout` is to be called whatever its timeout.
+    program_due: bool,
+}
+
+impl Front {
+    fn new(program: Box<dyn Program>, notes: Receiver<Note>, bell: Arc<Bell>) -> Front {
+        Front { program, notes, bell, live: BTreeMap::new(), cleaning: false, program_due: false }
+    }
+
+    /// Remembers what a note means for the program; gives back the command that is the machine's.
+    fn take_in(&mut self, note: Note) -> Option<Command> {
+        match note {
+            Note::Wake => {
+                self.bell.wake_noted.store(false, Ordering::Release);
+                self.program_due = true;
+                return None;
+            }
+            Note::Command(Command::Create(id, _)) => {
+                self.live.insert(id, false);
+            }
+            Note::Command(Command::Destroy(id)) => {
+                if let Some(destroying) = self.live.get_mut(&id) {
+                    *destroying = true;
+                }
+            }
+            Note::Command(Command::Cleanup) => {
+                if std::mem::replace(&mut self.cleaning, true) {
+                    return None;
+                }
+            }
+        }
+        match note {
+            Note::Command(command) => Some(command),
+            Note::Wake => None,
+        }
+    }
+
+    /// Tells the program; a `Destroyed` is the last of its mapping even if the program panics on it.
+    fn tell(&mut self, now: Time, id: MappingId, event: Event) {
+        if event == Event::Destroyed {
+            self.live.remove(&id);
+        }
+        self.program.handle_event(now, id, event);
+    }
+
+    fn is_program_due(&self, now: Time) -> bool {
+        self.program_due || self.program.poll_timeout().is_some_and(|at| at <= now)
+    }
+}
+
+/// The thread.
+fn serve<M: Machine>(make_machine: impl FnOnce() -> M, sockets: Sockets, mut front: Front) {
+    let result = catch_unwind(AssertUnwindSafe(|| run::run(make_machine(), sockets, &mut front)));
+    if let Err(panic) = result {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("of an unknown kind");
+        log!(Fatal, "The worker panicked, mappings are kept up no more: {message}");
+        after_panic::serve(&mut front);
+    }
+}
+
+/// The operating system's randomness.
+struct OsRandom;
+
+impl Random for OsRandom {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        if let Err(error) = net::fill_random(bytes) {
+            // It worked at the start. A nonce that can be guessed is worse than an end.
+            panic!("no randomness: {error}");
+        }
+    }
+}

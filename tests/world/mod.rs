@@ -1,0 +1,547 @@
+//! A world on one virtual clock: the engine's machine, a network, and simulated gateways.
+//!
+//! ```ignore
+//! let mut world = World::new();
+//! let id = world.create(Transport::Tcp, 8000);
+//! world.run_until(|world| world.is_success(id));
+//! assert_eq!(world.gateway().counts.pcp_map, 1);
+//! world.cleanup();
+//! world.assert_nothing_left();
+//! ```
+//!
+//! Nothing sleeps and nothing is random but by the seed, which a failing test prints with the last that
+//! happened; `WORLD_SEED=N cargo test NAME` runs it again. What must hold at every step is in `checks`.
+
+#![allow(dead_code)] // Every test file takes what it needs.
+
+mod checks;
+mod endpoint;
+mod network;
+
+#[allow(unused_imports)]
+pub use checks::Seen;
+pub use endpoint::{Endpoint, Seeded};
+#[allow(unused_imports)]
+pub use network::{Input, Network, Node, Power, engine_time, gateway_time};
+
+use checks::Checks;
+use plum::engine::Engine;
+use plum::engine::io::{Config, Event, MappingId, Output, Protocol, Route, Socket, Suggestion, Wanted};
+use plum::time::Time;
+use plum::wire::Transport;
+use plum_gateway::core::{self as gateway, Gateway};
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// The first gateway's address inside.
+pub const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 1));
+/// The machine's address.
+pub const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 100));
+/// The gateways' address outside.
+pub const EXTERNAL: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+/// The machine's interface toward the gateways.
+pub const INTERFACE: u32 = 2;
+/// When worlds begin: not at 0, where a subtraction too much would not show.
+pub const START: Time = Time::from_secs(1_000_000);
+
+/// How long `run_until` waits.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The most outputs that one input may cause.
+const MAX_OUTPUTS: usize = 20_000;
+/// The most inputs and timeouts at one point in time.
+const MAX_STEPS_AT_ONCE: usize = 200_000;
+/// How much of what happened a failing test shows.
+const TRACE: usize = 80;
+
+/// What a world begins with.
+pub struct Setup {
+    /// Determines everything random.
+    pub seed: u64,
+    /// The engine's configuration.
+    pub engine: Config,
+    /// The gateways.
+    pub gateways: Vec<gateway::Config>,
+    /// The route that lookups find.
+    pub route: Option<Route>,
+    /// How long a packet takes one way.
+    pub latency: Duration,
+}
+
+impl Default for Setup {
+    /// One gateway with all protocols and without faults, 1 ms away.
+    fn default() -> Setup {
+        let seed = seed();
+        Setup {
+            seed,
+            engine: Config::default(),
+            gateways: vec![gateway::Config { seed, ..gateway::Config::at(GATEWAY) }],
+            route: Some(Route { gateway: Some(GATEWAY), local: LOCAL, interface: INTERFACE }),
+            latency: Duration::from_millis(1),
+        }
+    }
+}
+
+/// The machine of the engine, the network, the gateways.
+pub struct World<E: Endpoint = Engine> {
+    /// What is between the machine and the gateways; its faults may be set at any time.
+    pub network: Network,
+    /// Sockets that cannot be opened.
+    pub unopenable: BTreeSet<Socket>,
+    /// How many route lookups there were.
+    pub route_lookups: usize,
+    engine: E,
+    seed: u64,
+    now: Time,
+    checks: Checks,
+    next_id: MappingId,
+    steps_at_once: usize,
+    trace: VecDeque<(Time, String)>,
+}
+
+impl World {
+    /// The engine and one gateway with all protocols.
+    pub fn new() -> World {
+        World::set_up(|_| {})
+    }
+
+    /// A world that begins otherwise.
+    pub fn set_up(change: impl FnOnce(&mut Setup)) -> World {
+        let mut setup = Setup::default();
+        change(&mut setup);
+        let random = Seeded(fastrand::Rng::with_seed(setup.seed));
+        let engine = Engine::new(setup.engine.clone(), Box::new(random));
+        World::with_endpoint(setup, engine)
+    }
+}
+
+impl<E: Endpoint> World<E> {
+    /// A world around something else than the engine.
+    pub fn with_endpoint(setup: Setup, engine: E) -> World<E> {
+        // Another sequence than the engine's.
+        let mut network = Network::new(!setup.seed, setup.latency, setup.route);
+        for config in setup.gateways {
+            let gateway = Gateway::new(config, gateway_time(START));
+            network.nodes.push(Node { gateway, power: Power::On, interface: INTERFACE });
+        }
+        World {
+            network,
+            unopenable: BTreeSet::new(),
+            route_lookups: 0,
+            engine,
+            seed: setup.seed,
+            now: START,
+            checks: Checks::default(),
+            next_id: 0,
+            steps_at_once: 0,
+            trace: VecDeque::new(),
+        }
+    }
+
+    // What the program does.
+
+    /// The program wants a mapping, without a wish.
+    pub fn create(&mut self, transport: Transport, internal_port: u16) -> MappingId {
+        self.create_wishing(transport, internal_port, Suggestion::default())
+    }
+
+    /// The program wants a mapping of this external address and port.
+    pub fn create_wishing(
+        &mut self,
+        transport: Transport,
+        internal_port: u16,
+        wish: Suggestion,
+    ) -> MappingId {
+        let internal_port = NonZeroU16::new(internal_port).expect("an internal port");
+        let id = self.next_id;
+        self.next_id += 1;
+        self.checks.seen.insert(id, Seen::default());
+        self.note(|| format!("create {id}: {transport:?} {internal_port}"));
+        self.engine.handle_create(self.now, id, Wanted { transport, internal_port, wish });
+        self.carry_outputs();
+        id
+    }
+
+    /// The program wants a mapping no more.
+    pub fn destroy(&mut self, id: MappingId) {
+        self.note(|| format!("destroy {id}"));
+        self.checks.destroy(self.now, id);
+        self.engine.handle_destroy(self.now, id);
+        self.carry_outputs();
+    }
+
+    /// The program destroys a mapping and waits for its `Destroyed`: how long it took.
+    pub fn destroy_and_wait(&mut self, id: MappingId) -> Duration {
+        let start = self.now;
+        self.destroy(id);
+        self.run_until(|world| world.is_destroyed(id));
+        self.now.since(start)
+    }
+
+    /// The program ends, and waits for it: how long it took.
+    pub fn cleanup(&mut self) -> Duration {
+        self.begin_cleanup();
+        let start = self.now;
+        self.run_until(|world| world.finished_at().is_some());
+        self.now.since(start)
+    }
+
+    /// The program begins to end.
+    pub fn begin_cleanup(&mut self) {
+        self.note(|| "cleanup".into());
+        self.checks.cleanup_at = Some(self.now);
+        self.engine.handle_cleanup(self.now);
+        self.carry_outputs();
+    }
+
+    /// Whatever else is to be done with what this world is around; its outputs are carried then.
+    pub fn act<T>(&mut self, act: impl FnOnce(&mut E, Time) -> T) -> T {
+        let result = act(&mut self.engine, self.now);
+        self.carry_outputs();
+        result
+    }
+
+    // What the program sees.
+
+    /// The events of a mapping, in order.
+    pub fn events(&self, id: MappingId) -> Vec<Event> {
+        self.timeline(id).iter().map(|&(_, event)| event).collect()
+    }
+
+    /// The events that the program gets as callbacks: all but `Pending`.
+    pub fn callbacks(&self, id: MappingId) -> Vec<Event> {
+        self.events(id).into_iter().filter(|&event| event != Event::Pending).collect()
+    }
+
+    /// The events of a mapping with their times.
+    pub fn timeline(&self, id: MappingId) -> &[(Time, Event)] {
+        &self.checks.seen[&id].events
+    }
+
+    /// What a query would show: the last event, or that it is pending.
+    pub fn state(&self, id: MappingId) -> Event {
+        self.timeline(id).last().map_or(Event::Pending, |&(_, event)| event)
+    }
+
+    /// Protocol, external address and port of a mapping that is made.
+    pub fn success(&self, id: MappingId) -> Option<(Protocol, IpAddr, u16)> {
+        match self.state(id) {
+            Event::Success { protocol, address, port } => Some((protocol, address, port.get())),
+            _ => None,
+        }
+    }
+
+    /// Whether a mapping is made.
+    pub fn is_success(&self, id: MappingId) -> bool {
+        self.success(id).is_some()
+    }
+
+    /// Whether a mapping has failed.
+    pub fn is_failure(&self, id: MappingId) -> bool {
+        self.state(id) == Event::Failure
+    }
+
+    /// Whether a mapping has had its `Destroyed`.
+    pub fn is_destroyed(&self, id: MappingId) -> bool {
+        self.state(id) == Event::Destroyed
+    }
+
+    /// Whether every mapping that is not being destroyed is made.
+    pub fn all_success(&self) -> bool {
+        let wanted = self.checks.seen.iter().filter(|(_, seen)| seen.destroyed_at.is_none());
+        wanted.into_iter().all(|(&id, _)| self.is_success(id))
+    }
+
+    /// When `Output::Finished` came.
+    pub fn finished_at(&self) -> Option<Time> {
+        self.checks.finished_at
+    }
+
+    // Time.
+
+    /// The time.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// How long this world has been running.
+    pub fn elapsed(&self) -> Duration {
+        self.now.since(START)
+    }
+
+    /// The seed of this world.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Lets this span pass.
+    pub fn run_for(&mut self, span: Duration) {
+        let until = self.now + span;
+        while self.step(until) {}
+    }
+
+    /// Runs until it is so; panics where it is not within [`PATIENCE`].
+    #[track_caller]
+    pub fn run_until(&mut self, is_so: impl Fn(&World<E>) -> bool) {
+        assert!(self.runs_until(PATIENCE, is_so), "not so within {PATIENCE:?} of the world's time");
+    }
+
+    /// Runs until it is so, at most this span; says whether it is so.
+    pub fn runs_until(&mut self, span: Duration, is_so: impl Fn(&World<E>) -> bool) -> bool {
+        let until = self.now + span;
+        while !is_so(self) {
+            if !self.step(until) {
+                return is_so(self);
+            }
+        }
+        true
+    }
+
+    // What happens around the engine.
+
+    /// The first gateway.
+    pub fn gateway(&mut self) -> &mut Gateway {
+        self.gateway_at(0)
+    }
+
+    /// The gateway of this index, its clock set.
+    pub fn gateway_at(&mut self, node: usize) -> &mut Gateway {
+        let gateway = &mut self.network.nodes[node].gateway;
+        gateway.handle_timeout(gateway_time(self.now));
+        gateway
+    }
+
+    /// What the first gateway received.
+    pub fn counts(&self) -> &gateway::Counts {
+        &self.network.nodes[0].gateway.counts
+    }
+
+    /// The first gateway's port table; what has run out is still in it until something happens there.
+    pub fn table(&self) -> &gateway::Table {
+        self.network.nodes[0].gateway.table()
+    }
+
+    /// The first gateway's programs end: its ports are closed.
+    pub fn stop_gateway(&mut self) {
+        self.note(|| "the gateway stops".into());
+        self.network.set_power(self.now, 0, Power::Stopped);
+    }
+
+    /// The first gateway goes silent.
+    pub fn power_off(&mut self) {
+        self.note(|| "the gateway is without power".into());
+        self.network.set_power(self.now, 0, Power::Off);
+    }
+
+    /// The first gateway starts (again), and announces itself as its configuration says.
+    pub fn start_gateway(&mut self, keep_mappings: bool) {
+        self.note(|| "the gateway starts".into());
+        self.gateway().restart(keep_mappings);
+        self.network.set_power(self.now, 0, Power::On);
+    }
+
+    /// The machine has another route (`None`: none) from now on, and the system says so.
+    pub fn change_route(&mut self, route: Option<Route>) {
+        self.network.route = route;
+        self.change_network();
+    }
+
+    /// The system says that something about the network changed.
+    pub fn change_network(&mut self) {
+        self.note(|| "the network changed".into());
+        self.engine.handle_network_changed(self.now);
+        self.carry_outputs();
+    }
+
+    /// Nothing made by the engine is left on any gateway.
+    #[track_caller]
+    pub fn assert_nothing_left(&mut self) {
+        for node in 0..self.network.nodes.len() {
+            let ours = |m: &&gateway::Mapping| m.made_by != gateway::Protocol::Script;
+            let left: Vec<gateway::Mapping> =
+                self.gateway_at(node).table().iter().filter(ours).cloned().collect();
+            assert!(left.is_empty(), "left behind on gateway {node}: {left:#?}");
+        }
+    }
+
+    // The inside.
+
+    /// Goes to the next point in time at which something happens, not after `until`, and lets it happen.
+    /// False: nothing happens until then, and it is `until` now.
+    fn step(&mut self, until: Time) -> bool {
+        self.network.collect(self.now);
+        let next = self.network.next_at().into_iter().chain(self.engine.poll_timeout()).min();
+        let Some(next) = next.filter(|&next| next <= until) else {
+            self.pass(until);
+            return false;
+        };
+        self.pass(next);
+        self.steps_at_once += 1;
+        assert!(
+            self.steps_at_once < MAX_STEPS_AT_ONCE,
+            "the world goes round in circles: more than {MAX_STEPS_AT_ONCE} steps at {:?}, the engine's \
+             timeout is {:?}",
+            self.now,
+            self.engine.poll_timeout(),
+        );
+        self.network.collect(self.now);
+        // As the worker does: all that has arrived first, then what is due.
+        if let Some(input) = self.network.next_input(self.now) {
+            self.hand_over(input);
+        } else if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.engine.handle_timeout(self.now);
+        }
+        self.carry_outputs();
+        true
+    }
+
+    fn pass(&mut self, now: Time) {
+        if now > self.now {
+            self.now = now;
+            self.steps_at_once = 0;
+        }
+        self.checks.deadlines(self.now);
+    }
+
+    fn hand_over(&mut self, input: Input) {
+        self.note(|| describe_input(&input));
+        let now = self.now;
+        match input {
+            Input::Datagram { socket, from, bytes } => self.engine.handle_datagram(now, socket, from, &bytes),
+            Input::Refused { socket } => self.engine.handle_refused(now, socket),
+            Input::TcpConnected { exchange, local } => self.engine.handle_tcp_connected(now, exchange, local),
+            Input::TcpData { exchange, bytes } => self.engine.handle_tcp_data(now, exchange, &bytes),
+            Input::TcpEnd { exchange, end } => self.engine.handle_tcp_end(now, exchange, end),
+        }
+    }
+
+    fn carry_outputs(&mut self) {
+        let mut outputs = 0;
+        while let Some(output) = self.engine.poll_output() {
+            outputs += 1;
+            assert!(outputs <= MAX_OUTPUTS, "more than {MAX_OUTPUTS} outputs after one input");
+            self.note(|| describe_output(&output));
+            self.carry(output);
+        }
+        if self.checks.finished_at.is_some() {
+            let timeout = self.engine.poll_timeout();
+            assert!(timeout.is_none(), "after Finished the engine still wants to be called at {timeout:?}");
+        }
+    }
+
+    fn carry(&mut self, output: Output) {
+        let now = self.now;
+        assert!(self.checks.finished_at.is_none(), "after Finished: {output:?}");
+        match output {
+            Output::LookUpRoute { toward } => {
+                self.route_lookups += 1;
+                let route = self.network.look_up(toward);
+                self.engine.handle_route(now, route);
+            }
+            Output::Open { socket, local, interface, remote } => {
+                let opened = match self.unopenable.contains(&socket) {
+                    true => None,
+                    false => self.network.open(socket, local, interface, remote),
+                };
+                self.engine.handle_opened(now, socket, opened);
+            }
+            Output::Close { socket } => {
+                assert!(self.network.close(socket), "Close of {socket:?}, which is not open");
+            }
+            Output::Send { socket, to, bytes } => {
+                assert!(self.network.is_open(socket), "Send on {socket:?}, which is not open");
+                let listens = matches!(socket, Socket::Announcements | Socket::Notifications);
+                assert!(!listens, "Send on {socket:?}, which only listens");
+                if let Some(remote) = self.network.remote(socket) {
+                    assert_eq!(to, remote, "Send on {socket:?} to another than it is connected to");
+                }
+                // RFC 6887 §7: 1100 octets at most; SSDP fits one Ethernet frame.
+                let most = if socket == Socket::Ssdp { 1472 } else { 1100 };
+                assert!(bytes.len() <= most, "Send of {} octets on {socket:?}", bytes.len());
+                self.network.send(now, socket, to, bytes);
+            }
+            Output::Connect { exchange, to } => {
+                self.checks.connect(exchange, self.network.connections() + 1);
+                self.network.connect(now, exchange, to);
+            }
+            Output::Write { exchange, bytes } => {
+                let established = self.network.connection(exchange);
+                assert_eq!(established, Some(true), "Write on {exchange:?}, which is not established");
+                self.network.write(now, exchange, bytes);
+            }
+            Output::HangUp { exchange } => {
+                assert!(self.network.hang_up(now, exchange), "HangUp of {exchange:?}, which is gone");
+            }
+            Output::Event { id, event } => self.checks.event(now, id, event),
+            Output::Finished => self.checks.finished(now),
+        }
+    }
+
+    fn note(&mut self, text: impl FnOnce() -> String) {
+        if self.trace.len() >= TRACE {
+            self.trace.pop_front();
+        }
+        self.trace.push_back((self.now, text()));
+    }
+}
+
+impl<E: Endpoint> Drop for World<E> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        eprintln!("the last that happened in this world:");
+        for (at, text) in &self.trace {
+            eprintln!("  {:>14.6} s  {text}", at.since(START).as_secs_f64());
+        }
+        for (n, node) in self.network.nodes.iter().enumerate() {
+            eprintln!("gateway {n} received: {}", node.gateway.counts);
+            for complaint in node.gateway.complaints() {
+                eprintln!("  {complaint}");
+            }
+        }
+        eprintln!("run this again with WORLD_SEED={}", self.seed);
+    }
+}
+
+/// The seed of the environment, or else one of the test's own name: no two runs differ unless they are told to.
+fn seed() -> u64 {
+    if let Ok(text) = std::env::var("WORLD_SEED") {
+        return text.parse().expect("WORLD_SEED is a number");
+    }
+    let mut hasher = std::hash::DefaultHasher::new();
+    std::thread::current().name().hash(&mut hasher);
+    hasher.finish()
+}
+
+fn describe_input(input: &Input) -> String {
+    match input {
+        Input::Datagram { socket, from, bytes } => format!("<- {socket:?} from {from}: {}", describe(bytes)),
+        Input::TcpData { exchange, bytes } => format!("<- {exchange:?}: {}", describe(bytes)),
+        other => format!("<- {other:?}"),
+    }
+}
+
+fn describe_output(output: &Output) -> String {
+    match output {
+        Output::Send { socket, to, bytes } => format!("-> {socket:?} to {to}: {}", describe(bytes)),
+        Output::Write { exchange, bytes } => format!("-> {exchange:?}: {}", describe(bytes)),
+        other => format!("-> {other:?}"),
+    }
+}
+
+/// Text by its first line, anything else in hex.
+fn describe(bytes: &[u8]) -> String {
+    let first = bytes.split(|&octet| octet == b'\r').next().unwrap_or_default();
+    if first.len() > 3 && first.iter().all(|octet| (b' '..=b'~').contains(octet)) {
+        return format!(
+            "{} ({} octets)",
+            String::from_utf8_lossy(&first[..first.len().min(80)]),
+            bytes.len()
+        );
+    }
+    let hex: String = bytes.iter().take(64).map(|octet| format!("{octet:02x}")).collect();
+    format!("{hex} ({} octets)", bytes.len())
+}
