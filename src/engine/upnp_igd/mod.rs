@@ -370,7 +370,7 @@ impl UpnpIgd {
         }
     }
 
-    /// The control URL is lost: whatever was asked of it waits until another search finds one.
+    /// The control URL is lost, and with it what was asked of it.
     fn lose_control(&mut self, cx: &mut Cx<'_>) {
         let Some(control) = self.control.take() else { return };
         log!(Warn, "UPnP-IGD: {} does not answer any more", control.url.address);
