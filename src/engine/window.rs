@@ -9,22 +9,22 @@
 use super::io::Cx;
 use super::timers::Timers;
 use crate::time::Time;
-use pace::{Answered, Pace};
 use schedule::{CHECK_TIMEOUT, DELETION_LIMIT, DELETION_TIMEOUT, FIRST_WAIT};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+use width::{Answered, Width};
 
 pub use schedule::Kind;
 
-mod pace;
 mod schedule;
+mod width;
 
 /// The requests of one driver to one gateway, by key; at most one a key.
 #[derive(Debug)]
 pub struct Window<K> {
     mapping_timeout: Duration,
     mode: Mode,
-    pace: Pace,
+    width: Width,
     requests: BTreeMap<K, Request>,
     /// Those that wait to be sent (again).
     queue: BTreeMap<(Rank, u64), K>,
@@ -96,7 +96,7 @@ impl<K: Copy + Ord> Window<K> {
         Window {
             mapping_timeout,
             mode: Mode::Discovery { sent_again: 0, again_at: None },
-            pace: Pace::new(),
+            width: Width::default(),
             requests: BTreeMap::new(),
             queue: BTreeMap::new(),
             in_flight: BTreeMap::new(),
@@ -176,7 +176,7 @@ impl<K: Copy + Ord> Window<K> {
 
     /// How many requests may be in flight.
     pub fn limit(&self) -> usize {
-        self.pace.limit()
+        self.width.limit()
     }
 
     /// How many are.
@@ -187,8 +187,8 @@ impl<K: Copy + Ord> Window<K> {
     /// The next request to be sent now, which then counts as sent; `None`: nothing waits, or there is no room.
     pub fn poll_send(&mut self, cx: &mut Cx<'_>) -> Option<K> {
         let (&place, &key) = self.queue.first_key_value()?;
-        if self.in_flight.len() >= self.pace.limit() {
-            self.pace.note_full();
+        if self.in_flight.len() >= self.width.limit() {
+            self.width.note_full();
             return None;
         }
         self.queue.remove(&place);
@@ -203,13 +203,13 @@ impl<K: Copy + Ord> Window<K> {
         if request.sends == 0 {
             return;
         }
-        let lost_before = self.pace.note_answer(Answered {
+        let lost_before = self.width.note_answer(Answered {
             first_sending: request.first_sending,
             last_sending: request.last_sending,
             round_trip: now.since(request.sent_at),
         });
         self.lose_overtaken(now, lost_before);
-        self.pace.end_round(self.in_flight.keys().next().copied(), self.next_sending);
+        self.width.end_round(self.in_flight.keys().next().copied(), self.next_sending);
     }
 
     /// Something came from the gateway that is an answer of this protocol, if not to a request in the window.
@@ -237,7 +237,7 @@ impl<K: Copy + Ord> Window<K> {
     /// The gateway is looked for again: all but deletions is sent as if for the first time.
     pub fn restart_discovery(&mut self) {
         self.reset_discovery();
-        self.pace.reset_limit();
+        self.width.reset_limit();
         self.silent = false;
         // In their old order: what was sent, then what waited.
         let mut keys = Vec::new();
@@ -291,7 +291,7 @@ impl<K: Copy + Ord> Window<K> {
                 }
             };
             let Some(wait) = request.wait else { continue };
-            let due = self.quiet_since(request.sent_at) + self.pace.patience(wait);
+            let due = self.quiet_since(request.sent_at) + self.width.patience(wait);
             if due > now {
                 self.resends.set(key, due);
                 continue;
@@ -378,7 +378,7 @@ impl<K: Copy + Ord> Window<K> {
             schedule::wait(request.kind, request.step, known).map(|wait| cx.between(wait, 9, 10, 10));
         let (kind, wait) = (request.kind, request.wait);
         if let Some(wait) = wait {
-            self.resends.set(key, now + self.pace.patience(wait));
+            self.resends.set(key, now + self.width.patience(wait));
         }
         if self.expiries.get(key).is_none() {
             match kind {
@@ -472,7 +472,7 @@ impl<K: Copy + Ord> Window<K> {
         self.resends.cancel(key);
         let counts = self.requests.get(&key).is_some_and(|request| request.kind != Kind::Check);
         if self.mode == Mode::Known && counts {
-            self.pace.note_loss(sending, self.next_sending);
+            self.width.note_loss(sending, self.next_sending);
         }
     }
 

@@ -22,7 +22,7 @@ const LATER_ANSWERS: usize = 3;
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Width {
     limit: usize,
     smoothed_round_trip: Option<Duration>,
     /// The highest sendings that were answered.
@@ -51,9 +51,9 @@ pub(super) struct Answered {
     pub(super) round_trip: Duration,
 }
 
-impl Pace {
-    pub(super) fn new() -> Pace {
-        Pace {
+impl Default for Width {
+    fn default() -> Width {
+        Width {
             limit: START,
             smoothed_round_trip: None,
             answered: [0; LATER_ANSWERS],
@@ -61,7 +61,9 @@ impl Pace {
             halved_at: 0,
         }
     }
+}
 
+impl Width {
     /// How many requests may be in flight.
     pub(super) fn limit(&self) -> usize {
         self.limit
