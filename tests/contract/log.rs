@@ -13,8 +13,9 @@ static MESSAGES: Mutex<Vec<(plum_log_level_t, String)>> = Mutex::new(Vec::new())
 extern "C" fn on_message(level: plum_log_level_t, message: *const c_char) {
     // SAFETY: a string, says the contract.
     let message = unsafe { CStr::from_ptr(message) }.to_str().expect("text").to_owned();
-    let mut messages = MESSAGES.try_lock().expect("calls are serialised");
-    messages.push((level, message));
+    static INSIDE: Mutex<()> = Mutex::new(());
+    let _inside = INSIDE.try_lock().expect("calls are serialised");
+    MESSAGES.lock().expect("not poisoned").push((level, message));
 }
 
 fn messages() -> Vec<(plum_log_level_t, String)> {
