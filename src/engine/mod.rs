@@ -486,16 +486,22 @@ impl Engine {
             self.natpmp_promised = false;
             self.exhausted.set(Protocol::NatPmp, true);
         }
-        self.stop_race(now);
+        // The drivers' own schedules have ended; what is still answered is followed up.
+        self.forget_race();
         self.unsettled = true;
     }
 
+    /// Ends the race; the losers fall silent.
     fn stop_race(&mut self, now: Time) {
+        self.forget_race();
+        self.natpmp.rest(cx!(self, now));
+        self.upnp.rest(cx!(self, now));
+    }
+
+    fn forget_race(&mut self) {
         self.race = None;
         self.timers.cancel(Timer::Grace);
         self.timers.cancel(Timer::RaceEnd);
-        self.natpmp.rest(cx!(self, now));
-        self.upnp.rest(cx!(self, now));
     }
 
     /// Tells one mapping of the program.
