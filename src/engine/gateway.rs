@@ -69,7 +69,7 @@ impl Engine {
                 }
                 // It has dropped all requests, and holds no entry that it could not tell of.
                 let mut stranded = Vec::new();
-                for (&key, mapping) in &mut self.mappings {
+                self.mappings.for_each_mut(|key, mapping| {
                     if mapping.mapped_by() != Some(protocol) && mapping.asked.has(protocol) {
                         mapping.entries.set(protocol, false);
                     }
@@ -77,7 +77,7 @@ impl Engine {
                     if mapping.state == (State::Asked { protocol }) {
                         stranded.push(key);
                     }
-                }
+                });
                 for key in stranded {
                     self.lose(key);
                 }

@@ -31,6 +31,7 @@ pub mod upnp_igd;
 pub mod window;
 
 use crate::log::log;
+use crate::ordered::{Map, Set, Word};
 use crate::time::Time;
 use discovery::{Choice, Field, Race};
 use driver::{Key, Status};
@@ -41,7 +42,7 @@ use natpmp::NatPmp;
 use network::Network;
 use pcp::Pcp;
 use schedule::Pace;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use timers::Timers;
 use upnp_igd::UpnpIgd;
@@ -61,6 +62,20 @@ enum Timer {
     Ending(Key),
     /// When to end cleanup though deletions are not answered.
     Cleanup,
+}
+
+impl Word for Timer {
+    fn word(self) -> u64 {
+        match self {
+            Timer::Grace => (0, 0),
+            Timer::RaceEnd => (1, 0),
+            Timer::Recheck => (2, 0),
+            Timer::Mapping(key) => (3, key.word()),
+            Timer::Ending(key) => (4, key.word()),
+            Timer::Cleanup => (5, 0),
+        }
+        .word()
+    }
 }
 
 /// All decisions about all mappings of the process, for one gateway at a time.
@@ -85,14 +100,14 @@ pub struct Engine {
     /// PCP's answer says that NAT-PMP is spoken here: as good as NAT-PMP's own answer.
     natpmp_promised: bool,
 
-    mappings: BTreeMap<Key, Mapping>,
+    mappings: Map<Key, Mapping>,
     /// The program's live mappings.
-    ids: BTreeMap<MappingId, Key>,
+    ids: Map<MappingId, Key>,
     /// The mappings that wait for a protocol.
-    waiting: BTreeSet<Key>,
+    waiting: Set<Key>,
     /// Whether those that wait must be looked at again.
     unsettled: bool,
-    endings: BTreeMap<Key, Ending>,
+    endings: Map<Key, Ending>,
     cleanup: Option<Cleanup>,
     pace: Pace,
     /// When an announcement was last followed.
@@ -137,11 +152,11 @@ impl Engine {
             suspect: PerProtocol::default(),
             answered_at: PerProtocol::default(),
             natpmp_promised: false,
-            mappings: BTreeMap::new(),
-            ids: BTreeMap::new(),
-            waiting: BTreeSet::new(),
+            mappings: Map::new(),
+            ids: Map::new(),
+            waiting: Set::new(),
             unsettled: false,
-            endings: BTreeMap::new(),
+            endings: Map::new(),
             cleanup: None,
             pace: Pace::new(),
             announced_at: None,
@@ -307,7 +322,7 @@ impl Engine {
             } else if let Some(notice) = self.upnp.poll_notice() {
                 self.handle_notice(now, Protocol::UpnpIgd, notice);
             } else if std::mem::take(&mut self.unsettled) {
-                for key in self.waiting.iter().copied().collect::<Vec<_>>() {
+                for key in self.waiting.iter().collect::<Vec<_>>() {
                     self.advance(now, key);
                 }
             } else {
@@ -508,12 +523,12 @@ impl Engine {
     fn tell_all(&mut self, key: Key, event: Event) {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         let mut news = Vec::new();
-        for (&id, told) in &mut mapping.holders {
+        mapping.holders.for_each_mut(|id, told| {
             if *told != Some(event) {
                 *told = Some(event);
                 news.push(id);
             }
-        }
+        });
         for id in news {
             self.tell(id, event);
         }
@@ -545,12 +560,12 @@ impl Engine {
         self.unsettled = true;
         // A mapping that failed stays so until it succeeds.
         let mut news = Vec::new();
-        for (&id, told) in &mut mapping.holders {
+        mapping.holders.for_each_mut(|id, told| {
             if matches!(told, Some(Event::Success { .. })) {
                 *told = Some(Event::Pending);
                 news.push(id);
             }
-        }
+        });
         for id in news {
             self.tell(id, Event::Pending);
         }
