@@ -146,15 +146,24 @@ impl Names {
 
     /// The addresses of the domain itself, waiting until `deadline_at` at most.
     pub(super) fn addresses_of_domain(&self, deadline_at: Time) -> Vec<IpAddr> {
-        let (answer, answers) = crossbeam_channel::bounded(1);
-        let then = move |found| {
-            // Nobody may be waiting any more.
-            let _ = answer.try_send(found);
-        };
-        if !self.resolve_on_thread(&mut self.shared.state.lock(), self.domain.clone(), then) {
+        let found = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&found);
+        let then = move |addresses| *slot.lock() = Some(addresses);
+        let mut state = self.shared.state.lock();
+        if !self.resolve_on_thread(&mut state, self.domain.clone(), then) {
             return Vec::new();
         }
-        answers.recv_timeout(deadline_at.since(self.system.now())).unwrap_or_default()
+        loop {
+            if let Some(addresses) = found.lock().take() {
+                return addresses;
+            }
+            let left = deadline_at.since(self.system.now());
+            if left.is_zero() {
+                return Vec::new();
+            }
+            // Whoever resolves rings when it is done.
+            self.shared.changed.wait_for(&mut state, left);
+        }
     }
 
     /// Resolves `host` on a thread of its own, which then calls `then` without a lock held. `false`: there are

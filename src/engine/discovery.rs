@@ -72,11 +72,10 @@ pub fn choose(field: &Field, race: Option<&Race>, now: Time) -> Choice {
             Some(Status::Up) if open => return Choice::Wait,
             Some(Status::Up) => return Choice::Use(protocol),
             Some(Status::Out) | None => {}
-            Some(Status::Unknown | Status::Working) => match race {
+            Some(Status::Unknown | Status::Working) => {
                 // PCP and NAT-PMP answer at once or, for all that a lesser protocol should wait, not at all.
-                Some(race) => open |= protocol == Protocol::UpnpIgd || now < race.grace_ends_at,
-                None => {}
-            },
+                open |= race.is_some_and(|race| protocol == Protocol::UpnpIgd || now < race.grace_ends_at);
+            }
         }
     }
     let anyone_left = ASKING.into_iter().any(|protocol| {

@@ -98,7 +98,8 @@ pub enum Notice {
         /// What follows.
         refusal: Refusal,
     },
-    /// No answer within the mapping timeout (a gateway that is known), or the schedule of discovery is used up.
+    /// No answer within the mapping timeout, at a gateway that is known. (In discovery there is none: the request
+    /// stays open, a late answer counts, and the next `probe` sends it again.)
     TimedOut {
         /// Which.
         key: Key,
@@ -129,7 +130,8 @@ pub enum Notice {
     },
     /// The gateway is to be looked at again (SSDP notification).
     Recheck,
-    /// The gateway's UPnP control point is lost: search anew.
+    /// The gateway's UPnP control point is lost: search anew. Open `map` calls end with it, without a notice of
+    /// their own; open deletions end in `Deleted`.
     Lost,
     /// PCP only: a NAT is between us and the gateway: look the route up, open a new socket, once.
     AddressMismatch,

@@ -67,10 +67,13 @@ impl Engine {
                 if protocol == Protocol::NatPmp {
                     self.natpmp_promised = false;
                 }
-                // It has dropped all requests, and holds no entry that it could not tell of.
+                // It has dropped all requests. A gateway that does not speak PCP or NAT-PMP holds no entry by them; a
+                // UPnP device that was lost may be back, with what its driver knows of.
                 let mut stranded = Vec::new();
                 self.mappings.for_each_mut(|key, mapping| {
-                    if mapping.mapped_by() != Some(protocol) && mapping.asked.has(protocol) {
+                    let answers_for_all = protocol != Protocol::UpnpIgd;
+                    if answers_for_all && mapping.mapped_by() != Some(protocol) && mapping.asked.has(protocol)
+                    {
                         mapping.entries.set(protocol, false);
                     }
                     mapping.asked.set(protocol, false);

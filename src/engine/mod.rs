@@ -7,7 +7,7 @@
 //! - `discovery.rs`: the race of the protocols, and the choice for one mapping.
 //! - `gateway.rs`: what the drivers' notices mean for the mappings.
 //! - `lease.rs`: renewals, expiry, and all mappings remade after a restart.
-//! - `ending.rs`: deletions and cleanup.
+//! - `program.rs`: what the program is told. `ending.rs`: deletions and cleanup.
 //! - `pcp`, `natpmp`, `upnp_igd`: the drivers, each asking one gateway by one protocol (`driver.rs` is their contract).
 
 #![forbid(unsafe_code)]
@@ -24,6 +24,7 @@ pub mod mapping;
 pub mod natpmp;
 mod network;
 pub mod pcp;
+mod program;
 mod requests;
 pub mod schedule;
 pub mod timers;
@@ -158,7 +159,7 @@ impl Engine {
             unsettled: false,
             endings: Map::new(),
             cleanup: None,
-            pace: Pace::new(),
+            pace: Pace::default(),
             announced_at: None,
         }
     }
@@ -465,15 +466,6 @@ impl Engine {
         }
     }
 
-    /// Nobody can make a waiting mapping for now; it keeps waiting, and is told so once.
-    fn fail(&mut self, key: Key) {
-        let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        if mapping.holders.values().any(|told| *told != Some(Event::Failure)) {
-            log!(Warn, "{key}: no gateway can map it for now");
-        }
-        self.tell_all(key, Event::Failure);
-    }
-
     /// All mappings have their protocol: what was only discovery falls silent.
     fn end_race_if_won(&mut self, now: Time) {
         if self.race.is_some() && self.waiting.is_empty() {
@@ -501,73 +493,21 @@ impl Engine {
             self.natpmp_promised = false;
             self.exhausted.set(Protocol::NatPmp, true);
         }
-        self.stop_race(now);
+        // The drivers' own schedules have ended; what is still answered is followed up.
+        self.forget_race();
         self.unsettled = true;
     }
 
+    /// Ends the race; the losers fall silent.
     fn stop_race(&mut self, now: Time) {
-        self.race = None;
-        self.timers.cancel(Timer::Grace);
-        self.timers.cancel(Timer::RaceEnd);
+        self.forget_race();
         self.natpmp.rest(cx!(self, now));
         self.upnp.rest(cx!(self, now));
     }
 
-    /// Tells one mapping of the program.
-    fn tell(&mut self, id: MappingId, event: Event) {
-        log!(Debug, "mapping {id}: {event:?}");
-        self.outputs.push_back(Output::Event { id, event });
-    }
-
-    /// Tells all holders of a mapping that do not know it yet.
-    fn tell_all(&mut self, key: Key, event: Event) {
-        let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        let mut news = Vec::new();
-        mapping.holders.for_each_mut(|id, told| {
-            if *told != Some(event) {
-                *told = Some(event);
-                news.push(id);
-            }
-        });
-        for id in news {
-            self.tell(id, event);
-        }
-    }
-
-    /// Tells a mapping that joined others what they know already.
-    fn tell_newcomer(&mut self, key: Key, id: MappingId) {
-        let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        let known = match mapping.state {
-            State::Mapped { protocol, external, .. } => {
-                Some(Event::Success { protocol, address: external.address, port: external.port })
-            }
-            // What the others were told last, unless it is PENDING, in which case the newcomer waits with them.
-            _ => mapping.holders.values().flatten().find(|event| **event == Event::Failure).copied(),
-        };
-        if let Some(event) = known {
-            mapping.holders.insert(id, Some(event));
-            self.tell(id, event);
-        }
-    }
-
-    /// A mapping that was told SUCCESS is lost: it waits again, and its next SUCCESS is told in any case.
-    fn lose(&mut self, key: Key) {
-        let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        mapping.lost |= mapping.mapped_by().is_some();
-        mapping.state = State::Waiting;
-        self.waiting.insert(key);
-        self.timers.cancel(Timer::Mapping(key));
-        self.unsettled = true;
-        // A mapping that failed stays so until it succeeds.
-        let mut news = Vec::new();
-        mapping.holders.for_each_mut(|id, told| {
-            if matches!(told, Some(Event::Success { .. })) {
-                *told = Some(Event::Pending);
-                news.push(id);
-            }
-        });
-        for id in news {
-            self.tell(id, Event::Pending);
-        }
+    fn forget_race(&mut self) {
+        self.race = None;
+        self.timers.cancel(Timer::Grace);
+        self.timers.cancel(Timer::RaceEnd);
     }
 }

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::driver::Status;
-use super::io::{Event, Output, Protocol, Route, Socket};
-use super::mapping::{ASKING, External, PerProtocol, State};
+use super::io::{Output, Protocol, Route, Socket};
+use super::mapping::{ASKING, PerProtocol, State};
 use super::{Engine, Timer, cx, direct, pcp, upnp_igd};
 use crate::log::log;
 use crate::ordered::Set;
@@ -302,27 +302,5 @@ impl Engine {
             })
             .map(|(key, _)| key)
             .collect()
-    }
-
-    /// The local address is public: the mapping is made without asking anyone.
-    pub(super) fn map_directly(&mut self, key: super::driver::Key, address: IpAddr) {
-        let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        let external = External { address, port: key.internal_port };
-        mapping.state = State::Mapped { protocol: Protocol::Direct, external, lease: None };
-        self.waiting.remove(&key);
-        self.tell_success(key);
-    }
-
-    /// Tells all holders of a mapping that it is made, if that is news.
-    pub(super) fn tell_success(&mut self, key: super::driver::Key) {
-        let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        let State::Mapped { protocol, external, .. } = mapping.state else { return };
-        mapping.last = Some(external);
-        if std::mem::take(&mut mapping.lost) {
-            for told in mapping.holders.values_mut() {
-                *told = None;
-            }
-        }
-        self.tell_all(key, Event::Success { protocol, address: external.address, port: external.port });
     }
 }

@@ -4,17 +4,19 @@
 #![forbid(unsafe_code)]
 
 use super::driver::{Key, Notice, Refusal, Status};
-use super::epoch::{Epoch, Rule, Verdict};
+use super::epoch::{Epoch, Rule};
 use super::io::{Cx, Suggestion};
 use super::timers::Timers;
 use super::window::{Kind, Window};
-use crate::log::log;
 use crate::ordered::{Map, Word};
 use crate::time::Time;
+use entry::{Deletion, Entry, MEMORY, Sent, State};
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::num::NonZeroU16;
 use std::time::Duration;
+
+mod answers;
+mod entry;
 
 /// Lifetime that mappings are asked for.
 pub(super) const LIFETIME_SECS: u32 = 7200;
@@ -24,12 +26,6 @@ const FOLLOW_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// When a request that followed a deletion is sent once more: a deletion that came late has removed the mapping.
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
-
-/// How long a datagram may be under way: answers to a deletion are told from a mapping's for this long.
-const MEMORY: Duration = Duration::from_secs(10);
-
-/// How many grants that come too late are each answered with another deletion.
-const LATE_GRANTS: u8 = 3;
 
 /// A request of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,100 +95,6 @@ pub(super) struct Requests<T> {
     /// Entries of keys that are deleted, and when to forget them.
     gone: VecDeque<(Time, Key)>,
     notices: VecDeque<Notice>,
-}
-
-#[derive(Debug)]
-struct Entry<T> {
-    tag: T,
-    state: State,
-    suggestion: Suggestion,
-    /// Where the gateway mapped it last.
-    external: Option<(Option<IpAddr>, NonZeroU16)>,
-    /// The gateway has it, by its last word.
-    mapped: bool,
-    /// A map request was sent, and the gateway has not said what became of it.
-    doubtful: bool,
-    /// The map request is our own idea: its failure is nobody's business.
-    unasked: bool,
-    /// The map request follows a deletion: to be sent once more.
-    confirm: bool,
-    late_grants: u8,
-    sent: Sent,
-    deletion: Option<Deletion>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Nothing is asked.
-    Idle,
-    /// A map request is in the window.
-    Mapping,
-    /// A deletion is in the window.
-    Deleting,
-    /// A deletion was sent, whose answer nobody awaits.
-    Abandoned,
-    /// A map request is to be made when the deletion that was sent is answered, or had its time.
-    Following,
-    /// Deleted: known only for what may still be under way.
-    Gone { until: Time },
-}
-
-/// The latest deletion of a key.
-#[derive(Clone, Copy, Debug)]
-struct Deletion {
-    sent_at: Time,
-    answered: bool,
-}
-
-/// Datagrams that an answer may answer.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sent {
-    unanswered: u32,
-    first_at: Time,
-    last_at: Time,
-}
-
-impl Sent {
-    fn note_sent(&mut self, now: Time) {
-        if self.unanswered == 0 || now.since(self.last_at) > MEMORY {
-            *self = Sent { unanswered: 0, first_at: now, last_at: now };
-        }
-        self.unanswered = self.unanswered.saturating_add(1);
-        self.last_at = now;
-    }
-
-    fn note_answered(&mut self) {
-        self.unanswered = self.unanswered.saturating_sub(1);
-    }
-
-    /// The earliest sending that an answer of now may answer.
-    fn asked_at(&self) -> Option<Time> {
-        (self.unanswered > 0).then_some(self.first_at)
-    }
-}
-
-impl<T> Entry<T> {
-    /// The deletion that was sent and may still reach the gateway, or its answer us.
-    fn pending_deletion(&self, now: Time) -> Option<Deletion> {
-        self.deletion.filter(|deletion| !deletion.answered && now.since(deletion.sent_at) < MEMORY)
-    }
-
-    fn note_deletion_answered(&mut self) {
-        if let Some(deletion) = &mut self.deletion {
-            deletion.answered = true;
-        }
-        self.mapped = false;
-        self.doubtful = false;
-    }
-
-    /// What to suggest: without a wish what it had, or the internal port.
-    fn suggestion(&self, key: Key) -> Suggestion {
-        let had = self.external;
-        Suggestion {
-            address: self.suggestion.address.or(had.and_then(|(address, _)| address)),
-            port: self.suggestion.port.or(had.map(|(_, port)| port)).or(Some(key.internal_port)),
-        }
-    }
 }
 
 impl<T> Requests<T> {
@@ -324,6 +226,14 @@ impl<T> Requests<T> {
         }
         match entry.state {
             State::Deleting => {}
+            State::Abandoned if !entry.mapped => {
+                // Its one deletion was sent, and nobody waits for it. Once more can do no harm.
+                let doubtful = entry.doubtful;
+                if doubtful {
+                    self.urgent.push_back(Ask::Delete { key });
+                }
+                self.end_deletion(now, key, !doubtful);
+            }
             _ if entry.mapped || entry.doubtful => {
                 entry.state = State::Deleting;
                 self.window.push(now, Slot::Key(key), Kind::Deletion);
@@ -399,65 +309,6 @@ impl<T> Requests<T> {
         self.query = Sent::default();
         self.known = false;
         self.set_status(Status::Out);
-    }
-
-    /// An answer to a query; `None`: it does not count.
-    pub(super) fn handle_query_answer(&mut self, now: Time, epoch_secs: u32) -> Option<Effect> {
-        let asked_at = self.query.asked_at()?;
-        let verdict = self.epoch.judge(now, Some(asked_at), epoch_secs);
-        if verdict == Verdict::Stale {
-            return None;
-        }
-        self.query.note_answered();
-        self.window.handle_answer(now, Slot::Query);
-        self.known = true;
-        self.set_status(Status::Up);
-        let restarted = verdict == Verdict::Restarted;
-        if restarted {
-            self.note_restart(None);
-        }
-        Some(Effect { restarted, granted: false })
-    }
-
-    /// An answer about a key; `None`: it does not count. `updates`: the protocol lets the gateway change a
-    /// mapping without being asked.
-    pub(super) fn handle_answer(
-        &mut self,
-        now: Time,
-        key: Key,
-        answer: Answer,
-        epoch_secs: u32,
-        updates: bool,
-    ) -> Option<Effect> {
-        let entry = self.entries.get_mut(&key)?;
-        let asked_at = entry.sent.asked_at();
-        let granted = matches!(answer, Answer::Granted { .. });
-        if asked_at.is_none() && !(updates && granted && entry.mapped && entry.state == State::Idle) {
-            return None;
-        }
-        let verdict = self.epoch.judge(now, asked_at, epoch_secs);
-        if verdict == Verdict::Stale {
-            log!(Debug, "{key}: drops an answer from before the gateway's restart");
-            return None;
-        }
-        entry.sent.note_answered();
-        self.window.handle_sign_of_life(now);
-        self.known = true;
-        self.set_status(Status::Up);
-        let restarted = verdict == Verdict::Restarted;
-        let granted = match answer {
-            Answer::Granted { address, port } => self.is_grant_good(now, key, address, port),
-            Answer::Deleted | Answer::Refused(_) => false,
-        };
-        if restarted {
-            self.note_restart(granted.then_some(key));
-        }
-        match answer {
-            Answer::Granted { .. } => {}
-            Answer::Deleted => self.handle_deleted(now, key),
-            Answer::Refused(refusal) => self.handle_refused(now, key, refusal),
-        }
-        Some(Effect { restarted, granted })
     }
 
     /// Takes what is due; then `poll_ask` and `poll_notice` have the consequences. Whether a query was given up.
@@ -543,11 +394,6 @@ impl<T> Requests<T> {
         }
     }
 
-    fn note_restart(&mut self, shown_by: Option<Key>) {
-        self.entries.for_each_mut(|key, entry| entry.mapped &= Some(key) == shown_by);
-        self.notices.push_back(Notice::Restarted { shown_by });
-    }
-
     /// Makes a map request for a key, after a deletion of it that was sent.
     fn follow(&mut self, now: Time, key: Key) {
         self.window.remove(Slot::Key(key));
@@ -568,101 +414,6 @@ impl<T> Requests<T> {
         entry.state = State::Mapping;
         self.followers.cancel(key);
         self.window.push(now, Slot::Key(key), Kind::Map);
-    }
-
-    /// A mapping was granted; whether that is what was wanted.
-    fn is_grant_good(&mut self, now: Time, key: Key, address: Option<IpAddr>, port: u16) -> bool {
-        let Some(entry) = self.entries.get_mut(&key) else { return false };
-        entry.mapped = true;
-        match entry.state {
-            State::Mapping | State::Idle => {
-                entry.doubtful = false;
-                entry.external = NonZeroU16::new(port).map(|port| (address, port));
-                entry.state = State::Idle;
-                self.window.handle_answer(now, Slot::Key(key));
-                true
-            }
-            State::Abandoned => {
-                // The deletion is under way, but another protocol has come off worse meanwhile: anew, after it.
-                entry.doubtful = false;
-                entry.external = NonZeroU16::new(port).map(|port| (address, port));
-                entry.suggestion = Suggestion::default();
-                entry.unasked = true;
-                self.follow(now, key);
-                false
-            }
-            State::Deleting if !self.window.was_sent(Slot::Key(key)) => false,
-            State::Deleting | State::Gone { .. } => {
-                if entry.late_grants < LATE_GRANTS {
-                    entry.late_grants += 1;
-                    self.urgent.push_back(Ask::Delete { key });
-                }
-                false
-            }
-            State::Following => false,
-        }
-    }
-
-    /// Success without a lifetime.
-    fn handle_deleted(&mut self, now: Time, key: Key) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        let deleted_lately = entry.deletion.is_some_and(|deletion| now.since(deletion.sent_at) < MEMORY);
-        match entry.state {
-            State::Mapping if !deleted_lately => {
-                log!(Debug, "{key}: granted for no time");
-                self.handle_refused(now, key, Refusal::Failed { retry_after: Duration::ZERO });
-            }
-            State::Deleting if !self.window.was_sent(Slot::Key(key)) => {}
-            State::Deleting => {
-                entry.note_deletion_answered();
-                self.window.handle_answer(now, Slot::Key(key));
-                self.end_deletion(now, key, true);
-            }
-            State::Following => {
-                entry.note_deletion_answered();
-                self.open_map(now, key);
-            }
-            State::Abandoned => entry.note_deletion_answered(),
-            // The answer to a deletion that the request has followed already.
-            State::Mapping | State::Idle | State::Gone { .. } => {
-                if let Some(deletion) = &mut entry.deletion {
-                    deletion.answered = true;
-                }
-            }
-        }
-    }
-
-    fn handle_refused(&mut self, now: Time, key: Key, refusal: Refusal) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        match entry.state {
-            State::Mapping => {
-                entry.state = State::Idle;
-                entry.doubtful = false;
-                let unasked = entry.unasked;
-                self.window.handle_answer(now, Slot::Key(key));
-                if !unasked {
-                    self.notices.push_back(Notice::Refused { key, refusal });
-                }
-            }
-            State::Deleting if self.window.was_sent(Slot::Key(key)) => {
-                entry.note_deletion_answered();
-                self.window.handle_answer(now, Slot::Key(key));
-                self.end_deletion(now, key, true);
-            }
-            State::Deleting => {
-                // The map request that the deletion was to undo.
-                entry.doubtful = false;
-                if !entry.mapped {
-                    self.end_deletion(now, key, true);
-                }
-            }
-            State::Following => {
-                entry.note_deletion_answered();
-                self.open_map(now, key);
-            }
-            State::Abandoned => entry.note_deletion_answered(),
-            State::Idle | State::Gone { .. } => {}
-        }
     }
 
     fn handle_expired(&mut self, now: Time, key: Key) {

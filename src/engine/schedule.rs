@@ -44,7 +44,7 @@ pub fn retry_after(answer_lifetime: Duration, recheck_interval: Duration) -> Dur
 /// Spreads what the library does by itself (renewals, remaking after a restart), so that a gateway never sees
 /// more than 100 packets in any second for it: a bucket of 40 that gains 50 a second, which leaves 10 for
 /// retransmissions.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pace {
     /// When the bucket is (or was) full again, in its own currency of time.
     full_at: Time,
@@ -53,11 +53,6 @@ pub struct Pace {
 impl Pace {
     const BURST: u64 = 40;
     const INTERVAL: Duration = Duration::from_millis(20);
-
-    /// A full bucket.
-    pub fn new() -> Pace {
-        Pace { full_at: Time::ZERO }
-    }
 
     /// Takes `packets` from the bucket; when they may be sent, `now` if at once.
     pub fn take(&mut self, now: Time, packets: u32) -> Time {
@@ -119,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_pace_lets_no_more_than_100_packets_into_any_second() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         let sent: Vec<u64> = (0..500).map(|_| pace.take(Time::from_secs(10), 1).as_millis()).collect();
         for (first, start) in sent.iter().enumerate() {
             let within = sent[first..].iter().take_while(|&&at| at < start + 1000).count();

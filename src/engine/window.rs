@@ -10,70 +10,22 @@ use super::io::Cx;
 use super::timers::Timers;
 use crate::ordered::{Map, Word};
 use crate::time::Time;
+use schedule::{CHECK_TIMEOUT, DELETION_LIMIT, DELETION_TIMEOUT, FIRST_WAIT};
 use std::collections::VecDeque;
 use std::time::Duration;
+use width::{Answered, Width};
 
-/// Requests in flight at the start.
-pub const START: usize = 64;
+pub use schedule::Kind;
 
-/// Requests in flight at most.
-pub const MAX: usize = 128;
-
-/// Requests in flight that any loss leaves.
-pub const MIN: usize = 8;
-
-/// An answer to a request that was sent before this many others that are answered is overdue: lost.
-const LATER_ANSWERS: usize = 3;
-
-/// An answer later than this tells of a gateway that was away, not of the way to it.
-const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(2);
-
-/// While the gateway has never answered: when the first request, and no other, is sent again.
-const DISCOVERY_WAITS: [Duration; 3] =
-    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_millis(1000)];
-
-/// For a gateway that answers: how long nothing at all must come for a request to count as lost.
-const WAITS: [Duration; 7] = [
-    Duration::from_millis(250),
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_millis(500),
-    Duration::from_millis(1000),
-    Duration::from_millis(1000),
-    Duration::from_millis(2000),
-];
-
-/// How long a request is tried that is sent on the same schedule as discovery: the last sending has 2 s.
-const CHECK_TIMEOUT: Duration = Duration::from_millis(3750);
-
-/// The same for deletions, which are sent 0, 200 and 500 ms after the start and then left alone.
-const DELETION_WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(300)];
-
-/// A deletion is given up when nothing at all has come for this long.
-const DELETION_TIMEOUT: Duration = Duration::from_millis(800);
-
-/// A deletion is given up after this, whatever comes.
-const DELETION_LIMIT: Duration = Duration::from_secs(5);
-
-/// What sort of request it is: how long it is worth trying, and what goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// About the gateway itself: all others may depend on it.
-    Query,
-    /// About the gateway itself, but not every gateway answers it: its loss says nothing.
-    Check,
-    /// Makes or renews a mapping.
-    Map,
-    /// Deletes one.
-    Deletion,
-}
+mod schedule;
+mod width;
 
 /// The requests of one driver to one gateway, by key; at most one a key.
 #[derive(Debug)]
 pub struct Window<K> {
     mapping_timeout: Duration,
     mode: Mode,
-    limit: usize,
+    width: Width,
     requests: Map<K, Request>,
     /// Those that wait to be sent (again).
     queue: Map<(u8, u64), K>,
@@ -91,12 +43,6 @@ pub struct Window<K> {
     heard_at: Option<Time>,
     /// Something counted as lost because nothing came, and nothing has come since.
     silent: bool,
-    smoothed_round_trip: Option<Duration>,
-    /// The highest sendings that were answered.
-    answered: [u64; LATER_ANSWERS],
-    round: Round,
-    /// A loss of a sending before this belongs to a halving that has been done.
-    halved_at: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,16 +53,6 @@ enum Mode {
         again_at: Option<Time>,
     },
     Known,
-}
-
-/// From one answer to the answer to what was sent after it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Round {
-    /// It is over when nothing sent before this is in flight; set by its first answer.
-    ends_with: Option<u64>,
-    lost: bool,
-    /// Something had to wait for room.
-    full: bool,
 }
 
 #[derive(Debug)]
@@ -161,7 +97,7 @@ impl<K: Word> Window<K> {
         Window {
             mapping_timeout,
             mode: Mode::Discovery { sent_again: 0, again_at: None },
-            limit: START,
+            width: Width::default(),
             requests: Map::new(),
             queue: Map::new(),
             in_flight: Map::new(),
@@ -173,10 +109,6 @@ impl<K: Word> Window<K> {
             next_place: 0,
             heard_at: None,
             silent: false,
-            smoothed_round_trip: None,
-            answered: [0; LATER_ANSWERS],
-            round: Round::default(),
-            halved_at: 0,
         }
     }
 
@@ -245,7 +177,7 @@ impl<K: Word> Window<K> {
 
     /// How many requests may be in flight.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.width.limit()
     }
 
     /// How many are.
@@ -256,8 +188,8 @@ impl<K: Word> Window<K> {
     /// The next request to be sent now, which then counts as sent; `None`: nothing waits, or there is no room.
     pub fn poll_send(&mut self, cx: &mut Cx<'_>) -> Option<K> {
         let (place, &key) = self.queue.first_key_value()?;
-        if self.in_flight.len() >= self.limit {
-            self.round.full = true;
+        if self.in_flight.len() >= self.width.limit() {
+            self.width.note_full();
             return None;
         }
         self.queue.remove(&place);
@@ -272,22 +204,13 @@ impl<K: Word> Window<K> {
         if request.sends == 0 {
             return;
         }
-        let round_trip = now.since(request.sent_at);
-        let smoothed = self.smoothed_round_trip.unwrap_or_default();
-        if request.sends == 1 && round_trip <= LONGEST_ROUND_TRIP {
-            // Only what was sent once: of the rest nobody knows which sending is answered (Karn's rule).
-            self.smoothed_round_trip =
-                Some(self.smoothed_round_trip.map_or(round_trip, |smoothed| (smoothed * 7 + round_trip) / 8));
-        }
-        // An answer that comes too soon for the latest sending is to an earlier one.
-        let answered = if round_trip * 2 >= smoothed { request.last_sending } else { request.first_sending };
-        if let Some(lowest) = self.answered.iter_mut().min()
-            && *lowest < answered
-        {
-            *lowest = answered;
-        }
-        self.judge_overtaken(now);
-        self.end_round();
+        let lost_before = self.width.note_answer(Answered {
+            first_sending: request.first_sending,
+            last_sending: request.last_sending,
+            round_trip: now.since(request.sent_at),
+        });
+        self.lose_overtaken(now, lost_before);
+        self.width.end_round(self.in_flight.keys().next(), self.next_sending);
     }
 
     /// Something came from the gateway that is an answer of this protocol, if not to a request in the window.
@@ -304,9 +227,9 @@ impl<K: Word> Window<K> {
             let Some(request) = self.requests.get_mut(&key) else { continue };
             if request.kind != Kind::Deletion {
                 request.step = 0;
-                request.wait = Some(WAITS[0]);
+                request.wait = Some(FIRST_WAIT);
                 request.first_sent_at = Some(now);
-                self.resends.set(key, now + WAITS[0]);
+                self.resends.set(key, now + FIRST_WAIT);
                 self.expiries.set(key, now + self.mapping_timeout);
             }
         }
@@ -315,7 +238,7 @@ impl<K: Word> Window<K> {
     /// The gateway is looked for again: all but deletions is sent as if for the first time.
     pub fn restart_discovery(&mut self) {
         self.reset_discovery();
-        self.limit = START;
+        self.width.reset_limit();
         self.silent = false;
         // In their old order: what was sent, then what waited.
         let mut old_order = Map::new();
@@ -368,7 +291,7 @@ impl<K: Word> Window<K> {
                 }
             };
             let Some(wait) = request.wait else { continue };
-            let due = self.quiet_since(request.sent_at) + self.patience(wait);
+            let due = self.quiet_since(request.sent_at) + self.width.patience(wait);
             if due > now {
                 self.resends.set(key, due);
                 continue;
@@ -451,16 +374,11 @@ impl<K: Word> Window<K> {
             self.sent += 1;
         }
         let first_sent_at = *request.first_sent_at.get_or_insert(now);
-        let wait = match request.kind {
-            Kind::Deletion => DELETION_WAITS.get(request.step),
-            Kind::Check => DISCOVERY_WAITS.get(request.step),
-            _ if known => WAITS.get(request.step).or(WAITS.last()),
-            _ => None,
-        };
-        request.wait = wait.map(|&wait| cx.between(wait, 9, 10, 10));
+        request.wait =
+            schedule::wait(request.kind, request.step, known).map(|wait| cx.between(wait, 9, 10, 10));
         let (kind, wait) = (request.kind, request.wait);
         if let Some(wait) = wait {
-            self.resends.set(key, now + self.patience(wait));
+            self.resends.set(key, now + self.width.patience(wait));
         }
         if self.expiries.get(key).is_none() {
             match kind {
@@ -473,13 +391,8 @@ impl<K: Word> Window<K> {
         if kind != Kind::Deletion
             && let Mode::Discovery { sent_again: 0, again_at: again_at @ None } = &mut self.mode
         {
-            *again_at = Some(now + cx.between(DISCOVERY_WAITS[0], 9, 10, 10));
+            *again_at = schedule::discovery_wait(0).map(|wait| now + cx.between(wait, 9, 10, 10));
         }
-    }
-
-    /// How long nothing must come: the schedule's wait, but room for two round trips.
-    fn patience(&self, wait: Duration) -> Duration {
-        wait.max(self.smoothed_round_trip.unwrap_or_default() * 2)
     }
 
     /// Since when nothing has come that a request of `sent_at` was waiting for.
@@ -517,8 +430,7 @@ impl<K: Word> Window<K> {
             return;
         }
         let sent_again = sent_again + 1;
-        let wait = DISCOVERY_WAITS.get(sent_again);
-        let again_at = wait.map(|&wait| cx.now + cx.between(wait, 9, 10, 10));
+        let again_at = schedule::discovery_wait(sent_again).map(|wait| cx.now + cx.between(wait, 9, 10, 10));
         self.mode = Mode::Discovery { sent_again, again_at };
     }
 
@@ -531,11 +443,10 @@ impl<K: Word> Window<K> {
         }
     }
 
-    /// What was sent before three others that are answered is lost.
-    fn judge_overtaken(&mut self, now: Time) {
-        let Some(&threshold) = self.answered.iter().min() else { return };
+    /// What was sent before others that are answered already is lost.
+    fn lose_overtaken(&mut self, now: Time, lost_before: u64) {
         while let Some((sending, &key)) = self.in_flight.first_key_value()
-            && sending < threshold
+            && sending < lost_before
         {
             self.note_loss(key, sending);
             let Some(request) = self.requests.get_mut(&key) else { continue };
@@ -561,25 +472,7 @@ impl<K: Word> Window<K> {
         self.resends.cancel(key);
         let counts = self.requests.get(&key).is_some_and(|request| request.kind != Kind::Check);
         if self.mode == Mode::Known && counts {
-            self.round.lost = true;
-            if sending >= self.halved_at {
-                self.limit = (self.limit / 2).max(MIN);
-                self.halved_at = self.next_sending;
-            }
-        }
-    }
-
-    /// When all that was sent before the round began is answered or lost: a round without loss that filled the
-    /// window doubles it.
-    fn end_round(&mut self) {
-        let next_sending = self.next_sending;
-        let ends_with = *self.round.ends_with.get_or_insert(next_sending);
-        let first = self.in_flight.keys().next();
-        if first.is_none_or(|sending| sending >= ends_with) {
-            if self.round.full && !self.round.lost {
-                self.limit = (self.limit * 2).min(MAX);
-            }
-            self.round = Round { ends_with: first.map(|_| next_sending), lost: false, full: false };
+            self.width.note_loss(sending, self.next_sending);
         }
     }
 

@@ -1,7 +1,6 @@
 //! What both protocols do alike.
 
 use super::timetable::{Timetable, tcp, udp};
-use super::*;
 
 /// Each test for both drivers, at a gateway that is known.
 macro_rules! both {
@@ -155,6 +154,14 @@ both! {
         t.map(udp(4000)).map(tcp(4000)).take();
         t.abandon(udp(4000)).at(60_000);
         assert_eq!(t.take().iter().filter(|line| line.contains("UDP")).collect::<Vec<_>>(), ["0 > delete UDP 4000"]);
+    }
+
+    fn an_abandoned_request_is_destroyed_without_waiting(t) {
+        t.map(udp(4000)).abandon(udp(4000)).at(3000).take();
+        t.delete(udp(4000)).at(60_000);
+        t.says(&["3000 > delete UDP 4000", "3000 = deletion given up UDP 4000"]);
+        t.map(udp(4001)).abandon(udp(4001)).answer(Some(udp(4001)), 1060).take();
+        t.delete(udp(4001)).says(&["60000 = deleted UDP 4001"]);
     }
 
     fn an_unsent_request_is_abandoned_without_a_word(t) {

@@ -62,11 +62,8 @@ pub trait Driver {
     fn map(&mut self, cx: &mut Cx<'_>, key: Key, suggestion: Suggestion);
     fn delete(&mut self, cx: &mut Cx<'_>, key: Key);
     fn abandon(&mut self, cx: &mut Cx<'_>, key: Key);
-    fn forget(&mut self, cx: &mut Cx<'_>, key: Key);
     fn probe(&mut self, cx: &mut Cx<'_>);
-    fn check(&mut self, cx: &mut Cx<'_>);
     fn handle_datagram(&mut self, cx: &mut Cx<'_>, bytes: &[u8]);
-    fn handle_refused(&mut self, cx: &mut Cx<'_>);
     fn handle_timeout(&mut self, cx: &mut Cx<'_>);
     fn poll_timeout(&self) -> Option<Time>;
     fn poll_notice(&mut self) -> Option<Notice>;
@@ -97,20 +94,11 @@ macro_rules! forward {
         fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) {
             <$driver>::abandon(self, cx, key)
         }
-        fn forget(&mut self, cx: &mut Cx<'_>, key: Key) {
-            <$driver>::forget(self, cx, key)
-        }
         fn probe(&mut self, cx: &mut Cx<'_>) {
             <$driver>::probe(self, cx)
         }
-        fn check(&mut self, cx: &mut Cx<'_>) {
-            <$driver>::check(self, cx)
-        }
         fn handle_datagram(&mut self, cx: &mut Cx<'_>, bytes: &[u8]) {
             <$driver>::handle_datagram(self, cx, bytes)
-        }
-        fn handle_refused(&mut self, cx: &mut Cx<'_>) {
-            <$driver>::handle_refused(self, cx)
         }
         fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
             <$driver>::handle_timeout(self, cx)

@@ -27,6 +27,7 @@ pub(super) enum Goal {
     Make,
     /// To be removed.
     Remove {
+        /// When that was asked for.
         called_at: Time,
         /// The core waits for `Notice::Deleted`.
         notice: bool,
@@ -55,13 +56,14 @@ pub(super) struct Mapping {
     pub(super) goal: Goal,
     suggestion: Suggestion,
     pub(super) held: Option<Held>,
-    /// A request of it is queued or open.
+    /// The attempt that a request of it is queued or open for.
     pub(super) attempt: Option<Attempt>,
     pub(super) made: Option<Made>,
     /// Its place in the queue, for all requests of an attempt.
     turn: u64,
     /// The first request of the attempt has left: the time runs.
     is_timed: bool,
+    /// How many connections of the removal have come to nothing.
     pub(super) removal_troubles: u8,
 }
 
@@ -113,8 +115,8 @@ impl Mapping {
 }
 
 impl UpnpIgd {
-    /// Makes or renews the gateway mapping of a key: ends in `Granted`, `Refused` or `TimedOut`. Before `Up` it
-    /// waits for that; `Out` ends it.
+    /// Makes or renews the gateway mapping of a key: ends in `Granted`, `Refused` or `TimedOut`, or with `Lost`.
+    /// Before `Up` it waits for that; `Out` ends it.
     pub fn map(&mut self, cx: &mut Cx<'_>, key: Key, suggestion: Suggestion) {
         if self.resting {
             self.resume(cx);
@@ -169,17 +171,15 @@ impl UpnpIgd {
         }
     }
 
-    /// The control URL is lost: whatever is wanted waits for another. Its jobs are gone already.
+    /// The control URL is lost: attempts end with that, removals wait for another. Their jobs are gone already.
     pub(super) fn suspend_mappings(&mut self, cx: &mut Cx<'_>) {
         let keys: Vec<_> = self.mappings.keys().collect();
         for key in keys {
             let Some(mapping) = self.mappings.get_mut(&key) else { continue };
             mapping.attempt = None;
-            mapping.made = None;
-            mapping.is_timed = false;
             match mapping.goal {
                 Goal::Rest => {}
-                Goal::Make => self.timers.set(Timer::Mapping(key), cx.now + self.discover_timeout),
+                Goal::Make => self.end_attempt(cx, key),
                 Goal::Remove { .. } => self.tell_unanswered(key),
             }
         }
@@ -207,7 +207,7 @@ impl UpnpIgd {
         }
     }
 
-    /// The time of an attempt is over, or that of a removal which waited for a gateway.
+    /// The time of an attempt is over; or there is no gateway, which a removal is told by this, too.
     pub(super) fn handle_mapping_timeout(&mut self, cx: &mut Cx<'_>, key: Key) {
         let Some(mapping) = self.mappings.get(&key) else { return };
         match mapping.goal {
@@ -347,7 +347,12 @@ impl UpnpIgd {
 
     fn refuse(&mut self, cx: &mut Cx<'_>, key: Key, refusal: Refusal) {
         self.notices.push_back(Notice::Refused { key, refusal });
-        self.end_attempt(cx, key);
+        if self.mappings.get(&key).is_some_and(|mapping| mapping.held.is_some_and(|held| !held.certain)) {
+            // An earlier request of this attempt had no answer. The core takes the refusal for the whole truth.
+            self.remove(cx, key, false);
+        } else {
+            self.end_attempt(cx, key);
+        }
     }
 
     fn time_out(&mut self, cx: &mut Cx<'_>, key: Key) {

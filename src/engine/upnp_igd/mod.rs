@@ -1,8 +1,8 @@
 //! UPnP-IGD: search, description, actions.
 //!
-//! [`search`] finds devices, [`device`] reads their descriptions and chooses a service, [`mapping`] makes
-//! entries through it by way of [`port`] and [`action`], [`removal`] removes them, [`watch`] looks after what is
-//! there; [`exchange`] carries all of this over HTTP, four exchanges at once.
+//! `search` finds devices, `device` reads their descriptions and chooses a service, `mapping` makes
+//! entries through it by way of `port` and `action`, `removal` removes them, `watch` looks after what is
+//! there; `exchange` carries all of this over HTTP, four exchanges at once.
 
 #![forbid(unsafe_code)]
 
@@ -109,8 +109,8 @@ struct Control {
 
 /// The UPnP-IGD driver; see [`super::driver`] for what it shares with the others.
 ///
-/// Its own order of calls: [`start`](UpnpIgd::start), then [`handle_opened`](UpnpIgd::handle_opened) once
-/// `Socket::Ssdp` is open, and [`search`](UpnpIgd::search) before or after that.
+/// Its own order of calls: `start`(UpnpIgd::start), then [`handle_opened`](UpnpIgd::handle_opened) once
+/// `Socket::Ssdp` is open, and `search`(UpnpIgd::search) before or after that.
 #[derive(Debug)]
 pub struct UpnpIgd {
     discover_timeout: Duration,
@@ -388,7 +388,7 @@ impl UpnpIgd {
         }
     }
 
-    /// The control URL is lost: whatever was asked of it waits until another search finds one.
+    /// The control URL is lost, and with it what was asked of it.
     fn lose_control(&mut self, cx: &mut Cx<'_>) {
         let Some(control) = self.control.take() else { return };
         log!(Warn, "UPnP-IGD: {} does not answer any more", control.url.address);

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 /// How long a deletion, or the gateway as a whole, may be silent before we say that it is not answered.
 const NOTICE_TIMEOUT: Duration = Duration::from_millis(800);
-/// How often a removal is sent on a connection that comes to nothing.
-const MAX_REMOVAL_TROUBLES: u8 = 10;
+/// How many connections of a removal may end without an answer.
+const MAX_BROKEN: u8 = 2;
+/// How many may be refused. (Two in a row, and the control URL is lost; these are for one that comes and goes.)
+const MAX_REFUSED: u8 = 10;
 
 impl UpnpIgd {
     /// Removes the gateway mapping of a key. Ends in `Deleted`: with the answer, or unanswered when the control
@@ -109,8 +111,11 @@ impl UpnpIgd {
             (Ok(_), _) => held.certain = true,
             (Err(trouble), _) => {
                 mapping.removal_troubles += 1;
-                is_given_up =
-                    *trouble == Trouble::TimedOut || mapping.removal_troubles >= MAX_REMOVAL_TROUBLES;
+                is_given_up = match trouble {
+                    Trouble::TimedOut => true,
+                    Trouble::Broken => mapping.removal_troubles >= MAX_BROKEN,
+                    Trouble::Refused => mapping.removal_troubles >= MAX_REFUSED,
+                };
             }
         }
         if is_given_up && matches!(mapping.goal, Goal::Remove { .. }) {
@@ -120,7 +125,7 @@ impl UpnpIgd {
         }
     }
 
-    fn remove(&mut self, cx: &mut Cx<'_>, key: Key, notice: bool) {
+    pub(super) fn remove(&mut self, cx: &mut Cx<'_>, key: Key, notice: bool) {
         self.stop_check(cx, key);
         self.drop_unsent(cx, key);
         self.timers.cancel(Timer::Mapping(key));

@@ -26,6 +26,7 @@ impl Core {
                     assert!(self.deletions.remove(key), "at {at} ms, nobody waits for {notice:?}");
                 }
                 Notice::Gone { key } => assert!(!self.maps.contains(key), "{key} is being made"),
+                Notice::Lost => self.maps.clear(),
                 _ => {}
             }
         }

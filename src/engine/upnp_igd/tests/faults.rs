@@ -38,6 +38,7 @@ fn a_control_url_that_refuses_twice_is_lost_and_found_again() {
 
     bench.server().mood = Mood::Well;
     bench.search();
+    bench.map(tcp(4000), no_wish());
     bench.run_until(3000);
     assert_eq!(bench.driver.status(), Status::Up);
     assert_eq!(
@@ -80,6 +81,7 @@ fn a_description_whose_control_url_stays_dead_is_no_endless_loop() {
     assert!(bench.when(|notice| *notice == Notice::Lost).is_some());
     assert_eq!(bench.notices_of(tcp(4000)), []);
     bench.search();
+    bench.map(tcp(4000), no_wish());
     bench.run_until(1000 + 3750);
     assert_eq!(bench.driver.status(), Status::Out);
     assert_eq!(bench.notices_of(tcp(4000)), [Notice::TimedOut { key: tcp(4000) }]);
@@ -128,8 +130,24 @@ fn nobody_at_the_address_is_like_silence() {
     bench.start();
     bench.map(tcp(4000), no_wish());
     bench.run_until(61_000);
-    assert_eq!(bench.notices_of(tcp(4000)), [Notice::TimedOut { key: tcp(4000) }]);
     assert!(bench.when(|notice| *notice == Notice::Lost).is_some());
+    assert_eq!(bench.notices_of(tcp(4000)), [Notice::TimedOut { key: tcp(4000) }]);
+    assert_eq!(bench.driver.poll_timeout(), None);
+}
+
+#[test]
+fn what_a_refused_attempt_may_have_left_behind_is_removed() {
+    let mut bench = Bench::with_igd(IP1);
+    bench.start_up();
+    // The first request is done and its answer lost, the second is refused.
+    bench.server().cuts = 1;
+    bench.igd().table.insert(("TCP".to_owned(), 4000), (LOCAL.to_owned(), 4000, 7200));
+    bench.igd().always.push(("AddPortMapping", 728));
+    bench.map(tcp(4000), no_wish());
+    bench.run_until(10_000);
+    assert_eq!(bench.notices_of(tcp(4000)), [refused(tcp(4000))]);
+    assert_eq!(bench.lines()[2..], ["GetSpecificPortMappingEntry tcp 4000", "DeletePortMapping tcp 4000"]);
+    assert!(bench.igd().table.is_empty());
 }
 
 #[test]
@@ -173,7 +191,7 @@ fn a_cut_connection_is_tried_once_more() {
     bench.map(tcp(4000), no_wish());
     bench.run_until(60_000);
     assert_eq!(bench.notices_of(tcp(4000)), [refused(tcp(4000))]);
-    assert_eq!(bench.lines(), ["cut", "cut"]);
+    assert_eq!(bench.lines(), ["cut"; 4], "and its removal the same");
     assert_eq!(bench.driver.status(), Status::Up, "it is there, if of no use");
 }
 

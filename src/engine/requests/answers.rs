@@ -1,0 +1,178 @@
+//! What an answer means: for the gateway's epoch, and for the key it is about.
+
+#![forbid(unsafe_code)]
+
+use super::entry::{MEMORY, State};
+use super::{Answer, Ask, Effect, Requests, Slot};
+use crate::engine::driver::{Key, Notice, Refusal, Status};
+use crate::engine::epoch::Verdict;
+use crate::engine::io::Suggestion;
+use crate::log::log;
+use crate::time::Time;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// How many grants that come too late are each answered with another deletion.
+const LATE_GRANTS: u8 = 3;
+
+impl<T> Requests<T> {
+    /// An answer to a query; `None`: it does not count.
+    pub(in crate::engine) fn handle_query_answer(&mut self, now: Time, epoch_secs: u32) -> Option<Effect> {
+        let asked_at = self.query.asked_at()?;
+        let verdict = self.epoch.judge(now, Some(asked_at), epoch_secs);
+        if verdict == Verdict::Stale {
+            return None;
+        }
+        self.query.note_answered();
+        self.window.handle_answer(now, Slot::Query);
+        self.known = true;
+        self.set_status(Status::Up);
+        let restarted = verdict == Verdict::Restarted;
+        if restarted {
+            self.note_restart(None);
+        }
+        Some(Effect { restarted, granted: false })
+    }
+
+    /// An answer about a key; `None`: it does not count. `updates`: the protocol lets the gateway change a
+    /// mapping without being asked.
+    pub(in crate::engine) fn handle_answer(
+        &mut self,
+        now: Time,
+        key: Key,
+        answer: Answer,
+        epoch_secs: u32,
+        updates: bool,
+    ) -> Option<Effect> {
+        let entry = self.entries.get_mut(&key)?;
+        let asked_at = entry.sent.asked_at();
+        let granted = matches!(answer, Answer::Granted { .. });
+        if asked_at.is_none() && !(updates && granted && entry.mapped && entry.state == State::Idle) {
+            return None;
+        }
+        let verdict = self.epoch.judge(now, asked_at, epoch_secs);
+        if verdict == Verdict::Stale {
+            log!(Debug, "{key}: drops an answer from before the gateway's restart");
+            return None;
+        }
+        entry.sent.note_answered();
+        self.window.handle_sign_of_life(now);
+        self.known = true;
+        self.set_status(Status::Up);
+        let restarted = verdict == Verdict::Restarted;
+        let granted = match answer {
+            Answer::Granted { address, port } => self.is_grant_good(now, key, address, port),
+            Answer::Deleted | Answer::Refused(_) => false,
+        };
+        if restarted {
+            self.note_restart(granted.then_some(key));
+        }
+        match answer {
+            Answer::Granted { .. } => {}
+            Answer::Deleted => self.handle_deleted(now, key),
+            Answer::Refused(refusal) => self.handle_refused(now, key, refusal),
+        }
+        Some(Effect { restarted, granted })
+    }
+
+    fn note_restart(&mut self, shown_by: Option<Key>) {
+        self.entries.for_each_mut(|key, entry| entry.mapped &= Some(key) == shown_by);
+        self.notices.push_back(Notice::Restarted { shown_by });
+    }
+
+    /// A mapping was granted; whether that is what was wanted.
+    fn is_grant_good(&mut self, now: Time, key: Key, address: Option<IpAddr>, port: u16) -> bool {
+        let Some(entry) = self.entries.get_mut(&key) else { return false };
+        entry.mapped = true;
+        match entry.state {
+            State::Mapping | State::Idle => {
+                entry.doubtful = false;
+                entry.external = NonZeroU16::new(port).map(|port| (address, port));
+                entry.state = State::Idle;
+                self.window.handle_answer(now, Slot::Key(key));
+                true
+            }
+            State::Abandoned => {
+                // The deletion is under way, but another protocol has come off worse meanwhile: anew, after it.
+                entry.doubtful = false;
+                entry.external = NonZeroU16::new(port).map(|port| (address, port));
+                entry.suggestion = Suggestion::default();
+                entry.unasked = true;
+                self.follow(now, key);
+                false
+            }
+            State::Deleting if !self.window.was_sent(Slot::Key(key)) => false,
+            State::Deleting | State::Gone { .. } => {
+                if entry.late_grants < LATE_GRANTS {
+                    entry.late_grants += 1;
+                    self.urgent.push_back(Ask::Delete { key });
+                }
+                false
+            }
+            State::Following => false,
+        }
+    }
+
+    /// Success without a lifetime.
+    fn handle_deleted(&mut self, now: Time, key: Key) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let deleted_lately = entry.deletion.is_some_and(|deletion| now.since(deletion.sent_at) < MEMORY);
+        match entry.state {
+            State::Mapping if !deleted_lately => {
+                log!(Debug, "{key}: granted for no time");
+                self.handle_refused(now, key, Refusal::Failed { retry_after: Duration::ZERO });
+            }
+            State::Deleting if !self.window.was_sent(Slot::Key(key)) => {}
+            State::Deleting => {
+                entry.note_deletion_answered();
+                self.window.handle_answer(now, Slot::Key(key));
+                self.end_deletion(now, key, true);
+            }
+            State::Following => {
+                entry.note_deletion_answered();
+                self.open_map(now, key);
+            }
+            State::Abandoned => entry.note_deletion_answered(),
+            // The answer to a deletion that the request has followed already.
+            State::Mapping | State::Idle | State::Gone { .. } => {
+                if let Some(deletion) = &mut entry.deletion {
+                    deletion.answered = true;
+                }
+            }
+        }
+    }
+
+    fn handle_refused(&mut self, now: Time, key: Key, refusal: Refusal) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        match entry.state {
+            State::Mapping => {
+                entry.state = State::Idle;
+                entry.doubtful = false;
+                let unasked = entry.unasked;
+                self.window.handle_answer(now, Slot::Key(key));
+                if !unasked {
+                    self.notices.push_back(Notice::Refused { key, refusal });
+                }
+            }
+            State::Deleting if self.window.was_sent(Slot::Key(key)) => {
+                entry.note_deletion_answered();
+                self.window.handle_answer(now, Slot::Key(key));
+                self.end_deletion(now, key, true);
+            }
+            State::Deleting => {
+                // The map request that the deletion was to undo.
+                entry.doubtful = false;
+                if !entry.mapped {
+                    self.end_deletion(now, key, true);
+                }
+            }
+            State::Following => {
+                entry.note_deletion_answered();
+                self.open_map(now, key);
+            }
+            State::Abandoned => entry.note_deletion_answered(),
+            State::Idle | State::Gone { .. } => {}
+        }
+    }
+}
