@@ -8,8 +8,8 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("time", &[]),
     ("wire", &[]),
     ("net", &["time"]),
-    // The time of day in its lines.
-    ("log", &["net::wall_clock"]),
+    // The time of day in its lines, and their way out.
+    ("log", &["net::wall_clock", "net::without_sigpipe"]),
     ("engine", &["wire", "log", "time"]),
     ("worker", &["engine", "net", "log", "time"]),
     ("dummytls", &["wire::http", "net", "log", "time"]),
@@ -27,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
         ],
     ),
     // The values that the client's functions take and give.
-    ("ffi", &["client", "dummytls::File", "engine::io", "wire::Transport", "log"]),
+    ("ffi", &["client", "dummytls::File", "engine::io", "wire::Transport", "net::end_thread", "log"]),
 ];
 
 /// The layers that may hold `unsafe`.
