@@ -207,6 +207,9 @@ impl Engine {
             self.exhausted = PerProtocol::default();
             if !ASKING.into_iter().any(|protocol| self.status(protocol) == Status::Up) {
                 self.want_check(now);
+            } else if self.status(Protocol::Pcp) != Status::Up {
+                // Whose answers do not tell the address.
+                self.natpmp.check(cx!(self, now));
             }
             self.look_up_route();
         } else if self.network.is_known() {
