@@ -66,7 +66,7 @@ extern "C" fn fork_in_the_log(_level: plum_log_level_t, message: *const c_char) 
 }
 
 /// A gateway on loopback that makes mappings, and that the library will find.
-fn gateway() -> Server {
+pub fn gateway() -> Server {
     let gateway = Server::start_on_own_address(|_| {}).expect("a gateway on loopback");
     // SAFETY: no other thread of this process reads the environment.
     unsafe { std::env::set_var("PLUM_GATEWAY", gateway.pcp_address().to_string()) };
