@@ -50,7 +50,9 @@ fn the_committed_header_is_the_generated_one() {
 #[test]
 fn the_header_is_for_c_programmers() {
     let header = read("include/plum.h");
-    for word in ["# Safety", "# Errors", "# Panics", "MaybeUninit", "usize", "Option<", "::", "c_int", "`None`"] {
+    for word in
+        ["# Safety", "# Errors", "# Panics", "MaybeUninit", "usize", "Option<", "::", "c_int", "`None`"]
+    {
         assert!(!header.contains(word), "include/plum.h says {word:?}");
     }
 }

@@ -200,6 +200,38 @@ contract! {
         assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
     }
 
+    fn init_without_memory_for_a_thread_fails_and_works_later() {
+        // So that what is set up once is.
+        assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        let mut stacks: Vec<_> = Vec::new();
+        let limit = |bytes| {
+            let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+            // SAFETY: the limit is valid for the call.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+        };
+        limit((status("", "VmSize") + 4096) * 1024);
+        // Stacks that the C library has kept are used again: hold them.
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = std::sync::Arc::new(std::sync::Mutex::new(released));
+        let hold = || {
+            let released = std::sync::Arc::clone(&released);
+            std::thread::Builder::new().stack_size(8 << 20).spawn(move || {
+                let _ = released.lock().expect("not poisoned").recv();
+            })
+        };
+        while let Ok(stack) = hold() {
+            stacks.push(stack);
+        }
+        assert_eq!(init(&silent()), PLUM_ERR_FAILED);
+        assert_eq!(plum_cleanup(), PLUM_ERR_FAILED);
+        limit(libc::RLIM_INFINITY);
+        assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        drop(release);
+        stacks.into_iter().for_each(|stack| stack.join().expect("no panic"));
+    }
+
     fn a_callback_may_use_megabytes_of_stack() {
         #[inline(never)]
         fn fill(depth: usize) -> u8 {
