@@ -38,7 +38,8 @@ fn corpus() -> Option<PathBuf> {
     }
     assert!(std::env::var_os("CI").is_none(), "the corpus is not at {}", folder.display());
     // Not by eprintln!, which the output of a test that passes would swallow.
-    let _ = writeln!(std::io::stderr(), "tests of the corpus were NOT run: it is not at {}", folder.display());
+    let _ =
+        writeln!(std::io::stderr(), "tests of the corpus were NOT run: it is not at {}", folder.display());
     None
 }
 
