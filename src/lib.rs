@@ -16,6 +16,8 @@ pub mod log;
 #[doc(hidden)]
 pub mod net;
 #[doc(hidden)]
+pub mod ordered;
+#[doc(hidden)]
 pub mod time;
 #[doc(hidden)]
 pub mod wire;

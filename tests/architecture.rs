@@ -4,14 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each layer may use beside itself, as prefixes of paths from the crate's root.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("time", &[]),
+    ("ordered", &[]),
     ("wire", &[]),
     ("net", &["time"]),
     // The time of day in its lines.
     ("log", &["net::wall_clock"]),
-    ("engine", &["wire", "log", "time"]),
-    ("worker", &["engine", "net", "log", "time"]),
+    ("engine", &["wire", "log", "ordered", "time"]),
+    ("worker", &["engine", "net", "log", "ordered", "time"]),
     ("dummytls", &["wire::http", "net", "log", "time"]),
     (
         "client",
@@ -20,6 +21,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
             "engine::io",
             "dummytls",
             "log",
+            "ordered",
             "time",
             "net::environment",
             "net::local_address",

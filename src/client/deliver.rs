@@ -100,7 +100,7 @@ impl<L: Listener> Client<L> {
     /// Destroys what the engine has left, which should be nothing. For the end of a session.
     pub(super) fn destroy_rest(&self) {
         loop {
-            let first = self.inner.lock().table.first_key_value().map(|(&id, _)| id);
+            let first = self.inner.lock().table.first_key_value().map(|(id, _)| id);
             let Some(id) = first else { return };
             log!(Fatal, "defect in the library: mapping {id} was left over");
             self.set_destroyed(id);
@@ -109,7 +109,7 @@ impl<L: Listener> Client<L> {
 
     /// Every mapping that is not being destroyed fails: the engine is gone.
     pub(super) fn fail_all(&self) {
-        let ids: Vec<MappingId> = self.inner.lock().table.keys().copied().collect();
+        let ids: Vec<MappingId> = self.inner.lock().table.keys().collect();
         for id in ids {
             self.set(id, State::Failure);
         }

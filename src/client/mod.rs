@@ -17,10 +17,10 @@ pub use settings::Settings;
 use crate::dummytls::{DummyTls, RealSystem, System};
 use crate::engine::io::{Config, MappingId, Protocol, Wanted};
 use crate::log::{self, log};
+use crate::ordered::Map;
 use crate::worker::{Command, Program, Wake, Worker};
 use parking_lot::{Condvar, Mutex};
 use program::Deliveries;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -109,7 +109,7 @@ struct Inner<L> {
     cleanups: u64,
     /// The next mapping's; `None`: used up. It is never reset, so that no id is given out twice.
     next_id: Option<MappingId>,
-    table: BTreeMap<MappingId, Entry<L>>,
+    table: Map<MappingId, Entry<L>>,
     /// The mapping whose SUCCESS or FAILURE callback is running.
     running: Option<MappingId>,
 }
@@ -154,7 +154,7 @@ impl<L: Listener> Client<L> {
                 phase: Phase::Idle,
                 cleanups: 0,
                 next_id: Some(first_id),
-                table: BTreeMap::new(),
+                table: Map::new(),
                 running: None,
             }),
             changed: Condvar::new(),

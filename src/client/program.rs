@@ -6,9 +6,9 @@
 use super::{Client, External, Listener, State};
 use crate::dummytls::{DummyTls, Verdict};
 use crate::engine::io::{Event, MappingId, Protocol};
+use crate::ordered::Map;
 use crate::time::Time;
 use crate::worker::Program;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -17,31 +17,35 @@ use std::sync::Arc;
 pub(super) struct Deliveries<L: 'static> {
     client: &'static Client<L>,
     dummytls: Option<Arc<DummyTls>>,
-    /// Held back, by the address whose name is asked for: they are all decided together.
-    held: BTreeMap<IpAddr, Held>,
-    held_by_id: BTreeMap<MappingId, IpAddr>,
+    /// Held back: one for each address whose name is asked for, seldom more than one.
+    held: Vec<Held>,
+    held_by_id: Map<MappingId, IpAddr>,
 }
 
+/// The SUCCESSes of one address: they are all decided together.
 struct Held {
+    address: IpAddr,
     /// When the verdict on the name is there at the latest.
     until: Time,
-    successes: BTreeMap<MappingId, (Protocol, NonZeroU16)>,
+    successes: Map<MappingId, (Protocol, NonZeroU16)>,
 }
 
 impl<L: Listener> Deliveries<L> {
     pub(super) fn new(client: &'static Client<L>, dummytls: Option<Arc<DummyTls>>) -> Deliveries<L> {
-        Deliveries { client, dummytls, held: BTreeMap::new(), held_by_id: BTreeMap::new() }
+        Deliveries { client, dummytls, held: Vec::new(), held_by_id: Map::new() }
     }
 
     /// Forgets the SUCCESS that is held back for a mapping.
     fn drop_held(&mut self, id: MappingId) {
         let Some(address) = self.held_by_id.remove(&id) else { return };
-        if let Some(held) = self.held.get_mut(&address) {
+        if let Some(held) = self.held.iter_mut().find(|held| held.address == address) {
             held.successes.remove(&id);
-            if held.successes.is_empty() {
-                self.held.remove(&address);
-            }
         }
+        self.drop_empty();
+    }
+
+    fn drop_empty(&mut self) {
+        self.held.retain(|held| !held.successes.is_empty());
     }
 
     fn handle_success(
@@ -59,8 +63,14 @@ impl<L: Listener> Deliveries<L> {
         match verdict {
             Verdict::Host(host) => self.client.set(id, State::Success(External { host, port, protocol })),
             Verdict::Wait(until) => {
-                let held =
-                    self.held.entry(address).or_insert_with(|| Held { until, successes: BTreeMap::new() });
+                let index = match self.held.iter().position(|held| held.address == address) {
+                    Some(index) => index,
+                    None => {
+                        self.held.push(Held { address, until, successes: Map::new() });
+                        self.held.len() - 1
+                    }
+                };
+                let held = &mut self.held[index];
                 held.until = until;
                 held.successes.insert(id, (protocol, port));
                 self.held_by_id.insert(id, address);
@@ -71,19 +81,17 @@ impl<L: Listener> Deliveries<L> {
     /// Takes one SUCCESS that need not be held back any longer.
     fn pop_decided(&mut self, now: Time) -> Option<(MappingId, External)> {
         let dummytls = self.dummytls.as_deref()?;
-        let (address, host) =
-            self.held.iter_mut().find_map(|(&address, held)| match dummytls.verdict(now, address) {
-                Verdict::Host(host) => Some((address, host)),
+        let (held, host) =
+            self.held.iter_mut().find_map(|held| match dummytls.verdict(now, held.address) {
+                Verdict::Host(host) => Some((held, host)),
                 Verdict::Wait(until) => {
                     held.until = until;
                     None
                 }
             })?;
-        let (id, (protocol, port)) = self.held.get_mut(&address)?.successes.pop_first()?;
+        let (id, (protocol, port)) = held.successes.pop_first()?;
         self.held_by_id.remove(&id);
-        if self.held[&address].successes.is_empty() {
-            self.held.remove(&address);
-        }
+        self.drop_empty();
         Some((id, External { host, port, protocol }))
     }
 }
@@ -102,7 +110,7 @@ impl<L: Listener> Program for Deliveries<L> {
     }
 
     fn poll_timeout(&self) -> Option<Time> {
-        self.held.values().map(|held| held.until).min()
+        self.held.iter().map(|held| held.until).min()
     }
 
     fn handle_timeout(&mut self, now: Time) -> bool {

@@ -6,7 +6,6 @@ use super::{NAME_LIMIT, System};
 use crate::log::log;
 use crate::time::Time;
 use parking_lot::{Condvar, Mutex};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,18 +50,26 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    questions: BTreeMap<IpAddr, Question>,
+    /// At most one an address; seldom more than one in all.
+    questions: Vec<Question>,
     /// Threads of this session that have not ended.
     running: usize,
     threads: Vec<JoinHandle<()>>,
 }
 
 struct Question {
+    address: IpAddr,
     asked_at: Time,
     /// Whether the name resolves to the address.
     answer: Option<bool>,
     /// Whether the log has been told that the plain address is reported.
     warned: bool,
+}
+
+impl State {
+    fn question(&mut self, address: IpAddr) -> Option<&mut Question> {
+        self.questions.iter_mut().find(|question| question.address == address)
+    }
 }
 
 impl Names {
@@ -80,11 +87,11 @@ impl Names {
     pub(super) fn verdict(&self, now: Time, address: IpAddr) -> Verdict {
         let name = self.name(address);
         let mut state = self.shared.state.lock();
-        state.questions.retain(|_, question| now.since(question.asked_at) < ANSWER_LIFETIME);
-        if !state.questions.contains_key(&address) {
+        state.questions.retain(|question| now.since(question.asked_at) < ANSWER_LIFETIME);
+        if state.question(address).is_none() {
             self.ask(&mut state, now, address, &name);
         }
-        let Some(question) = state.questions.get_mut(&address) else { return Verdict::Host(plain(address)) };
+        let Some(question) = state.question(address) else { return Verdict::Host(plain(address)) };
         let timeout_at = question.asked_at + RESOLVE_TIMEOUT;
         match question.answer {
             Some(true) => return Verdict::Host(name.into()),
@@ -110,7 +117,7 @@ impl Names {
                 Verdict::Host(host) => return host,
                 Verdict::Wait(until) => {
                     let mut state = self.shared.state.lock();
-                    if state.questions.get(&address).is_some_and(|question| question.answer.is_none()) {
+                    if state.question(address).is_some_and(|question| question.answer.is_none()) {
                         self.shared.changed.wait_for(&mut state, until.since(now));
                     }
                 }
@@ -120,12 +127,12 @@ impl Names {
 
     /// Puts the question whether `name` resolves to `address`.
     fn ask(&self, state: &mut State, now: Time, address: IpAddr, name: &str) {
-        let mut question = Question { asked_at: now, answer: None, warned: false };
+        let mut question = Question { address, asked_at: now, answer: None, warned: false };
         let shared = Arc::clone(&self.shared);
         let then = move |found: Vec<IpAddr>| {
             let mut state = shared.state.lock();
             // A late answer to a question that was forgotten and put again is none to the new one.
-            if let Some(question) = state.questions.get_mut(&address)
+            if let Some(question) = state.question(address)
                 && question.asked_at == now
             {
                 question.answer = Some(found.contains(&address));
@@ -134,7 +141,7 @@ impl Names {
         if name.len() > NAME_LIMIT || !self.resolve_on_thread(state, name.to_owned(), then) {
             question.answer = Some(false);
         }
-        state.questions.insert(address, question);
+        state.questions.push(question);
     }
 
     /// The addresses of the domain itself, waiting until `deadline_at` at most.

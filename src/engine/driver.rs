@@ -12,6 +12,7 @@
 //!   answered nor refused, send one deletion and do not wait. A grant that still comes is a `Granted`.
 //! - `forget(cx, key)`: drop all knowledge of a key without a packet (its gateway mapping is known to be gone or foreign).
 
+use crate::ordered::Word;
 use crate::wire::Transport;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -24,6 +25,12 @@ pub struct Key {
     pub transport: Transport,
     /// The port on this machine.
     pub internal_port: NonZeroU16,
+}
+
+impl Word for Key {
+    fn word(self) -> u64 {
+        (self.transport as u64) << 16 | u64::from(self.internal_port.get())
+    }
 }
 
 impl std::fmt::Display for Key {

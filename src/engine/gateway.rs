@@ -70,7 +70,7 @@ impl Engine {
                 // It has dropped all requests. A gateway that does not speak PCP or NAT-PMP holds no entry by them; a
                 // UPnP device that was lost may be back, with what its driver knows of.
                 let mut stranded = Vec::new();
-                for (&key, mapping) in &mut self.mappings {
+                self.mappings.for_each_mut(|key, mapping| {
                     let answers_for_all = protocol != Protocol::UpnpIgd;
                     if answers_for_all && mapping.mapped_by() != Some(protocol) && mapping.asked.has(protocol)
                     {
@@ -80,7 +80,7 @@ impl Engine {
                     if mapping.state == (State::Asked { protocol }) {
                         stranded.push(key);
                     }
-                }
+                });
                 for key in stranded {
                     self.lose(key);
                 }

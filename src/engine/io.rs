@@ -1,5 +1,6 @@
 //! What goes into the engine and what comes out of it: plain values, no I/O.
 
+use crate::ordered::Word;
 use crate::time::Time;
 use crate::wire::Transport;
 use std::net::{IpAddr, SocketAddr};
@@ -142,6 +143,12 @@ pub enum Socket {
     Notifications,
 }
 
+impl Word for Socket {
+    fn word(self) -> u64 {
+        self as u64
+    }
+}
+
 impl Socket {
     /// How far multicasts go: UPnP Device Architecture 2.0 §1.3.2: TTL 2 by default.
     pub const MULTICAST_HOPS: u32 = 2;
@@ -163,6 +170,12 @@ impl Socket {
 /// A TCP connection of the engine's; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExchangeId(pub u64);
+
+impl Word for ExchangeId {
+    fn word(self) -> u64 {
+        self.0
+    }
+}
 
 /// Why a TCP connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::io::{Event, MappingId, Protocol, Suggestion};
+use crate::ordered::Map;
 use crate::time::Time;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl Lease {
 #[derive(Debug)]
 pub struct Mapping {
     /// The program's mappings, and what each was told last (`None`: nothing).
-    pub holders: BTreeMap<MappingId, Option<Event>>,
+    pub holders: Map<MappingId, Option<Event>>,
     /// The wish of the first holder.
     pub wish: Suggestion,
     /// How it stands.
@@ -130,7 +130,7 @@ impl Mapping {
     /// A mapping that nobody was asked for yet.
     pub fn new(wish: Suggestion) -> Mapping {
         Mapping {
-            holders: BTreeMap::new(),
+            holders: Map::new(),
             wish,
             state: State::Waiting,
             asked: PerProtocol::default(),

@@ -32,6 +32,7 @@ pub mod upnp_igd;
 pub mod window;
 
 use crate::log::log;
+use crate::ordered::{Map, Set, Word};
 use crate::time::Time;
 use discovery::{Choice, Field, Race};
 use driver::{Key, Status};
@@ -42,7 +43,7 @@ use natpmp::NatPmp;
 use network::Network;
 use pcp::Pcp;
 use schedule::Pace;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use timers::Timers;
 use upnp_igd::UpnpIgd;
@@ -62,6 +63,20 @@ enum Timer {
     Ending(Key),
     /// When to end cleanup though deletions are not answered.
     Cleanup,
+}
+
+impl Word for Timer {
+    fn word(self) -> u64 {
+        match self {
+            Timer::Grace => (0, 0),
+            Timer::RaceEnd => (1, 0),
+            Timer::Recheck => (2, 0),
+            Timer::Mapping(key) => (3, key.word()),
+            Timer::Ending(key) => (4, key.word()),
+            Timer::Cleanup => (5, 0),
+        }
+        .word()
+    }
 }
 
 /// All decisions about all mappings of the process, for one gateway at a time.
@@ -86,14 +101,14 @@ pub struct Engine {
     /// PCP's answer says that NAT-PMP is spoken here: as good as NAT-PMP's own answer.
     natpmp_promised: bool,
 
-    mappings: BTreeMap<Key, Mapping>,
+    mappings: Map<Key, Mapping>,
     /// The program's live mappings.
-    ids: BTreeMap<MappingId, Key>,
+    ids: Map<MappingId, Key>,
     /// The mappings that wait for a protocol.
-    waiting: BTreeSet<Key>,
+    waiting: Set<Key>,
     /// Whether those that wait must be looked at again.
     unsettled: bool,
-    endings: BTreeMap<Key, Ending>,
+    endings: Map<Key, Ending>,
     cleanup: Option<Cleanup>,
     pace: Pace,
     /// When an announcement was last followed.
@@ -138,11 +153,11 @@ impl Engine {
             suspect: PerProtocol::default(),
             answered_at: PerProtocol::default(),
             natpmp_promised: false,
-            mappings: BTreeMap::new(),
-            ids: BTreeMap::new(),
-            waiting: BTreeSet::new(),
+            mappings: Map::new(),
+            ids: Map::new(),
+            waiting: Set::new(),
             unsettled: false,
-            endings: BTreeMap::new(),
+            endings: Map::new(),
             cleanup: None,
             pace: Pace::default(),
             announced_at: None,
@@ -308,7 +323,7 @@ impl Engine {
             } else if let Some(notice) = self.upnp.poll_notice() {
                 self.handle_notice(now, Protocol::UpnpIgd, notice);
             } else if std::mem::take(&mut self.unsettled) {
-                for key in self.waiting.iter().copied().collect::<Vec<_>>() {
+                for key in self.waiting.iter().collect::<Vec<_>>() {
                     self.advance(now, key);
                 }
             } else {

@@ -8,9 +8,9 @@ use super::io::{Cx, Output, Socket, Suggestion};
 use super::requests::{Answer, Ask, LIFETIME_SECS, Requests};
 use super::window::Kind;
 use crate::log::log;
+use crate::ordered::Map;
 use crate::time::Time;
 use crate::wire::natpmp::{self, MapRequest, Reply, ResultCode};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct NatPmp {
     /// The external address, once the gateway has told it.
     address: Option<Ipv4Addr>,
     /// External ports and lifetimes that were granted while the address was not known.
-    granted: BTreeMap<Key, (u16, Duration)>,
+    granted: Map<Key, (u16, Duration)>,
 }
 
 impl NatPmp {
@@ -35,7 +35,7 @@ impl NatPmp {
             remote: None,
             open: false,
             address: None,
-            granted: BTreeMap::new(),
+            granted: Map::new(),
         }
     }
 

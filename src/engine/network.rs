@@ -7,8 +7,8 @@ use super::io::{Output, Protocol, Route, Socket};
 use super::mapping::{ASKING, PerProtocol, State};
 use super::{Engine, Timer, cx, direct, pcp, upnp_igd};
 use crate::log::log;
+use crate::ordered::Set;
 use crate::time::Time;
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) struct Network {
     gateway: Option<SocketAddr>,
     /// The local address is public: nobody is asked.
     direct: bool,
-    open_sockets: BTreeSet<Socket>,
+    open_sockets: Set<Socket>,
     /// The gateway is to be checked when the lookup under way is answered.
     check_wanted: bool,
     checked_at: Option<Time>,
@@ -134,7 +134,7 @@ impl Engine {
             None => log!(Warn, "network: no route to the internet"),
         }
         // Deletions cannot reach the old gateway any more; its leases run out.
-        for key in self.endings.keys().copied().collect::<Vec<_>>() {
+        for key in self.endings.keys().collect::<Vec<_>>() {
             self.end_ending(key);
         }
         if self.race.is_some() {
@@ -162,7 +162,7 @@ impl Engine {
             _ => None,
         };
         self.network.direct = named.is_none() && route.is_some_and(|route| direct::is_public(route.local));
-        for key in self.mappings.keys().copied().collect::<Vec<_>>() {
+        for key in self.mappings.keys().collect::<Vec<_>>() {
             if let Some(mapping) = self.mappings.get_mut(&key) {
                 mapping.asked = PerProtocol::default();
                 mapping.entries = PerProtocol::default();
@@ -300,7 +300,7 @@ impl Engine {
             .filter(|(_, mapping)| {
                 mapping.state == State::Asked { protocol } || mapping.mapped_by() == Some(protocol)
             })
-            .map(|(&key, _)| key)
+            .map(|(key, _)| key)
             .collect()
     }
 }

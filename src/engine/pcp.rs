@@ -8,9 +8,9 @@ use super::io::{Cx, Output, Socket, Suggestion};
 use super::requests::{Answer, Ask, LIFETIME_SECS, Requests};
 use super::window::Kind;
 use crate::log::log;
+use crate::ordered;
 use crate::time::Time;
 use crate::wire::pcp::{self, Header, Map, MapRequest, Nonce, Opcode, Reply, ResultCode};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub struct Pcp {
     mismatch: Mismatch,
     /// The nonces of the mappings asked for before `start`, and the gateway that knows them: where the network
     /// comes back as it was, it still has those mappings, and lets nobody else renew them (RFC 6887 §11.3).
-    nonces: BTreeMap<Key, Nonce>,
+    nonces: ordered::Map<Key, Nonce>,
     known_to: Option<SocketAddr>,
 }
 
@@ -49,7 +49,7 @@ impl Pcp {
             remote: None,
             local: None,
             mismatch: Mismatch::None,
-            nonces: BTreeMap::new(),
+            nonces: ordered::Map::new(),
             known_to: None,
         }
     }

@@ -20,12 +20,12 @@ impl Engine {
     pub(super) fn tell_all(&mut self, key: Key, event: Event) {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         let mut news = Vec::new();
-        for (&id, told) in &mut mapping.holders {
+        mapping.holders.for_each_mut(|id, told| {
             if *told != Some(event) {
                 *told = Some(event);
                 news.push(id);
             }
-        }
+        });
         for id in news {
             self.tell(id, event);
         }
@@ -57,12 +57,12 @@ impl Engine {
         self.unsettled = true;
         // A mapping that failed stays so until it succeeds.
         let mut news = Vec::new();
-        for (&id, told) in &mut mapping.holders {
+        mapping.holders.for_each_mut(|id, told| {
             if matches!(told, Some(Event::Success { .. })) {
                 *told = Some(Event::Pending);
                 news.push(id);
             }
-        }
+        });
         for id in news {
             self.tell(id, Event::Pending);
         }

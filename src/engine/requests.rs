@@ -8,9 +8,10 @@ use super::epoch::{Epoch, Rule};
 use super::io::{Cx, Suggestion};
 use super::timers::Timers;
 use super::window::{Kind, Window};
+use crate::ordered::{Map, Word};
 use crate::time::Time;
 use entry::{Deletion, Entry, MEMORY, Sent, State};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -33,6 +34,16 @@ pub(super) enum Slot {
     Query,
     /// About a mapping.
     Key(Key),
+}
+
+impl Word for Slot {
+    fn word(self) -> u64 {
+        match self {
+            Slot::Query => 0,
+            // Ports begin with 1.
+            Slot::Key(key) => key.word(),
+        }
+    }
 }
 
 /// A datagram to be sent.
@@ -74,7 +85,7 @@ pub(super) struct Requests<T> {
     epoch: Epoch,
     query: Sent,
     query_expired: bool,
-    entries: BTreeMap<Key, Entry<T>>,
+    entries: Map<Key, Entry<T>>,
     /// Datagrams that go out beside the window: single ones, not repeated.
     urgent: VecDeque<Ask>,
     /// When to send the request that follows a deletion.
@@ -97,7 +108,7 @@ impl<T> Requests<T> {
             epoch: Epoch::new(rule),
             query: Sent::default(),
             query_expired: false,
-            entries: BTreeMap::new(),
+            entries: Map::new(),
             urgent: VecDeque::new(),
             followers: Timers::default(),
             confirms: Timers::default(),
@@ -126,7 +137,7 @@ impl<T> Requests<T> {
 
     /// What is remembered of each key.
     pub(super) fn tags(&self) -> impl Iterator<Item = (Key, &T)> {
-        self.entries.iter().map(|(&key, entry)| (key, &entry.tag))
+        self.entries.iter().map(|(key, entry)| (key, &entry.tag))
     }
 
     pub(super) fn notify(&mut self, notice: Notice) {
@@ -180,7 +191,7 @@ impl<T> Requests<T> {
     /// Makes or renews the mapping of a key.
     pub(super) fn map(&mut self, now: Time, key: Key, suggestion: Suggestion, tag: impl FnOnce() -> T) {
         self.forget_gone(now);
-        let entry = self.entries.entry(key).or_insert_with(|| Entry {
+        let entry = self.entries.get_or_insert_with(key, || Entry {
             tag: tag(),
             state: State::Idle,
             suggestion,
@@ -284,7 +295,7 @@ impl<T> Requests<T> {
         self.followers.clear();
         self.confirms.clear();
         let notices = &mut self.notices;
-        self.entries.retain(|&key, entry| match entry.state {
+        self.entries.retain(|key, entry| match entry.state {
             State::Mapping | State::Following => {
                 entry.state = State::Idle;
                 entry.mapped

@@ -2,62 +2,72 @@
 
 #![forbid(unsafe_code)]
 
+use crate::ordered::{Map, Tree, Word};
 use crate::time::Time;
-use std::collections::{BTreeMap, BTreeSet};
 
-/// At most one deadline a key.
-#[derive(Clone, Debug)]
+/// At most one deadline a key. Of those at the same time the lower key's comes first.
+#[derive(Debug)]
 pub struct Timers<K> {
-    by_time: BTreeSet<(Time, K)>,
-    by_key: BTreeMap<K, Time>,
+    /// By deadline, then key: where nothing but the order counts.
+    order: Tree,
+    deadlines: Map<K, Time>,
 }
 
-impl<K: Copy + Ord> Default for Timers<K> {
+impl<K> Default for Timers<K> {
     fn default() -> Timers<K> {
-        Timers { by_time: BTreeSet::new(), by_key: BTreeMap::new() }
+        Timers { order: Tree::new(), deadlines: Map::new() }
     }
 }
 
-impl<K: Copy + Ord> Timers<K> {
+impl<K: Word> Timers<K> {
     /// Sets the deadline of `key`, in place of any it had.
     pub fn set(&mut self, key: K, at: Time) {
-        if let Some(old) = self.by_key.insert(key, at) {
-            self.by_time.remove(&(old, key));
+        if let Some(old) = self.deadlines.insert(key, at) {
+            self.order.remove(number(old, key.word()));
         }
-        self.by_time.insert((at, key));
+        self.order.insert(number(at, key.word()), 0);
     }
 
     /// Forgets the deadline of `key`.
     pub fn cancel(&mut self, key: K) {
-        if let Some(old) = self.by_key.remove(&key) {
-            self.by_time.remove(&(old, key));
+        if let Some(old) = self.deadlines.remove(&key) {
+            self.order.remove(number(old, key.word()));
         }
     }
 
     /// The deadline of `key`.
     pub fn get(&self, key: K) -> Option<Time> {
-        self.by_key.get(&key).copied()
+        self.deadlines.get(&key).copied()
     }
 
     /// The next deadline of all.
     pub fn next(&self) -> Option<Time> {
-        self.by_time.first().map(|&(at, _)| at)
+        self.order.first().map(|(number, _)| at(number))
     }
 
     /// Takes one key whose deadline is not after `now`, the longest due first.
     pub fn pop_due(&mut self, now: Time) -> Option<K> {
-        let &(at, key) = self.by_time.first()?;
-        if at > now {
+        let (first, _) = self.order.first()?;
+        if at(first) > now {
             return None;
         }
-        self.by_time.pop_first();
-        self.by_key.remove(&key);
-        Some(key)
+        self.order.remove(first);
+        // The lower half is the key's word.
+        self.deadlines.take(first as u64).map(|(key, _)| key)
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
-        self.by_time.clear();
-        self.by_key.clear();
+        self.order.clear();
+        self.deadlines.clear();
     }
+}
+
+/// A deadline and a key in one number, ordered by the deadline first.
+fn number(at: Time, word: u64) -> u128 {
+    u128::from(at.as_micros()) << 64 | u128::from(word)
+}
+
+fn at(number: u128) -> Time {
+    Time::from_micros((number >> 64) as u64)
 }

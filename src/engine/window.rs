@@ -8,9 +8,10 @@
 
 use super::io::Cx;
 use super::timers::Timers;
+use crate::ordered::{Map, Word};
 use crate::time::Time;
 use schedule::{CHECK_TIMEOUT, DELETION_LIMIT, DELETION_TIMEOUT, FIRST_WAIT};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 use width::{Answered, Width};
 
@@ -25,11 +26,11 @@ pub struct Window<K> {
     mapping_timeout: Duration,
     mode: Mode,
     width: Width,
-    requests: BTreeMap<K, Request>,
+    requests: Map<K, Request>,
     /// Those that wait to be sent (again).
-    queue: BTreeMap<(Rank, u64), K>,
+    queue: Map<(u8, u64), K>,
     /// Those that were sent and are neither answered nor lost, by their latest sending.
-    in_flight: BTreeMap<u64, K>,
+    in_flight: Map<u64, K>,
     /// How many of the requests were sent at least once.
     sent: usize,
     /// When to look whether a request in flight is lost.
@@ -89,7 +90,7 @@ enum Rank {
     Fresh,
 }
 
-impl<K: Copy + Ord> Window<K> {
+impl<K: Word> Window<K> {
     /// A window toward a gateway that has not answered yet. `mapping_timeout` is how long a request is tried at
     /// a gateway that has.
     pub fn new(mapping_timeout: Duration) -> Window<K> {
@@ -97,9 +98,9 @@ impl<K: Copy + Ord> Window<K> {
             mapping_timeout,
             mode: Mode::Discovery { sent_again: 0, again_at: None },
             width: Width::default(),
-            requests: BTreeMap::new(),
-            queue: BTreeMap::new(),
-            in_flight: BTreeMap::new(),
+            requests: Map::new(),
+            queue: Map::new(),
+            in_flight: Map::new(),
             sent: 0,
             resends: Timers::default(),
             expiries: Timers::default(),
@@ -186,7 +187,7 @@ impl<K: Copy + Ord> Window<K> {
 
     /// The next request to be sent now, which then counts as sent; `None`: nothing waits, or there is no room.
     pub fn poll_send(&mut self, cx: &mut Cx<'_>) -> Option<K> {
-        let (&place, &key) = self.queue.first_key_value()?;
+        let (place, &key) = self.queue.first_key_value()?;
         if self.in_flight.len() >= self.width.limit() {
             self.width.note_full();
             return None;
@@ -209,7 +210,7 @@ impl<K: Copy + Ord> Window<K> {
             round_trip: now.since(request.sent_at),
         });
         self.lose_overtaken(now, lost_before);
-        self.width.end_round(self.in_flight.keys().next().copied(), self.next_sending);
+        self.width.end_round(self.in_flight.keys().next(), self.next_sending);
     }
 
     /// Something came from the gateway that is an answer of this protocol, if not to a request in the window.
@@ -221,7 +222,7 @@ impl<K: Copy + Ord> Window<K> {
         }
         self.mode = Mode::Known;
         // The first window is in flight; from now on it keeps the schedule of a gateway that is known.
-        let in_flight: Vec<(u64, K)> = self.in_flight.iter().map(|(&sending, &key)| (sending, key)).collect();
+        let in_flight: Vec<(u64, K)> = self.in_flight.iter().map(|(sending, &key)| (sending, key)).collect();
         for (_, key) in in_flight {
             let Some(request) = self.requests.get_mut(&key) else { continue };
             if request.kind != Kind::Deletion {
@@ -240,18 +241,17 @@ impl<K: Copy + Ord> Window<K> {
         self.width.reset_limit();
         self.silent = false;
         // In their old order: what was sent, then what waited.
-        let mut keys = Vec::new();
-        for (&key, request) in &self.requests {
+        let mut old_order = Map::new();
+        for (key, request) in self.requests.iter() {
             if request.kind != Kind::Deletion {
-                let order = match request.place {
-                    Place::Queued(rank, place) if request.sends == 0 => (Some(rank), place),
-                    _ => (None, request.first_sending),
+                let number = match request.place {
+                    Place::Queued(rank, place) if request.sends == 0 => (1 + rank as u8, place),
+                    _ => (0, request.first_sending),
                 };
-                keys.push((order, request.place, key));
+                old_order.insert(number, (request.place, key));
             }
         }
-        keys.sort_by_key(|&(order, _, key)| (order, key));
-        for (_, place, key) in keys {
+        for (_, &(place, key)) in old_order.iter() {
             self.unplace(place);
             self.resends.cancel(key);
             self.expiries.cancel(key);
@@ -326,7 +326,7 @@ impl<K: Copy + Ord> Window<K> {
     fn enqueue(&mut self, key: K, rank: Rank) -> Place {
         let place = self.next_place;
         self.next_place += 1;
-        self.queue.insert((rank, place), key);
+        self.queue.insert((rank as u8, place), key);
         Place::Queued(rank, place)
     }
 
@@ -339,7 +339,7 @@ impl<K: Copy + Ord> Window<K> {
 
     fn unplace(&mut self, place: Place) {
         match place {
-            Place::Queued(rank, place) => self.queue.remove(&(rank, place)),
+            Place::Queued(rank, place) => self.queue.remove(&(rank as u8, place)),
             Place::InFlight(sending) => self.in_flight.remove(&sending),
             Place::Resting => None,
         };
@@ -413,7 +413,7 @@ impl<K: Copy + Ord> Window<K> {
                 let request = self.requests.get(&key)?;
                 (request.kind != Kind::Deletion).then_some((request.first_sending, key))
             })
-            .min();
+            .min_by_key(|&(first_sending, _)| first_sending);
         if let Some((_, key)) = first
             && let Some(request) = self.requests.get(&key)
         {
@@ -445,7 +445,7 @@ impl<K: Copy + Ord> Window<K> {
 
     /// What was sent before others that are answered already is lost.
     fn lose_overtaken(&mut self, now: Time, lost_before: u64) {
-        while let Some((&sending, &key)) = self.in_flight.first_key_value()
+        while let Some((sending, &key)) = self.in_flight.first_key_value()
             && sending < lost_before
         {
             self.note_loss(key, sending);
@@ -510,7 +510,10 @@ impl<K: Copy + Ord> Window<K> {
 
     /// The first of those that were never sent, and when it is given up.
     fn next_unsent(&self, rank: Rank) -> Option<(K, Time)> {
-        let (_, &key) = self.queue.range((rank, 0)..=(rank, u64::MAX)).next()?;
+        let ((first_rank, _), &key) = self.queue.iter_from((rank as u8, 0)).next()?;
+        if first_rank != rank as u8 {
+            return None;
+        }
         let queued_at = self.requests.get(&key)?.queued_at;
         let timeout = match (rank, self.mode) {
             (Rank::Deletion, _) => DELETION_LIMIT,

@@ -16,7 +16,7 @@ pub(super) fn serve(front: &mut Front) {
     guard(|| front.program.handle_panic());
     // Those that wait for a Destroyed which the machine owed them, or had given out in vain.
     let waiting: Vec<MappingId> =
-        front.live.iter().filter(|&(_, &destroying)| destroying).map(|(&id, _)| id).collect();
+        front.live.iter().filter(|&(_, &destroying)| destroying).map(|(id, _)| id).collect();
     for id in waiting {
         tell(front, id, Event::Destroyed);
     }
@@ -51,7 +51,7 @@ pub(super) fn serve(front: &mut Front) {
             Some(Command::Destroy(_) | Command::Cleanup) | None => {}
         }
     }
-    while let Some((&id, _)) = front.live.first_key_value() {
+    while let Some((id, _)) = front.live.first_key_value() {
         tell(front, id, Event::Destroyed);
     }
     guard(|| front.program.handle_finished(clock::now()));

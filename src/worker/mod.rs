@@ -17,10 +17,10 @@ use crate::engine::Engine;
 use crate::engine::io::{Config, Event, MappingId, Random, Wanted};
 use crate::log::log;
 use crate::net;
+use crate::ordered::Map;
 use crate::time::Time;
 use crossbeam_channel::{Receiver, Sender};
 use sockets::Sockets;
-use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -191,7 +191,7 @@ struct Front {
     notes: Receiver<Note>,
     bell: Arc<Bell>,
     /// Mappings that have not had their `Destroyed`, and whether the program waits for it.
-    live: BTreeMap<MappingId, bool>,
+    live: Map<MappingId, bool>,
     /// `Command::Cleanup` has come.
     cleaning: bool,
     /// `Program::handle_timeout` is to be called whatever its timeout.
@@ -200,7 +200,7 @@ struct Front {
 
 impl Front {
     fn new(program: Box<dyn Program>, notes: Receiver<Note>, bell: Arc<Bell>) -> Front {
-        Front { program, notes, bell, live: BTreeMap::new(), cleaning: false, program_due: false }
+        Front { program, notes, bell, live: Map::new(), cleaning: false, program_due: false }
     }
 
     /// Remembers what a note means for the program; gives back the command that is the machine's.

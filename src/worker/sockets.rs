@@ -6,8 +6,8 @@ use crate::engine::io::{ExchangeId, Socket};
 use crate::net::tcp::Tcp;
 use crate::net::udp::Udp;
 use crate::net::{Notices, Watch};
+use crate::ordered::{Map, Set, Word};
 use mio::{Events, Interest, Poll, Token, Waker};
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -32,15 +32,26 @@ pub(super) enum Source {
     Tcp(ExchangeId),
 }
 
+impl Word for Source {
+    fn word(self) -> u64 {
+        match self {
+            Source::Watch => (0, 0),
+            Source::Udp(socket) => (1, socket.word()),
+            Source::Tcp(id) => (2, id.word()),
+        }
+        .word()
+    }
+}
+
 pub(super) struct Sockets {
     poll: Poll,
     events: Events,
     watch: Option<Watch>,
-    udp: BTreeMap<Socket, Udp>,
-    tcp: BTreeMap<ExchangeId, Exchange>,
+    udp: Map<Socket, Udp>,
+    tcp: Map<ExchangeId, Exchange>,
     next_token: usize,
     /// What may have input. The system tells once (edge-triggered), so it stays in here until read empty.
-    ready: BTreeSet<Source>,
+    ready: Set<Source>,
 }
 
 /// A TCP connection.
@@ -57,10 +68,10 @@ impl Sockets {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS),
             watch: None,
-            udp: BTreeMap::new(),
-            tcp: BTreeMap::new(),
+            udp: Map::new(),
+            tcp: Map::new(),
             next_token: FIRST_TCP,
-            ready: BTreeSet::new(),
+            ready: Set::new(),
         })
     }
 
@@ -85,9 +96,9 @@ impl Sockets {
                 WAKER => None,
                 WATCH => Some(Source::Watch),
                 Token(number) if number < FIRST_TCP => {
-                    self.udp.keys().find(|&&socket| udp_token(socket).0 == number).map(|&s| Source::Udp(s))
+                    self.udp.keys().find(|&socket| udp_token(socket).0 == number).map(Source::Udp)
                 }
-                token => self.tcp.iter().find(|(_, e)| e.token == token).map(|(&id, _)| Source::Tcp(id)),
+                token => self.tcp.iter().find(|(_, e)| e.token == token).map(|(id, _)| Source::Tcp(id)),
             };
             self.ready.extend(source);
         }
@@ -98,7 +109,7 @@ impl Sockets {
     }
 
     /// What is to be read now, each until it is empty, else to be put back by [`Sockets::read_again`].
-    pub(super) fn take_ready(&mut self) -> BTreeSet<Source> {
+    pub(super) fn take_ready(&mut self) -> Set<Source> {
         std::mem::take(&mut self.ready)
     }
 

@@ -77,9 +77,7 @@ impl<T> Requests<T> {
     }
 
     fn note_restart(&mut self, shown_by: Option<Key>) {
-        for (&key, entry) in &mut self.entries {
-            entry.mapped &= Some(key) == shown_by;
-        }
+        self.entries.for_each_mut(|key, entry| entry.mapped &= Some(key) == shown_by);
         self.notices.push_back(Notice::Restarted { shown_by });
     }
 

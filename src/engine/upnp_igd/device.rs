@@ -4,6 +4,7 @@ use super::action::Answer;
 use super::exchange::{Done, Trouble};
 use super::search;
 use crate::log::log;
+use crate::ordered::Map;
 use crate::time::Time;
 use crate::wire::http::Url;
 use crate::wire::igd::{self, WanService};
@@ -319,12 +320,14 @@ impl Discovery {
     /// that was lost, which has to show first that it works.
     pub(super) fn choose(&self, settled: bool, suspect: Option<&Url>) -> Choice {
         for on_gateway in [true, false] {
-            let mut order: Vec<usize> = (0..self.candidates.len())
-                .filter(|&index| {
-                    let candidate = &self.candidates[index];
-                    self.devices[candidate.device].on_gateway == on_gateway && !is_dead(candidate)
-                })
-                .collect();
+            // The best kind first, of the same kind the one that was found first.
+            let mut order = Map::new();
+            for (index, candidate) in self.candidates.iter().enumerate() {
+                if self.devices[candidate.device].on_gateway == on_gateway && !is_dead(candidate) {
+                    order.insert((candidate.kind as u8, index as u64), index);
+                }
+            }
+            let order: Vec<usize> = order.iter().map(|(_, &index)| index).collect();
             let is_outstanding =
                 |device: &Device| device.on_gateway == on_gateway && device.state == DeviceState::Fetching;
             if order.is_empty() {
@@ -339,7 +342,6 @@ impl Discovery {
             if !settled && (!on_gateway || has_company) {
                 return Choice::Wait;
             }
-            order.sort_by_key(|&index| self.candidates[index].kind);
             if let [only] = order[..]
                 && Some(&self.candidates[only].url) != suspect
                 && !self.candidates[only].probe.asked

@@ -2,9 +2,9 @@
 
 use crate::engine::driver::Key;
 use crate::engine::io::{Cx, ExchangeId, Output, TcpEnd};
+use crate::ordered::Map;
 use crate::time::Time;
 use crate::wire::http::{Reply, ReplyReader, Url};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// How many exchanges are open at once: miniupnpd listens with a backlog of 5 and loses the rest.
@@ -113,8 +113,8 @@ impl Exchange {
 /// The exchanges that are open, and the jobs that wait for one.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
-    queue: BTreeMap<(u8, u64), Job>,
-    open: BTreeMap<ExchangeId, Exchange>,
+    queue: Map<(u8, u64), Job>,
+    open: Map<ExchangeId, Exchange>,
     /// Counts on over everything: no id is used twice.
     last_id: u64,
     last_turn: u64,
@@ -137,7 +137,10 @@ impl Exchanges {
     /// Whether a job waits for an exchange.
     pub(super) fn is_queued(&self, job: Job) -> bool {
         // Within a rank each job has a turn of its own, so the rank bounds what is looked through.
-        self.queue.range((job.rank(), 0)..=(job.rank(), u64::MAX)).any(|(_, &queued)| queued == job)
+        self.queue
+            .iter_from((job.rank(), 0))
+            .take_while(|&((rank, _), _)| rank == job.rank())
+            .any(|(_, &queued)| queued == job)
     }
 
     /// When the exchange of a job was opened, if it is open.
@@ -160,7 +163,7 @@ impl Exchanges {
     /// Hangs up the exchanges for whose jobs `unwanted` holds; gives back their ids.
     pub(super) fn hang_up(&mut self, cx: &mut Cx<'_>, unwanted: impl Fn(Job) -> bool) -> Vec<ExchangeId> {
         let ids: Vec<_> =
-            self.open.iter().filter(|(_, exchange)| unwanted(exchange.job)).map(|(&id, _)| id).collect();
+            self.open.iter().filter(|(_, exchange)| unwanted(exchange.job)).map(|(id, _)| id).collect();
         for &id in &ids {
             self.open.remove(&id);
             cx.output(Output::HangUp { exchange: id });
@@ -174,7 +177,7 @@ impl Exchanges {
             return None;
         }
         let strangers = self.open.values().filter(|exchange| exchange.job.is_stranger()).count();
-        let (&place, &job) = self.queue.iter().find(|&(_, &job)| {
+        let (place, &job) = self.queue.iter().find(|&(_, &job)| {
             !(hold && job.is_control() || job.is_stranger() && strangers >= MAX_OPEN_STRANGERS)
         })?;
         self.queue.remove(&place);

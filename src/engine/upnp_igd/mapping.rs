@@ -7,6 +7,7 @@ use super::{Timer, UpnpIgd};
 use crate::engine::driver::{Key, Notice, Refusal, Status};
 use crate::engine::io::{Cx, Suggestion};
 use crate::log::log;
+use crate::ordered::Map;
 use crate::time::Time;
 use crate::wire::Transport;
 use crate::wire::igd::WanService;
@@ -124,7 +125,7 @@ impl UpnpIgd {
             self.notices.push_back(Notice::TimedOut { key });
             return;
         }
-        let mapping = self.mappings.entry(key).or_insert_with(Mapping::new);
+        let mapping = self.mappings.get_or_insert_with(key, Mapping::new);
         mapping.suggestion = suggestion;
         match mapping.goal {
             Goal::Make => return,
@@ -162,9 +163,9 @@ impl UpnpIgd {
 
     /// A service is in use now: goes on with what waited for it.
     pub(super) fn continue_mappings(&mut self, cx: &mut Cx<'_>) {
-        let mut keys: Vec<_> = self.mappings.iter().map(|(&key, mapping)| (mapping.turn, key)).collect();
-        keys.sort_unstable();
-        for (_, key) in keys {
+        // In the order of their turns, of which no two are equal.
+        let by_turn: Map<_, _> = self.mappings.iter().map(|(key, mapping)| (mapping.turn, key)).collect();
+        for (_, &key) in by_turn.iter() {
             self.timers.cancel(Timer::Mapping(key));
             self.advance(cx, key);
         }
@@ -172,7 +173,7 @@ impl UpnpIgd {
 
     /// The control URL is lost: attempts end with that, removals wait for another. Their jobs are gone already.
     pub(super) fn suspend_mappings(&mut self, cx: &mut Cx<'_>) {
-        let keys: Vec<_> = self.mappings.keys().copied().collect();
+        let keys: Vec<_> = self.mappings.keys().collect();
         for key in keys {
             let Some(mapping) = self.mappings.get_mut(&key) else { continue };
             mapping.attempt = None;
@@ -186,20 +187,21 @@ impl UpnpIgd {
 
     /// Before exchanges are hung up: what was asked for and is not answered may have been made.
     pub(super) fn note_unanswered(&mut self) {
-        for (&key, mapping) in &mut self.mappings {
+        let exchanges = &self.exchanges;
+        self.mappings.for_each_mut(|key, mapping| {
             if let Some(attempt) = &mapping.attempt
                 && attempt.adds()
                 && mapping.held.is_none()
-                && self.exchanges.is_written(Job::Make(key))
+                && exchanges.is_written(Job::Make(key))
             {
                 mapping.held = Some(Held { port: attempt.port(), certain: false });
             }
-        }
+        });
     }
 
     /// There is no gateway: ends what waits for one.
     pub(super) fn give_up_waiting(&mut self, cx: &mut Cx<'_>) {
-        let keys: Vec<_> = self.mappings.keys().copied().collect();
+        let keys: Vec<_> = self.mappings.keys().collect();
         for key in keys {
             self.handle_mapping_timeout(cx, key);
         }
@@ -238,7 +240,7 @@ impl UpnpIgd {
             .mappings
             .iter()
             .filter(|(_, mapping)| mapping.waits_to_begin())
-            .map(|(&key, mapping)| (mapping.turn, key))
+            .map(|(key, mapping)| (mapping.turn, key))
             .collect();
         for (_, key) in keys {
             self.advance(cx, key);
@@ -309,7 +311,7 @@ impl UpnpIgd {
     /// Grants what waited for the external address.
     pub(super) fn grant_made(&mut self, cx: &mut Cx<'_>) {
         let keys: Vec<_> =
-            self.mappings.iter().filter(|(_, mapping)| mapping.made.is_some()).map(|(&key, _)| key).collect();
+            self.mappings.iter().filter(|(_, mapping)| mapping.made.is_some()).map(|(key, _)| key).collect();
         for key in keys {
             self.grant(cx, key, false);
         }
@@ -463,8 +465,8 @@ impl UpnpIgd {
         let transport: Transport = key.transport;
         self.mappings
             .iter()
-            .find(|&(other, mapping)| *other != key && other.transport == transport && mapping.has_port(port))
-            .map(|(&other, _)| other)
+            .find(|&(other, mapping)| other != key && other.transport == transport && mapping.has_port(port))
+            .map(|(other, _)| other)
     }
 
     pub(super) fn retire(&mut self, key: Key) {

@@ -23,6 +23,7 @@ use super::driver::{Key, Notice, Status};
 use super::io::{Cx, ExchangeId, Output, TcpEnd};
 use super::timers::Timers;
 use crate::log::log;
+use crate::ordered::{Map, Word};
 use crate::time::Time;
 use crate::wire::http::{self, Url};
 use crate::wire::igd::WanService;
@@ -33,7 +34,7 @@ use exchange::{Done, Exchanges, Job, Trouble};
 use mapping::Mapping;
 use port::Quirks;
 use search::{Search, SearchSocket};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use watch::{ExternalAddress, Watch};
@@ -79,6 +80,23 @@ enum Timer {
     Recheck,
 }
 
+impl Word for Timer {
+    fn word(self) -> u64 {
+        match self {
+            Timer::Exchange(id) => (0, id.word()),
+            Timer::Mapping(key) => (1, key.word()),
+            Timer::Notice(key) => (2, key.word()),
+            Timer::Search => (3, 0),
+            Timer::SearchEnd => (4, 0),
+            Timer::Settle => (5, 0),
+            Timer::Hold => (6, 0),
+            Timer::Check => (7, 0),
+            Timer::Recheck => (8, 0),
+        }
+        .word()
+    }
+}
+
 /// The service in use.
 #[derive(Clone, Debug)]
 struct Control {
@@ -113,7 +131,7 @@ pub struct UpnpIgd {
     /// When the control URL answered last.
     answered_at: Time,
     external: ExternalAddress,
-    mappings: BTreeMap<Key, Mapping>,
+    mappings: Map<Key, Mapping>,
     /// An external port of ours has become free, that another mapping of ours may wait for.
     ports_freed: bool,
     watch: Watch,
@@ -142,7 +160,7 @@ impl UpnpIgd {
             trouble_since: None,
             answered_at: Time::ZERO,
             external: ExternalAddress::default(),
-            mappings: BTreeMap::new(),
+            mappings: Map::new(),
             ports_freed: false,
             watch: Watch::default(),
             exchanges: Exchanges::default(),

@@ -8,10 +8,10 @@ use super::{HOLD_TIMEOUT, Timer, UpnpIgd, search};
 use crate::engine::driver::{Key, Notice};
 use crate::engine::io::Cx;
 use crate::log::log;
+use crate::ordered::Set;
 use crate::time::Time;
 use crate::wire::http::Url;
 use crate::wire::ssdp;
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl ExternalAddress {
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     /// Mappings whose entries are to be looked at.
-    unchecked: BTreeSet<Key>,
+    unchecked: Set<Key>,
     /// When the core was last told to look at the gateway.
     rechecked_at: Option<Time>,
 }
@@ -80,7 +80,7 @@ impl UpnpIgd {
             .filter(|(_, mapping)| {
                 mapping.goal == Goal::Rest && mapping.held.is_some_and(|held| held.certain)
             })
-            .map(|(&key, _)| key);
+            .map(|(key, _)| key);
         self.watch.unchecked.extend(held);
         if self.timers.get(Timer::Check).is_none() {
             self.check_next(cx);

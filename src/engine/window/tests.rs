@@ -6,7 +6,7 @@ use crate::engine::io::{Output, Random};
 use crate::engine::natpmp::NatPmp;
 use crate::engine::pcp::Pcp;
 use crate::engine::requests::timetable::{Driver, Longest, Seeded, Timetable, udp};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A window, its clock, and what it sent.
 struct Bench {
