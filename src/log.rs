@@ -146,8 +146,10 @@ fn print(level: Level, message: &str, coloured: bool) {
     let (on, off) = if coloured { (level.colour(), "\x1b[0m") } else { ("", "") };
     let line = format!("{on}{hours:02}:{minutes:02}:{secs:02} {:<7} {message}{off}\n", level.name());
     let mut output = std::io::stdout().lock();
-    let _ = output.write_all(line.as_bytes());
-    let _ = output.flush();
+    crate::net::without_sigpipe(|| {
+        let _ = output.write_all(line.as_bytes());
+        let _ = output.flush();
+    });
 }
 
 /// Marks the calling thread as inside the log callback, also when that panics.

@@ -9,8 +9,8 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("ordered", &[]),
     ("wire", &[]),
     ("net", &["time"]),
-    // The time of day in its lines.
-    ("log", &["net::wall_clock"]),
+    // The time of day in its lines, and their way out.
+    ("log", &["net::wall_clock", "net::without_sigpipe"]),
     ("engine", &["wire", "log", "ordered", "time"]),
     ("worker", &["engine", "net", "log", "ordered", "time"]),
     ("dummytls", &["wire::http", "net", "log", "time"]),
@@ -29,7 +29,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
         ],
     ),
     // The values that the client's functions take and give.
-    ("ffi", &["client", "dummytls::File", "engine::io", "wire::Transport", "log"]),
+    ("ffi", &["client", "dummytls::File", "engine::io", "wire::Transport", "net::end_thread", "log"]),
 ];
 
 /// The layers that may hold `unsafe`.

@@ -12,6 +12,7 @@ mod deliver;
 mod program;
 mod settings;
 
+pub use crate::worker::is_worker_thread;
 pub use settings::Settings;
 
 use crate::dummytls::{DummyTls, RealSystem, System};

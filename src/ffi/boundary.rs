@@ -1,6 +1,7 @@
 //! What every function of the C API passes through: the fork check and the panic boundary.
 
 use super::types::PLUM_ERR_FAILED;
+use crate::client;
 use crate::log::log;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,12 +30,25 @@ pub(super) fn own_process() {
     let _ = OWNER.compare_exchange(0, std::process::id(), Ordering::Relaxed, Ordering::Relaxed);
 }
 
+/// Whether this process is the child of a fork of the one that uses the library.
+fn is_forked() -> bool {
+    let owner = OWNER.load(Ordering::Relaxed);
+    owner != 0 && owner != std::process::id()
+}
+
+/// To be called when a function of the program's has returned, before anything else: if it has forked, the
+/// child's copy of the worker ends here. It would speak to the gateway in the parent's name.
+pub(super) fn leave_callback() {
+    if client::is_worker_thread() && is_forked() {
+        crate::net::end_thread();
+    }
+}
+
 /// Runs the body of a function of the C API.
 pub(super) fn enter<T: Fallback>(body: impl FnOnce() -> T) -> T {
     // Before any lock: in the child of a fork the worker does not exist, and a lock may be held by a thread that
     // does not exist either.
-    let owner = OWNER.load(Ordering::Relaxed);
-    if owner != 0 && owner != std::process::id() {
+    if is_forked() {
         return T::FAILED;
     }
     silence_panics();

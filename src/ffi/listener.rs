@@ -1,5 +1,6 @@
 //! From the client's values to the program's: the mapping callback and what `plum_query_mapping` shows.
 
+use super::boundary::leave_callback;
 use super::types::{
     PLUM_MAX_HOST_LEN, plum_ip_protocol_t, plum_mapping_callback_t, plum_mapping_protocol_t, plum_mapping_t,
     plum_state_t,
@@ -73,6 +74,7 @@ impl Listener for CListener {
         let mapping = self.mapping(wanted, external);
         // SAFETY: the program's function, within the time that `new` names; the mapping lives as long as the call.
         unsafe { callback(id, state, &raw const mapping) }
+        leave_callback();
     }
 }
 

@@ -1,5 +1,6 @@
 //! From the program's values to the client's: `None` is bad input.
 
+use super::boundary::leave_callback;
 use super::memory::{raw, read_bytes};
 use super::types::{
     PLUM_MAX_HOST_LEN, plum_config_t, plum_dummytls_cert_type_t, plum_log_level_t, plum_mapping_t,
@@ -60,6 +61,7 @@ pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
             // SAFETY: the program's function, with the arguments of its type; the log calls it between
             // `plum_init` and the end of `plum_cleanup` only.
             unsafe { callback(log_level(level), message.as_ptr()) }
+            leave_callback();
         })
     });
     let domain = config.dummytls_domain;

@@ -18,7 +18,7 @@ mod platform;
 mod platform;
 
 pub use platform::{Watch, clock, environment, look_up_route};
-pub use signals::with_all_signals_blocked;
+pub use signals::{end_thread, with_all_signals_blocked, without_sigpipe};
 pub use wall_clock::wall_clock;
 
 use std::io;
@@ -59,11 +59,6 @@ pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
         Some(code) => io::Error::from_raw_os_error(code as _),
         None => io::Error::other("no source of randomness"),
     })
-}
-
-/// The id of this process: another one in the child of a fork.
-pub fn process_id() -> u32 {
-    std::process::id()
 }
 
 /// The address that this machine would use toward the internet; `None` without a route there. No packet is sent.

@@ -21,6 +21,7 @@ use crate::ordered::Map;
 use crate::time::Time;
 use crossbeam_channel::{Receiver, Sender};
 use sockets::Sockets;
+use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -244,8 +245,19 @@ impl Front {
     }
 }
 
+thread_local! {
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is a worker's.
+pub fn is_worker_thread() -> bool {
+    // A thread that is being torn down has no thread-locals any more.
+    IS_WORKER.try_with(Cell::get).unwrap_or(false)
+}
+
 /// The thread.
 fn serve<M: Machine>(make_machine: impl FnOnce() -> M, sockets: Sockets, mut front: Front) {
+    IS_WORKER.set(true);
     let result = catch_unwind(AssertUnwindSafe(|| run::run(make_machine(), sockets, &mut front)));
     if let Err(panic) = result {
         let message = panic

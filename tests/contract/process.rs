@@ -1,0 +1,282 @@
+//! What the library does to the process it lives in: forks, signals, descriptors, threads, wake-ups.
+
+use super::ground::{LONG, create, ear, in_a_process_of_its_own, init, int, next, query, silent, wanted};
+use plum::ffi::*;
+use plum_gateway::server::Server;
+use std::ffi::{c_char, c_int};
+use std::fs::{read_dir, read_to_string};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+macro_rules! contract {
+    ($(fn $name:ident() $body:block)*) => {
+        $(#[test] fn $name() { in_a_process_of_its_own(concat!("process::", stringify!($name)), || $body); })*
+    };
+}
+
+/// Waits for the end of a child; its exit status.
+fn exit_status_of(child: c_int) -> c_int {
+    let begun = Instant::now();
+    loop {
+        let mut status = 0;
+        // SAFETY: the status is valid for the call.
+        let result = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) };
+        if result == child {
+            assert!(libc::WIFEXITED(status), "{status:x}");
+            return libc::WEXITSTATUS(status);
+        }
+        assert_eq!(result, 0);
+        if begun.elapsed() > LONG {
+            // SAFETY: it is a child of this test's.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+            panic!("the child does not end");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The child that a callback has made; 0: it has not yet. Both processes return from the callback.
+static CHILD: AtomicI32 = AtomicI32::new(0);
+
+fn fork_once(id: c_int) {
+    if CHILD.load(Ordering::SeqCst) != 0 {
+        return;
+    }
+    // SAFETY: the child calls the library, which is what this is about, and then has nothing more of its own to do.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    CHILD.store(child.max(1), Ordering::SeqCst);
+    if child == 0 {
+        let results = [init(&silent()), query(id).0, plum_destroy_mapping(id), plum_cleanup()];
+        if results != [PLUM_ERR_FAILED; 4] {
+            // SAFETY: no preconditions.
+            unsafe { libc::_exit(1) }
+        }
+    }
+}
+
+extern "C" fn fork_in_the_log(_level: plum_log_level_t, message: *const c_char) {
+    // SAFETY: a string, says the contract.
+    let message = unsafe { std::ffi::CStr::from_ptr(message) };
+    // Something that only the worker says.
+    if message.to_bytes().ends_with(b"cannot be made for now") {
+        fork_once(0);
+    }
+}
+
+/// A gateway on loopback that makes mappings, and that the library will find.
+fn gateway() -> Server {
+    let gateway = Server::start_on_own_address(|_| {}).expect("a gateway on loopback");
+    // SAFETY: no other thread of this process reads the environment.
+    unsafe { std::env::set_var("PLUM_GATEWAY", gateway.pcp_address().to_string()) };
+    gateway
+}
+
+/// How many descriptors this process has open.
+fn descriptors() -> usize {
+    read_dir("/proc/self/fd").expect("procfs").count()
+}
+
+/// How many threads this process has.
+fn threads() -> usize {
+    read_dir("/proc/self/task").expect("procfs").count()
+}
+
+/// A number of /proc/self/status, or of a thread's.
+fn status(task: &str, field: &str) -> u64 {
+    let text = read_to_string(format!("/proc/self/{task}/status")).expect("procfs");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
+    line.trim_start_matches(':').split_whitespace().next().expect("a value").parse().expect("a number")
+}
+
+/// How often the worker went to sleep so far.
+fn sleeps_of_worker() -> u64 {
+    for task in read_dir("/proc/self/task").expect("procfs").flatten() {
+        let name = read_to_string(task.path().join("comm")).unwrap_or_default();
+        if name == "plum\n" {
+            return status(
+                &format!("task/{}", task.file_name().to_string_lossy()),
+                "voluntary_ctxt_switches",
+            );
+        }
+    }
+    panic!("there is no worker");
+}
+
+/// Waits for what the system does in its own time.
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < LONG, "it never came to pass that {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+contract! {
+    fn a_thousand_sessions_leave_nothing_behind() {
+        let _gateway = gateway();
+        let (user_ptr, heard) = ear(|_, _| {});
+        let session = |number| {
+            assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+            create(&wanted(user_ptr));
+            if number % 4 == 0 {
+                next(&heard, plum_state_t::PLUM_STATE_SUCCESS);
+            }
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+            while heard.try_recv().is_ok() {}
+        };
+        (0..200).for_each(session);
+        let (open, running) = (descriptors(), threads());
+        let (resident, mapped) = (status("", "VmRSS"), status("", "VmSize"));
+        (200..1000).for_each(session);
+        assert_eq!(descriptors(), open);
+        // A thread that was joined may be seen for a moment more.
+        wait_until("the threads are gone", || threads() <= running);
+        let grown = status("", "VmRSS").saturating_sub(resident);
+        assert!(grown < 2048, "{grown} kB of memory");
+        // One stack a session would be 6 GB.
+        let grown = status("", "VmSize").saturating_sub(mapped);
+        assert!(grown < 100_000, "{grown} kB of address space");
+    }
+
+    fn init_and_cleanup_without_mappings_take_no_time() {
+        let fastest = (0..50).map(|_| {
+            let begun = Instant::now();
+            assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+            begun.elapsed()
+        });
+        // The fastest: this machine may be busy with other things.
+        let fastest = fastest.min().expect("there were some");
+        assert!(fastest < Duration::from_millis(5), "{fastest:?}");
+    }
+
+    fn the_worker_sleeps_while_nothing_happens() {
+        let _gateway = gateway();
+        assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+        let (user_ptr, heard) = ear(|_, _| {});
+        create(&wanted(user_ptr));
+        next(&heard, plum_state_t::PLUM_STATE_SUCCESS);
+        // The machine's network may change meanwhile, and the last of the search may still be under way: one quiet spell is
+        // enough, which nothing periodic would leave it.
+        let is_quiet = |_| {
+            let before = sleeps_of_worker();
+            std::thread::sleep(Duration::from_secs(3));
+            sleeps_of_worker() == before
+        };
+        assert!((0..5).any(is_quiet), "it wakes up all the time");
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+    }
+
+    fn init_without_descriptors_fails_and_works_later() {
+        let limit = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
+        // SAFETY: the limit is valid for the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+        let (user_ptr, heard) = ear(|_, _| {});
+        let mut hoard = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            hoard.push(file);
+        }
+        // None, then one more at a time, until there are enough.
+        let mut failures = 0;
+        while init(&silent()) != PLUM_ERR_SUCCESS {
+            failures += 1;
+            assert_eq!(create(&wanted(user_ptr)), PLUM_ERR_FAILED);
+            assert_eq!(plum_cleanup(), PLUM_ERR_FAILED);
+            hoard.pop().expect("one descriptor fewer is needed");
+        }
+        assert!(failures > 0);
+        // For sockets there is none, so nobody can be asked.
+        create(&wanted(user_ptr));
+        next(&heard, plum_state_t::PLUM_STATE_FAILURE);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        next(&heard, plum_state_t::PLUM_STATE_DESTROYED);
+        drop(hoard);
+        let _gateway = gateway();
+        assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+        create(&wanted(user_ptr));
+        next(&heard, plum_state_t::PLUM_STATE_SUCCESS);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+    }
+
+    fn a_callback_may_use_megabytes_of_stack() {
+        #[inline(never)]
+        fn fill(depth: usize) -> u8 {
+            let block = std::hint::black_box([depth as u8; 65_536]);
+            if depth == 0 { block[0] } else { fill(depth - 1).wrapping_add(block[depth % block.len()]) }
+        }
+        assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+        // 2.6 MiB, twice that without optimisation; threads of a C program have 8.
+        let (user_ptr, heard) = ear(|_, _| { std::hint::black_box(fill(40)); });
+        create(&wanted(user_ptr));
+        next(&heard, plum_state_t::PLUM_STATE_FAILURE);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+    }
+
+    fn a_child_may_use_the_library_when_its_parent_has_not() {
+        let mut buffer = [0; 64];
+        // SAFETY: the buffer is valid for the call.
+        unsafe { plum_get_local_address(buffer.as_mut_ptr(), 64) };
+        assert_eq!(plum_cleanup(), PLUM_ERR_FAILED);
+        // SAFETY: this process has one thread that matters, and the child ends by _exit.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            let (user_ptr, heard) = ear(|_, _| {});
+            let works = init(&silent()) == PLUM_ERR_SUCCESS
+                && create(&wanted(user_ptr)) == 0
+                && next(&heard, plum_state_t::PLUM_STATE_FAILURE).id == 0
+                && plum_cleanup() == PLUM_ERR_SUCCESS;
+            // SAFETY: no preconditions.
+            unsafe { libc::_exit(c_int::from(!works)) }
+        }
+        assert_eq!(exit_status_of(child), 0);
+        // The child's session is not this process's.
+        assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+    }
+
+    fn the_worker_does_not_live_on_in_the_child_of_a_callback() {
+        assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+        let (user_ptr, heard) = ear(|id, _| fork_once(id));
+        let id = create(&wanted(user_ptr));
+        next(&heard, plum_state_t::PLUM_STATE_FAILURE);
+        // With a worker that lived on, it would not end, but speak to the gateway in the parent's name.
+        assert_eq!(exit_status_of(CHILD.load(Ordering::SeqCst)), 0, "1: a function did not fail in the child");
+        assert_eq!(query(id).0, PLUM_ERR_SUCCESS, "the parent goes on");
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        next(&heard, plum_state_t::PLUM_STATE_DESTROYED);
+    }
+
+    fn the_worker_does_not_live_on_in_the_child_of_a_log_callback() {
+        let config = plum_config_t { log_level: int(0), log_callback: Some(fork_in_the_log), ..silent() };
+        assert_eq!(init(&config), PLUM_ERR_SUCCESS);
+        let (user_ptr, heard) = ear(|_, _| {});
+        create(&wanted(user_ptr));
+        next(&heard, plum_state_t::PLUM_STATE_FAILURE);
+        assert_eq!(exit_status_of(CHILD.load(Ordering::SeqCst)), 0, "1: a function did not fail in the child");
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+    }
+
+    fn a_log_that_nobody_reads_sends_no_signal() {
+        // SAFETY: signal(2), dup(2) and dup2(2) have no preconditions. The test runner's SIGPIPE is ignored, a C
+        // program's is not.
+        let saved = unsafe {
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            libc::dup(libc::STDOUT_FILENO)
+        };
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        // SAFETY: as above.
+        assert!(unsafe { libc::dup2(writer.as_raw_fd(), libc::STDOUT_FILENO) } >= 0);
+        drop((reader, writer));
+        assert_eq!(init(&plum_config_t { log_level: int(0), ..silent() }), PLUM_ERR_SUCCESS);
+        // This thread logs, and the worker does.
+        let (user_ptr, heard) = ear(|_, _| {});
+        create(&wanted(user_ptr));
+        next(&heard, plum_state_t::PLUM_STATE_FAILURE);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        // SAFETY: as above.
+        assert!(unsafe { libc::dup2(saved, libc::STDOUT_FILENO) } >= 0);
+    }
+}
