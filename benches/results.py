@@ -55,58 +55,72 @@ class Line:
 
 
 def number(value, unit):
-    """A figure with as many digits as mean something."""
+    """A figure with as many digits as mean something, and its unit."""
     if value is None:
         return ""
     if isinstance(value, str):
         return value
     if unit == "calls/s":
         return f"{value / 1e6:.2f} M/s" if value >= 1e6 else f"{value / 1e3:.0f} k/s"
-    digits = 0 if unit in ("", "kB") or abs(value) >= 1000 else 1
-    text = f"{value:.{digits}f}"
-    text = text.removesuffix(".0")
-    return f"{text} {unit}".rstrip()
+    return f"{digits(value, unit)} {unit}".rstrip()
 
 
-def table(lines, libraries):
+def digits(value, unit):
+    if unit == "calls/s":
+        return number(value, unit)
+    places = 0 if unit in ("", "kB") or abs(value) >= 1000 else 1
+    return f"{value:.{places}f}".removesuffix(".0")
+
+
+def target(line):
+    """The figure to reach, in words; "" where there is none at this delay."""
+    row = line.row
+    if row.target is None or line.delay_ms != scenarios.DELAY_MS:
+        return ""
+    return ("≥ " if row.at_least else "≤ ") + number(row.target, row.unit)
+
+
+def table(lines, libraries, judged=True):
     """The rows as lists of words, the first of them the head."""
-    head = ["scenario", "figure", "limit"]
+    usual = max((len(cell.values) for line in lines for cell in line.cells.values() if line.row.key != "loss"), default=1)
+    head = ["scenario", "to reach", "limit"]
     for library in libraries:
-        prefix = f"{library.name}: " if len(libraries) > 1 else ""
-        head += [f"{prefix}median", "min", "max", "runs", ""]
+        head += [library.name, "min – max", *([""] if judged else [])]
     head.append("[C 0.5.3]")
     rows = [head]
     for line in lines:
         row = line.row
-        sign = "≥ " if row.at_least else "≤ "
-        here = line.delay_ms == scenarios.DELAY_MS
-        target = sign + number(row.target, row.unit) if here and row.target is not None else ""
-        words = [line.title(), target, number(line.limit(), row.unit)]
+        words = [line.title(), target(line), number(line.limit(), row.unit)]
         for library in libraries:
             cell = line.cells[library.name]
-            if cell.values:
-                figures = [cell.median(), min(cell.values), max(cell.values)]
-                words += [number(value, row.unit) for value in figures]
-            else:
-                words += ["none" if cell.problems else "", "", ""]
             runs = len(cell.values) + len(cell.problems)
-            words.append(f"{len(cell.values)}/{runs}" if cell.problems else str(runs or ""))
-            words.append(cell.verdict(row, line.delay_ms) or "" if runs else "")
-        words.append(number(row.reference, row.unit) if here else "")
+            if cell.values:
+                least, most = digits(min(cell.values), row.unit), digits(max(cell.values), row.unit)
+                words.append(number(cell.median(), row.unit))
+                # One run, or runs that cannot differ.
+                words.append(f"{least} – {most}" if len(cell.values) > 1 else "")
+            else:
+                words += ["no figure" if cell.problems else "", ""]
+            if judged:
+                verdict = cell.verdict(row, line.delay_ms) or "" if runs else ""
+                if cell.problems or (runs not in (0, 1, usual)):
+                    came = f"{len(cell.values)} of {runs}" if cell.problems else str(runs)
+                    verdict += f" ({came} runs)"
+                words.append(verdict.strip())
+        words.append(number(row.reference, row.unit) if line.delay_ms == scenarios.DELAY_MS else "")
         rows.append(words)
     return rows
 
 
 def plain(rows):
+    """Columns of the same width; what is a verdict, and the first, to the left."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    text = []
+    left = [column == 0 or rows[0][column] == "" for column in range(len(widths))]
+    lines = []
     for row in rows:
-        words = [row[0].ljust(widths[0])]
-        for word, width in zip(row[1:], widths[1:]):
-            is_verdict = word in (REACHED, AT_BEST, MISSED)
-            words.append(word.ljust(width) if is_verdict else word.rjust(width))
-        text.append("  ".join(words).rstrip())
-    return "\n".join(text)
+        words = [word.ljust(width) if to_left else word.rjust(width) for word, width, to_left in zip(row, widths, left)]
+        lines.append("  ".join(words).rstrip())
+    return "\n".join(lines)
 
 
 def markdown(rows):
@@ -183,8 +197,9 @@ def write(directory, stem, lines, libraries, about, notes, chart):
     )
     noted = "".join(f"- {note}\n" for note in notes)
     text = (
-        f"# Measured {headline(about)}\n\n{described}\n\n![Chart]({stem}.svg)\n\n{markdown(table(lines, libraries))}\n\n"
-        f"[C 0.5.3] is what the C library was measured with before, in such a set-up; it was not part of this run.\n"
+        f"# Measured {headline(about)}\n\n{described}\n\n![Chart]({stem}.svg)\n\n"
+        f"Medians, {scenarios.DELAY_MS} ms a round trip where no other is named.\n\n{markdown(table(lines, libraries))}\n\n"
+        "[C 0.5.3]: the C library, measured before in such a set-up; no part of this run.\n"
         + (f"\nNoticed:\n\n{noted}" if noted else "")
     )
     paths = []
