@@ -135,9 +135,17 @@ impl<T> Requests<T> {
         self.entries.get(&key).map(|entry| &entry.tag)
     }
 
-    /// What is remembered of each key.
+    /// What is remembered of each key that is not deleted.
     pub(super) fn tags(&self) -> impl Iterator<Item = (Key, &T)> {
-        self.entries.iter().map(|(key, entry)| (key, &entry.tag))
+        self.entries
+            .iter()
+            .filter(|(_, entry)| !matches!(entry.state, State::Gone { .. }))
+            .map(|(key, entry)| (key, &entry.tag))
+    }
+
+    /// The gateway may have a mapping of a key, of which nothing else is known.
+    pub(super) fn remember(&mut self, key: Key, tag: T) {
+        self.entries.get_or_insert_with(key, || Entry { mapped: true, ..Entry::new(tag) });
     }
 
     pub(super) fn notify(&mut self, notice: Notice) {
@@ -191,19 +199,7 @@ impl<T> Requests<T> {
     /// Makes or renews the mapping of a key.
     pub(super) fn map(&mut self, now: Time, key: Key, suggestion: Suggestion, tag: impl FnOnce() -> T) {
         self.forget_gone(now);
-        let entry = self.entries.get_or_insert_with(key, || Entry {
-            tag: tag(),
-            state: State::Idle,
-            suggestion,
-            external: None,
-            mapped: false,
-            doubtful: false,
-            unasked: false,
-            confirm: false,
-            late_grants: 0,
-            sent: Sent::default(),
-            deletion: None,
-        });
+        let entry = self.entries.get_or_insert_with(key, || Entry::new(tag()));
         entry.suggestion = suggestion;
         entry.unasked = false;
         entry.late_grants = 0;

@@ -83,6 +83,23 @@ impl Sent {
 }
 
 impl<T> Entry<T> {
+    /// Nothing is known, nothing is asked.
+    pub(super) fn new(tag: T) -> Entry<T> {
+        Entry {
+            tag,
+            state: State::Idle,
+            suggestion: Suggestion::default(),
+            external: None,
+            mapped: false,
+            doubtful: false,
+            unasked: false,
+            confirm: false,
+            late_grants: 0,
+            sent: Sent::default(),
+            deletion: None,
+        }
+    }
+
     /// The deletion that was sent and may still reach the gateway, or its answer us.
     pub(super) fn pending_deletion(&self, now: Time) -> Option<Deletion> {
         self.deletion.filter(|deletion| !deletion.answered && now.since(deletion.sent_at) < MEMORY)
