@@ -260,10 +260,10 @@ fn upnp_alone_makes_every_mapping_and_leaves_nothing_behind() {
         world.gateway().faults = surmountable_upnp(rng);
         let mut ids = Vec::new();
         live(&mut world, rng, &mut ids);
-        assert!(world.runs_until(Duration::from_secs(2000), World::all_success), "seed {seed}");
+        assert!(world.runs_until(Duration::from_secs(4000), World::all_success), "seed {seed}");
         world.run_for(Duration::from_secs(rng.u64(0..10_000)));
         world.gateway().faults.refusals.clear();
-        assert!(world.runs_until(Duration::from_secs(2000), World::all_success), "seed {seed}");
+        assert!(world.runs_until(Duration::from_secs(4000), World::all_success), "seed {seed}");
         world.gateway().faults = Faults::default();
         world.run_for(Duration::from_secs(20));
         world.cleanup();

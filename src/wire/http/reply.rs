@@ -112,7 +112,14 @@ impl ReplyReader {
                     if !take_line(&mut input, &mut self.line, MAX_HEAD_BYTES)
                         .map_err(|()| ReadError::TooLong)?
                     {
-                        return Ok(false);
+                        // What does not begin like HTTP never becomes it: its end is not waited for.
+                        let begins = self.line.trim_ascii_start().get(..5);
+                        return match begins {
+                            Some(word) if self.head.is_empty() && !word.eq_ignore_ascii_case(b"HTTP/") => {
+                                Err(ReadError::Malformed)
+                            }
+                            _ => Ok(false),
+                        };
                     }
                     self.read_head_line()?;
                 }

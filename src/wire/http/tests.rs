@@ -404,3 +404,13 @@ fn endless_heads_are_too_long() {
         assert_eq!(reader.push(text.as_bytes()), Err(ReadError::TooLong), "{piece}");
     }
 }
+
+#[test]
+fn what_does_not_begin_like_http_is_not_waited_for() {
+    for junk in [&b"\x8a\x01\xff\x00\x7f"[..], b"SSH-2.0", b"\r\n  220 mail"] {
+        assert_eq!(ReplyReader::new(1000).push(junk), Err(ReadError::Malformed), "{junk:?}");
+    }
+    for start in [&b"HTTP"[..], b"\r\n http/1.1 2", b"  "] {
+        assert_eq!(ReplyReader::new(1000).push(start), Ok(None), "{start:?}");
+    }
+}
