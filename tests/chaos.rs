@@ -115,11 +115,15 @@ fn surmountable_upnp(rng: &mut fastrand::Rng) -> Faults {
             Action::GetSpecificPortMappingEntry,
             Action::GetExternalIPAddress,
         ];
+        let action = actions[rng.usize(0..actions.len())];
         let codes = [401, 402, 501, 602, 606, 714, 716, 718, 724, 725, 728, 729];
+        let code = codes[rng.usize(0..codes.len())];
         faults.refuse_some(Refusal {
-            kind: Kind::Soap(actions[rng.usize(0..actions.len())]),
+            kind: Kind::Soap(action),
             port: None,
-            code: codes[rng.usize(0..codes.len())],
+            // Of a gateway that says of one entry both that it is not there and that it is another host's nobody can
+            // make sense.
+            code: if action == Action::GetSpecificPortMappingEntry && code == 606 { 501 } else { code },
             lifetime: 30,
             times: Times::Next(rng.u32(1..5)),
         });
