@@ -21,14 +21,15 @@ _PACKAGES = {
 }
 
 
-def missing(build):
-    """What is not there, in words; None if nothing. `build`: a C compiler is wanted too."""
+def missing(build, packages=_PACKAGES):
+    """What is not there, in words; None if nothing. `build`: a C compiler is wanted too. `packages`: the tools that are
+    called, and the Debian package of each."""
     if not sys.platform.startswith("linux"):
         return "network namespaces are Linux's"
     if sys.version_info < (3, 10):
         return "Python 3.10 or later is needed"
     problems = [
-        f"{tool} (Debian: {package})" for tool, package in _PACKAGES.items() if not shutil.which(tool, path=_PATH)
+        f"{tool} (Debian: {package})" for tool, package in packages.items() if not shutil.which(tool, path=_PATH)
     ]
     if build:
         if not (os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")):

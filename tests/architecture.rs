@@ -25,7 +25,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
             "time",
             "net::environment",
             "net::local_address",
-            "net::with_all_signals_blocked",
+            "net::start_thread",
         ],
     ),
     // The values that the client's functions take and give.

@@ -71,8 +71,8 @@ fn one_refused_among_a_hundred_delays_no_other() {
 
 #[test]
 fn at_30_percent_loss_twenty_mappings_are_made_by_pcp_and_nothing_is_left() {
-    let mut late = 0;
-    for seed in 1..=100 {
+    let (runs, mut late, mut left_behind) = (200, 0, 0);
+    for seed in 1..=runs {
         let mut world = World::set_up(|setup| {
             setup.seed = seed;
             setup.gateways[0].seed = seed;
@@ -82,15 +82,18 @@ fn at_30_percent_loss_twenty_mappings_are_made_by_pcp_and_nothing_is_left() {
         world.gateway().faults.loss = Chance::both(0.3);
         let ids: Vec<_> = (1..=20).map(|port| world.create(Tcp, 8000 + port)).collect();
         world.run_until(World::all_success);
-        late += u32::from(world.elapsed() > Duration::from_millis(2500));
+        late += u64::from(world.elapsed() > Duration::from_millis(2500));
         for id in ids {
             assert_eq!(world.success(id).unwrap().0, Protocol::Pcp, "seed {seed}");
         }
-        world.gateway().faults.loss = Chance::default();
-        world.cleanup();
-        world.assert_nothing_left();
+        assert_eq!(world.gateway().table().len(), 20, "seed {seed}: none that the program does not know");
+        // The deletions are lost as easily: now and then one is given up.
+        let took = world.cleanup();
+        assert!(took <= Duration::from_secs(5), "seed {seed}: {took:?}");
+        left_behind += u64::from(!world.gateway().table().is_empty());
     }
-    assert!(late <= 40, "{late} of 100 runs took more than 2.5 s");
+    assert!(late * 20 <= runs, "{late} of {runs} runs took more than 2.5 s");
+    assert!(left_behind * 20 <= runs, "{left_behind} of {runs} runs left a mapping behind");
 }
 
 #[test]

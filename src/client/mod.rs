@@ -245,7 +245,7 @@ impl<L: Listener> Client<L> {
     /// # Errors
     ///
     /// `Failed`: there is no session, or another cleanup ended it, or the caller is a callback.
-    pub fn cleanup(&self) -> Result<(), Error> {
+    pub fn cleanup(&'static self) -> Result<(), Error> {
         if log::in_callback() || deliver::in_callback() {
             return Err(Error::Failed);
         }
@@ -283,18 +283,20 @@ impl<L: Listener> Client<L> {
 
     /// Only a worker that ended by a defect leaves mappings. Their listeners are owed a DESTROYED, on a thread that is
     /// not the program's.
-    fn destroy_left_over(&self) {
+    fn destroy_left_over(&'static self) {
         if self.inner.lock().table.is_empty() {
             return;
         }
-        crate::net::with_all_signals_blocked(|| {
-            std::thread::scope(|scope| {
-                if std::thread::Builder::new().spawn_scoped(scope, || self.destroy_rest()).is_err() {
-                    log!(Fatal, "mappings are left over and no thread to destroy them");
-                    self.inner.lock().table.clear();
-                }
-            });
-        });
+        match crate::net::start_thread("plum", None, Box::new(|| self.destroy_rest())) {
+            Ok(thread) => {
+                // A panic in it was a callback's.
+                let _ = thread.join();
+            }
+            Err(_) => {
+                log!(Fatal, "mappings are left over and no thread to destroy them");
+                self.inner.lock().table.clear();
+            }
+        }
     }
 
     /// Whether mappings can be created.

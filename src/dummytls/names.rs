@@ -129,7 +129,7 @@ impl Names {
     fn ask(&self, state: &mut State, now: Time, address: IpAddr, name: &str) {
         let mut question = Question { address, asked_at: now, answer: None, warned: false };
         let shared = Arc::clone(&self.shared);
-        let then = move |found: Vec<IpAddr>| {
+        let then = Box::new(move |found: Vec<IpAddr>| {
             let mut state = shared.state.lock();
             // A late answer to a question that was forgotten and put again is none to the new one.
             if let Some(question) = state.question(address)
@@ -137,7 +137,7 @@ impl Names {
             {
                 question.answer = Some(found.contains(&address));
             }
-        };
+        });
         if name.len() > NAME_LIMIT || !self.resolve_on_thread(state, name.to_owned(), then) {
             question.answer = Some(false);
         }
@@ -148,7 +148,7 @@ impl Names {
     pub(super) fn addresses_of_domain(&self, deadline_at: Time) -> Vec<IpAddr> {
         let found = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&found);
-        let then = move |addresses| *slot.lock() = Some(addresses);
+        let then = Box::new(move |addresses| *slot.lock() = Some(addresses));
         let mut state = self.shared.state.lock();
         if !self.resolve_on_thread(&mut state, self.domain.clone(), then) {
             return Vec::new();
@@ -172,7 +172,7 @@ impl Names {
         &self,
         state: &mut State,
         host: String,
-        then: impl FnOnce(Vec<IpAddr>) + Send + 'static,
+        then: Box<dyn FnOnce(Vec<IpAddr>) + Send>,
     ) -> bool {
         let add_one = |threads| (threads < THREAD_LIMIT).then_some(threads + 1);
         if THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add_one).is_err() {
@@ -180,14 +180,11 @@ impl Names {
         }
         let shared = Arc::clone(&self.shared);
         let system = Arc::clone(&self.system);
-        let body = move || {
+        let body = Box::new(move || {
             let _ending = Ending(shared);
             then(system.resolve(&host));
-        };
-        // The program's signal handlers are not to run on a thread it does not know.
-        let thread = crate::net::with_all_signals_blocked(|| {
-            std::thread::Builder::new().name("plum-names".into()).spawn(body)
         });
+        let thread = crate::net::start_thread("plum-names", None, body);
         state.threads.retain(|thread| !thread.is_finished());
         let Ok(thread) = thread else {
             THREADS.fetch_sub(1, Ordering::Relaxed);

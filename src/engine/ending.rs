@@ -4,7 +4,7 @@
 
 use super::driver::Key;
 use super::io::{Event, MappingId, Output, Protocol};
-use super::mapping::{External, PerProtocol};
+use super::mapping::{ASKING, External, PerProtocol};
 use super::{Engine, Timer, cx, with_driver};
 use crate::log::log;
 use crate::time::Time;
@@ -47,7 +47,7 @@ impl Engine {
             self.stop_race(now);
         }
         self.timers.cancel(Timer::Recheck);
-        for id in self.ids.keys().collect::<Vec<_>>() {
+        for id in self.ids.keys() {
             self.destroy(now, id);
         }
         self.timers.set(Timer::Cleanup, now + QUIET_TIMEOUT);
@@ -73,11 +73,12 @@ impl Engine {
         }
         if open.marked().next().is_none() {
             self.tell(id, Event::Destroyed);
-            return;
+        } else {
+            self.endings.insert(key, Ending { holders: vec![id], open, last });
+            self.timers.set(Timer::Ending(key), now + QUIET_TIMEOUT);
         }
-        self.endings.insert(key, Ending { holders: vec![id], open, last });
-        self.timers.set(Timer::Ending(key), now + QUIET_TIMEOUT);
-        for protocol in open.marked() {
+        // All of them: one that lost a race may still wait for the answer to what was called back.
+        for protocol in ASKING {
             with_driver!(self, protocol, delete(now, key));
         }
     }
@@ -146,7 +147,7 @@ impl Engine {
         if std::mem::replace(&mut cleanup.finished, true) {
             return;
         }
-        for key in self.endings.keys().collect::<Vec<_>>() {
+        for key in self.endings.keys() {
             self.end_ending(key);
         }
         self.timers.clear();

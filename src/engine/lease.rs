@@ -132,7 +132,7 @@ impl Engine {
     /// pace that a gateway can bear that is only just up.
     pub(super) fn remake_all(&mut self, now: Time, shown_by: Option<Key>) {
         log!(Info, "the gateway has restarted");
-        for key in self.mappings.keys().collect::<Vec<_>>() {
+        for key in self.mappings.keys() {
             let Some(mapping) = self.mappings.get(&key) else { continue };
             let State::Mapped { protocol, .. } = mapping.state else { continue };
             if protocol == Protocol::Direct {
@@ -157,7 +157,7 @@ impl Engine {
             return;
         }
         self.announced_at = Some(now);
-        for key in self.mappings.keys().collect::<Vec<_>>() {
+        for key in self.mappings.keys() {
             let delay = Duration::from_millis(self.random.in_range(0, ANNOUNCEMENT_SPREAD_MILLIS));
             let Some(mapping) = self.mappings.get_mut(&key) else { continue };
             match &mut mapping.state {

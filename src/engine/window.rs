@@ -17,6 +17,14 @@ use width::{Answered, Width};
 
 pub use schedule::Kind;
 
+/// How often one request is sent again at once because later ones were answered. Where packets get lost here and
+/// there that is soon enough; a gateway that answers all but this one is then asked no faster than a silent one.
+const PROMPT_RESENDS: u32 = 3;
+
+/// While a gateway answers others, so many sendings of a request are [`FIRST_WAIT`] apart: longer waits are for
+/// gateways that are away, not for packets that are lost.
+const STEADY_SENDS: u32 = 6;
+
 mod schedule;
 mod width;
 
@@ -210,7 +218,7 @@ impl<K: Word> Window<K> {
             round_trip: now.since(request.sent_at),
         });
         self.lose_overtaken(now, lost_before);
-        self.width.end_round(self.in_flight.keys().next(), self.next_sending);
+        self.width.end_round(self.in_flight.first_key_value().map(|(sending, _)| sending), self.next_sending);
     }
 
     /// Something came from the gateway that is an answer of this protocol, if not to a request in the window.
@@ -222,8 +230,7 @@ impl<K: Word> Window<K> {
         }
         self.mode = Mode::Known;
         // The first window is in flight; from now on it keeps the schedule of a gateway that is known.
-        let in_flight: Vec<(u64, K)> = self.in_flight.iter().map(|(sending, &key)| (sending, key)).collect();
-        for (_, key) in in_flight {
+        for (_, &key) in self.in_flight.iter() {
             let Some(request) = self.requests.get_mut(&key) else { continue };
             if request.kind != Kind::Deletion {
                 request.step = 0;
@@ -438,8 +445,12 @@ impl<K: Word> Window<K> {
     fn lose_by_silence(&mut self, key: K, sending: u64) {
         self.note_loss(key, sending);
         self.put_again(key);
+        let heard_at = self.heard_at;
         if let Some(request) = self.requests.get_mut(&key) {
-            request.step += 1;
+            let answers_others = heard_at.is_some_and(|heard_at| heard_at > request.sent_at);
+            if !answers_others || request.sends >= STEADY_SENDS {
+                request.step += 1;
+            }
         }
     }
 
@@ -450,7 +461,7 @@ impl<K: Word> Window<K> {
         {
             self.note_loss(key, sending);
             let Some(request) = self.requests.get_mut(&key) else { continue };
-            if request.sends == 1 {
+            if request.sends <= PROMPT_RESENDS {
                 self.put_again(key);
                 continue;
             }

@@ -18,7 +18,7 @@ mod platform;
 mod platform;
 
 pub use platform::{Watch, clock, environment, look_up_route};
-pub use signals::{end_thread, with_all_signals_blocked, without_sigpipe};
+pub use signals::{end_thread, start_thread, without_sigpipe};
 pub use wall_clock::wall_clock;
 
 use std::io;

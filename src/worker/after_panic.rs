@@ -1,6 +1,6 @@
 //! What is left when the machine, or the loop, has panicked: the program's calls still come to an end.
 //!
-//! Nothing is sent any more and no socket is polled; the channel of notes alone drives this loop.
+//! Nothing is sent any more and no socket is polled; the notes alone drive this loop.
 
 #![forbid(unsafe_code)]
 
@@ -8,16 +8,13 @@ use super::{Command, Front};
 use crate::engine::io::{Event, MappingId};
 use crate::log::log;
 use crate::net::clock;
-use crossbeam_channel::RecvTimeoutError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Serves the program until it cleans up.
 pub(super) fn serve(front: &mut Front) {
     guard(|| front.program.handle_panic());
     // Those that wait for a Destroyed which the machine owed them, or had given out in vain.
-    let waiting: Vec<MappingId> =
-        front.live.iter().filter(|&(_, &destroying)| destroying).map(|(id, _)| id).collect();
-    for id in waiting {
+    for id in front.live.keys_where(|_, &destroying| destroying) {
         tell(front, id, Event::Destroyed);
     }
     // What panics once would panic for ever.
@@ -35,17 +32,9 @@ pub(super) fn serve(front: &mut Front) {
         } else {
             front.program.poll_timeout()
         };
-        let note = match timeout {
-            Some(at) => front.notes.recv_timeout(at.since(clock::now())),
-            None => front.notes.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        let command = match note {
-            Ok(note) => front.take_in(note),
-            Err(RecvTimeoutError::Timeout) => None,
-            // Nobody is left who could ask for anything.
-            Err(RecvTimeoutError::Disconnected) => break,
-        };
-        match command {
+        // Whoever drops the `Worker` leaves a Cleanup: this ends.
+        let note = front.notes.wait(timeout.map(|at| at.since(clock::now())));
+        match note.and_then(|note| front.take_in(note)) {
             Some(Command::Create(id, _)) => tell(front, id, Event::Failure),
             Some(Command::Destroy(id)) if front.live.contains_key(&id) => tell(front, id, Event::Destroyed),
             Some(Command::Destroy(_) | Command::Cleanup) | None => {}

@@ -1,12 +1,13 @@
 //! One thread that owns the sockets and the clock and carries inputs and outputs; it decides nothing.
 //!
-//! `run` is the thread's loop, `sockets` what it polls, `machine` what it carries for (the engine), and
-//! `after_panic` what is left of it when something in it has panicked.
+//! `run` is the thread's loop, `sockets` what it polls, `notes` what other threads leave for it, `machine` what it
+//! carries for (the engine), and `after_panic` what is left of it when something in it has panicked.
 
 #![forbid(unsafe_code)]
 
 mod after_panic;
 mod machine;
+mod notes;
 mod run;
 mod sleep;
 mod sockets;
@@ -19,13 +20,12 @@ use crate::log::log;
 use crate::net;
 use crate::ordered::Map;
 use crate::time::Time;
-use crossbeam_channel::{Receiver, Sender};
+use notes::{Note, Notes};
 use sockets::Sockets;
 use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 /// The thread's stack in bytes. Callbacks of the program run on it, and C programs are used to this much.
@@ -64,27 +64,19 @@ pub trait Program: Send + 'static {
 
 /// The worker, as `client` holds it. Dropped without [`Worker::join`], it still removes all mappings and ends.
 pub struct Worker {
-    notes: Sender<Note>,
-    bell: Arc<Bell>,
+    notes: Arc<Notes>,
     /// `None` once it is being joined.
     thread: Option<JoinHandle<()>>,
 }
 
 /// Wakes the worker from any thread: its `Program`'s `handle_timeout` is called soon.
 #[derive(Clone)]
-pub struct Wake {
-    notes: Sender<Note>,
-    bell: Arc<Bell>,
-}
+pub struct Wake(Arc<Notes>);
 
 impl Wake {
     /// Wakes the worker; cheap, never blocks, harmless after its end.
     pub fn wake(&self) {
-        if !self.bell.wake_noted.swap(true, Ordering::AcqRel) {
-            // It fails when the worker has ended.
-            let _ = self.notes.send(Note::Wake);
-            self.bell.ring();
-        }
+        self.0.leave_wake();
     }
 }
 
@@ -109,26 +101,17 @@ impl Worker {
         make_program: impl FnOnce(Wake) -> Box<dyn Program>,
     ) -> io::Result<Worker> {
         let sockets = Sockets::new()?;
-        let bell = Arc::new(Bell {
-            waker: sockets.waker()?,
-            rung: AtomicBool::new(false),
-            wake_noted: AtomicBool::new(false),
-        });
-        // Without a limit: a note is a call of the program's that it may count on, and it needs a mapping each.
-        let (sender, notes) = crossbeam_channel::unbounded();
-        let program = make_program(Wake { notes: sender.clone(), bell: bell.clone() });
-        let front = Front::new(program, notes, bell.clone());
-        let builder = thread::Builder::new().name("plum".to_owned()).stack_size(STACK_LEN);
-        let thread =
-            net::with_all_signals_blocked(|| builder.spawn(move || serve(make_machine, sockets, front)))?;
-        Ok(Worker { notes: sender, bell, thread: Some(thread) })
+        let notes = Arc::new(Notes::new(sockets.waker()?));
+        let program = make_program(Wake(Arc::clone(&notes)));
+        let front = Front::new(program, Arc::clone(&notes));
+        let body = Box::new(move || serve(make_machine, sockets, front));
+        let thread = net::start_thread("plum", Some(STACK_LEN), body)?;
+        Ok(Worker { notes, thread: Some(thread) })
     }
 
     /// Hands over a command: never blocks, never touches the network. Commands are carried out in order.
     pub fn send(&self, command: Command) {
-        // It fails when the worker has ended: there is nothing left to be done then.
-        let _ = self.notes.send(Note::Command(command));
-        self.bell.ring();
+        self.notes.leave(command);
     }
 
     /// Whether the calling thread is this worker's.
@@ -153,44 +136,10 @@ impl Drop for Worker {
     }
 }
 
-/// What other threads leave for the worker.
-#[derive(Clone, Copy, Debug)]
-enum Note {
-    Command(Command),
-    /// `Program::handle_timeout` is to be called.
-    Wake,
-}
-
-/// Gets the worker out of its wait.
-struct Bell {
-    waker: mio::Waker,
-    /// Rung, and the worker has not looked at its notes since: no need to ring again.
-    rung: AtomicBool,
-    /// A `Note::Wake` is among the notes.
-    wake_noted: AtomicBool,
-}
-
-impl Bell {
-    /// To be called after the note was left.
-    fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            // It writes to a counter and cannot fail but for a descriptor that the program closed behind our back.
-            let _ = self.waker.wake();
-        }
-    }
-
-    /// To be called before the notes are taken: a note that is missed then was left after this, and its ring
-    /// comes through.
-    fn silence(&self) {
-        self.rung.swap(false, Ordering::AcqRel);
-    }
-}
-
 /// The side toward the program: what must go on even when the machine is no more.
 struct Front {
     program: Box<dyn Program>,
-    notes: Receiver<Note>,
-    bell: Arc<Bell>,
+    notes: Arc<Notes>,
     /// Mappings that have not had their `Destroyed`, and whether the program waits for it.
     live: Map<MappingId, bool>,
     /// `Command::Cleanup` has come.
@@ -200,15 +149,14 @@ struct Front {
 }
 
 impl Front {
-    fn new(program: Box<dyn Program>, notes: Receiver<Note>, bell: Arc<Bell>) -> Front {
-        Front { program, notes, bell, live: Map::new(), cleaning: false, program_due: false }
+    fn new(program: Box<dyn Program>, notes: Arc<Notes>) -> Front {
+        Front { program, notes, live: Map::new(), cleaning: false, program_due: false }
     }
 
     /// Remembers what a note means for the program; gives back the command that is the machine's.
     fn take_in(&mut self, note: Note) -> Option<Command> {
         match note {
             Note::Wake => {
-                self.bell.wake_noted.store(false, Ordering::Release);
                 self.program_due = true;
                 return None;
             }

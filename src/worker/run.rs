@@ -102,9 +102,9 @@ impl<M: Machine> Run<'_, M> {
     }
 
     fn take_notes(&mut self) {
-        self.front.bell.silence();
+        self.front.notes.silence();
         for _ in 0..COMMANDS_A_TURN {
-            let Ok(note) = self.front.notes.try_recv() else { return };
+            let Some(note) = self.front.notes.take() else { return };
             let Some(command) = self.front.take_in(note) else { continue };
             if let Command::Create(..) = command
                 && let Err(error) = self.sockets.open_watch()

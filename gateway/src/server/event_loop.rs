@@ -1,5 +1,6 @@
 //! The thread: it waits for sockets and the time, hands inputs to the core and carries out what comes back.
 
+use super::alarm::Alarm;
 use super::forward::Forwarder;
 use super::{Config, Shared};
 use crate::core::{ConnectionId, Output, SSDP_GROUP, UdpPort};
@@ -16,6 +17,7 @@ const PCP: Token = Token(1);
 const SSDP: Token = Token(2);
 const SSDP_MULTICAST: Token = Token(3);
 const HTTP: Token = Token(4);
+const ALARM: Token = Token(5);
 const FIRST_FREE: usize = 16;
 
 /// A port that the faults opened again may still be in use: how soon to try again.
@@ -161,6 +163,7 @@ struct Connection {
 pub(super) struct EventLoop {
     shared: Arc<Shared>,
     poll: mio::Poll,
+    alarm: Alarm,
     sockets: Sockets,
     connections: BTreeMap<Token, Connection>,
     tokens: Tokens,
@@ -185,9 +188,10 @@ impl EventLoop {
         poll: mio::Poll,
         sockets: Sockets,
         forward_on: Option<IpAddr>,
-    ) -> EventLoop {
-        EventLoop {
+    ) -> io::Result<EventLoop> {
+        Ok(EventLoop {
             shared,
+            alarm: Alarm::new(poll.registry(), ALARM)?,
             poll,
             sockets,
             connections: BTreeMap::new(),
@@ -195,7 +199,7 @@ impl EventLoop {
             forwarder: forward_on.map(Forwarder::new),
             reopening: false,
             buffer: vec![0; 64 * 1024],
-        }
+        })
     }
 
     pub(super) fn run(mut self) {
@@ -219,7 +223,9 @@ impl EventLoop {
             if stop {
                 return;
             }
-            match self.poll.poll(&mut events, self.timeout()) {
+            let timeout = self.timeout();
+            let timeout = self.alarm.set(timeout);
+            match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result.expect("polling sockets"),
             }
@@ -239,7 +245,7 @@ impl EventLoop {
 
     fn handle(&mut self, token: Token) {
         match token {
-            WAKER => {}
+            WAKER | ALARM => {}
             PCP => self.receive(token, UdpPort::Pcp),
             SSDP | SSDP_MULTICAST => self.receive(token, UdpPort::Ssdp),
             HTTP => self.accept(),

@@ -1,6 +1,7 @@
 //! The gateway with sockets: one thread, which any number of tests may talk to.
 
 mod address;
+mod alarm;
 mod event_loop;
 mod forward;
 mod relay;
@@ -106,7 +107,7 @@ impl Server {
             progress: Mutex::default(),
             progressed: Condvar::new(),
         });
-        let event_loop = EventLoop::new(Arc::clone(&shared), poll, sockets, config.forward_on);
+        let event_loop = EventLoop::new(Arc::clone(&shared), poll, sockets, config.forward_on)?;
         let thread = std::thread::Builder::new().name("gateway".into()).spawn(move || event_loop.run())?;
         Ok(Server {
             shared,

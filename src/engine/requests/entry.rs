@@ -5,6 +5,7 @@
 use crate::engine::driver::Key;
 use crate::engine::io::Suggestion;
 use crate::time::Time;
+use crate::wire::pcp::Nonce;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -13,8 +14,9 @@ use std::time::Duration;
 pub(super) const MEMORY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub(super) struct Entry<T> {
-    pub(super) tag: T,
+pub(super) struct Entry {
+    /// PCP's nonce. NAT-PMP has none, and leaves it zero.
+    pub(super) nonce: Nonce,
     pub(super) state: State,
     pub(super) suggestion: Suggestion,
     /// Where the gateway mapped it last.
@@ -82,7 +84,24 @@ impl Sent {
     }
 }
 
-impl<T> Entry<T> {
+impl Entry {
+    /// Nothing is known, nothing is asked.
+    pub(super) fn new(nonce: Nonce) -> Entry {
+        Entry {
+            nonce,
+            state: State::Idle,
+            suggestion: Suggestion::default(),
+            external: None,
+            mapped: false,
+            doubtful: false,
+            unasked: false,
+            confirm: false,
+            late_grants: 0,
+            sent: Sent::default(),
+            deletion: None,
+        }
+    }
+
     /// The deletion that was sent and may still reach the gateway, or its answer us.
     pub(super) fn pending_deletion(&self, now: Time) -> Option<Deletion> {
         self.deletion.filter(|deletion| !deletion.answered && now.since(deletion.sent_at) < MEMORY)

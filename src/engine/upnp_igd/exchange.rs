@@ -156,14 +156,13 @@ impl Exchanges {
     }
 
     /// Takes the jobs out of the queue for which `unwanted` holds.
-    pub(super) fn drop_queued(&mut self, unwanted: impl Fn(Job) -> bool) {
+    pub(super) fn drop_queued(&mut self, unwanted: &dyn Fn(Job) -> bool) {
         self.queue.retain(|_, &mut job| !unwanted(job));
     }
 
     /// Hangs up the exchanges for whose jobs `unwanted` holds; gives back their ids.
-    pub(super) fn hang_up(&mut self, cx: &mut Cx<'_>, unwanted: impl Fn(Job) -> bool) -> Vec<ExchangeId> {
-        let ids: Vec<_> =
-            self.open.iter().filter(|(_, exchange)| unwanted(exchange.job)).map(|(id, _)| id).collect();
+    pub(super) fn hang_up(&mut self, cx: &mut Cx<'_>, unwanted: &dyn Fn(Job) -> bool) -> Vec<ExchangeId> {
+        let ids = self.open.keys_where(|_, exchange| unwanted(exchange.job));
         for &id in &ids {
             self.open.remove(&id);
             cx.output(Output::HangUp { exchange: id });

@@ -173,8 +173,8 @@ impl UpnpIgd {
     /// A new gateway or network, or none: forgets everything, mappings and open requests too (no notice comes for
     /// those).
     pub fn start(&mut self, cx: &mut Cx<'_>, network: impl Into<Option<Network>>) {
-        self.exchanges.hang_up(cx, |_| true);
-        self.exchanges.drop_queued(|_| true);
+        self.exchanges.hang_up(cx, &|_| true);
+        self.exchanges.drop_queued(&|_| true);
         let network = network.into().map(|network| Network {
             gateway: network.gateway.map(|address| address.to_canonical()),
             local: network.local.to_canonical(),
@@ -245,7 +245,7 @@ impl UpnpIgd {
         match self.request(job, &url, local.ip().to_canonical()) {
             Some(bytes) => cx.output(Output::Write { exchange, bytes }),
             None => {
-                self.hang_up(cx, |other| other == job);
+                self.hang_up(cx, &|other| other == job);
                 self.settle(cx);
             }
         }
@@ -393,8 +393,8 @@ impl UpnpIgd {
         let Some(control) = self.control.take() else { return };
         log!(Warn, "UPnP-IGD: {} does not answer any more", control.url.address);
         self.note_unanswered();
-        self.hang_up(cx, Job::is_control);
-        self.exchanges.drop_queued(Job::is_control);
+        self.hang_up(cx, &Job::is_control);
+        self.exchanges.drop_queued(&Job::is_control);
         self.suspect = Some(control.url);
         self.trouble_since = None;
         self.timers.cancel(Timer::Hold);
@@ -406,7 +406,7 @@ impl UpnpIgd {
         self.notices.push_back(Notice::Lost);
     }
 
-    fn hang_up(&mut self, cx: &mut Cx<'_>, unwanted: impl Fn(Job) -> bool) {
+    fn hang_up(&mut self, cx: &mut Cx<'_>, unwanted: &dyn Fn(Job) -> bool) {
         for id in self.exchanges.hang_up(cx, unwanted) {
             self.timers.cancel(Timer::Exchange(id));
         }

@@ -245,8 +245,8 @@ impl UpnpIgd {
     /// The entry of a mapping is to be changed: a look at it is of no use any more.
     pub(super) fn stop_check(&mut self, cx: &mut Cx<'_>, key: Key) {
         self.watch.unchecked.remove(&key);
-        self.hang_up(cx, |job| job == Job::Check(key));
-        self.exchanges.drop_queued(|job| job == Job::Check(key));
+        self.hang_up(cx, &|job| job == Job::Check(key));
+        self.exchanges.drop_queued(&|job| job == Job::Check(key));
     }
 
     pub(super) fn stop_checks(&mut self) {

@@ -1,0 +1,97 @@
+//! What other threads leave for the worker, and the bell that gets it out of its wait.
+
+#![forbid(unsafe_code)]
+
+use super::Command;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Note {
+    Command(Command),
+    /// `Program::handle_timeout` is to be called.
+    Wake,
+}
+
+/// The notes, in their order. Whoever leaves one never waits for the worker.
+pub(super) struct Notes {
+    /// Without a limit: a note is a call of the program's that it may count on, and it needs a mapping each. Locked for
+    /// single steps only, in which nothing is called.
+    left: Mutex<VecDeque<Note>>,
+    changed: Condvar,
+    waker: mio::Waker,
+    /// Rung, and the worker has not looked at its notes since: no need to ring again.
+    rung: AtomicBool,
+    /// A `Note::Wake` is among the notes.
+    wake_noted: AtomicBool,
+}
+
+impl Notes {
+    pub(super) fn new(waker: mio::Waker) -> Notes {
+        Notes {
+            left: Mutex::default(),
+            changed: Condvar::new(),
+            waker,
+            rung: AtomicBool::new(false),
+            wake_noted: AtomicBool::new(false),
+        }
+    }
+
+    /// Leaves a command. After the worker's end nobody takes it, and there is nothing left to be done.
+    pub(super) fn leave(&self, command: Command) {
+        self.push(Note::Command(command));
+    }
+
+    /// Leaves a `Wake`, unless there is one.
+    pub(super) fn leave_wake(&self) {
+        if !self.wake_noted.swap(true, Ordering::AcqRel) {
+            self.push(Note::Wake);
+        }
+    }
+
+    fn push(&self, note: Note) {
+        self.left.lock().push_back(note);
+        self.changed.notify_one();
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            // It writes to a counter and cannot fail but for a descriptor that the program closed behind our back.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// To be called before the notes are taken: a note that is missed then was left after this, and its ring
+    /// comes through.
+    pub(super) fn silence(&self) {
+        self.rung.swap(false, Ordering::AcqRel);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.left.lock().is_empty()
+    }
+
+    /// Takes the first.
+    pub(super) fn take(&self) -> Option<Note> {
+        let note = self.left.lock().pop_front();
+        if let Some(Note::Wake) = note {
+            self.wake_noted.store(false, Ordering::Release);
+        }
+        note
+    }
+
+    /// Takes the first, and waits for one if there is none: until `timeout`, for ever without one. May come back
+    /// early with none.
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<Note> {
+        let mut left = self.left.lock();
+        if left.is_empty() {
+            match timeout {
+                Some(timeout) => {
+                    self.changed.wait_for(&mut left, timeout);
+                }
+                None => self.changed.wait(&mut left),
+            }
+        }
+        drop(left);
+        self.take()
+    }
+}
