@@ -6,7 +6,7 @@ use super::discovery::{Choice, choose};
 use super::driver::Key;
 use super::io::Protocol;
 use super::mapping::{Lease, LeaseStep, State};
-use super::schedule::{counted_lifetime, renewal_at};
+use super::schedule::{PACKETS_AN_EXCHANGE, counted_lifetime, renewal_at};
 use super::{Engine, Timer, cx, with_driver};
 use crate::log::log;
 use crate::time::Time;
@@ -18,10 +18,9 @@ const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(10);
 /// Renewals after an announcement are spread over this time: all hosts of the network hear it at once.
 const ANNOUNCEMENT_SPREAD_MILLIS: u64 = 5000;
 
-/// Packets that one request costs the gateway, for the pace: a datagram, or the client's half of an HTTP
-/// exchange (SYN, two ACKs, the request, FIN, the last ACK).
+/// Packets that one request costs the gateway, for the pace.
 fn packets(protocol: Protocol) -> u32 {
-    if protocol == Protocol::UpnpIgd { 6 } else { 1 }
+    if protocol == Protocol::UpnpIgd { PACKETS_AN_EXCHANGE } else { 1 }
 }
 
 impl Engine {
@@ -138,16 +137,22 @@ impl Engine {
             if protocol == Protocol::Direct {
                 continue;
             }
-            self.lose(key);
             if Some(key) == shown_by {
                 // Its grant is the next notice: it was lost as well, and is made anew with it.
-                continue;
+                self.lose(key);
+            } else {
+                self.remake(now, key, protocol);
             }
-            let at = self.pace.take(now, packets(protocol));
-            if at > now {
-                self.waiting.remove(&key);
-                self.timers.set(Timer::Mapping(key), at);
-            }
+        }
+    }
+
+    /// A mapping is gone from the gateway: it is made anew in its turn.
+    pub(super) fn remake(&mut self, now: Time, key: Key, protocol: Protocol) {
+        self.lose(key);
+        let at = self.pace.take(now, packets(protocol));
+        if at > now {
+            self.waiting.remove(&key);
+            self.timers.set(Timer::Mapping(key), at);
         }
     }
 

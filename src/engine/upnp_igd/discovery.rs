@@ -191,6 +191,7 @@ impl UpnpIgd {
             identity: identity.clone(),
             quirks: Quirks::default(),
         });
+        self.exchanges.reset_width();
         let address = self.discovery.probed_external_address(index);
         self.forget_devices(cx);
         self.search = Search::Idle;

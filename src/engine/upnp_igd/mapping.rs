@@ -273,9 +273,7 @@ impl UpnpIgd {
                     mapping.held = Some(Held { port: asked_port, certain: false });
                 }
                 match trouble {
-                    Err(Trouble::TimedOut) => None,
-                    // Nothing was asked, so nothing has changed.
-                    Err(Trouble::Refused) => Some(Verdict::AskOn),
+                    Err(Trouble::TimedOut | Trouble::Refused) => None,
                     Err(Trouble::Broken) | Ok(_) => Some(attempt.take_nonsense()),
                 }
             }
@@ -283,6 +281,11 @@ impl UpnpIgd {
         if mapping.goal != Goal::Make {
             mapping.attempt = None;
             self.advance(cx, key);
+            return;
+        }
+        if matches!(answer, Err(Trouble::Refused)) {
+            // Nothing was asked, so nothing has changed, and it does not count.
+            self.exchanges.enqueue(Job::Make(key), mapping.turn);
             return;
         }
         match verdict {
@@ -318,6 +321,7 @@ impl UpnpIgd {
         let Some(attempt) = mapping.attempt.take() else { return };
         mapping.made = Some(Made { port, lifetime: attempt.lifetime() });
         self.grant(cx, key, false);
+        self.note_made(cx, key);
     }
 
     /// Tells the core of an entry that was made, if the external address is known, or is not to be waited for.

@@ -30,7 +30,7 @@ use crate::wire::igd::WanService;
 use crate::wire::soap;
 use action::{Action, Answer};
 use device::{Discovery, Identity};
-use exchange::{Done, Exchanges, Job, Trouble};
+use exchange::{Done, Exchanges, Job, LONGEST_EXCHANGE, Trouble};
 use mapping::Mapping;
 use port::Quirks;
 use search::{Search, SearchSocket};
@@ -283,6 +283,7 @@ impl UpnpIgd {
                 }
                 _ => (cx.now + self.mapping_timeout, MAX_REPLY_BYTES),
             };
+            let timeout_at = timeout_at.min(cx.now + LONGEST_EXCHANGE);
             let id = self.exchanges.open(cx, job, url, max_bytes);
             self.timers.set(Timer::Exchange(id), timeout_at);
             self.handle_exchange_opened(cx, job);
@@ -370,8 +371,15 @@ impl UpnpIgd {
             Job::Check(key) => self.handle_check(cx, key, &answer, local),
             Job::Describe { .. } | Job::ProbeStatus(_) | Job::ProbeAddress(_) => {}
         }
-        if matches!(answer, Err(Trouble::Refused | Trouble::TimedOut)) {
-            self.handle_trouble(cx, opened_at);
+        // Where others are answered meanwhile it is not the control URL's trouble.
+        let others_are_answered = self.answered_at > opened_at;
+        match answer {
+            Err(Trouble::Refused)
+                if (others_are_answered || self.exchanges.has_established_control())
+                    && self.exchanges.narrow() => {}
+            Err(Trouble::TimedOut) if others_are_answered => {}
+            Err(Trouble::Refused | Trouble::TimedOut) => self.handle_trouble(cx, opened_at),
+            Ok(_) | Err(Trouble::Broken) => {}
         }
     }
 
