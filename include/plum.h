@@ -10,7 +10,8 @@
  *
  * Threads. Every function may be called from any thread at any time, in any order. Mapping callbacks run one at
  * a time on the library's one worker thread, never on a thread of the program. In the child of a fork() every
- * function returns PLUM_ERR_FAILED once the parent has called plum_init().
+ * function returns PLUM_ERR_FAILED once the parent has called plum_init(); a child that was forked inside a mapping
+ * callback ends when it returns from that callback.
  *
  * Errors. A function returns PLUM_ERR_SUCCESS or a value >= 0, or one of the negative PLUM_ERR_ values. Any int
  * may be passed where an enum stands: a value out of its range is bad input, never undefined behaviour.
@@ -329,8 +330,7 @@ extern "C" {
  * PLUM_ERR_FAILED, and nothing changes, if the library is initialised already or being cleaned up, from inside a log
  * callback, or if no thread can be started.
  *
- * # Safety
- *
+ * Requires:
  * `config` is NULL or points to a configuration whose fields are all set, its domain NULL or a string that ends
  * in NUL.
  */
@@ -362,8 +362,7 @@ int plum_cleanup(void);
  * `internal_port` is 0 or its `protocol` neither TCP nor UDP; PLUM_ERR_FAILED if the library is not
  * initialised or being cleaned up, or the ids are used up. After a negative result no callback comes.
  *
- * # Safety
- *
+ * Requires:
  * `mapping` is NULL or points to a mapping whose fields named above are set, the host up to its NUL. `callback` is NULL or
  * may be called on another thread until it has been called with DESTROYED.
  */
@@ -380,8 +379,7 @@ int plum_create_mapping(const plum_mapping_t *mapping,
  * Returns PLUM_ERR_SUCCESS; PLUM_ERR_FAILED if the library is not initialised; PLUM_ERR_INVALID if `id` is negative;
  * PLUM_ERR_NOT_AVAIL if the mapping is unknown or destroyed.
  *
- * # Safety
- *
+ * Requires:
  * `state` and `mapping` are each NULL or writable.
  */
 PLUM_EXPORT
@@ -410,8 +408,7 @@ int plum_destroy_mapping(int id);
  * Returns the length of the address, as snprintf() does (PLUM_MAX_ADDRESS_LEN bytes are always enough);
  * PLUM_ERR_INVALID if `buffer` is NULL and `size` is not 0; PLUM_ERR_NOT_AVAIL if there is no route to the internet.
  *
- * # Safety
- *
+ * Requires:
  * `buffer` is NULL or writable for `size` bytes.
  */
 PLUM_EXPORT
@@ -426,9 +423,8 @@ int plum_get_local_address(char *buffer,
  * is configured; PLUM_ERR_INVALID if `type` is unknown or `buffer` is NULL and `size` is not 0; PLUM_ERR_NOT_AVAIL if the
  * file cannot be fetched.
  *
- * # Safety
- *
- * `type` is set, `buffer` is NULL or writable for `size` bytes.
+ * Requires:
+ * `type` has a value, whichever; `buffer` is NULL or writable for `size` bytes.
  */
 PLUM_EXPORT
 int plum_get_dummytls_certificate(plum_dummytls_cert_type_t type,
@@ -444,8 +440,7 @@ int plum_get_dummytls_certificate(plum_dummytls_cert_type_t type,
  * Returns the length of the host, as snprintf() does; PLUM_ERR_FAILED if the library is not initialised or no domain is
  * configured; PLUM_ERR_INVALID if `address` is NULL or no address, or `buffer` is NULL and `size` is not 0.
  *
- * # Safety
- *
+ * Requires:
  * `address` is NULL or a string that ends in NUL, `buffer` is NULL or writable for `size` bytes.
  */
 PLUM_EXPORT
@@ -457,9 +452,8 @@ int plum_get_dummytls_host(const char *address,
  * Sets the log threshold, at once. Has an effect between plum_init() and plum_cleanup() only, and none if `level` is
  * out of range.
  *
- * # Safety
- *
- * `level` is set.
+ * Requires:
+ * `level` has a value, whichever.
  */
 PLUM_EXPORT
 void plum_set_log_level(plum_log_level_t level);

@@ -130,6 +130,10 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
     let _ = line.write_fmt(message);
     let line = line.0;
     let sink = SINK.lock();
+    // It may have waited for other messages, and the threshold been set meanwhile.
+    if (level as u8) < THRESHOLD.load(Ordering::Relaxed) {
+        return;
+    }
     // Also for standard output: whatever this thread would log now would wait for itself.
     let _inside = Inside::enter();
     match &*sink {

@@ -3,6 +3,7 @@
 
 use plum::wire::http::{Reply, ReplyReader, Url};
 use plum::wire::{igd, soap, ssdp};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Enough for every reply of the corpus, and the limit for descriptions.
@@ -36,7 +37,9 @@ fn corpus() -> Option<PathBuf> {
         return Some(folder);
     }
     assert!(std::env::var_os("CI").is_none(), "the corpus is not at {}", folder.display());
-    eprintln!("corpus absent at {}: nothing checked", folder.display());
+    // Not by eprintln!, which the output of a test that passes would swallow.
+    let _ =
+        writeln!(std::io::stderr(), "tests of the corpus were NOT run: it is not at {}", folder.display());
     None
 }
 

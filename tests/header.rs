@@ -22,6 +22,8 @@ fn generate() -> String {
     let mut header = Vec::new();
     bindings.write(&mut header);
     let header = String::from_utf8(header).expect("the sources are UTF-8");
+    // What a caller has to see to is a heading of its own in Rust's documentation, with this name.
+    let header = header.replace(" * # Safety\n *\n", " * Requires:\n");
     // cbindgen leaves a space behind on some lines.
     header.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
@@ -43,6 +45,16 @@ fn the_committed_header_is_the_generated_one() {
         generated.len(),
         "include/plum.h has drifted: write it anew with PLUM_BLESS=1"
     );
+}
+
+#[test]
+fn the_header_is_for_c_programmers() {
+    let header = read("include/plum.h");
+    for word in
+        ["# Safety", "# Errors", "# Panics", "MaybeUninit", "usize", "Option<", "::", "c_int", "`None`"]
+    {
+        assert!(!header.contains(word), "include/plum.h says {word:?}");
+    }
 }
 
 #[test]

@@ -476,7 +476,7 @@ fn forbids_writing_before_the_connection_is_established() {
 }
 
 #[test]
-#[should_panic(expected = "goes round in circles")]
+#[should_panic(expected = "never comes to rest")]
 fn forbids_a_timeout_that_is_never_over() {
     let mut world = new_world();
     world.act(|machine, now| (machine.timeout, machine.restless) = (Some(now), true));

@@ -4,7 +4,7 @@
 
 use super::driver::Key;
 use super::io::{Event, MappingId, Output, Protocol};
-use super::mapping::{External, PerProtocol};
+use super::mapping::{ASKING, External, PerProtocol};
 use super::{Engine, Timer, cx, with_driver};
 use crate::log::log;
 use crate::time::Time;
@@ -73,11 +73,12 @@ impl Engine {
         }
         if open.marked().next().is_none() {
             self.tell(id, Event::Destroyed);
-            return;
+        } else {
+            self.endings.insert(key, Ending { holders: vec![id], open, last });
+            self.timers.set(Timer::Ending(key), now + QUIET_TIMEOUT);
         }
-        self.endings.insert(key, Ending { holders: vec![id], open, last });
-        self.timers.set(Timer::Ending(key), now + QUIET_TIMEOUT);
-        for protocol in open.marked() {
+        // All of them: one that lost a race may still wait for the answer to what was called back.
+        for protocol in ASKING {
             with_driver!(self, protocol, delete(now, key));
         }
     }

@@ -34,6 +34,10 @@ pub struct Epoch {
     current: Option<Sample>,
     /// The era before, and when its end was noticed.
     ended: Option<(Sample, Time)>,
+    /// The first value of the current era.
+    first: Option<Sample>,
+    /// How many eras in a row have ended, or are running, without having been seen to run like a clock.
+    unproven: u8,
 }
 
 /// A value of the gateway's clock, and ours at its receipt; micros, as both go into signed differences.
@@ -56,6 +60,13 @@ impl Sample {
 
 const SECOND: i64 = 1_000_000;
 
+/// An era whose clock was seen to run right for so long is one.
+const PROVEN_AFTER: i64 = 10 * SECOND;
+
+/// So many eras in a row that were none, and the gateway's epoch means nothing: some never count, or count anything
+/// but seconds. To take each answer for a restart would make all mappings anew without end.
+const MOST_UNPROVEN: u8 = 4;
+
 /// Our clock, in a width that leaves room for sums: it is full after 146,000 years.
 fn signed(time: Time) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX).min(i64::MAX / 2)
@@ -64,7 +75,7 @@ fn signed(time: Time) -> i64 {
 impl Epoch {
     /// Nothing is known of the gateway's clock yet.
     pub fn new(rule: Rule) -> Epoch {
-        Epoch { rule, current: None, ended: None }
+        Epoch { rule, current: None, ended: None, first: None, unproven: 0 }
     }
 
     /// Judges the epoch of an answer received `now`, and remembers it unless it is stale. `asked_at` is the
@@ -73,7 +84,7 @@ impl Epoch {
     pub fn judge(&mut self, now: Time, asked_at: Option<Time>, epoch_secs: u32) -> Verdict {
         let sample = Sample::new(epoch_secs, now);
         let Some(current) = self.current else {
-            self.current = Some(sample);
+            self.begin_era(sample);
             return Verdict::Fits;
         };
         if let Some((before, noticed_at)) = self.ended {
@@ -81,11 +92,11 @@ impl Epoch {
             // rest, an answer belongs to the era whose clock it is nearer to.
             let may_be_old = asked_at.is_none_or(|asked_at| asked_at < noticed_at);
             let distance = |era: Sample| (sample.offset() - era.offset()).abs();
-            if may_be_old && distance(before) < distance(current) && self.follows(before, sample) {
+            if may_be_old && distance(before) < distance(current) && follows(self.rule, before, sample) {
                 return Verdict::Stale;
             }
         }
-        let fits = self.follows(current, sample);
+        let fits = follows(self.rule, current, sample);
         // Stricter than the RFCs, whose slack is for answers that overtake each other: this one was given after
         // the higher value had reached us.
         let decreased = sample.server < current.server
@@ -94,28 +105,44 @@ impl Epoch {
             if sample.server > current.server {
                 self.current = Some(sample);
             }
+            if let Some(first) = self.first
+                && sample.client - first.client >= PROVEN_AFTER
+                && follows(Rule::Pcp, first, sample)
+            {
+                self.unproven = 0;
+            }
+            return Verdict::Fits;
+        }
+        self.begin_era(sample);
+        if self.unproven > MOST_UNPROVEN {
+            self.ended = None;
             return Verdict::Fits;
         }
         self.ended = Some((current, now));
-        self.current = Some(sample);
         Verdict::Restarted
     }
 
-    /// Whether `sample` can be of the era of `before`, by the protocol's own rule.
-    fn follows(&self, before: Sample, sample: Sample) -> bool {
-        let client_delta = sample.client - before.client;
-        let server_delta = sample.server - before.server;
-        match self.rule {
-            // RFC 6887 §8.5, in its order: one second back is reordering; then, with 2 s of slack and 1/16 of
-            // drift, neither clock may run away from the other.
-            Rule::Pcp => {
-                server_delta >= -SECOND
-                    && client_delta + 2 * SECOND >= server_delta - server_delta / 16
-                    && server_delta + 2 * SECOND >= client_delta - client_delta / 16
-            }
-            // RFC 6886 §3.6: at least 7/8 of the time that passed here, less 2 s.
-            Rule::NatPmp => server_delta >= client_delta - client_delta / 8 - 2 * SECOND,
+    fn begin_era(&mut self, sample: Sample) {
+        self.current = Some(sample);
+        self.first = Some(sample);
+        self.unproven = self.unproven.saturating_add(1);
+    }
+}
+
+/// Whether `sample` can be of the era of `before`, by a protocol's rule.
+fn follows(rule: Rule, before: Sample, sample: Sample) -> bool {
+    let client_delta = sample.client - before.client;
+    let server_delta = sample.server - before.server;
+    match rule {
+        // RFC 6887 §8.5, in its order: one second back is reordering; then, with 2 s of slack and 1/16 of drift,
+        // neither clock may run away from the other.
+        Rule::Pcp => {
+            server_delta >= -SECOND
+                && client_delta + 2 * SECOND >= server_delta - server_delta / 16
+                && server_delta + 2 * SECOND >= client_delta - client_delta / 16
         }
+        // RFC 6886 §3.6: at least 7/8 of the time that passed here, less 2 s.
+        Rule::NatPmp => server_delta >= client_delta - client_delta / 8 - 2 * SECOND,
     }
 }
 

@@ -17,6 +17,10 @@ use std::time::Duration;
 /// A refusal without a lifetime of its own holds for this long (the order of RFC 6887's short lifetime errors).
 const SHORT_ERROR: Duration = Duration::from_secs(30);
 
+fn warn_of_double_nat(key: Key, address: IpAddr) {
+    log!(Warn, "{key}: the external address {address} is private: there is another NAT behind the gateway");
+}
+
 impl Engine {
     pub(super) fn handle_notice(&mut self, now: Time, protocol: Protocol, notice: Notice) {
         log!(Verbose, "{protocol:?}: {notice:?}");
@@ -118,36 +122,43 @@ impl Engine {
         mapping.asked.set(protocol, false);
         mapping.entries.set(protocol, true);
         let value = worth(address);
-        let Some(port) = NonZeroU16::new(port).filter(|_| value != Worth::None) else {
+        let good_port = NonZeroU16::new(port).filter(|_| value != Worth::None);
+        if good_port.is_none() {
             log!(Warn, "{key}: the gateway has no external address ({address}:{port})");
-            self.refuse(now, key, Duration::ZERO);
-            return;
-        };
+        }
         if let State::Mapped { protocol: old, external, .. } = mapping.state
             && old != protocol
             && old != Protocol::Direct
         {
-            // An entry of the same external port may be the same entry, by the name of another protocol.
-            let same_port = external.port == port;
-            let leaver = if protocol < old { old } else { protocol };
+            // A protocol that has refused to renew what it made gives way to any other.
+            let old_refuses = mapping.excluded_until.get(old).is_some_and(|&until| now < until);
+            let leaver = if good_port.is_some() && (protocol < old || old_refuses) { old } else { protocol };
             mapping.entries.set(leaver, false);
             mapping.asked.set(leaver, false);
-            if same_port {
+            // An entry of the same external port may be the same entry, by the name of another protocol.
+            if port == 0 || port == external.port.get() {
                 with_driver!(self, leaver, forget(now, key));
             } else {
                 with_driver!(self, leaver, delete(now, key));
             }
             if leaver == protocol {
+                if good_port.is_none() {
+                    self.stay_without(now, key, protocol, Duration::ZERO);
+                }
                 return;
             }
+        }
+        let Some(port) = good_port else {
+            self.refuse(now, key, Duration::ZERO);
+            return;
+        };
+        if protocol == Protocol::Pcp {
+            self.network.forgive_mismatch();
         }
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         let external = External { address, port };
         if value == Worth::BehindNat && mapping.last != Some(external) {
-            log!(
-                Warn,
-                "{key}: the external address {address} is private: there is another NAT behind the gateway"
-            );
+            warn_of_double_nat(key, address);
         }
         mapping.state = State::Mapped { protocol, external, lease: None };
         self.waiting.remove(&key);
@@ -165,7 +176,12 @@ impl Engine {
         if mapping.mapped_by() != Some(protocol) {
             mapping.entries.set(protocol, false);
         }
+        let is_wooed = mapping.mapped_by().is_some_and(|old| protocol < old);
         match (refusal, mapping.state) {
+            // It was asked whether it would take over what a lesser protocol has made.
+            (Refusal::NextProtocol { retry_after } | Refusal::Failed { retry_after }, _) if is_wooed => {
+                self.stay_without(now, key, protocol, retry_after);
+            }
             (Refusal::NextProtocol { retry_after }, state) => {
                 mapping.excluded_until.set(protocol, now + retry_after.max(SHORT_ERROR));
                 log!(Info, "{key}: {protocol:?} refuses for good, next protocol");
@@ -183,6 +199,15 @@ impl Engine {
             (Refusal::Failed { .. }, State::Mapped { .. }) => log!(Warn, "{key}: a renewal is refused"),
             (Refusal::Failed { retry_after }, _) => self.refuse(now, key, retry_after),
         }
+    }
+
+    /// A better protocol would not take over a mapping: it is left alone for a while, and the renewal that was due goes
+    /// to one that will.
+    fn stay_without(&mut self, now: Time, key: Key, protocol: Protocol, retry_after: Duration) {
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        log!(Debug, "{key}: {protocol:?} does not take it over");
+        mapping.excluded_until.set(protocol, now + retry_after.max(SHORT_ERROR));
+        self.move_on(now, key);
     }
 
     /// Asks the next protocol for a mapping that has one that refused to renew it.
@@ -221,9 +246,10 @@ impl Engine {
         if !heard_lately {
             // Perhaps it is another gateway now: the next attempt asks them all.
             self.suspect.set(protocol, true);
-        } else if mapping.mapped_by().is_some_and(|other| other != protocol) {
-            // Renewing by a better protocol failed: let the old one renew.
-            mapping.excluded_until.set(protocol, now + self.config.recheck_interval);
+        }
+        if mapping.mapped_by().is_some_and(|other| protocol < other) {
+            self.stay_without(now, key, protocol, self.config.recheck_interval);
+            return;
         }
         if mapping.state == (State::Asked { protocol }) {
             log!(Warn, "{key}: no answer by {protocol:?}");
@@ -241,6 +267,9 @@ impl Engine {
                 self.refuse(now, key, Duration::ZERO);
             } else if external.address != address {
                 external.address = address;
+                if worth(address) == Worth::BehindNat {
+                    warn_of_double_nat(key, address);
+                }
                 self.tell_success(key);
             }
         }

@@ -57,6 +57,8 @@ enum Timer {
     RaceEnd,
     /// When to look at the gateway and at failed mappings again.
     Recheck,
+    /// When to look up the route for notices that came too soon after others.
+    LookUp,
     /// When to do what the mapping's state says: renew, expire, try again.
     Mapping(Key),
     /// When to tell DESTROYED though the deletion is not answered.
@@ -71,9 +73,10 @@ impl Word for Timer {
             Timer::Grace => (0, 0),
             Timer::RaceEnd => (1, 0),
             Timer::Recheck => (2, 0),
-            Timer::Mapping(key) => (3, key.word()),
-            Timer::Ending(key) => (4, key.word()),
-            Timer::Cleanup => (5, 0),
+            Timer::LookUp => (3, 0),
+            Timer::Mapping(key) => (4, key.word()),
+            Timer::Ending(key) => (5, key.word()),
+            Timer::Cleanup => (6, 0),
         }
         .word()
     }
@@ -138,7 +141,8 @@ pub(crate) use with_driver;
 
 impl Engine {
     /// An engine that has nothing to do yet.
-    pub fn new(config: Config, random: Box<dyn Random>) -> Engine {
+    pub fn new(mut config: Config, random: Box<dyn Random>) -> Engine {
+        config.gateway = config.gateway.map(|(address, port)| (address.to_canonical(), port));
         Engine {
             pcp: Pcp::new(config.mapping_timeout),
             natpmp: NatPmp::new(config.mapping_timeout),
@@ -197,8 +201,16 @@ impl Engine {
         self.mappings.insert(key, mapping);
         self.waiting.insert(key);
         if self.mappings.len() == 1 {
-            // The first after a time of none: nobody has looked at the network for as long.
+            // The first after a time of none: nobody has looked at the network for as long, and who was not there
+            // then may be now.
             self.timers.set(Timer::Recheck, now + self.config.recheck_interval);
+            self.exhausted = PerProtocol::default();
+            if !ASKING.into_iter().any(|protocol| self.status(protocol) == Status::Up) {
+                self.want_check(now);
+            } else if self.status(Protocol::Pcp) != Status::Up {
+                // Whose answers do not tell the address.
+                self.natpmp.check(cx!(self, now));
+            }
             self.look_up_route();
         } else if self.network.is_known() {
             self.advance(now, key);
@@ -215,6 +227,7 @@ impl Engine {
     pub fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
         if local.is_none() {
             log!(Warn, "cannot open the {socket:?} socket");
+            self.network.note_unopened(socket);
         }
         match socket {
             Socket::Pcp => self.pcp.handle_opened(cx!(self, now), local),
@@ -222,6 +235,9 @@ impl Engine {
             Socket::Ssdp => self.upnp.handle_opened(cx!(self, now), local),
             // Their loss costs speed after a restart of the gateway, nothing else.
             Socket::Announcements | Socket::Notifications => {}
+        }
+        if local.is_some() && self.race.is_some() {
+            self.join_race(now, socket);
         }
         self.settle(now);
     }
@@ -292,6 +308,7 @@ impl Engine {
                 Timer::Grace => self.unsettled = true,
                 Timer::RaceEnd => self.end_race_without_winner(now),
                 Timer::Recheck => self.handle_recheck_timer(now),
+                Timer::LookUp => self.handle_look_up_timer(now),
                 Timer::Mapping(key) => self.handle_mapping_timer(now, key),
                 Timer::Ending(key) => self.handle_ending_timer(key),
                 Timer::Cleanup => self.handle_cleanup_timer(now),
@@ -356,7 +373,24 @@ impl Engine {
                 self.start_race(now);
                 self.probe_with(now, key);
             }
-            Choice::Nobody => self.fail(key),
+            Choice::Nobody => {
+                self.fail(key);
+                self.retry_the_excluded(now, key);
+            }
+        }
+    }
+
+    /// Nobody is left for a waiting mapping, but some protocol that refused it for a while only.
+    fn retry_the_excluded(&mut self, now: Time, key: Key) {
+        let Some(mapping) = self.mappings.get(&key) else { return };
+        let until = ASKING
+            .into_iter()
+            .filter(|&protocol| self.is_allowed(protocol))
+            .filter_map(|protocol| mapping.excluded_until.get(protocol).copied())
+            .filter(|&until| until > now)
+            .min();
+        if let Some(until) = until {
+            self.timers.set(Timer::Mapping(key), until);
         }
     }
 
@@ -417,6 +451,17 @@ impl Engine {
         }
         if self.is_allowed(Protocol::UpnpIgd) {
             self.upnp.search(cx!(self, now));
+        }
+        self.unsettled = true;
+    }
+
+    /// A socket that could not be opened before is open now: its protocol joins the race that was begun without it.
+    fn join_race(&mut self, now: Time, socket: Socket) {
+        match socket {
+            Socket::Pcp if self.pcp.status() == Status::Out => self.pcp.probe(cx!(self, now)),
+            Socket::NatPmp if self.natpmp.status() == Status::Out => self.natpmp.probe(cx!(self, now)),
+            Socket::Ssdp if self.upnp.status() == Status::Out => self.upnp.search(cx!(self, now)),
+            _ => return,
         }
         self.unsettled = true;
     }

@@ -24,6 +24,8 @@ pub struct NatPmp {
     open: bool,
     /// The external address, once the gateway has told it.
     address: Option<Ipv4Addr>,
+    /// An announcement says that it may be another one now.
+    address_is_doubtful: bool,
     /// External ports and lifetimes that were granted while the address was not known.
     granted: Map<Key, (u16, Duration)>,
 }
@@ -36,6 +38,7 @@ impl NatPmp {
             remote: None,
             open: false,
             address: None,
+            address_is_doubtful: false,
             granted: Map::new(),
         }
     }
@@ -145,13 +148,10 @@ impl NatPmp {
 
     /// A datagram came to the announcements' group, from the gateway.
     pub fn handle_announcement(&mut self, cx: &mut Cx<'_>, bytes: &[u8]) {
-        // RFC 6886 §3.2.1: the same bytes as a reply to the public-address request.
-        let Ok(Reply::Address { result: ResultCode::Success, address, .. }) = natpmp::parse(bytes) else {
-            return;
-        };
-        if self.address.is_some() && !address.is_unspecified() {
-            self.set_address(address);
-        }
+        // RFC 6886 §3.2.1: the same bytes as a reply to the public-address request. Anyone on the network can forge
+        // them, so the address is not taken from here: the renewals that follow ask for it.
+        let Ok(Reply::Address { result: ResultCode::Success, .. }) = natpmp::parse(bytes) else { return };
+        self.address_is_doubtful = true;
         self.requests.notify(Notice::Announced);
         self.pump(cx);
     }
@@ -269,14 +269,15 @@ impl NatPmp {
         awaited
     }
 
-    /// A mapping is worth nothing to the program without the address.
+    /// A mapping is worth nothing to the program without the address. (One that is in doubt only is not waited for.)
     fn need_address(&mut self, cx: &Cx<'_>) {
-        if self.address.is_none() {
+        if self.address.is_none() || self.address_is_doubtful {
             self.requests.query(cx.now, Kind::Query);
         }
     }
 
     fn set_address(&mut self, address: Ipv4Addr) {
+        self.address_is_doubtful = false;
         let before = self.address.replace(address);
         if before.is_some_and(|before| before != address) {
             self.requests.notify(Notice::AddressChanged { address: address.into() });

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// often for them; the route is looked up at each.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Routes are looked up at most this often for notices, the first at once.
+const LOOK_UP_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Where we are.
 #[derive(Debug, Default)]
 pub(super) struct Network {
@@ -30,6 +33,8 @@ pub(super) struct Network {
     /// The gateway is to be checked when the lookup under way is answered.
     check_wanted: bool,
     checked_at: Option<Time>,
+    /// When the route was looked up last for a notice.
+    looked_up_at: Option<Time>,
     mismatch: Mismatch,
 }
 
@@ -70,6 +75,18 @@ impl Network {
         self.gateway.is_some() && self.mismatch != Mismatch::Stays
     }
 
+    /// A socket is not to be had for now.
+    pub(super) fn note_unopened(&mut self, socket: Socket) {
+        self.open_sockets.remove(&socket);
+    }
+
+    /// The gateway has made a mapping by PCP: whatever was between us and it is there no more.
+    pub(super) fn forgive_mismatch(&mut self) {
+        if self.mismatch == Mismatch::Seen {
+            self.mismatch = Mismatch::None;
+        }
+    }
+
     /// NAT-PMP and the UPnP of this page are IPv4 by nature.
     pub(super) fn is_ipv4(&self) -> bool {
         self.route.is_some_and(|route| route.local.is_ipv4())
@@ -90,6 +107,27 @@ impl Engine {
             // The next mapping looks for itself.
             return;
         }
+        self.want_check(now);
+        match self.network.looked_up_at {
+            Some(at) if now < at + LOOK_UP_INTERVAL => self.timers.set(Timer::LookUp, at + LOOK_UP_INTERVAL),
+            _ => self.look_up_for_notice(now),
+        }
+    }
+
+    /// The burst of notices goes on, or is over.
+    pub(super) fn handle_look_up_timer(&mut self, now: Time) {
+        if !self.mappings.is_empty() && self.cleanup.is_none() {
+            self.look_up_for_notice(now);
+        }
+    }
+
+    fn look_up_for_notice(&mut self, now: Time) {
+        self.network.looked_up_at = Some(now);
+        self.look_up_route();
+    }
+
+    /// The gateway is to be checked with the next lookup, unless that was done just now: then soon.
+    pub(super) fn want_check(&mut self, now: Time) {
         match self.network.checked_at {
             Some(at) if now < at + CHECK_INTERVAL => {
                 let due = at + CHECK_INTERVAL;
@@ -99,7 +137,6 @@ impl Engine {
             }
             _ => self.network.check_wanted = true,
         }
-        self.look_up_route();
     }
 
     /// The recheck interval has passed, or a burst of notices has.
@@ -185,18 +222,24 @@ impl Engine {
             named: self.config.gateway.is_some(),
         });
         self.upnp.start(cx!(self, now), network);
-        if !asks {
+        self.open_missing();
+    }
+
+    /// Opens the sockets that are needed, and are not open yet or could not be opened before.
+    fn open_missing(&mut self) {
+        if !self.network.is_up() || self.network.direct {
             return;
         }
-        if self.is_allowed(Protocol::Pcp) {
-            self.open(Socket::Pcp, self.network.gateway);
-            self.open(Socket::Announcements, None);
-        }
-        if self.is_allowed(Protocol::NatPmp) {
-            self.open(Socket::NatPmp, self.network.gateway);
-        }
-        if self.is_allowed(Protocol::UpnpIgd) {
-            self.open(Socket::Ssdp, None);
+        let gateway = self.network.gateway;
+        for (protocol, socket, remote) in [
+            (Protocol::Pcp, Socket::Pcp, gateway),
+            (Protocol::Pcp, Socket::Announcements, None),
+            (Protocol::NatPmp, Socket::NatPmp, gateway),
+            (Protocol::UpnpIgd, Socket::Ssdp, None),
+        ] {
+            if self.is_allowed(protocol) && !self.network.open_sockets.contains(&socket) {
+                self.open(socket, remote);
+            }
         }
     }
 
@@ -234,6 +277,10 @@ impl Engine {
             if let Some(protocol) = mapping.mapped_by() {
                 in_use.set(protocol, true);
             }
+        }
+        self.open_missing();
+        if !in_use.has(Protocol::UpnpIgd) && self.network.open_sockets.remove(&Socket::Notifications) {
+            self.outputs.push_back(Output::Close { socket: Socket::Notifications });
         }
         for protocol in ASKING {
             if !self.is_allowed(protocol) || self.status(protocol) != Status::Up {

@@ -112,7 +112,10 @@ impl Pcp {
 
     /// Removes it.
     pub fn delete(&mut self, cx: &mut Cx<'_>, key: Key) {
-        self.nonces.remove(&key);
+        if let Some(nonce) = self.nonces.remove(&key) {
+            // Made before `start`, and not asked for since: the gateway may have it still.
+            self.requests.remember(key, nonce);
+        }
         self.requests.delete(cx.now, key);
         self.pump(cx);
     }
@@ -125,6 +128,10 @@ impl Pcp {
 
     /// Drops all knowledge of a key without a packet.
     pub fn forget(&mut self, cx: &mut Cx<'_>, key: Key) {
+        // But its nonce: should PCP be asked again, the gateway may know the mapping by it.
+        if let Some(nonce) = self.requests.nonce(key) {
+            self.nonces.insert(key, nonce);
+        }
         self.requests.forget(key);
         self.pump(cx);
     }

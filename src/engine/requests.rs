@@ -137,9 +137,17 @@ impl Requests {
         self.entries.get(&key).map(|entry| entry.nonce)
     }
 
-    /// The nonces of all keys.
+    /// The nonces of all keys that are not deleted.
     pub(super) fn nonces(&self) -> impl Iterator<Item = (Key, Nonce)> {
-        self.entries.iter().map(|(key, entry)| (key, entry.nonce))
+        self.entries
+            .iter()
+            .filter(|(_, entry)| !matches!(entry.state, State::Gone { .. }))
+            .map(|(key, entry)| (key, entry.nonce))
+    }
+
+    /// The gateway may have a mapping of a key, of which nothing else is known.
+    pub(super) fn remember(&mut self, key: Key, nonce: Nonce) {
+        self.entries.get_or_insert_with(key, || Entry { mapped: true, ..Entry::new(nonce) });
     }
 
     pub(super) fn notify(&mut self, notice: Notice) {
@@ -199,19 +207,7 @@ impl Requests {
         make_nonce: &mut dyn FnMut() -> Nonce,
     ) {
         self.forget_gone(now);
-        let entry = self.entries.get_or_insert_with(key, || Entry {
-            nonce: make_nonce(),
-            state: State::Idle,
-            suggestion,
-            external: None,
-            mapped: false,
-            doubtful: false,
-            unasked: false,
-            confirm: false,
-            late_grants: 0,
-            sent: Sent::default(),
-            deletion: None,
-        });
+        let entry = self.entries.get_or_insert_with(key, || Entry::new(make_nonce()));
         entry.suggestion = suggestion;
         entry.unasked = false;
         entry.late_grants = 0;

@@ -188,7 +188,7 @@ pub unsafe extern "C" fn plum_get_local_address(buffer: *mut c_char, size: usize
 ///
 /// # Safety
 ///
-/// `type` is set, `buffer` is NULL or writable for `size` bytes.
+/// `type` has a value, whichever; `buffer` is NULL or writable for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_get_dummytls_certificate(
     r#type: MaybeUninit<plum_dummytls_cert_type_t>,
@@ -247,7 +247,7 @@ pub unsafe extern "C" fn plum_get_dummytls_host(
 ///
 /// # Safety
 ///
-/// `level` is set.
+/// `level` has a value, whichever.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_set_log_level(level: MaybeUninit<plum_log_level_t>) {
     enter(|| {

@@ -103,6 +103,11 @@ pub fn end_thread() -> ! {
         // given back; it is that of a copy of the process that has no more use for it.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     }
-    #[cfg(not(target_os = "linux"))]
-    std::process::abort()
+    #[cfg(all(unix, not(target_os = "linux")))]
+    // SAFETY: _exit(2) has no precondition. Of a fork's child this thread is all there is, but for what it started itself.
+    unsafe {
+        libc::_exit(0)
+    };
+    #[cfg(not(unix))]
+    unreachable!("no process is forked here")
 }

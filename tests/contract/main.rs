@@ -6,6 +6,7 @@
 mod ground;
 mod log;
 mod process;
+mod races;
 
 use ground::{
     Call, LONG, check_buffer, create, ear, host_of, in_a_process_of_its_own, init, int, next, number,

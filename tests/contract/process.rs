@@ -66,7 +66,7 @@ extern "C" fn fork_in_the_log(_level: plum_log_level_t, message: *const c_char) 
 }
 
 /// A gateway on loopback that makes mappings, and that the library will find.
-fn gateway() -> Server {
+pub fn gateway() -> Server {
     let gateway = Server::start_on_own_address(|_| {}).expect("a gateway on loopback");
     // SAFETY: no other thread of this process reads the environment.
     unsafe { std::env::set_var("PLUM_GATEWAY", gateway.pcp_address().to_string()) };
@@ -198,6 +198,38 @@ contract! {
         create(&wanted(user_ptr));
         next(&heard, plum_state_t::PLUM_STATE_SUCCESS);
         assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+    }
+
+    fn init_without_memory_for_a_thread_fails_and_works_later() {
+        // So that what is set up once is.
+        assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        let mut stacks: Vec<_> = Vec::new();
+        let limit = |bytes| {
+            let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+            // SAFETY: the limit is valid for the call.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+        };
+        limit((status("", "VmSize") + 4096) * 1024);
+        // Stacks that the C library has kept are used again: hold them.
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = std::sync::Arc::new(std::sync::Mutex::new(released));
+        let hold = || {
+            let released = std::sync::Arc::clone(&released);
+            std::thread::Builder::new().stack_size(8 << 20).spawn(move || {
+                let _ = released.lock().expect("not poisoned").recv();
+            })
+        };
+        while let Ok(stack) = hold() {
+            stacks.push(stack);
+        }
+        assert_eq!(init(&silent()), PLUM_ERR_FAILED);
+        assert_eq!(plum_cleanup(), PLUM_ERR_FAILED);
+        limit(libc::RLIM_INFINITY);
+        assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        drop(release);
+        stacks.into_iter().for_each(|stack| stack.join().expect("no panic"));
     }
 
     fn a_callback_may_use_megabytes_of_stack() {

@@ -53,6 +53,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const MAX_OUTPUTS: usize = 20_000;
 /// The most inputs and timeouts at one point in time.
 const MAX_STEPS_AT_ONCE: usize = 200_000;
+/// The most timeouts at one point in time, with nothing that comes in between: more is a busy loop.
+const MAX_TIMEOUTS_IN_A_ROW: usize = 5;
 /// How much of what happened a failing test shows.
 const TRACE: usize = 80;
 
@@ -98,6 +100,7 @@ pub struct World<E: Endpoint = Engine> {
     checks: Checks,
     next_id: MappingId,
     steps_at_once: usize,
+    timeouts_in_a_row: usize,
     trace: VecDeque<(Time, String)>,
 }
 
@@ -136,6 +139,7 @@ impl<E: Endpoint> World<E> {
             checks: Checks::default(),
             next_id: 0,
             steps_at_once: 0,
+            timeouts_in_a_row: 0,
             trace: VecDeque::new(),
         }
     }
@@ -366,6 +370,20 @@ impl<E: Endpoint> World<E> {
         }
     }
 
+    /// The machine sleeps, and wakes at the same place: its clock has gone on, what was on its way is lost, and the
+    /// worker says so before it looks at timers.
+    pub fn sleep_for(&mut self, span: Duration) {
+        self.note(|| format!("the machine sleeps for {span:?}"));
+        let until = self.now + span;
+        while let Some(at) = self.network.next_at().filter(|&at| at <= until) {
+            self.pass(at);
+            self.network.collect(at);
+            while self.network.next_input(at).is_some() {}
+        }
+        self.pass(until);
+        self.change_network();
+    }
+
     // The inside.
 
     /// Goes to the next point in time at which something happens, not after `until`, and lets it happen.
@@ -389,8 +407,16 @@ impl<E: Endpoint> World<E> {
         self.network.collect(self.now);
         // As the worker does: all that has arrived first, then what is due.
         if let Some(input) = self.network.next_input(self.now) {
+            self.timeouts_in_a_row = 0;
             self.hand_over(input);
         } else if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.timeouts_in_a_row += 1;
+            assert!(
+                self.timeouts_in_a_row <= MAX_TIMEOUTS_IN_A_ROW,
+                "the engine's timeout {:?} never comes to rest at {:?}",
+                self.engine.poll_timeout(),
+                self.now,
+            );
             self.engine.handle_timeout(self.now);
         }
         self.carry_outputs();
@@ -401,6 +427,7 @@ impl<E: Endpoint> World<E> {
         if now > self.now {
             self.now = now;
             self.steps_at_once = 0;
+            self.timeouts_in_a_row = 0;
         }
         self.checks.deadlines(self.now);
     }

@@ -141,3 +141,34 @@ fn nothing_wraps_at_the_ends_of_the_range() {
         Restarted
     );
 }
+
+#[test]
+fn a_clock_that_stands_still_is_taken_for_a_restart_a_few_times_only() {
+    for rule in [Rule::Pcp, Rule::NatPmp] {
+        let mut epoch = Epoch::new(rule);
+        let judge = |epoch: &mut Epoch, secs: u64, value: u32| {
+            let at = Time::from_secs(secs);
+            epoch.judge(at, Some(at), value)
+        };
+        let verdicts: Vec<Verdict> = (0..100).map(|n| judge(&mut epoch, n * 300, 7)).collect();
+        assert_eq!(verdicts.iter().filter(|&&verdict| verdict == Restarted).count(), 3, "{rule:?}");
+        // The gateway is replaced by one whose clock runs: believed once it has been seen to.
+        assert_eq!(judge(&mut epoch, 40_000, 1000), Fits);
+        assert_eq!(judge(&mut epoch, 40_300, 1300), Fits);
+        assert_eq!(judge(&mut epoch, 40_600, 5), Restarted);
+    }
+}
+
+#[test]
+fn restarts_of_a_clock_that_runs_between_them_are_all_seen() {
+    for rule in [Rule::Pcp, Rule::NatPmp] {
+        let mut epoch = Epoch::new(rule);
+        for round in 0..20u64 {
+            for (after, value) in [(0, 1), (5, 6), (60, 61)] {
+                let at = Time::from_secs(1000 * round + after);
+                let expected = if round > 0 && after == 0 { Restarted } else { Fits };
+                assert_eq!(epoch.judge(at, Some(at), value), expected, "{rule:?}, round {round}, {after} s");
+            }
+        }
+    }
+}

@@ -85,6 +85,23 @@ impl Sent {
 }
 
 impl Entry {
+    /// Nothing is known, nothing is asked.
+    pub(super) fn new(nonce: Nonce) -> Entry {
+        Entry {
+            nonce,
+            state: State::Idle,
+            suggestion: Suggestion::default(),
+            external: None,
+            mapped: false,
+            doubtful: false,
+            unasked: false,
+            confirm: false,
+            late_grants: 0,
+            sent: Sent::default(),
+            deletion: None,
+        }
+    }
+
     /// The deletion that was sent and may still reach the gateway, or its answer us.
     pub(super) fn pending_deletion(&self, now: Time) -> Option<Deletion> {
         self.deletion.filter(|deletion| !deletion.answered && now.since(deletion.sent_at) < MEMORY)
