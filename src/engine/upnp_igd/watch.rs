@@ -246,8 +246,8 @@ impl UpnpIgd {
             control.quirks.hides_entries = true;
         }
         self.stop_checks();
-        self.hang_up(cx, Job::is_check);
-        self.exchanges.drop_queued(Job::is_check);
+        self.hang_up(cx, &Job::is_check);
+        self.exchanges.drop_queued(&Job::is_check);
     }
 
     pub(super) fn handle_check(
