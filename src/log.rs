@@ -112,13 +112,19 @@ pub fn in_callback() -> bool {
     IN_CALLBACK.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Whether messages of `level` go anywhere.
+/// Whether messages of `level` are wanted.
 pub fn enabled(level: Level) -> bool {
-    level as u8 >= THRESHOLD.load(Ordering::Relaxed) && !in_callback()
+    level as u8 >= THRESHOLD.load(Ordering::Relaxed)
 }
 
 /// Writes one message; use the macro, which formats nothing below the threshold.
+#[cold]
+#[inline(never)]
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
+    // What is logged by the log callback, on the thread that it is called on, goes nowhere.
+    if in_callback() {
+        return;
+    }
     let mut line = Line::default();
     // A Display that fails leaves the message cut.
     let _ = line.write_fmt(message);

@@ -241,8 +241,19 @@ impl<K: Word, V> Map<K, V> {
     }
 
     /// The keys, in their order.
-    pub fn keys(&self) -> impl Iterator<Item = K> {
-        self.iter().map(|(key, _)| key)
+    pub fn keys(&self) -> Vec<K> {
+        self.keys_where(|_, _| true)
+    }
+
+    /// The keys of those entries for which `wanted` is `true`, in their order.
+    pub fn keys_where(&self, mut wanted: impl FnMut(K, &V) -> bool) -> Vec<K> {
+        let mut keys = Vec::new();
+        for (key, value) in self.iter() {
+            if wanted(key, value) {
+                keys.push(key);
+            }
+        }
+        keys
     }
 
     /// Calls `change` with each entry, in the order of the keys.
@@ -331,7 +342,7 @@ impl<K: Word> Set<K> {
 
     /// The members, in their order.
     pub fn iter(&self) -> impl Iterator<Item = K> {
-        self.0.keys()
+        self.0.iter().map(|(key, ())| key)
     }
 }
 
@@ -355,7 +366,7 @@ impl<K: Word> IntoIterator for Set<K> {
     type IntoIter = std::vec::IntoIter<K>;
 
     fn into_iter(self) -> std::vec::IntoIter<K> {
-        self.iter().collect::<Vec<_>>().into_iter()
+        self.0.keys().into_iter()
     }
 }
 

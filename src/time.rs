@@ -42,6 +42,7 @@ impl Time {
     }
 
     /// How long after `earlier` this is; zero where it is not after it.
+    #[inline(never)]
     pub const fn since(self, earlier: Time) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -49,8 +50,10 @@ impl Time {
 
 impl Add<Duration> for Time {
     type Output = Time;
+    // Not inlined, since it stands in a hundred places and is long.
+    #[inline(never)]
     fn add(self, span: Duration) -> Time {
-        Time(self.0.saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
+        Time(self.0.saturating_add(micros(span)))
     }
 }
 
@@ -63,6 +66,11 @@ impl AddAssign<Duration> for Time {
 impl Sub<Duration> for Time {
     type Output = Time;
     fn sub(self, span: Duration) -> Time {
-        Time(self.0.saturating_sub(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
+        Time(self.0.saturating_sub(micros(span)))
     }
+}
+
+/// The longest span that can be counted, if `span` is longer.
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

@@ -47,7 +47,7 @@ impl Engine {
             self.stop_race(now);
         }
         self.timers.cancel(Timer::Recheck);
-        for id in self.ids.keys().collect::<Vec<_>>() {
+        for id in self.ids.keys() {
             self.destroy(now, id);
         }
         self.timers.set(Timer::Cleanup, now + QUIET_TIMEOUT);
@@ -147,7 +147,7 @@ impl Engine {
         if std::mem::replace(&mut cleanup.finished, true) {
             return;
         }
-        for key in self.endings.keys().collect::<Vec<_>>() {
+        for key in self.endings.keys() {
             self.end_ending(key);
         }
         self.timers.clear();

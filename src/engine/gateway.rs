@@ -47,7 +47,7 @@ impl Engine {
                 {
                     log!(Info, "{key}: the mapping is gone from the gateway");
                     mapping.entries.set(protocol, false);
-                    self.lose(key);
+                    self.remake(now, key, protocol);
                 }
             }
             Notice::AddressChanged { address } => self.handle_address_changed(now, protocol, address),

@@ -1,5 +1,6 @@
 //! What goes into the engine and what comes out of it: plain values, no I/O.
 
+use super::schedule::Pace;
 use crate::ordered::Word;
 use crate::time::Time;
 use crate::wire::Transport;
@@ -259,6 +260,8 @@ pub struct Cx<'a> {
     pub random: &'a mut dyn Random,
     /// Outputs, in order.
     pub outputs: &'a mut std::collections::VecDeque<Output>,
+    /// The gateway's share of packets that nobody asked for.
+    pub pace: &'a mut Pace,
 }
 
 impl Cx<'_> {

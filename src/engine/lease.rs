@@ -6,7 +6,7 @@ use super::discovery::{Choice, choose};
 use super::driver::Key;
 use super::io::Protocol;
 use super::mapping::{Lease, LeaseStep, State};
-use super::schedule::{counted_lifetime, renewal_at};
+use super::schedule::{PACKETS_AN_EXCHANGE, counted_lifetime, renewal_at};
 use super::{Engine, Timer, cx, with_driver};
 use crate::log::log;
 use crate::time::Time;
@@ -18,10 +18,9 @@ const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(10);
 /// Renewals after an announcement are spread over this time: all hosts of the network hear it at once.
 const ANNOUNCEMENT_SPREAD_MILLIS: u64 = 5000;
 
-/// Packets that one request costs the gateway, for the pace: a datagram, or the client's half of an HTTP
-/// exchange (SYN, two ACKs, the request, FIN, the last ACK).
+/// Packets that one request costs the gateway, for the pace.
 fn packets(protocol: Protocol) -> u32 {
-    if protocol == Protocol::UpnpIgd { 6 } else { 1 }
+    if protocol == Protocol::UpnpIgd { PACKETS_AN_EXCHANGE } else { 1 }
 }
 
 impl Engine {
@@ -132,22 +131,28 @@ impl Engine {
     /// pace that a gateway can bear that is only just up.
     pub(super) fn remake_all(&mut self, now: Time, shown_by: Option<Key>) {
         log!(Info, "the gateway has restarted");
-        for key in self.mappings.keys().collect::<Vec<_>>() {
+        for key in self.mappings.keys() {
             let Some(mapping) = self.mappings.get(&key) else { continue };
             let State::Mapped { protocol, .. } = mapping.state else { continue };
             if protocol == Protocol::Direct {
                 continue;
             }
-            self.lose(key);
             if Some(key) == shown_by {
                 // Its grant is the next notice: it was lost as well, and is made anew with it.
-                continue;
+                self.lose(key);
+            } else {
+                self.remake(now, key, protocol);
             }
-            let at = self.pace.take(now, packets(protocol));
-            if at > now {
-                self.waiting.remove(&key);
-                self.timers.set(Timer::Mapping(key), at);
-            }
+        }
+    }
+
+    /// A mapping is gone from the gateway: it is made anew in its turn.
+    pub(super) fn remake(&mut self, now: Time, key: Key, protocol: Protocol) {
+        self.lose(key);
+        let at = self.pace.take(now, packets(protocol));
+        if at > now {
+            self.waiting.remove(&key);
+            self.timers.set(Timer::Mapping(key), at);
         }
     }
 
@@ -157,7 +162,7 @@ impl Engine {
             return;
         }
         self.announced_at = Some(now);
-        for key in self.mappings.keys().collect::<Vec<_>>() {
+        for key in self.mappings.keys() {
             let delay = Duration::from_millis(self.random.in_range(0, ANNOUNCEMENT_SPREAD_MILLIS));
             let Some(mapping) = self.mappings.get_mut(&key) else { continue };
             match &mut mapping.state {

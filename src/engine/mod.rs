@@ -121,7 +121,12 @@ pub struct Engine {
 /// The context of a driver's call, from fields of the engine that are not the driver.
 macro_rules! cx {
     ($engine:expr, $now:expr) => {
-        &mut $crate::engine::io::Cx { now: $now, random: &mut *$engine.random, outputs: &mut $engine.outputs }
+        &mut $crate::engine::io::Cx {
+            now: $now,
+            random: &mut *$engine.random,
+            outputs: &mut $engine.outputs,
+            pace: &mut $engine.pace,
+        }
     };
 }
 pub(crate) use cx;

@@ -11,6 +11,7 @@ use crate::log::log;
 use crate::ordered::Map;
 use crate::time::Time;
 use crate::wire::natpmp::{self, MapRequest, Reply, ResultCode};
+use crate::wire::pcp::Nonce;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use std::time::Duration;
 /// The driver of one gateway; `driver.rs` says what its methods promise.
 #[derive(Debug)]
 pub struct NatPmp {
-    requests: Requests<()>,
+    requests: Requests,
     remote: Option<SocketAddr>,
     open: bool,
     /// The external address, once the gateway has told it.
@@ -73,7 +74,7 @@ impl NatPmp {
     /// Makes or renews the gateway mapping of a key.
     pub fn map(&mut self, cx: &mut Cx<'_>, key: Key, suggestion: Suggestion) {
         if !self.granted.contains_key(&key) {
-            self.requests.map(cx.now, key, suggestion, || ());
+            self.requests.map(cx.now, key, suggestion, &mut || Nonce([0; 12]));
             self.need_address(cx);
         }
         self.pump(cx);

@@ -171,7 +171,7 @@ impl Engine {
             None => log!(Warn, "network: no route to the internet"),
         }
         // Deletions cannot reach the old gateway any more; its leases run out.
-        for key in self.endings.keys().collect::<Vec<_>>() {
+        for key in self.endings.keys() {
             self.end_ending(key);
         }
         if self.race.is_some() {
@@ -199,7 +199,7 @@ impl Engine {
             _ => None,
         };
         self.network.direct = named.is_none() && route.is_some_and(|route| direct::is_public(route.local));
-        for key in self.mappings.keys().collect::<Vec<_>>() {
+        for key in self.mappings.keys() {
             if let Some(mapping) = self.mappings.get_mut(&key) {
                 mapping.asked = PerProtocol::default();
                 mapping.entries = PerProtocol::default();
@@ -342,12 +342,8 @@ impl Engine {
 
     /// The keys of mappings that were asked of a protocol or made by it.
     pub(super) fn keys_asked_by(&self, protocol: Protocol) -> Vec<super::driver::Key> {
-        self.mappings
-            .iter()
-            .filter(|(_, mapping)| {
-                mapping.state == State::Asked { protocol } || mapping.mapped_by() == Some(protocol)
-            })
-            .map(|(key, _)| key)
-            .collect()
+        self.mappings.keys_where(|_, mapping| {
+            mapping.state == State::Asked { protocol } || mapping.mapped_by() == Some(protocol)
+        })
     }
 }

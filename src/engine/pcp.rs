@@ -20,7 +20,7 @@ pub use crate::wire::pcp::SERVER_PORT;
 /// The driver of one gateway; `driver.rs` says what its methods promise.
 #[derive(Debug)]
 pub struct Pcp {
-    requests: Requests<Nonce>,
+    requests: Requests,
     remote: Option<SocketAddr>,
     /// Our address, as the socket has it: it stands in each request.
     local: Option<IpAddr>,
@@ -57,7 +57,7 @@ impl Pcp {
     /// A new gateway, or none: all that was asked is dropped, without notices.
     pub fn start(&mut self, remote: impl Into<Option<SocketAddr>>) {
         let remote = remote.into();
-        for (key, &nonce) in self.requests.tags() {
+        for (key, nonce) in self.requests.nonces() {
             self.nonces.insert(key, nonce);
         }
         if remote.is_some() && remote != self.known_to {
@@ -99,7 +99,7 @@ impl Pcp {
     pub fn map(&mut self, cx: &mut Cx<'_>, key: Key, suggestion: Suggestion) {
         let random = &mut *cx.random;
         let nonces = &mut self.nonces;
-        self.requests.map(cx.now, key, suggestion, || {
+        self.requests.map(cx.now, key, suggestion, &mut || {
             if let Some(nonce) = nonces.remove(&key) {
                 return nonce;
             }
@@ -129,7 +129,7 @@ impl Pcp {
     /// Drops all knowledge of a key without a packet.
     pub fn forget(&mut self, cx: &mut Cx<'_>, key: Key) {
         // But its nonce: should PCP be asked again, the gateway may know the mapping by it.
-        if let Some(&nonce) = self.requests.tag(key) {
+        if let Some(nonce) = self.requests.nonce(key) {
             self.nonces.insert(key, nonce);
         }
         self.requests.forget(key);
@@ -202,7 +202,7 @@ impl Pcp {
         let Some(internal_port) = NonZeroU16::new(map.internal_port) else { return false };
         let key = Key { transport: map.transport, internal_port };
         // RFC 6887 §11.4: protocol, internal port and nonce must be those of a request.
-        if self.requests.tag(key) != Some(&map.nonce) {
+        if self.requests.nonce(key) != Some(map.nonce) {
             return false;
         }
         let lifetime = Duration::from_secs(header.lifetime_secs.into());
@@ -299,7 +299,7 @@ impl Pcp {
     }
 
     fn emit(&self, client: IpAddr, key: Key, suggestion: Suggestion, lifetime_secs: u32) -> Vec<u8> {
-        let Some(&nonce) = self.requests.tag(key) else { return Vec::new() };
+        let Some(nonce) = self.requests.nonce(key) else { return Vec::new() };
         let request = MapRequest {
             client,
             nonce,

@@ -10,6 +10,7 @@ use super::timers::Timers;
 use super::window::{Kind, Window};
 use crate::ordered::{Map, Word};
 use crate::time::Time;
+use crate::wire::pcp::Nonce;
 use entry::{Deletion, Entry, MEMORY, Sent, State};
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -74,9 +75,9 @@ pub(super) struct Effect {
     pub(super) granted: bool,
 }
 
-/// All requests of one driver to one gateway. `T` is what the protocol remembers of a key.
+/// All requests of one driver to one gateway.
 #[derive(Debug)]
-pub(super) struct Requests<T> {
+pub(super) struct Requests {
     rule: Rule,
     mapping_timeout: Duration,
     status: Status,
@@ -85,7 +86,7 @@ pub(super) struct Requests<T> {
     epoch: Epoch,
     query: Sent,
     query_expired: bool,
-    entries: Map<Key, Entry<T>>,
+    entries: Map<Key, Entry>,
     /// Datagrams that go out beside the window: single ones, not repeated.
     urgent: VecDeque<Ask>,
     /// When to send the request that follows a deletion.
@@ -97,8 +98,8 @@ pub(super) struct Requests<T> {
     notices: VecDeque<Notice>,
 }
 
-impl<T> Requests<T> {
-    pub(super) fn new(rule: Rule, mapping_timeout: Duration) -> Requests<T> {
+impl Requests {
+    pub(super) fn new(rule: Rule, mapping_timeout: Duration) -> Requests {
         Requests {
             rule,
             mapping_timeout,
@@ -131,21 +132,22 @@ impl<T> Requests<T> {
         self.known
     }
 
-    pub(super) fn tag(&self, key: Key) -> Option<&T> {
-        self.entries.get(&key).map(|entry| &entry.tag)
+    /// What `map` was given for a key.
+    pub(super) fn nonce(&self, key: Key) -> Option<Nonce> {
+        self.entries.get(&key).map(|entry| entry.nonce)
     }
 
-    /// What is remembered of each key that is not deleted.
-    pub(super) fn tags(&self) -> impl Iterator<Item = (Key, &T)> {
+    /// The nonces of all keys that are not deleted.
+    pub(super) fn nonces(&self) -> impl Iterator<Item = (Key, Nonce)> {
         self.entries
             .iter()
             .filter(|(_, entry)| !matches!(entry.state, State::Gone { .. }))
-            .map(|(key, entry)| (key, &entry.tag))
+            .map(|(key, entry)| (key, entry.nonce))
     }
 
     /// The gateway may have a mapping of a key, of which nothing else is known.
-    pub(super) fn remember(&mut self, key: Key, tag: T) {
-        self.entries.get_or_insert_with(key, || Entry { mapped: true, ..Entry::new(tag) });
+    pub(super) fn remember(&mut self, key: Key, nonce: Nonce) {
+        self.entries.get_or_insert_with(key, || Entry { mapped: true, ..Entry::new(nonce) });
     }
 
     pub(super) fn notify(&mut self, notice: Notice) {
@@ -196,10 +198,16 @@ impl<T> Requests<T> {
         self.window.remove(Slot::Query);
     }
 
-    /// Makes or renews the mapping of a key.
-    pub(super) fn map(&mut self, now: Time, key: Key, suggestion: Suggestion, tag: impl FnOnce() -> T) {
+    /// Makes or renews the mapping of a key. `make_nonce` is called if the key is new.
+    pub(super) fn map(
+        &mut self,
+        now: Time,
+        key: Key,
+        suggestion: Suggestion,
+        make_nonce: &mut dyn FnMut() -> Nonce,
+    ) {
         self.forget_gone(now);
-        let entry = self.entries.get_or_insert_with(key, || Entry::new(tag()));
+        let entry = self.entries.get_or_insert_with(key, || Entry::new(make_nonce()));
         entry.suggestion = suggestion;
         entry.unasked = false;
         entry.late_grants = 0;

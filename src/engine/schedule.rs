@@ -41,9 +41,13 @@ pub fn retry_after(answer_lifetime: Duration, recheck_interval: Duration) -> Dur
     answer_lifetime.max(Duration::from_secs(30)).min(recheck_interval)
 }
 
-/// Spreads what the library does by itself (renewals, remaking after a restart), so that a gateway never sees
-/// more than 100 packets in any second for it: a bucket of 40 that gains 50 a second, which leaves 10 for
-/// retransmissions.
+/// Packets that an HTTP exchange costs the gateway: the client's SYN and its ACK, the request, the ACKs of the reply and
+/// of its end, FIN.
+pub const PACKETS_AN_EXCHANGE: u32 = 6;
+
+/// Spreads what the library does by itself (renewals, looks at what is there, remaking after a restart), so that a
+/// gateway never sees more than 100 packets in any second for it: a bucket of 40 that gains 50 a second, which
+/// leaves 10 for retransmissions.
 #[derive(Debug, Default)]
 pub struct Pace {
     /// When the bucket is (or was) full again, in its own currency of time.
@@ -78,7 +82,7 @@ mod tests {
 
     fn at(now: Time, lifetime_secs: u64, stage: u32) -> Option<u64> {
         let mut outputs: VecDeque<Output> = VecDeque::new();
-        let mut cx = Cx { now, random: &mut Lowest, outputs: &mut outputs };
+        let mut cx = Cx { now, random: &mut Lowest, outputs: &mut outputs, pace: &mut Pace::default() };
         renewal_at(&mut cx, Time::ZERO, Duration::from_secs(lifetime_secs), stage).map(Time::as_millis)
     }
 

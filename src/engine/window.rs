@@ -218,7 +218,7 @@ impl<K: Word> Window<K> {
             round_trip: now.since(request.sent_at),
         });
         self.lose_overtaken(now, lost_before);
-        self.width.end_round(self.in_flight.keys().next(), self.next_sending);
+        self.width.end_round(self.in_flight.first_key_value().map(|(sending, _)| sending), self.next_sending);
     }
 
     /// Something came from the gateway that is an answer of this protocol, if not to a request in the window.
@@ -230,8 +230,7 @@ impl<K: Word> Window<K> {
         }
         self.mode = Mode::Known;
         // The first window is in flight; from now on it keeps the schedule of a gateway that is known.
-        let in_flight: Vec<(u64, K)> = self.in_flight.iter().map(|(sending, &key)| (sending, key)).collect();
-        for (_, key) in in_flight {
+        for (_, &key) in self.in_flight.iter() {
             let Some(request) = self.requests.get_mut(&key) else { continue };
             if request.kind != Kind::Deletion {
                 request.step = 0;

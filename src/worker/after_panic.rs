@@ -14,9 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(super) fn serve(front: &mut Front) {
     guard(|| front.program.handle_panic());
     // Those that wait for a Destroyed which the machine owed them, or had given out in vain.
-    let waiting: Vec<MappingId> =
-        front.live.iter().filter(|&(_, &destroying)| destroying).map(|(id, _)| id).collect();
-    for id in waiting {
+    for id in front.live.keys_where(|_, &destroying| destroying) {
         tell(front, id, Event::Destroyed);
     }
     // What panics once would panic for ever.

@@ -95,9 +95,11 @@ impl Sockets {
             let source = match event.token() {
                 WAKER => None,
                 WATCH => Some(Source::Watch),
-                Token(number) if number < FIRST_TCP => {
-                    self.udp.keys().find(|&socket| udp_token(socket).0 == number).map(Source::Udp)
-                }
+                Token(number) if number < FIRST_TCP => self
+                    .udp
+                    .iter()
+                    .find(|&(socket, _)| udp_token(socket).0 == number)
+                    .map(|(socket, _)| Source::Udp(socket)),
                 token => self.tcp.iter().find(|(_, e)| e.token == token).map(|(id, _)| Source::Tcp(id)),
             };
             self.ready.extend(source);

@@ -415,11 +415,21 @@ fn mappings_fail_when_the_worker_panics_and_cleanup_still_destroys_them() {
 
 #[test]
 fn every_mapping_is_destroyed_exactly_once_whatever_races() {
+    race(false);
+}
+
+#[test]
+fn every_mapping_is_destroyed_exactly_once_also_when_the_worker_panics() {
+    race(true);
+}
+
+/// Creates, queries, destroys and cleans up from many threads; in the midst of it the machine may panic.
+fn race(panics: bool) {
     let ground = Ground::before_init();
     let client = ground.client;
     let news: Arc<Mutex<BTreeMap<MappingId, Vec<News>>>> = Arc::default();
     let mut created_in_all = 0;
-    for _ in 0..20 {
+    for _ in 0..if panics { 5 } else { 20 } {
         ground.init().expect("init");
         let workers: Vec<_> = (0..4)
             .map(|_| {
@@ -446,6 +456,9 @@ fn every_mapping_is_destroyed_exactly_once_whatever_races() {
         for id in 0..20 {
             ground.event(id, success("203.0.114.7", 4000));
         }
+        if panics {
+            ground.panic();
+        }
         wait_until("there are many mappings", || news.lock().expect("not poisoned").len() > created_in_all);
         assert_eq!(client.cleanup(), Ok(()));
         let after = news.lock().expect("not poisoned").len();
@@ -455,7 +468,8 @@ fn every_mapping_is_destroyed_exactly_once_whatever_races() {
     for (id, news) in news.lock().expect("not poisoned").iter() {
         let destroyed = news.iter().filter(|one| **one == News::Destroyed).count();
         assert_eq!((destroyed, news.last()), (1, Some(&News::Destroyed)), "mapping {id}: {news:?}");
-        // It would say that the machine panicked: it was asked for what cannot be.
-        assert!(!news.contains(&News::Failure), "mapping {id}: {news:?}");
+        // It says that the machine panicked: if not by the test's wish, it was asked for what cannot be.
+        assert!(panics || !news.contains(&News::Failure), "mapping {id}: {news:?}");
+        assert!(news.iter().filter(|one| **one == News::Failure).count() <= 1, "mapping {id}: {news:?}");
     }
 }

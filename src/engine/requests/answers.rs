@@ -16,7 +16,7 @@ use std::time::Duration;
 /// How many grants that come too late are each answered with another deletion.
 const LATE_GRANTS: u8 = 3;
 
-impl<T> Requests<T> {
+impl Requests {
     /// An answer to a query; `None`: it does not count.
     pub(in crate::engine) fn handle_query_answer(&mut self, now: Time, epoch_secs: u32) -> Option<Effect> {
         let asked_at = self.query.asked_at()?;

@@ -5,6 +5,7 @@
 use crate::engine::driver::Key;
 use crate::engine::io::Suggestion;
 use crate::time::Time;
+use crate::wire::pcp::Nonce;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -13,8 +14,9 @@ use std::time::Duration;
 pub(super) const MEMORY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub(super) struct Entry<T> {
-    pub(super) tag: T,
+pub(super) struct Entry {
+    /// PCP's nonce. NAT-PMP has none, and leaves it zero.
+    pub(super) nonce: Nonce,
     pub(super) state: State,
     pub(super) suggestion: Suggestion,
     /// Where the gateway mapped it last.
@@ -82,11 +84,11 @@ impl Sent {
     }
 }
 
-impl<T> Entry<T> {
+impl Entry {
     /// Nothing is known, nothing is asked.
-    pub(super) fn new(tag: T) -> Entry<T> {
+    pub(super) fn new(nonce: Nonce) -> Entry {
         Entry {
-            tag,
+            nonce,
             state: State::Idle,
             suggestion: Suggestion::default(),
             external: None,

@@ -7,6 +7,7 @@ use crate::engine::driver::{Key, Notice, Refusal, Status};
 use crate::engine::io::{Cx, Output, Random, Socket, Suggestion};
 use crate::engine::natpmp::NatPmp;
 use crate::engine::pcp::Pcp;
+use crate::engine::schedule::Pace;
 use crate::time::Time;
 use crate::wire::Transport;
 use std::collections::{BTreeMap, VecDeque};
@@ -246,7 +247,12 @@ impl<D: Driver> Timetable<D> {
 
     /// Calls the driver now.
     pub fn call<R>(&mut self, call: impl FnOnce(&mut D, &mut Cx<'_>) -> R) -> R {
-        let mut cx = Cx { now: self.now, random: &mut *self.random, outputs: &mut self.outputs };
+        let mut cx = Cx {
+            now: self.now,
+            random: &mut *self.random,
+            outputs: &mut self.outputs,
+            pace: &mut Pace::default(),
+        };
         let result = call(&mut self.driver, &mut cx);
         self.drain();
         result

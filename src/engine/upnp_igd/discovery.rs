@@ -27,8 +27,8 @@ impl UpnpIgd {
             return;
         }
         self.control = None;
-        self.hang_up(cx, Job::is_control);
-        self.exchanges.drop_queued(Job::is_control);
+        self.hang_up(cx, &Job::is_control);
+        self.exchanges.drop_queued(&Job::is_control);
         self.external = ExternalAddress::default();
         self.forget_devices(cx);
         self.searched_at = cx.now;
@@ -48,7 +48,7 @@ impl UpnpIgd {
     pub fn rest(&mut self, cx: &mut Cx<'_>) {
         self.resting = true;
         self.timers.cancel(Timer::Search);
-        self.exchanges.drop_queued(|job| matches!(job, Job::Describe { .. }));
+        self.exchanges.drop_queued(&|job| matches!(job, Job::Describe { .. }));
         self.settle(cx);
     }
 
@@ -126,8 +126,8 @@ impl UpnpIgd {
 
     /// Forgets all devices but the service in use.
     pub(super) fn forget_devices(&mut self, cx: &mut Cx<'_>) {
-        self.hang_up(cx, |job| !job.is_control());
-        self.exchanges.drop_queued(|job| !job.is_control());
+        self.hang_up(cx, &|job| !job.is_control());
+        self.exchanges.drop_queued(&|job| !job.is_control());
         self.discovery = Discovery::default();
         for timer in [Timer::Settle, Timer::Search, Timer::SearchEnd] {
             self.timers.cancel(timer);
@@ -191,6 +191,7 @@ impl UpnpIgd {
             identity: identity.clone(),
             quirks: Quirks::default(),
         });
+        self.exchanges.reset_width();
         let address = self.discovery.probed_external_address(index);
         self.forget_devices(cx);
         self.search = Search::Idle;

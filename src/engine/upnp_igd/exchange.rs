@@ -6,12 +6,17 @@ use crate::ordered::Map;
 use crate::time::Time;
 use crate::wire::http::{Reply, ReplyReader, Url};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// How many exchanges are open at once: miniupnpd listens with a backlog of 5 and loses the rest.
 pub(super) const MAX_OPEN: usize = 4;
+/// How long an exchange may take, whatever the program's timeouts are: one of them must not be lost for hours.
+pub(super) const LONGEST_EXCHANGE: Duration = Duration::from_secs(30);
 /// How many of them may fetch descriptions of devices that are not the gateway: tarpits on the LAN must not
 /// keep us from it.
 const MAX_OPEN_STRANGERS: usize = 2;
+/// How many of them may be looks at entries: some gateways have no answer to those, and mappings must not wait for it.
+const MAX_OPEN_CHECKS: usize = 2;
 
 /// What an exchange is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +46,10 @@ impl Job {
     /// Whether it goes to the control URL of the service in use.
     pub(super) fn is_control(self) -> bool {
         matches!(self, Job::Address | Job::Remove(_) | Job::Make(_) | Job::Check(_))
+    }
+
+    pub(super) fn is_check(self) -> bool {
+        matches!(self, Job::Check(_))
     }
 
     fn is_stranger(self) -> bool {
@@ -115,6 +124,8 @@ impl Exchange {
 pub(super) struct Exchanges {
     queue: Map<(u8, u64), Job>,
     open: Map<ExchangeId, Exchange>,
+    /// So many fewer are open at once: the gateway refuses connections while it has others.
+    narrowed_by: usize,
     /// Counts on over everything: no id is used twice.
     last_id: u64,
     last_turn: u64,
@@ -156,14 +167,13 @@ impl Exchanges {
     }
 
     /// Takes the jobs out of the queue for which `unwanted` holds.
-    pub(super) fn drop_queued(&mut self, unwanted: impl Fn(Job) -> bool) {
+    pub(super) fn drop_queued(&mut self, unwanted: &dyn Fn(Job) -> bool) {
         self.queue.retain(|_, &mut job| !unwanted(job));
     }
 
     /// Hangs up the exchanges for whose jobs `unwanted` holds; gives back their ids.
-    pub(super) fn hang_up(&mut self, cx: &mut Cx<'_>, unwanted: impl Fn(Job) -> bool) -> Vec<ExchangeId> {
-        let ids: Vec<_> =
-            self.open.iter().filter(|(_, exchange)| unwanted(exchange.job)).map(|(id, _)| id).collect();
+    pub(super) fn hang_up(&mut self, cx: &mut Cx<'_>, unwanted: &dyn Fn(Job) -> bool) -> Vec<ExchangeId> {
+        let ids = self.open.keys_where(|_, exchange| unwanted(exchange.job));
         for &id in &ids {
             self.open.remove(&id);
             cx.output(Output::HangUp { exchange: id });
@@ -173,15 +183,40 @@ impl Exchanges {
 
     /// Takes the next job out of the queue for which there is room; no job of the control URL if `hold`.
     pub(super) fn next(&mut self, hold: bool) -> Option<Job> {
-        if self.open.len() >= MAX_OPEN {
+        if self.open.len() + self.narrowed_by >= MAX_OPEN {
             return None;
         }
-        let strangers = self.open.values().filter(|exchange| exchange.job.is_stranger()).count();
+        let count = |is: fn(Job) -> bool| self.open.values().filter(|exchange| is(exchange.job)).count();
+        let no_stranger = count(Job::is_stranger) >= MAX_OPEN_STRANGERS;
+        let no_check = count(Job::is_check) >= MAX_OPEN_CHECKS;
         let (place, &job) = self.queue.iter().find(|&(_, &job)| {
-            !(hold && job.is_control() || job.is_stranger() && strangers >= MAX_OPEN_STRANGERS)
+            !(hold && job.is_control() || no_stranger && job.is_stranger() || no_check && job.is_check())
         })?;
         self.queue.remove(&place);
         Some(job)
+    }
+
+    /// A connection was refused for others that were open: fewer at once from now on. `false`: it cannot be fewer.
+    pub(super) fn narrow(&mut self) -> bool {
+        let can = self.narrowed_by + 1 < MAX_OPEN;
+        self.narrowed_by += usize::from(can);
+        can
+    }
+
+    /// One more may be tried again.
+    pub(super) fn widen(&mut self) {
+        self.narrowed_by = self.narrowed_by.saturating_sub(1);
+    }
+
+    /// Another gateway: nothing is known of how many it takes.
+    pub(super) fn reset_width(&mut self) {
+        self.narrowed_by = 0;
+    }
+
+    /// Whether the control URL has taken a connection that is still open.
+    pub(super) fn has_established_control(&self) -> bool {
+        let is_established = |exchange: &Exchange| matches!(exchange.phase, Phase::Reading { .. });
+        self.open.values().any(|exchange| exchange.job.is_control() && is_established(exchange))
     }
 
     /// Opens a connection for a job, whose reply may have `max_bytes`.

@@ -134,7 +134,7 @@ impl UpnpIgd {
                 // It takes over what was to be removed, the port above all.
                 mapping.suggestion.port =
                     suggestion.port.or(mapping.held.and_then(|held| NonZeroU16::new(held.port)));
-                self.exchanges.drop_queued(|job| job == Job::Remove(key));
+                self.exchanges.drop_queued(&|job| job == Job::Remove(key));
                 self.timers.cancel(Timer::Notice(key));
                 self.ports_freed = true;
             }
@@ -155,8 +155,8 @@ impl UpnpIgd {
     /// Drops all knowledge of a key, without a packet.
     pub fn forget(&mut self, cx: &mut Cx<'_>, key: Key) {
         let is_of_key = |job| matches!(job, Job::Make(k) | Job::Remove(k) | Job::Check(k) if k == key);
-        self.hang_up(cx, is_of_key);
-        self.exchanges.drop_queued(is_of_key);
+        self.hang_up(cx, &is_of_key);
+        self.exchanges.drop_queued(&is_of_key);
         self.retire(key);
         self.settle(cx);
     }
@@ -173,8 +173,7 @@ impl UpnpIgd {
 
     /// The control URL is lost: attempts end with that, removals wait for another. Their jobs are gone already.
     pub(super) fn suspend_mappings(&mut self, cx: &mut Cx<'_>) {
-        let keys: Vec<_> = self.mappings.keys().collect();
-        for key in keys {
+        for key in self.mappings.keys() {
             let Some(mapping) = self.mappings.get_mut(&key) else { continue };
             mapping.attempt = None;
             match mapping.goal {
@@ -201,8 +200,7 @@ impl UpnpIgd {
 
     /// There is no gateway: ends what waits for one.
     pub(super) fn give_up_waiting(&mut self, cx: &mut Cx<'_>) {
-        let keys: Vec<_> = self.mappings.keys().collect();
-        for key in keys {
+        for key in self.mappings.keys() {
             self.handle_mapping_timeout(cx, key);
         }
     }
@@ -215,8 +213,8 @@ impl UpnpIgd {
             Goal::Make if mapping.made.is_some() => self.grant(cx, key, true),
             Goal::Make => {
                 self.note_unanswered();
-                self.hang_up(cx, |job| job == Job::Make(key));
-                self.exchanges.drop_queued(|job| job == Job::Make(key));
+                self.hang_up(cx, &|job| job == Job::Make(key));
+                self.exchanges.drop_queued(&|job| job == Job::Make(key));
                 self.time_out(cx, key);
             }
             // It stays to be done, should a gateway be found yet.
@@ -236,13 +234,7 @@ impl UpnpIgd {
 
     /// Begins what waits for an external port of ours to become free.
     pub(super) fn begin_waiting(&mut self, cx: &mut Cx<'_>) {
-        let keys: Vec<_> = self
-            .mappings
-            .iter()
-            .filter(|(_, mapping)| mapping.waits_to_begin())
-            .map(|(key, mapping)| (mapping.turn, key))
-            .collect();
-        for (_, key) in keys {
+        for key in self.mappings.keys_where(|_, mapping| mapping.waits_to_begin()) {
             self.advance(cx, key);
         }
     }
@@ -281,9 +273,7 @@ impl UpnpIgd {
                     mapping.held = Some(Held { port: asked_port, certain: false });
                 }
                 match trouble {
-                    Err(Trouble::TimedOut) => None,
-                    // Nothing was asked, so nothing has changed.
-                    Err(Trouble::Refused) => Some(Verdict::AskOn),
+                    Err(Trouble::TimedOut | Trouble::Refused) => None,
                     Err(Trouble::Broken) | Ok(_) => Some(attempt.take_nonsense()),
                 }
             }
@@ -291,6 +281,11 @@ impl UpnpIgd {
         if mapping.goal != Goal::Make {
             mapping.attempt = None;
             self.advance(cx, key);
+            return;
+        }
+        if matches!(answer, Err(Trouble::Refused)) {
+            // Nothing was asked, so nothing has changed, and it does not count.
+            self.exchanges.enqueue(Job::Make(key), mapping.turn);
             return;
         }
         match verdict {
@@ -310,8 +305,7 @@ impl UpnpIgd {
 
     /// Grants what waited for the external address.
     pub(super) fn grant_made(&mut self, cx: &mut Cx<'_>) {
-        let keys: Vec<_> =
-            self.mappings.iter().filter(|(_, mapping)| mapping.made.is_some()).map(|(key, _)| key).collect();
+        let keys = self.mappings.keys_where(|_, mapping| mapping.made.is_some());
         for key in keys {
             self.grant(cx, key, false);
         }
@@ -327,6 +321,7 @@ impl UpnpIgd {
         let Some(attempt) = mapping.attempt.take() else { return };
         mapping.made = Some(Made { port, lifetime: attempt.lifetime() });
         self.grant(cx, key, false);
+        self.note_made(cx, key);
     }
 
     /// Tells the core of an entry that was made, if the external address is known, or is not to be waited for.

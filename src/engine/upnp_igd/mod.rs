@@ -30,7 +30,7 @@ use crate::wire::igd::WanService;
 use crate::wire::soap;
 use action::{Action, Answer};
 use device::{Discovery, Identity};
-use exchange::{Done, Exchanges, Job, Trouble};
+use exchange::{Done, Exchanges, Job, LONGEST_EXCHANGE, Trouble};
 use mapping::Mapping;
 use port::Quirks;
 use search::{Search, SearchSocket};
@@ -173,8 +173,8 @@ impl UpnpIgd {
     /// A new gateway or network, or none: forgets everything, mappings and open requests too (no notice comes for
     /// those).
     pub fn start(&mut self, cx: &mut Cx<'_>, network: impl Into<Option<Network>>) {
-        self.exchanges.hang_up(cx, |_| true);
-        self.exchanges.drop_queued(|_| true);
+        self.exchanges.hang_up(cx, &|_| true);
+        self.exchanges.drop_queued(&|_| true);
         let network = network.into().map(|network| Network {
             gateway: network.gateway.map(|address| address.to_canonical()),
             local: network.local.to_canonical(),
@@ -245,7 +245,7 @@ impl UpnpIgd {
         match self.request(job, &url, local.ip().to_canonical()) {
             Some(bytes) => cx.output(Output::Write { exchange, bytes }),
             None => {
-                self.hang_up(cx, |other| other == job);
+                self.hang_up(cx, &|other| other == job);
                 self.settle(cx);
             }
         }
@@ -283,6 +283,7 @@ impl UpnpIgd {
                 }
                 _ => (cx.now + self.mapping_timeout, MAX_REPLY_BYTES),
             };
+            let timeout_at = timeout_at.min(cx.now + LONGEST_EXCHANGE);
             let id = self.exchanges.open(cx, job, url, max_bytes);
             self.timers.set(Timer::Exchange(id), timeout_at);
             self.handle_exchange_opened(cx, job);
@@ -370,8 +371,15 @@ impl UpnpIgd {
             Job::Check(key) => self.handle_check(cx, key, &answer, local),
             Job::Describe { .. } | Job::ProbeStatus(_) | Job::ProbeAddress(_) => {}
         }
-        if matches!(answer, Err(Trouble::Refused | Trouble::TimedOut)) {
-            self.handle_trouble(cx, opened_at);
+        // Where others are answered meanwhile it is not the control URL's trouble.
+        let others_are_answered = self.answered_at > opened_at;
+        match answer {
+            Err(Trouble::Refused)
+                if (others_are_answered || self.exchanges.has_established_control())
+                    && self.exchanges.narrow() => {}
+            Err(Trouble::TimedOut) if others_are_answered => {}
+            Err(Trouble::Refused | Trouble::TimedOut) => self.handle_trouble(cx, opened_at),
+            Ok(_) | Err(Trouble::Broken) => {}
         }
     }
 
@@ -393,8 +401,8 @@ impl UpnpIgd {
         let Some(control) = self.control.take() else { return };
         log!(Warn, "UPnP-IGD: {} does not answer any more", control.url.address);
         self.note_unanswered();
-        self.hang_up(cx, Job::is_control);
-        self.exchanges.drop_queued(Job::is_control);
+        self.hang_up(cx, &Job::is_control);
+        self.exchanges.drop_queued(&Job::is_control);
         self.suspect = Some(control.url);
         self.trouble_since = None;
         self.timers.cancel(Timer::Hold);
@@ -406,7 +414,7 @@ impl UpnpIgd {
         self.notices.push_back(Notice::Lost);
     }
 
-    fn hang_up(&mut self, cx: &mut Cx<'_>, unwanted: impl Fn(Job) -> bool) {
+    fn hang_up(&mut self, cx: &mut Cx<'_>, unwanted: &dyn Fn(Job) -> bool) {
         for id in self.exchanges.hang_up(cx, unwanted) {
             self.timers.cancel(Timer::Exchange(id));
         }

@@ -26,6 +26,8 @@ pub(super) struct Quirks {
     pub(super) same_ports_only: bool,
     /// WANIPConnection:2 without its AddAnyPortMapping.
     pub(super) no_add_any: bool,
+    /// GetSpecificPortMappingEntry does not find what is there, or has no answer.
+    pub(super) hides_entries: bool,
 }
 
 /// What is asked next.

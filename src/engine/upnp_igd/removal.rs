@@ -143,9 +143,9 @@ impl UpnpIgd {
     /// Drops the next request of an attempt, if it has not left yet.
     fn drop_unsent(&mut self, cx: &mut Cx<'_>, key: Key) {
         let job = Job::Make(key);
-        self.exchanges.drop_queued(|queued| queued == job);
+        self.exchanges.drop_queued(&|queued| queued == job);
         if !self.exchanges.is_written(job) {
-            self.hang_up(cx, |open| open == job);
+            self.hang_up(cx, &|open| open == job);
         }
     }
 

@@ -7,6 +7,7 @@ use super::mapping::{Goal, Held, NO_ADDRESS};
 use super::{HOLD_TIMEOUT, Timer, UpnpIgd, search};
 use crate::engine::driver::{Key, Notice};
 use crate::engine::io::Cx;
+use crate::engine::schedule::PACKETS_AN_EXCHANGE;
 use crate::log::log;
 use crate::ordered::Set;
 use crate::time::Time;
@@ -15,9 +16,12 @@ use crate::wire::ssdp;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Between two looks at entries: an HTTP exchange is some ten packets, and a quiet library sends fewer than a
-/// hundred a second.
+/// Between two looks at entries: half of the packets that a gateway is to get from a quiet library.
 const CHECK_INTERVAL: Duration = Duration::from_millis(120);
+/// Between two rechecks of the external address, however short the recheck interval is.
+const ADDRESS_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How many looks in a row may bring nothing before the gateway is taken for one that does not tell.
+const MAX_FAILED_LOOKS: u8 = 2;
 /// An external address older than this is asked for anew with the next mapping.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(60);
 /// How often the external address is asked for before we do without.
@@ -62,6 +66,11 @@ impl ExternalAddress {
 pub(super) struct Watch {
     /// Mappings whose entries are to be looked at.
     unchecked: Set<Key>,
+    /// Mappings made anew because a look said that they were gone, and not seen since.
+    remade: Set<Key>,
+    /// How many looks in a row have brought nothing.
+    failed_looks: u8,
+    address_checked_at: Option<Time>,
     /// When the core was last told to look at the gateway.
     rechecked_at: Option<Time>,
 }
@@ -70,19 +79,28 @@ impl UpnpIgd {
     /// The recheck: asks for the external address and for every entry we hold, at a modest pace. Ends in `Gone`
     /// and `AddressChanged` where something is amiss, else in silence.
     pub fn check(&mut self, cx: &mut Cx<'_>) {
-        if self.control.is_none() {
-            return;
+        let Some(control) = &self.control else { return };
+        let hides_entries = control.quirks.hides_entries;
+        self.exchanges.widen();
+        if self.watch.address_checked_at.is_none_or(|at| cx.now.since(at) >= ADDRESS_CHECK_INTERVAL) {
+            self.watch.address_checked_at = Some(cx.now);
+            cx.pace.take(cx.now, PACKETS_AN_EXCHANGE);
+            self.ask_address();
         }
-        self.ask_address();
-        let held = self
-            .mappings
-            .iter()
-            .filter(|(_, mapping)| {
-                mapping.goal == Goal::Rest && mapping.held.is_some_and(|held| held.certain)
-            })
-            .map(|(key, _)| key);
-        self.watch.unchecked.extend(held);
-        if self.timers.get(Timer::Check).is_none() {
+        // What was begun before is finished first, or the last would never have their turn.
+        if !hides_entries && self.watch.unchecked.is_empty() {
+            let held = self
+                .mappings
+                .iter()
+                .filter(|(_, mapping)| {
+                    mapping.goal == Goal::Rest && mapping.held.is_some_and(|held| held.certain)
+                })
+                .map(|(key, _)| key);
+            self.watch.unchecked.extend(held);
+        }
+        self.schedule_check(cx, cx.now);
+        if self.timers.get(Timer::Check) == Some(cx.now) {
+            self.timers.cancel(Timer::Check);
             self.check_next(cx);
         }
         self.settle(cx);
@@ -194,17 +212,42 @@ impl UpnpIgd {
                 break;
             }
         }
-        if !self.watch.unchecked.is_empty() {
-            self.timers.set(Timer::Check, cx.now + CHECK_INTERVAL);
+        self.schedule_check(cx, cx.now + CHECK_INTERVAL);
+    }
+
+    /// Sets the time of the next look, if there is anything to be looked at.
+    fn schedule_check(&mut self, cx: &mut Cx<'_>, not_before: Time) {
+        if !self.watch.unchecked.is_empty() && self.timers.get(Timer::Check).is_none() {
+            let at = cx.pace.take(cx.now, PACKETS_AN_EXCHANGE);
+            self.timers.set(Timer::Check, at.max(not_before));
         }
     }
 
     /// An entry is to be looked at without waiting for the next recheck.
     pub(super) fn check_soon(&mut self, cx: &mut Cx<'_>, key: Key) {
-        self.watch.unchecked.insert(key);
-        if self.timers.get(Timer::Check).is_none() {
-            self.timers.set(Timer::Check, cx.now + HOLD_TIMEOUT);
+        if self.control.as_ref().is_some_and(|control| !control.quirks.hides_entries) {
+            self.watch.unchecked.insert(key);
+            self.schedule_check(cx, cx.now + HOLD_TIMEOUT);
         }
+    }
+
+    /// A mapping was made. If that was for a look that had found it gone, only another look can tell whether the
+    /// gateway lets its entries be seen at all.
+    pub(super) fn note_made(&mut self, cx: &mut Cx<'_>, key: Key) {
+        if self.watch.remade.contains(&key) {
+            self.check_soon(cx, key);
+        }
+    }
+
+    /// The gateway's word about entries is of no use: it is not asked any more.
+    fn stop_believing(&mut self, cx: &mut Cx<'_>) {
+        log!(Info, "UPnP-IGD: the gateway does not tell what entries it has");
+        if let Some(control) = &mut self.control {
+            control.quirks.hides_entries = true;
+        }
+        self.stop_checks();
+        self.hang_up(cx, &Job::is_check);
+        self.exchanges.drop_queued(&Job::is_check);
     }
 
     pub(super) fn handle_check(
@@ -215,16 +258,36 @@ impl UpnpIgd {
         local: Option<IpAddr>,
     ) {
         let is_gone = match (answer, local) {
-            (Ok(Answer::Done(entry)), Some(client)) => entry.owner(key, client) == Owner::Foreign,
+            (Ok(Answer::Done(entry)), Some(client)) => {
+                let owner = entry.owner(key, client);
+                if owner == Owner::Ours {
+                    self.watch.remade.remove(&key);
+                }
+                owner == Owner::Foreign
+            }
             (Ok(Answer::Error(code::NO_SUCH_ENTRY)), _) => true,
             // The gateway does not tell.
             (Ok(_), _) => false,
-            (Err(_), _) => {
+            (Err(Trouble::Refused), _) => {
                 self.check_soon(cx, key);
-                false
+                return;
+            }
+            (Err(Trouble::TimedOut | Trouble::Broken), _) => {
+                self.watch.failed_looks += 1;
+                if self.watch.failed_looks < MAX_FAILED_LOOKS {
+                    self.check_soon(cx, key);
+                } else {
+                    self.stop_believing(cx);
+                }
+                return;
             }
         };
-        if !is_gone {
+        self.watch.failed_looks = 0;
+        if !is_gone || self.control.as_ref().is_none_or(|control| control.quirks.hides_entries) {
+            return;
+        }
+        if self.watch.remade.contains(&key) {
+            self.stop_believing(cx);
             return;
         }
         let Some(Held { port, .. }) = self.mappings.get(&key).and_then(|mapping| mapping.held) else {
@@ -232,25 +295,21 @@ impl UpnpIgd {
         };
         log!(Info, "UPnP-IGD: {key} is no more on external port {port}");
         self.forget(cx, key);
+        self.watch.remade.insert(key);
         self.notices.push_back(Notice::Gone { key });
-        // Where one is gone the others may be: no time is to be lost.
-        for key in std::mem::take(&mut self.watch.unchecked) {
-            if self.mappings.get(&key).is_some_and(|mapping| mapping.goal == Goal::Rest) {
-                let turn = self.exchanges.turn();
-                self.exchanges.enqueue(Job::Check(key), turn);
-            }
-        }
     }
 
     /// The entry of a mapping is to be changed: a look at it is of no use any more.
     pub(super) fn stop_check(&mut self, cx: &mut Cx<'_>, key: Key) {
         self.watch.unchecked.remove(&key);
-        self.hang_up(cx, |job| job == Job::Check(key));
-        self.exchanges.drop_queued(|job| job == Job::Check(key));
+        self.hang_up(cx, &|job| job == Job::Check(key));
+        self.exchanges.drop_queued(&|job| job == Job::Check(key));
     }
 
     pub(super) fn stop_checks(&mut self) {
         self.watch.unchecked.clear();
+        self.watch.remade.clear();
+        self.watch.failed_looks = 0;
         self.timers.cancel(Timer::Check);
     }
 }

@@ -6,6 +6,7 @@ use crate::engine::io::{Output, Random};
 use crate::engine::natpmp::NatPmp;
 use crate::engine::pcp::Pcp;
 use crate::engine::requests::timetable::{Driver, Longest, Seeded, Timetable, udp};
+use crate::engine::schedule::Pace;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A window, its clock, and what it sent.
@@ -45,7 +46,12 @@ impl Bench {
     }
 
     fn drain(&mut self) -> &mut Bench {
-        let mut cx = Cx { now: self.now, random: &mut *self.random, outputs: &mut self.outputs };
+        let mut cx = Cx {
+            now: self.now,
+            random: &mut *self.random,
+            outputs: &mut self.outputs,
+            pace: &mut Pace::default(),
+        };
         while let Some(key) = self.window.poll_send(&mut cx) {
             self.sent.push((self.now.as_millis(), key));
         }
@@ -59,7 +65,12 @@ impl Bench {
         let until = Time::from_millis(millis);
         while let Some(due) = self.window.poll_timeout().filter(|&due| due <= until) {
             self.now = due.max(self.now);
-            let mut cx = Cx { now: self.now, random: &mut *self.random, outputs: &mut self.outputs };
+            let mut cx = Cx {
+                now: self.now,
+                random: &mut *self.random,
+                outputs: &mut self.outputs,
+                pace: &mut Pace::default(),
+            };
             self.window.handle_timeout(&mut cx);
             self.drain();
         }

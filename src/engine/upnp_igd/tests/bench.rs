@@ -3,6 +3,7 @@
 pub use super::devices::*;
 use crate::engine::driver::{Key, Notice, Status};
 use crate::engine::io::{Cx, ExchangeId, Output, Random, Socket, Suggestion, TcpEnd};
+use crate::engine::schedule::Pace;
 use crate::engine::upnp_igd::{Network, UpnpIgd};
 use crate::time::Time;
 use std::collections::{BTreeMap, VecDeque};
@@ -49,6 +50,7 @@ pub struct Bench {
     pub driver: UpnpIgd,
     now: Time,
     random: Seeded,
+    pace: Pace,
     outputs: VecDeque<Output>,
     inputs: BTreeMap<(Time, u64), Input>,
     sequence: u64,
@@ -81,6 +83,7 @@ impl Bench {
             driver: UpnpIgd::new(Duration::from_secs(10), Duration::from_secs(10)),
             now: Time::ZERO,
             random: Seeded(seed),
+            pace: Pace::default(),
             outputs: VecDeque::new(),
             inputs: BTreeMap::new(),
             sequence: 0,
@@ -183,7 +186,8 @@ impl Bench {
 
     /// Calls the driver, then carries out what it wants.
     pub fn drive(&mut self, call: impl FnOnce(&mut UpnpIgd, &mut Cx<'_>)) {
-        let mut cx = Cx { now: self.now, random: &mut self.random, outputs: &mut self.outputs };
+        let mut cx =
+            Cx { now: self.now, random: &mut self.random, outputs: &mut self.outputs, pace: &mut self.pace };
         call(&mut self.driver, &mut cx);
         let millis = self.now.as_millis();
         while let Some(notice) = self.driver.poll_notice() {

@@ -38,7 +38,7 @@ fn a_check_takes_its_time() {
     bench.check();
     bench.run_until(60_000);
     let looks: Vec<_> = bench.requests.iter().filter(|(_, line)| line.starts_with("GetSpecific")).collect();
-    assert_eq!(looks.len(), 51, "the second call looks again at what the first had begun");
+    assert_eq!(looks.len(), 50, "the second call finds the first under way");
     for window in looks.windows(10) {
         assert!(window[9].0 - window[0].0 >= 1000, "at most 10 exchanges a second");
     }
@@ -89,13 +89,62 @@ fn a_gateway_that_does_not_tell_is_believed() {
 }
 
 #[test]
-fn one_entry_gone_makes_the_others_urgent() {
+fn many_entries_that_are_gone_are_found_at_the_same_pace() {
     let mut bench = mapped(4000..4100);
     bench.igd().table.clear();
     bench.check();
-    bench.run_until(6000);
+    bench.run_until(5000 + 100 * 120);
     assert_eq!(bench.notices.len(), 100);
-    assert_eq!(bench.max_open, 4);
+    for window in bench.notices.windows(10) {
+        assert!(window[9].0 - window[0].0 >= 1000, "at most 10 a second");
+    }
+}
+
+#[test]
+fn a_gateway_that_denies_what_it_has_just_made_is_believed_once() {
+    let mut bench = mapped(4000..4003);
+    bench.igd().always.push(("GetSpecificPortMappingEntry", 714));
+    bench.check();
+    for at in 0..100 {
+        bench.run_until(6000 + 100 * at);
+        let gone: Vec<_> = std::mem::take(&mut bench.notices);
+        for (_, notice) in gone {
+            if let Notice::Gone { key } = notice {
+                bench.map(key, wish(key.internal_port.get()));
+            }
+        }
+    }
+    bench.requests.clear();
+    for at in 1..10 {
+        bench.check();
+        bench.run_until(20_000 + at * 300_000);
+    }
+    assert_eq!(bench.notices, []);
+    assert_eq!(bench.count("GetSpecificPortMappingEntry"), 0);
+    assert_eq!(bench.count("GetExternalIPAddress"), 9);
+}
+
+#[test]
+fn a_gateway_that_has_no_answer_to_a_look_is_not_lost_and_not_asked_for_ever() {
+    for cut in [true, false] {
+        let mut bench = mapped(4000..4005);
+        bench.check();
+        // The address is answered, the looks are not.
+        bench.run_until(5011);
+        if cut {
+            bench.server().cuts = usize::MAX;
+        } else {
+            bench.server().ignores = usize::MAX;
+        }
+        bench.run_until(100_000);
+        let looks = bench.count("GetSpecificPortMappingEntry");
+        assert!(looks <= 10, "{looks} looks, cut {cut}");
+        let lost = bench.when(|notice| *notice == Notice::Lost).is_some();
+        assert!(!(cut && lost), "cut {cut}");
+        bench.server().cuts = 0;
+        bench.server().ignores = 0;
+        assert_eq!(bench.driver.poll_timeout(), None);
+    }
 }
 
 #[test]
