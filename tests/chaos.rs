@@ -1,13 +1,17 @@
 //! Random programs against random gateways on random networks: whatever happens, the invariants of `world`
 //! hold, and with a gateway that answers in the end, every mapping is made and nothing is left behind.
 //!
-//! A failing run prints its seed; `WORLD_SEED=N cargo test --test chaos` runs that one alone.
+//! A failing run prints its seed; `WORLD_SEED=N cargo test --test chaos` runs that one alone, `WORLD_RUNS=N` the
+//! first N.
 
 mod world;
 
-use plum::engine::io::{MappingId, Route, Suggestion};
+use plum::engine::io::{Allowed, MappingId, Route, Suggestion};
 use plum::wire::Transport;
-use plum_gateway::core::{AssignedPort, Chance, Faults, Framing, Junk, Kind, Spoken, Times, WrongSource};
+use plum_gateway::core::{
+    Action, AssignedPort, Chance, Faults, Framing, Igd, Junk, Kind, Refusal, Spoken, Times, WanKind,
+    WrongSource,
+};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -19,7 +23,8 @@ const RUNS: u64 = 150;
 fn with_seeds(story: impl Fn(&mut fastrand::Rng, u64)) {
     let one =
         std::env::var("WORLD_SEED").ok().map(|text| text.parse::<u64>().expect("WORLD_SEED is a number"));
-    let seeds = one.map_or(1..=RUNS, |seed| seed..=seed);
+    let runs = std::env::var("WORLD_RUNS").map_or(RUNS, |text| text.parse().expect("WORLD_RUNS is a number"));
+    let seeds = one.map_or(1..=runs, |seed| seed..=seed);
     for seed in seeds {
         story(&mut fastrand::Rng::with_seed(seed), seed);
     }
@@ -83,6 +88,77 @@ fn insurmountable(rng: &mut fastrand::Rng) -> Faults {
         _ => faults.external_address_text = Some("0.0.0.0".into()),
     }
     faults
+}
+
+/// A gateway with UPnP alone: faults of its HTTP server and errors of its actions that end sooner or later.
+fn surmountable_upnp(rng: &mut fastrand::Rng) -> Faults {
+    let mut faults = surmountable(rng);
+    (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    faults.same_ports_only = rng.u32(0..8) == 0;
+    faults.no_add_any = rng.u32(0..4) == 0;
+    match rng.u32(0..8) {
+        0 => faults.http.max_connections = Some(rng.usize(1..4)),
+        1 => faults.http.dribble = Some((rng.usize(100..1000), Duration::from_millis(rng.u64(1..100)))),
+        2 => faults.silence.http = Times::Next(rng.u32(1..6)),
+        3 => faults.http.hang_up = Times::Next(rng.u32(1..10)),
+        4 => faults.http.junk = Times::Next(rng.u32(1..10)),
+        5 => faults.http.framing = Framing::TooLong(rng.usize(1..100)),
+        6 => faults.silence.ssdp = Times::Next(rng.u32(1..20)),
+        _ => {}
+    }
+    // Framing that promises too much ends with the connection alone.
+    faults.http.keep_open &= !matches!(faults.http.framing, Framing::UntilClose | Framing::TooLong(_));
+    for _ in 0..rng.usize(0..4) {
+        let actions = [
+            Action::AddPortMapping,
+            Action::AddAnyPortMapping,
+            Action::GetSpecificPortMappingEntry,
+            Action::GetExternalIPAddress,
+        ];
+        let codes = [401, 402, 501, 602, 606, 714, 716, 718, 724, 725, 728, 729];
+        faults.refuse_some(Refusal {
+            kind: Kind::Soap(actions[rng.usize(0..actions.len())]),
+            port: None,
+            code: codes[rng.usize(0..codes.len())],
+            lifetime: 30,
+            times: Times::Next(rng.u32(1..5)),
+        });
+    }
+    faults
+}
+
+/// One that never becomes any better.
+fn insurmountable_upnp(rng: &mut fastrand::Rng) -> Faults {
+    let mut faults = surmountable_upnp(rng);
+    match rng.u32(0..8) {
+        0 => faults.http.stall_after = Some(rng.usize(0..2000)),
+        1 => faults.http.junk = Times::Always,
+        2 => faults.http.hang_up = Times::Always,
+        3 => faults.silence.http = Times::Always,
+        4 => faults.closed.http = true,
+        5 => faults.http.soap_status = Some(rng.u16(300..600)),
+        6 => {
+            faults.refuse(Kind::Soap(Action::AddPortMapping), rng.u16(400..800));
+            faults.refuse(Kind::Soap(Action::DeletePortMapping), rng.u16(400..800));
+        }
+        _ => faults.refuse(Kind::Soap(Action::GetSpecificPortMappingEntry), rng.u16(400..800)),
+    }
+    faults
+}
+
+fn upnp_world(seed: u64, rng: &mut fastrand::Rng) -> World {
+    let kinds = [WanKind::Ip1, WanKind::Ip2, WanKind::Ppp1];
+    let services: Vec<_> = (0..rng.usize(1..3)).map(|_| kinds[rng.usize(0..kinds.len())]).collect();
+    let version = if services.contains(&WanKind::Ip2) { 2 } else { 1 };
+    let latency = Duration::from_micros(rng.u64(100..20_000));
+    let allowed = if rng.bool() { Allowed::Any } else { Allowed::Upnp };
+    World::set_up(|setup| {
+        setup.seed = seed;
+        setup.latency = latency;
+        setup.engine.allowed = allowed;
+        setup.gateways[0].seed = seed;
+        setup.gateways[0].igd = Some(Igd::with(version, &services));
+    })
 }
 
 fn transport(rng: &mut fastrand::Rng) -> Transport {
@@ -155,5 +231,74 @@ fn restarts_changes_and_hostile_answers_break_no_promise() {
         world.change_route(Some(Route { gateway: Some(GATEWAY), local: LOCAL, interface: INTERFACE }));
         assert!(world.runs_until(Duration::from_secs(700), World::all_success), "seed {seed}");
         world.cleanup();
+    });
+}
+
+#[test]
+fn upnp_alone_makes_every_mapping_and_leaves_nothing_behind() {
+    with_seeds(|rng, seed| {
+        let mut world = upnp_world(seed, rng);
+        world.gateway().faults = surmountable_upnp(rng);
+        let mut ids = Vec::new();
+        live(&mut world, rng, &mut ids);
+        assert!(world.runs_until(Duration::from_secs(2000), World::all_success), "seed {seed}");
+        world.run_for(Duration::from_secs(rng.u64(0..10_000)));
+        world.gateway().faults.refusals.clear();
+        assert!(world.runs_until(Duration::from_secs(2000), World::all_success), "seed {seed}");
+        world.gateway().faults = Faults::default();
+        world.run_for(Duration::from_secs(20));
+        world.cleanup();
+        world.run_for(Duration::from_secs(2));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn hostile_http_servers_break_no_promise() {
+    with_seeds(|rng, seed| {
+        let mut world = upnp_world(seed, rng);
+        let mut ids = Vec::new();
+        for _ in 0..rng.usize(2..10) {
+            match rng.u32(0..7) {
+                0 | 1 => world.gateway().faults = insurmountable_upnp(rng),
+                2 => world.gateway().faults = surmountable_upnp(rng),
+                3 => world.power_off(),
+                4 => world.start_gateway(rng.bool()),
+                5 => world.gateway().forget_mappings(),
+                _ => world.gateway().set_external_address(Ipv4Addr::new(203, 0, 113, rng.u8(1..99)), false),
+            }
+            live(&mut world, rng, &mut ids);
+            world.run_for(Duration::from_secs(rng.u64(0..400)));
+        }
+        world.gateway().faults = Faults::default();
+        world.start_gateway(true);
+        assert!(world.runs_until(Duration::from_secs(1000), World::all_success), "seed {seed}");
+        world.cleanup();
+    });
+}
+
+#[test]
+fn natpmp_alone_on_a_lossy_network_makes_every_mapping_and_leaves_nothing_behind() {
+    with_seeds(|rng, seed| {
+        let mut world = world_with(seed, rng);
+        let mut faults = surmountable(rng);
+        faults.silence.pcp = Times::Always;
+        (faults.silence.natpmp, faults.closed.natpmp) = (Times::Never, false);
+        faults.closed.ssdp = true;
+        faults.pcp = Spoken::Yes;
+        world.gateway().faults = faults;
+        world.network.loss = f64::from(rng.u32(0..30)) / 100.0;
+        world.network.jitter = Duration::from_millis(rng.u64(0..100));
+        let mut ids = Vec::new();
+        live(&mut world, rng, &mut ids);
+        assert!(world.runs_until(Duration::from_secs(700), World::all_success), "seed {seed}");
+        // Three requests in half a second may all be lost: such a mapping ends with its lease.
+        world.run_for(Duration::from_secs(rng.u64(7300..10_000)));
+        world.network.loss = 0.0;
+        world.gateway().faults = Faults::default();
+        world.run_for(Duration::from_secs(20));
+        world.cleanup();
+        world.run_for(Duration::from_secs(2));
+        world.assert_nothing_left();
     });
 }

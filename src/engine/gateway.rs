@@ -235,18 +235,11 @@ impl Engine {
     }
 
     fn handle_timed_out(&mut self, now: Time, protocol: Protocol, key: Key) {
-        let heard_lately = self
-            .answered_at
-            .get(protocol)
-            .copied()
-            .flatten()
-            .is_some_and(|at| now < at + self.config.mapping_timeout);
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         mapping.asked.set(protocol, false);
-        if !heard_lately {
-            // Perhaps it is another gateway now: the next attempt asks them all.
-            self.suspect.set(protocol, true);
-        }
+        // Perhaps it is another gateway now: the next attempt asks them all.
+        self.suspect_unheard_since(protocol, now - self.config.mapping_timeout);
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
         if mapping.mapped_by().is_some_and(|other| protocol < other) {
             self.stay_without(now, key, protocol, self.config.recheck_interval);
             return;
@@ -256,6 +249,22 @@ impl Engine {
             self.refuse(now, key, Duration::ZERO);
         }
         // Else a renewal, and the next one tries again; or a race, and its end decides.
+    }
+
+    /// A protocol let requests time out. Unless it answered others meanwhile, it has to show that it is still there, and
+    /// so has the other that the same program of the gateway speaks. (UPnP finds out by itself.)
+    pub(super) fn suspect_unheard_since(&mut self, protocol: Protocol, since: Time) {
+        let is_heard = |engine: &Engine, protocol| {
+            engine.answered_at.get(protocol).copied().flatten().is_some_and(|at| at > since)
+        };
+        if protocol == Protocol::UpnpIgd || is_heard(self, protocol) {
+            return;
+        }
+        for protocol in [Protocol::Pcp, Protocol::NatPmp] {
+            if !is_heard(self, protocol) && self.is_up_by_own_account(protocol) {
+                self.suspect.set(protocol, true);
+            }
+        }
     }
 
     fn handle_address_changed(&mut self, now: Time, protocol: Protocol, address: IpAddr) {

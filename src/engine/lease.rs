@@ -6,7 +6,7 @@ use super::discovery::{Choice, choose};
 use super::driver::Key;
 use super::io::Protocol;
 use super::mapping::{Lease, LeaseStep, State};
-use super::schedule::{PACKETS_AN_EXCHANGE, counted_lifetime, renewal_at};
+use super::schedule::{PACKETS_AN_EXCHANGE, counted_lifetime, renewal_at, stage_after};
 use super::{Engine, Timer, cx, with_driver};
 use crate::log::log;
 use crate::time::Time;
@@ -34,7 +34,7 @@ impl Engine {
         let State::Mapped { lease, .. } = &mut mapping.state else { return };
         match first {
             Some((lifetime, renew_at)) => {
-                *lease = Some(Lease { made_at: now, lifetime, stage: 0, next: LeaseStep::Renew });
+                *lease = Some(Lease { made_at: now, lifetime, next: LeaseStep::Renew });
                 self.timers.set(Timer::Mapping(key), renew_at);
             }
             None => {
@@ -59,7 +59,7 @@ impl Engine {
                     }
                 }
                 LeaseStep::Send => self.renew(now, key),
-                LeaseStep::Expire => self.expire(now, key),
+                LeaseStep::Expire => self.expire(key),
             },
             State::Mapped { lease: None, .. } => self.renew(now, key),
             State::Refused | State::Waiting => {
@@ -84,7 +84,7 @@ impl Engine {
             return;
         }
         if let Some(lease) = lease {
-            let next_stage = lease.stage + 1;
+            let next_stage = stage_after(now, lease.made_at, lease.lifetime);
             let renew_at = renewal_at(cx!(self, now), lease.made_at, lease.lifetime, next_stage);
             let (at, next) = match renew_at {
                 Some(at) => (at, LeaseStep::Renew),
@@ -94,7 +94,6 @@ impl Engine {
             if let Some(mapping) = self.mappings.get_mut(&key)
                 && let State::Mapped { lease: Some(lease), .. } = &mut mapping.state
             {
-                lease.stage = next_stage;
                 lease.next = next;
             }
         }
@@ -105,26 +104,13 @@ impl Engine {
     }
 
     /// The lifetime ended and no renewal was answered: discovery anew.
-    fn expire(&mut self, now: Time, key: Key) {
+    fn expire(&mut self, key: Key) {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         let State::Mapped { protocol, lease: Some(lease), .. } = mapping.state else { return };
         log!(Warn, "{key}: the mapping's lifetime ended, no renewal was answered");
         mapping.asked.set(protocol, false);
-        let heard = self.answered_at.get(protocol).copied().flatten();
-        if heard.is_none_or(|at| at <= lease.made_at) {
-            self.suspect.set(protocol, true);
-        }
+        self.suspect_unheard_since(protocol, lease.made_at);
         self.lose(key);
-        if self.race.is_none() && !self.is_up_for(now, key) {
-            self.start_race(now);
-        }
-    }
-
-    /// Whether a protocol is up that a waiting mapping could use.
-    fn is_up_for(&self, now: Time, key: Key) -> bool {
-        self.mappings
-            .get(&key)
-            .is_some_and(|mapping| matches!(choose(&self.field(now, mapping), None, now), Choice::Use(_)))
     }
 
     /// The gateway restarted and lost its mappings: all are made anew (one by the answer that shows it), in the

@@ -81,8 +81,6 @@ pub struct Lease {
     pub made_at: Time,
     /// What was granted, as counted.
     pub lifetime: Duration,
-    /// How many renewals were begun; `renewal_at` takes it.
-    pub stage: u32,
     /// What the mapping's timer is set for.
     pub next: LeaseStep,
 }

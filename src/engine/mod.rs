@@ -371,7 +371,13 @@ impl Engine {
         }
         let Some(mapping) = self.mappings.get(&key) else { return };
         let field = self.field(now, mapping);
-        match discovery::choose(&field, self.race.as_ref(), now) {
+        // Who has fallen silent has a chance to answer before another is taken, as in any race.
+        let is_doubtful = |protocol| field.candidates.has(protocol) && self.suspect.has(protocol);
+        let choice = match self.race {
+            None if ASKING.into_iter().any(|p| is_doubtful(p) && !self.exhausted.has(p)) => Choice::Race,
+            race => discovery::choose(&field, race.as_ref(), now),
+        };
+        match choice {
             Choice::Use(protocol) => self.ask(now, key, protocol),
             Choice::Wait => self.probe_with(now, key),
             Choice::Race => {
@@ -449,9 +455,15 @@ impl Engine {
         self.timers.set(Timer::Grace, race.grace_ends_at);
         self.timers.set(Timer::RaceEnd, race.ends_at);
         if self.is_allowed(Protocol::Pcp) {
+            if self.suspect.has(Protocol::Pcp) {
+                self.pcp.doubt();
+            }
             self.pcp.probe(cx!(self, now));
         }
         if self.is_allowed(Protocol::NatPmp) {
+            if self.suspect.has(Protocol::NatPmp) {
+                self.natpmp.doubt();
+            }
             self.natpmp.probe(cx!(self, now));
         }
         if self.is_allowed(Protocol::UpnpIgd) {
@@ -523,13 +535,22 @@ impl Engine {
         }
     }
 
+    /// Whether any protocol that may be used has this status.
+    fn is_any(&self, status: Status) -> bool {
+        ASKING.into_iter().any(|protocol| self.is_allowed(protocol) && self.status(protocol) == status)
+    }
+
+    /// Whether an answer may still come to what the race has asked.
+    fn is_race_open(&self, now: Time) -> bool {
+        self.race.is_some_and(|race| {
+            self.is_any(Status::Working) || self.is_any(Status::Unknown) && now < race.ends_at
+        })
+    }
+
     /// The race's time is up: what was silent counts as not there, until the next recheck.
     fn end_race_without_winner(&mut self, now: Time) {
         let Some(race) = self.race else { return };
-        let at_work = ASKING
-            .into_iter()
-            .any(|protocol| self.is_allowed(protocol) && self.status(protocol) == Status::Working);
-        if at_work && now < race.ends_at_last {
+        if self.is_any(Status::Working) && now < race.ends_at_last {
             self.timers.set(Timer::RaceEnd, race.ends_at_last);
             return;
         }
@@ -551,6 +572,9 @@ impl Engine {
     /// Ends the race; the losers fall silent.
     fn stop_race(&mut self, now: Time) {
         self.forget_race();
+        for protocol in self.suspect.marked() {
+            self.exhausted.set(protocol, true);
+        }
         self.natpmp.rest(cx!(self, now));
         self.upnp.rest(cx!(self, now));
     }

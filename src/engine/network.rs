@@ -293,7 +293,8 @@ impl Engine {
                 _ => {}
             }
         }
-        if !self.waiting.is_empty() && self.race.is_none() && self.network.is_up() && !self.network.direct {
+        let asks = self.network.is_up() && !self.network.direct;
+        if !self.waiting.is_empty() && asks && !self.is_race_open(now) {
             self.start_race(now);
         }
     }

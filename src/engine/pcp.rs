@@ -136,6 +136,11 @@ impl Pcp {
         self.pump(cx);
     }
 
+    /// It is up, but has fallen silent: it has to answer in the race that begins.
+    pub fn doubt(&mut self) {
+        self.requests.doubt();
+    }
+
     /// A race (re)starts: the open map requests go out again, unless the gateway answers well.
     pub fn probe(&mut self, cx: &mut Cx<'_>) {
         if self.remote.is_some() && self.local.is_some() {

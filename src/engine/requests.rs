@@ -173,6 +173,14 @@ impl Requests {
         self.entries.get(&key).is_some_and(|entry| entry.sent.asked_at().is_some())
     }
 
+    /// The gateway that is up has fallen silent: it has to be found again.
+    pub(super) fn doubt(&mut self) {
+        if self.status == Status::Up {
+            self.status = Status::Unknown;
+            self.window.restart_discovery();
+        }
+    }
+
     /// The gateway is looked for (again), unless it answers well or is being looked for. Whether it is.
     pub(super) fn probe(&mut self) -> bool {
         match self.status {

@@ -35,6 +35,14 @@ pub fn renewal_at(cx: &mut Cx<'_>, made_at: Time, lifetime: Duration, stage: u32
     (at < made_at + lifetime).then_some(at)
 }
 
+/// The first stage whose window begins after `now`: the next one after a renewal, however early that was (after an
+/// announcement) or late (in its turn).
+pub fn stage_after(now: Time, made_at: Time, lifetime: Duration) -> u32 {
+    (0..=LAST_STAGE)
+        .find(|stage| made_at + (lifetime - lifetime / (2 << stage)) > now)
+        .unwrap_or(LAST_STAGE + 1)
+}
+
 /// How long after a refusal to try again: after the lifetime of the gateway's answer, never sooner than 30 s
 /// or the recheck interval, whichever is shorter, never later than the recheck interval.
 pub fn retry_after(answer_lifetime: Duration, recheck_interval: Duration) -> Duration {
@@ -91,6 +99,14 @@ mod tests {
         assert_eq!(at(Time::ZERO, 8000, 0), Some(4_000_000));
         assert_eq!(at(Time::from_secs(4500), 8000, 1), Some(6_000_000));
         assert_eq!(at(Time::from_secs(6200), 8000, 2), Some(7_000_000));
+    }
+
+    #[test]
+    fn the_next_stage_is_the_one_whose_window_is_still_to_come() {
+        let stage_after = |secs| stage_after(Time::from_secs(secs), Time::ZERO, Duration::from_secs(8000));
+        assert_eq!([0, 3999, 4000, 5000, 5999].map(stage_after), [0, 0, 1, 1, 1]);
+        assert_eq!([6000, 6500, 7000, 7500, 7999].map(stage_after), [2, 2, 3, 4, 12]);
+        assert_eq!(stage_after(8000), LAST_STAGE + 1);
     }
 
     #[test]
