@@ -189,7 +189,9 @@ fn every_mapping_is_made_and_nothing_is_left_behind() {
         live(&mut world, rng, &mut ids);
         // Longer than a recheck, so that a lost answer to everything has its second chance.
         assert!(world.runs_until(Duration::from_secs(700), World::all_success), "seed {seed}");
-        world.run_for(Duration::from_secs(rng.u64(0..10_000)));
+        // Three deletions in half a second may all be lost: such a mapping ends with its lease.
+        let lossy = world.gateway().faults.loss != Chance::default();
+        world.run_for(Duration::from_secs(rng.u64(0..10_000) + if lossy { 7300 } else { 0 }));
         world.gateway().faults = Faults::default();
         world.run_for(Duration::from_secs(20));
         world.cleanup();
@@ -272,7 +274,8 @@ fn hostile_http_servers_break_no_promise() {
         }
         world.gateway().faults = Faults::default();
         world.start_gateway(true);
-        assert!(world.runs_until(Duration::from_secs(1000), World::all_success), "seed {seed}");
+        // 727 puts UPnP out of the question for an hour.
+        assert!(world.runs_until(Duration::from_secs(4000), World::all_success), "seed {seed}");
         world.cleanup();
     });
 }
@@ -285,13 +288,14 @@ fn natpmp_alone_on_a_lossy_network_makes_every_mapping_and_leaves_nothing_behind
         faults.silence.pcp = Times::Always;
         (faults.silence.natpmp, faults.closed.natpmp) = (Times::Never, false);
         faults.closed.ssdp = true;
+        faults.loss = Chance::default();
         faults.pcp = Spoken::Yes;
         world.gateway().faults = faults;
         world.network.loss = f64::from(rng.u32(0..30)) / 100.0;
         world.network.jitter = Duration::from_millis(rng.u64(0..100));
         let mut ids = Vec::new();
         live(&mut world, rng, &mut ids);
-        assert!(world.runs_until(Duration::from_secs(700), World::all_success), "seed {seed}");
+        assert!(world.runs_until(Duration::from_secs(2000), World::all_success), "seed {seed}");
         // Three requests in half a second may all be lost: such a mapping ends with its lease.
         world.run_for(Duration::from_secs(rng.u64(7300..10_000)));
         world.network.loss = 0.0;

@@ -469,7 +469,24 @@ impl Engine {
         if self.is_allowed(Protocol::UpnpIgd) {
             self.upnp.search(cx!(self, now));
         }
+        for protocol in [Protocol::Pcp, Protocol::NatPmp] {
+            if !self.is_up_by_own_account(protocol) {
+                self.call_into_race(protocol);
+            }
+        }
         self.unsettled = true;
+    }
+
+    /// A protocol that was asked for mappings has to be found again: they wait for whoever wins.
+    fn call_into_race(&mut self, protocol: Protocol) {
+        for key in self.keys_asked_by(protocol) {
+            if let Some(mapping) = self.mappings.get_mut(&key)
+                && mapping.state == (State::Asked { protocol })
+            {
+                mapping.state = State::Waiting;
+                self.waiting.insert(key);
+            }
+        }
     }
 
     /// A socket that could not be opened before is open now: its protocol joins the race that was begun without it.

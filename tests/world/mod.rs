@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Nothing sleeps and nothing is random but by the seed, which a failing test prints with the last that
-//! happened; `WORLD_SEED=N cargo test NAME` runs it again. What must hold at every step is in `checks`.
+//! happened; `WORLD_SEED=N cargo test NAME` runs it again, with `WORLD_TRACE=N` it shows more. What must hold at every step is in `checks`.
 
 #![allow(dead_code)] // Every test file takes what it needs.
 
@@ -55,7 +55,7 @@ const MAX_OUTPUTS: usize = 20_000;
 const MAX_STEPS_AT_ONCE: usize = 200_000;
 /// The most timeouts at one point in time, with nothing that comes in between: more is a busy loop.
 const MAX_TIMEOUTS_IN_A_ROW: usize = 5;
-/// How much of what happened a failing test shows.
+/// How much of what happened a failing test shows, unless WORLD_TRACE says otherwise.
 const TRACE: usize = 80;
 
 /// What a world begins with.
@@ -102,6 +102,7 @@ pub struct World<E: Endpoint = Engine> {
     steps_at_once: usize,
     timeouts_in_a_row: usize,
     trace: VecDeque<(Time, String)>,
+    trace_len: usize,
 }
 
 impl World {
@@ -141,6 +142,8 @@ impl<E: Endpoint> World<E> {
             steps_at_once: 0,
             timeouts_in_a_row: 0,
             trace: VecDeque::new(),
+            trace_len: std::env::var("WORLD_TRACE")
+                .map_or(TRACE, |text| text.parse().expect("WORLD_TRACE is a number")),
         }
     }
 
@@ -507,7 +510,7 @@ impl<E: Endpoint> World<E> {
     }
 
     fn note(&mut self, text: impl FnOnce() -> String) {
-        if self.trace.len() >= TRACE {
+        if self.trace.len() >= self.trace_len {
             self.trace.pop_front();
         }
         self.trace.push_back((self.now, text()));

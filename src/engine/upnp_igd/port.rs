@@ -202,7 +202,8 @@ impl Attempt {
                         Owner::Foreign => false,
                         Owner::Unclear => self.holds(),
                     },
-                    Answer::Error(code::NO_SUCH_ENTRY | code::NOT_AUTHORIZED) => false,
+                    Answer::Error(code::NOT_AUTHORIZED) => false,
+                    // Nothing there, and yet a conflict: a gateway that hides what it has. Ours could be in the way.
                     Answer::Error(_) | Answer::Nonsense => self.holds(),
                 };
                 if is_ours && !self.cleared { self.ask(Step::Clear) } else { Verdict::OtherPort }
