@@ -142,7 +142,8 @@ def machine():
         "processor": model,
         "cores": len(os.sched_getaffinity(0)),
         "memory": f"{memory_gb:.0f} GB",
-        "system": f"{platform.system()} {platform.release()}",
+        # Major and minor: what follows names whose kernel it is, not what it can do.
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "load before": os.getloadavg()[0],
     }
 
