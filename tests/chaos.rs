@@ -6,7 +6,7 @@
 
 mod world;
 
-use plum::engine::io::{Allowed, MappingId, Route, Suggestion};
+use plum::engine::io::{Allowed, MappingId, Route, Socket, Suggestion};
 use plum::wire::Transport;
 use plum_gateway::core::{
     Action, AssignedPort, Chance, Faults, Framing, Igd, Junk, Kind, Refusal, Spoken, Times, WanKind,
@@ -206,7 +206,23 @@ fn restarts_changes_and_hostile_answers_break_no_promise() {
         let mut world = world_with(seed, rng);
         let mut ids = Vec::new();
         for _ in 0..rng.usize(2..10) {
-            match rng.u32(0..9) {
+            match rng.u32(0..14) {
+                8 => {
+                    // What is to be told within a second is told before.
+                    world.run_for(Duration::from_secs(1));
+                    world.sleep_for(Duration::from_secs(rng.u64(0..20_000)));
+                }
+                9 => world.gateway().announce(),
+                10 => world.gateway().set_epoch(rng.u32(..)),
+                11 => {
+                    // NOT_AUTHORIZED, NO_RESOURCES, ADDRESS_MISMATCH.
+                    let code = [2, 8, 12][rng.usize(0..3)];
+                    world.gateway().faults.refuse_next(Kind::PcpMap, code, rng.u32(1..4));
+                }
+                12 => {
+                    let sockets = [Socket::Pcp, Socket::NatPmp, Socket::Ssdp, Socket::Announcements];
+                    world.unopenable.insert(sockets[rng.usize(0..sockets.len())]);
+                }
                 0 => world.gateway().faults = insurmountable(rng),
                 1 => world.gateway().faults = surmountable(rng),
                 2 => world.power_off(),
@@ -228,6 +244,7 @@ fn restarts_changes_and_hostile_answers_break_no_promise() {
         }
         // Peace: all that is wanted is there within two rechecks.
         world.network.cut = false;
+        world.unopenable.clear();
         world.gateway().faults = Faults::default();
         world.start_gateway(true);
         world.change_route(Some(Route { gateway: Some(GATEWAY), local: LOCAL, interface: INTERFACE }));

@@ -4,7 +4,7 @@ mod world;
 
 use plum::engine::io::{Allowed, Event, MappingId, Protocol, Route, Socket, Suggestion};
 use plum::wire::Transport::{Tcp, Udp};
-use plum_gateway::core::{self as gateway, Action, Kind, Received, Times};
+use plum_gateway::core::{self as gateway, Action, Kind, Received, Spoken, Times};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -471,6 +471,22 @@ fn a_gateway_that_hung_once_is_used_again() {
         world.cleanup();
         world.assert_nothing_left();
     }
+}
+
+#[test]
+fn a_gateway_that_unlearns_pcp_keeps_its_mappings_by_natpmp() {
+    let mut world = World::new();
+    let ids: Vec<_> = (8000..8005).map(|port| world.create(Tcp, port)).collect();
+    world.run_until(World::all_success);
+    world.gateway().faults.pcp = Spoken::UnsuppVersion(0);
+    world.run_for(secs(20_000));
+    for id in ids {
+        assert!(!world.events(id).contains(&Event::Pending), "{:?}", world.timeline(id));
+        assert_eq!(mapped_by(&world, id), Some(Protocol::NatPmp));
+    }
+    assert_eq!(world.gateway().table().len(), 5);
+    world.cleanup();
+    world.assert_nothing_left();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::discovery::{Choice, choose};
-use super::driver::Key;
+use super::driver::{Key, Status};
 use super::io::Protocol;
 use super::mapping::{Lease, LeaseStep, State};
 use super::schedule::{PACKETS_AN_EXCHANGE, counted_lifetime, renewal_at, stage_after};
@@ -76,13 +76,15 @@ impl Engine {
     fn renew(&mut self, now: Time, key: Key) {
         let Some(mapping) = self.mappings.get(&key) else { return };
         let State::Mapped { protocol, lease, .. } = mapping.state else { return };
-        let best = match choose(&self.field(now, mapping), None, now) {
-            Choice::Use(best) if best < protocol => best,
-            _ => protocol,
-        };
-        if best == Protocol::Direct {
+        if protocol == Protocol::Direct {
             return;
         }
+        // One that is not spoken any more gives way to any other.
+        let is_out = self.status(protocol) == Status::Out;
+        let best = match choose(&self.field(now, mapping), None, now) {
+            Choice::Use(best) if best < protocol || is_out => best,
+            _ => protocol,
+        };
         if let Some(lease) = lease {
             let next_stage = stage_after(now, lease.made_at, lease.lifetime);
             let renew_at = renewal_at(cx!(self, now), lease.made_at, lease.lifetime, next_stage);
@@ -98,6 +100,12 @@ impl Engine {
             }
         }
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        if is_out {
+            mapping.excluded_until.set(protocol, now + self.config.recheck_interval);
+        }
+        if is_out && best == protocol {
+            return;
+        }
         mapping.note_asked(best);
         let suggestion = mapping.suggestion();
         with_driver!(self, best, map(now, key, suggestion));

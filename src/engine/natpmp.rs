@@ -75,7 +75,9 @@ impl NatPmp {
     pub fn map(&mut self, cx: &mut Cx<'_>, key: Key, suggestion: Suggestion) {
         if !self.granted.contains_key(&key) {
             self.requests.map(cx.now, key, suggestion, &mut || Nonce([0; 12]));
-            self.need_address(cx);
+            if self.requests.status() != Status::Out {
+                self.need_address(cx);
+            }
         }
         self.pump(cx);
     }

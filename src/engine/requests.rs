@@ -215,6 +215,10 @@ impl Requests {
         make_nonce: &mut dyn FnMut() -> Nonce,
     ) {
         self.forget_gone(now);
+        if self.status == Status::Out {
+            self.notices.push_back(Notice::TimedOut { key });
+            return;
+        }
         let entry = self.entries.get_or_insert_with(key, || Entry::new(make_nonce()));
         entry.suggestion = suggestion;
         entry.unasked = false;

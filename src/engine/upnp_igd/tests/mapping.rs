@@ -336,3 +336,23 @@ fn a_gateway_without_external_address_grants_none() {
         assert_eq!(bench.notices_of(tcp(4000)).last(), Some(&granted(tcp(4000), 4000)));
     }
 }
+
+#[test]
+fn a_gateway_that_takes_its_own_hidden_entry_for_a_conflict_keeps_the_port() {
+    let mut bench = map_on(IP1, None, |igd| igd.always.push(("GetSpecificPortMappingEntry", 714)));
+    bench.requests.clear();
+    bench.igd().script.push_back(("AddPortMapping", 718));
+    bench.map(tcp(4000), wish(4000));
+    bench.run_until(60_000);
+    assert_eq!(
+        bench.lines(),
+        [
+            "AddPortMapping tcp 4000 to 192.168.1.20:4000 for 7200 -> 718",
+            "GetSpecificPortMappingEntry tcp 4000 -> 714",
+            "DeletePortMapping tcp 4000",
+            "AddPortMapping tcp 4000 to 192.168.1.20:4000 for 7200",
+        ]
+    );
+    assert_eq!(bench.notices_of(tcp(4000)).last(), Some(&granted(tcp(4000), 4000)));
+    assert_eq!(bench.igd().table.len(), 1);
+}
