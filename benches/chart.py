@@ -13,8 +13,8 @@ _BAR, _GAP, _TOP = 13, 12, 84
 
 
 def draw(lines, libraries, title):
-    """The times at DELAY_MS, on a logarithmic scale: bars of the medians with lines from minimum to maximum, a mark at each figure
-    to reach and at each limit."""
+    """The times at DELAY_MS, on a logarithmic scale: bars of the medians with lines from minimum to maximum, a mark at each
+    figure to reach and at each limit."""
     shown = [
         line
         for line in lines
@@ -27,7 +27,7 @@ def draw(lines, libraries, title):
     numbers = [value for line in shown for cell in line.cells.values() for value in cell.values]
     numbers += [value for line in shown for value in (line.row.target, line.limit(), _reference(line)) if value]
     low = 10 ** math.floor(math.log10(max(1.0, min([n for n in numbers if n > 0], default=10))))
-    high = 10 ** math.ceil(math.log10(max(numbers, default=100) * 1.01))
+    high = max(numbers, default=100) * 1.3
 
     def x(value):
         share = math.log10(max(value, low) / low) / math.log10(high / low)
@@ -45,7 +45,12 @@ def draw(lines, libraries, title):
                 parts.append(_bar(_LEFT, x(median), y, colour))
                 middle = y + _BAR / 2
                 parts.append(_path(f"M{x(least):.1f} {middle}H{x(most):.1f}", "#24292f", 1.2))
-                parts.append(_text(max(x(median), x(most)) + 5, y + _BAR - 2, label, "label"))
+                right = max(x(median), x(most))
+                mark = x(line.row.target) if line.row.target else 0
+                # Not across the mark.
+                if right - 2 <= mark <= right + 50:
+                    right = mark
+                parts.append(_text(right + 5, y + _BAR - 2, label, "label"))
             else:
                 parts.append(_text(_LEFT + 5, y + _BAR - 2, "none", "label"))
             y += _BAR + 1

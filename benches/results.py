@@ -82,7 +82,8 @@ def target(line):
 
 def table(lines, libraries, judged=True):
     """The rows as lists of words, the first of them the head."""
-    usual = max((len(cell.values) for line in lines for cell in line.cells.values() if line.row.key != "loss"), default=1)
+    counts = [len(cell.values) for line in lines for cell in line.cells.values() if cell.values]
+    usual = statistics.mode(counts) if counts else 1
     head = ["scenario", "to reach", "limit"]
     for library in libraries:
         head += [library.name, "min – max", *([""] if judged else [])]
@@ -141,7 +142,8 @@ def machine():
         "processor": model,
         "cores": len(os.sched_getaffinity(0)),
         "memory": f"{memory_gb:.0f} GB",
-        "system": f"{platform.system()} {platform.release()}",
+        # Major and minor: what follows names whose kernel it is, not what it can do.
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "load before": os.getloadavg()[0],
     }
 

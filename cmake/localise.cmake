@@ -3,11 +3,11 @@
 # A Rust static library brings its copy of the Rust runtime along, with global names. Two of them in one
 # program would collide, or worse, share half of it. Linked partially and localised, ours can stand beside any other.
 #
-#   cmake -DARCHIVE=in.a -DOBJECT=out.o -DNAMES=exported.txt -DCC=cc -DOBJCOPY=objcopy -DDEBUG=OFF -P localise.cmake
+#   cmake -DARCHIVE=in.a -DOBJECT=out.o -DNAMES=exported.txt -DCC=cc -DOBJCOPY=objcopy -DNM=nm -DDEBUG=OFF -P localise.cmake
 
 cmake_minimum_required(VERSION 3.16)
 
-foreach(variable ARCHIVE OBJECT NAMES CC OBJCOPY)
+foreach(variable ARCHIVE OBJECT NAMES CC OBJCOPY NM)
   if(NOT ${variable})
     message(FATAL_ERROR "localise.cmake needs -D${variable}=...")
   endif()
@@ -42,9 +42,34 @@ set(partial "${OBJECT}.partial")
 # --force-group-allocation dissolves section groups. With them DW.ref.rust_eh_personality would stay shared with another
 # Rust library of the same program, whose first panic would then run into our personality routine.
 # BFD is named because gold and older lld lack that option.
-run("${CC}" -r -nostdlib -fuse-ld=bfd -Wl,--gc-sections -Wl,--force-group-allocation ${roots} "${ARCHIVE}" -o "${partial}")
-# Debug builds carry LLVM bitcode of the Rust runtime along, which an ar or ld with LLVM's plugin would stumble over.
-set(options "--keep-global-symbols=${NAMES}" --remove-section=.llvmbc --remove-section=.llvmcmd)
+set(link "${CC}" -r -nostdlib -fuse-ld=bfd -Wl,--gc-sections -Wl,--force-group-allocation ${roots})
+run(${link} "${ARCHIVE}" -o "${partial}")
+# Rust's own objects carry LLVM bitcode along, which an nm, ar or ld with LLVM's plugin would stumble over.
+run("${OBJCOPY}" --remove-section=.llvmbc --remove-section=.llvmcmd "${partial}")
+
+# A third of the library would be what Rust prints a backtrace with: a reader of debug information, its decompression, the
+# demangling of names. It never runs here, since panics are caught and printed by nobody (feature own-std), but it hangs on
+# std's default panic hook, and std comes compiled. So the one function that leads there, std's
+# `<DisplayBacktrace as Display>::fmt`, is emptied: it returns success, and the linker drops what nothing refers to any
+# more. Its size stays, since the unwind tables name it. A std that has no function of that name makes a larger library.
+if(NOT DEBUG)
+  execute_process(COMMAND "${NM}" --print-size "${partial}" OUTPUT_VARIABLE symbols)
+  if(symbols MATCHES "[0-9a-f]+ 0*([0-9a-f]+) t (_[A-Za-z0-9_]+9backtrace[A-Za-z0-9_]+16DisplayBacktrace[A-Za-z0-9_]+7Display3fmt)\n")
+    set(size "0x${CMAKE_MATCH_1}")
+    set(section ".text.${CMAKE_MATCH_2}")
+    file(WRITE "${partial}.c" "__attribute__((section(\".empty\"))) int empty(void) { return 0; }\n")
+    run("${CC}" -O2 -fPIC -c "${partial}.c" -o "${partial}.empty.o")
+    run("${OBJCOPY}" -O binary --only-section=.empty "--pad-to=${size}" "${partial}.empty.o" "${partial}.empty")
+    run("${OBJCOPY}" "--update-section=${section}=${partial}.empty" "--remove-relocations=${section}" "${partial}")
+    run(${link} "${partial}" -o "${partial}.less")
+    file(RENAME "${partial}.less" "${partial}")
+    file(REMOVE "${partial}.c" "${partial}.empty.o" "${partial}.empty")
+  else()
+    message(STATUS "Rust's std has no DisplayBacktrace::fmt any more: the library gets larger (docs/size.md)")
+  endif()
+endif()
+
+set(options "--keep-global-symbols=${NAMES}")
 if(NOT DEBUG)
   list(APPEND options --strip-unneeded)
 endif()

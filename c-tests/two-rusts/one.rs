@@ -5,7 +5,10 @@
 /// Returns 42 after a panic, caught here, that had something to drop on its way.
 #[unsafe(export_name = env!("CATCH_NAME"))]
 pub extern "C" fn catch(value: i32) -> i32 {
-    std::panic::set_hook(Box::new(|_| ()));
+    // The panic of 0 meets std's own hook, which prints it, and tries to print a backtrace.
+    if value > 0 {
+        std::panic::set_hook(Box::new(|_| ()));
+    }
     struct Adds<'a>(&'a std::cell::Cell<i32>);
     impl Drop for Adds<'_> {
         fn drop(&mut self) {

@@ -3,8 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::Command;
-use parking_lot::{Condvar, Mutex};
-use std::collections::VecDeque;
+use crossbeam_channel::{Receiver, Sender};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -17,10 +16,9 @@ pub(super) enum Note {
 
 /// The notes, in their order. Whoever leaves one never waits for the worker.
 pub(super) struct Notes {
-    /// Without a limit: a note is a call of the program's that it may count on, and it needs a mapping each. Locked for
-    /// single steps only, in which nothing is called.
-    left: Mutex<VecDeque<Note>>,
-    changed: Condvar,
+    /// Without a limit: a note is a call of the program's that it may count on, and it needs a mapping each.
+    leave: Sender<Note>,
+    left: Receiver<Note>,
     waker: mio::Waker,
     /// Rung, and the worker has not looked at its notes since: no need to ring again.
     rung: AtomicBool,
@@ -30,13 +28,8 @@ pub(super) struct Notes {
 
 impl Notes {
     pub(super) fn new(waker: mio::Waker) -> Notes {
-        Notes {
-            left: Mutex::default(),
-            changed: Condvar::new(),
-            waker,
-            rung: AtomicBool::new(false),
-            wake_noted: AtomicBool::new(false),
-        }
+        let (leave, left) = crossbeam_channel::unbounded();
+        Notes { leave, left, waker, rung: AtomicBool::new(false), wake_noted: AtomicBool::new(false) }
     }
 
     /// Leaves a command. After the worker's end nobody takes it, and there is nothing left to be done.
@@ -52,8 +45,8 @@ impl Notes {
     }
 
     fn push(&self, note: Note) {
-        self.left.lock().push_back(note);
-        self.changed.notify_one();
+        // It fails when there is no receiver, and there is one as long as there is `self`.
+        let _ = self.leave.send(note);
         if !self.rung.swap(true, Ordering::AcqRel) {
             // It writes to a counter and cannot fail but for a descriptor that the program closed behind our back.
             let _ = self.waker.wake();
@@ -67,31 +60,26 @@ impl Notes {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.left.lock().is_empty()
+        self.left.is_empty()
     }
 
     /// Takes the first.
     pub(super) fn take(&self) -> Option<Note> {
-        let note = self.left.lock().pop_front();
+        self.taken(self.left.try_recv().ok())
+    }
+
+    /// Takes the first, and waits for one if there is none: until `timeout`, for ever without one.
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<Note> {
+        self.taken(match timeout {
+            Some(timeout) => self.left.recv_timeout(timeout).ok(),
+            None => self.left.recv().ok(),
+        })
+    }
+
+    fn taken(&self, note: Option<Note>) -> Option<Note> {
         if let Some(Note::Wake) = note {
             self.wake_noted.store(false, Ordering::Release);
         }
         note
-    }
-
-    /// Takes the first, and waits for one if there is none: until `timeout`, for ever without one. May come back
-    /// early with none.
-    pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<Note> {
-        let mut left = self.left.lock();
-        if left.is_empty() {
-            match timeout {
-                Some(timeout) => {
-                    self.changed.wait_for(&mut left, timeout);
-                }
-                None => self.changed.wait(&mut left),
-            }
-        }
-        drop(left);
-        self.take()
     }
 }

@@ -16,7 +16,8 @@ pub fn is_inside(test: &str) -> bool {
     let privileges: &[&[&str]] = &[&["--net"], &["--user", "--map-root-user", "--net"]];
     let Some(arguments) = privileges.iter().find(|arguments| can_unshare(arguments)) else {
         assert!(std::env::var_os("CI").is_none(), "{test} needs root");
-        let _ = writeln!(std::io::stderr(), "{test} was NOT run: it needs root, unshare and ip");
+        let text = format!("{test} was NOT run: it needs root, unshare and ip\n");
+        let _ = std::io::stderr().write_all(text.as_bytes());
         return false;
     };
     let output = Command::new("unshare")
