@@ -4,7 +4,7 @@
 //!
 //! - `mod.rs`: inputs and outputs, timers, the program's mappings coming and going.
 //! - `network.rs`: the route to the gateway, what its change means, rechecks.
-//! - `discovery.rs`: the race of the protocols, and the choice for one mapping.
+//! - `discovery.rs`: the race of the protocols, and the choice for one mapping; `race.rs`: its beginning and end.
 //! - `gateway.rs`: what the drivers' notices mean for the mappings.
 //! - `lease.rs`: renewals, expiry, and all mappings remade after a restart.
 //! - `program.rs`: what the program is told. `ending.rs`: deletions and cleanup.
@@ -25,6 +25,7 @@ pub mod natpmp;
 mod network;
 pub mod pcp;
 mod program;
+mod race;
 mod requests;
 pub mod schedule;
 pub mod timers;
@@ -447,73 +448,6 @@ impl Engine {
         }
     }
 
-    /// Begins a race: the NAT-PMP public-address request and the SSDP searches now, the PCP MAP requests of the
-    /// waiting mappings as they are advanced.
-    fn start_race(&mut self, now: Time) {
-        let race = Race::new(now, self.config.discover_timeout);
-        self.race = Some(race);
-        self.timers.set(Timer::Grace, race.grace_ends_at);
-        self.timers.set(Timer::RaceEnd, race.ends_at);
-        if self.is_allowed(Protocol::Pcp) {
-            if self.suspect.has(Protocol::Pcp) {
-                self.pcp.doubt();
-            }
-            self.pcp.probe(cx!(self, now));
-        }
-        if self.is_allowed(Protocol::NatPmp) {
-            if self.suspect.has(Protocol::NatPmp) {
-                self.natpmp.doubt();
-            }
-            self.natpmp.probe(cx!(self, now));
-        }
-        if self.is_allowed(Protocol::UpnpIgd) {
-            self.upnp.search(cx!(self, now));
-        }
-        for protocol in [Protocol::Pcp, Protocol::NatPmp] {
-            if !self.is_up_by_own_account(protocol) {
-                self.call_into_race(protocol);
-            }
-        }
-        self.unsettled = true;
-    }
-
-    /// A protocol that was asked for mappings has to be found again: they wait for whoever wins.
-    fn call_into_race(&mut self, protocol: Protocol) {
-        for key in self.keys_asked_by(protocol) {
-            if let Some(mapping) = self.mappings.get_mut(&key)
-                && mapping.state == (State::Asked { protocol })
-            {
-                mapping.state = State::Waiting;
-                self.waiting.insert(key);
-            }
-        }
-    }
-
-    /// A socket that could not be opened before is open now: its protocol joins the race that was begun without it.
-    fn join_race(&mut self, now: Time, socket: Socket) {
-        match socket {
-            Socket::Pcp if self.pcp.status() == Status::Out => self.pcp.probe(cx!(self, now)),
-            Socket::NatPmp if self.natpmp.status() == Status::Out => self.natpmp.probe(cx!(self, now)),
-            Socket::Ssdp if self.upnp.status() == Status::Out => self.upnp.search(cx!(self, now)),
-            _ => return,
-        }
-        self.unsettled = true;
-    }
-
-    /// While the race is open, the mapping's own PCP request is the probe.
-    fn probe_with(&mut self, now: Time, key: Key) {
-        if !self.is_allowed(Protocol::Pcp) || self.pcp.status() == Status::Out {
-            return;
-        }
-        let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        let excluded = mapping.excluded_until.get(Protocol::Pcp).is_some_and(|&until| now < until);
-        if !excluded && !mapping.asked.has(Protocol::Pcp) {
-            mapping.note_asked(Protocol::Pcp);
-            let suggestion = mapping.suggestion();
-            self.pcp.map(cx!(self, now), key, suggestion);
-        }
-    }
-
     /// Asks a protocol for a waiting mapping; requests to others that were sent on the chance are called back.
     fn ask(&mut self, now: Time, key: Key, protocol: Protocol) {
         let spoken_for_sure = self.is_up_by_own_account(protocol);
@@ -543,62 +477,5 @@ impl Engine {
             Protocol::UpnpIgd => self.upnp.status() == Status::Up,
             Protocol::Direct => false,
         }
-    }
-
-    /// All mappings have their protocol: what was only discovery falls silent.
-    fn end_race_if_won(&mut self, now: Time) {
-        if self.race.is_some() && self.waiting.is_empty() {
-            self.stop_race(now);
-        }
-    }
-
-    /// Whether any protocol that may be used has this status.
-    fn is_any(&self, status: Status) -> bool {
-        ASKING.into_iter().any(|protocol| self.is_allowed(protocol) && self.status(protocol) == status)
-    }
-
-    /// Whether an answer may still come to what the race has asked.
-    fn is_race_open(&self, now: Time) -> bool {
-        self.race.is_some_and(|race| {
-            self.is_any(Status::Working) || self.is_any(Status::Unknown) && now < race.ends_at
-        })
-    }
-
-    /// The race's time is up: what was silent counts as not there, until the next recheck.
-    fn end_race_without_winner(&mut self, now: Time) {
-        let Some(race) = self.race else { return };
-        if self.is_any(Status::Working) && now < race.ends_at_last {
-            self.timers.set(Timer::RaceEnd, race.ends_at_last);
-            return;
-        }
-        log!(Debug, "discovery ends without an answer");
-        for protocol in ASKING {
-            if matches!(self.status(protocol), Status::Unknown | Status::Working) {
-                self.exhausted.set(protocol, true);
-            }
-        }
-        if self.natpmp_promised && self.natpmp.status() != Status::Up {
-            self.natpmp_promised = false;
-            self.exhausted.set(Protocol::NatPmp, true);
-        }
-        // The drivers' own schedules have ended; what is still answered is followed up.
-        self.forget_race();
-        self.unsettled = true;
-    }
-
-    /// Ends the race; the losers fall silent.
-    fn stop_race(&mut self, now: Time) {
-        self.forget_race();
-        for protocol in self.suspect.marked() {
-            self.exhausted.set(protocol, true);
-        }
-        self.natpmp.rest(cx!(self, now));
-        self.upnp.rest(cx!(self, now));
-    }
-
-    fn forget_race(&mut self) {
-        self.race = None;
-        self.timers.cancel(Timer::Grace);
-        self.timers.cancel(Timer::RaceEnd);
     }
 }
