@@ -58,12 +58,7 @@ impl Engine {
     }
 
     fn handle_status(&mut self, now: Time, protocol: Protocol) {
-        let status = match protocol {
-            Protocol::Pcp => self.pcp.status(),
-            Protocol::NatPmp => self.natpmp.status(),
-            Protocol::UpnpIgd => self.upnp.status(),
-            Protocol::Direct => return,
-        };
+        let status = self.own_status(protocol);
         log!(Debug, "{protocol:?} is {status:?}");
         match status {
             Status::Up => self.note_answer(now, protocol),
@@ -131,7 +126,7 @@ impl Engine {
             && old != Protocol::Direct
         {
             // A protocol that has refused to renew what it made gives way to any other.
-            let old_refuses = mapping.excluded_until.get(old).is_some_and(|&until| now < until);
+            let old_refuses = mapping.is_excluded(now, old);
             let leaver = if good_port.is_some() && (protocol < old || old_refuses) { old } else { protocol };
             mapping.entries.set(leaver, false);
             mapping.asked.set(leaver, false);

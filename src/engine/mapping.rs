@@ -148,6 +148,11 @@ impl Mapping {
         }
     }
 
+    /// Whether `protocol` has refused this mapping, and that still holds.
+    pub fn is_excluded(&self, now: Time, protocol: Protocol) -> bool {
+        self.excluded_until.get(protocol).is_some_and(|&until| now < until)
+    }
+
     /// Notes that `protocol` is being asked.
     pub fn note_asked(&mut self, protocol: Protocol) {
         self.asked.set(protocol, true);

@@ -410,7 +410,7 @@ impl Engine {
     fn field(&self, now: Time, mapping: &Mapping) -> Field {
         let mut field = Field { exhausted: self.exhausted, ..Field::default() };
         for protocol in ASKING {
-            let excluded = mapping.excluded_until.get(protocol).is_some_and(|&until| now < until);
+            let excluded = mapping.is_excluded(now, protocol);
             field.candidates.set(protocol, self.is_allowed(protocol) && !excluded);
             field.status.set(protocol, Some(self.status(protocol)));
         }
@@ -433,18 +433,23 @@ impl Engine {
 
     /// How a protocol stands, in the light of what the others said and of unanswered requests.
     fn status(&self, protocol: Protocol) -> Status {
-        let status = match protocol {
-            Protocol::Pcp => self.pcp.status(),
-            Protocol::NatPmp => match self.natpmp.status() {
-                Status::Unknown if self.natpmp_promised => Status::Up,
-                status => status,
-            },
-            Protocol::UpnpIgd => self.upnp.status(),
-            Protocol::Direct => Status::Out,
+        let status = match self.own_status(protocol) {
+            Status::Unknown if protocol == Protocol::NatPmp && self.natpmp_promised => Status::Up,
+            status => status,
         };
         match status {
             Status::Up if self.suspect.has(protocol) => Status::Unknown,
             status => status,
+        }
+    }
+
+    /// How a protocol stands by its driver's account; `Direct`, which asks nobody, is out.
+    fn own_status(&self, protocol: Protocol) -> Status {
+        match protocol {
+            Protocol::Pcp => self.pcp.status(),
+            Protocol::NatPmp => self.natpmp.status(),
+            Protocol::UpnpIgd => self.upnp.status(),
+            Protocol::Direct => Status::Out,
         }
     }
 
@@ -471,11 +476,6 @@ impl Engine {
     }
 
     fn is_up_by_own_account(&self, protocol: Protocol) -> bool {
-        match protocol {
-            Protocol::Pcp => self.pcp.status() == Status::Up,
-            Protocol::NatPmp => self.natpmp.status() == Status::Up,
-            Protocol::UpnpIgd => self.upnp.status() == Status::Up,
-            Protocol::Direct => false,
-        }
+        self.own_status(protocol) == Status::Up
     }
 }

@@ -70,8 +70,7 @@ impl Engine {
             return;
         }
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        let excluded = mapping.excluded_until.get(Protocol::Pcp).is_some_and(|&until| now < until);
-        if !excluded && !mapping.asked.has(Protocol::Pcp) {
+        if !mapping.is_excluded(now, Protocol::Pcp) && !mapping.asked.has(Protocol::Pcp) {
             mapping.note_asked(Protocol::Pcp);
             let suggestion = mapping.suggestion();
             self.pcp.map(cx!(self, now), key, suggestion);
