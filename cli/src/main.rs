@@ -5,6 +5,8 @@
 mod commands;
 mod exit;
 mod network;
+#[allow(dead_code)]
+mod upnp;
 
 use clap::Parser;
 use commands::Command;

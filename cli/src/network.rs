@@ -1,5 +1,6 @@
 //! The options that say whom to ask, and how.
 
+use crate::exit::Failure;
 use clap::{Args, ValueEnum};
 use plum::{Builder, Gateway, Level, Protocols};
 use std::io::Write;
@@ -57,6 +58,15 @@ pub struct Network {
 }
 
 impl Network {
+    /// The gateway that is named, by the option or by the environment variable that the library reads, too.
+    pub fn named_gateway(&self) -> Result<Option<Gateway>, Failure> {
+        match (self.gateway, std::env::var("PLUM_GATEWAY")) {
+            (Some(gateway), _) => Ok(Some(gateway)),
+            (None, Ok(text)) if !text.is_empty() => Ok(Some(text.parse()?)),
+            (None, _) => Ok(None),
+        }
+    }
+
     /// The library with these settings.
     pub fn builder(&self) -> Builder {
         let mut builder = Builder::new().protocols(self.protocol.into());
