@@ -5,8 +5,11 @@
 mod commands;
 mod exit;
 mod network;
+mod signals;
+mod spec;
 #[allow(dead_code)]
 mod upnp;
+mod view;
 
 use clap::Parser;
 use commands::Command;

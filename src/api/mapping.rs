@@ -11,6 +11,10 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The worker tells of the end of a mapping within a second, as plum_destroy_mapping() promises; this
+/// bounds the wait for a worker that a log callback holds up.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What a session is asked to map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
@@ -218,16 +222,22 @@ impl Mapping {
         })?
     }
 
-    /// Removes it, and waits until the gateway has answered or a second has passed: what dropping it does, but for the wait.
-    pub fn remove(self) {
-        // What is left of the wait's result is the drop's.
-        self.destroy();
+    /// Removes it, and waits until the gateway has answered, or for 0.8 s and what the worker needs to say so: what dropping
+    /// it does, but for the wait. Gives back whether the gateway has answered, or need not be asked. (If not, the library
+    /// goes on to ask, and the mapping ends with its lifetime at the latest.)
+    pub fn remove(self) -> bool {
+        self.start_removal();
         let is_gone = || self.client.query(self.id.0).is_err().then_some(());
-        // behaviour.md, callback rule 5 gives DESTROYED a second; callbacks of other mappings cost nothing here.
-        self.hall.wait_for(Duration::from_secs(2), is_gone);
+        self.hall.wait_for(REMOVAL_TIMEOUT, is_gone);
+        let Some(key) = NonZeroU16::new(self.request.internal_port) else { return true };
+        let transport = self.request.transport;
+        let is_open = self.glass.look(move |_, engine| engine.is_ending(transport, key));
+        // With the session everything else has ended, too.
+        !is_open.unwrap_or(true)
     }
 
-    fn destroy(&self) {
+    /// Begins to remove it, without waiting: for many mappings that are to be [`remove`](Mapping::remove)d at the same time.
+    pub fn start_removal(&self) {
         if !self.hall.is_forked() {
             // An error means that it is gone.
             let _ = self.client.destroy(self.id.0);
@@ -246,6 +256,6 @@ impl fmt::Debug for Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        self.destroy();
+        self.start_removal();
     }
 }

@@ -2,11 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+use super::driver::Key;
 use super::io::{MappingId, Protocol};
 use super::mapping::{ASKING, LeaseStep, State};
 use super::{Engine, Timer};
 use crate::time::Time;
+use crate::wire::Transport;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 /// What the engine means to do about a mapping, and what is in its way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +63,11 @@ impl Engine {
             State::Waiting => {}
         }
         Some(standing)
+    }
+
+    /// Whether the deletion of a destroyed mapping is still to be answered by the gateway.
+    pub fn is_ending(&self, transport: Transport, internal_port: NonZeroU16) -> bool {
+        self.endings.contains_key(&Key { transport, internal_port })
     }
 
     /// Whom the engine asks; `None`: nobody yet, or there is no gateway.
