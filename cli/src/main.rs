@@ -4,6 +4,7 @@
 
 mod commands;
 mod exit;
+mod natpmp;
 mod network;
 mod signals;
 mod spec;
