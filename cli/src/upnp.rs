@@ -196,7 +196,7 @@ fn describe(from: IpAddr, location: &Url, until: Instant) -> Option<Device> {
     };
     let mut services: Vec<Service> = description.services.iter().filter_map(service).collect();
     services.sort_by_key(|service| service.kind);
-    (!services.is_empty()).then_some(Device { address: from, name: description.name, services })
+    (!services.is_empty()).then_some(Device { address: from, name: description.name(), services })
 }
 
 impl Service {

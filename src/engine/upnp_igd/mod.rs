@@ -28,6 +28,8 @@ use crate::time::Time;
 use crate::wire::http::{self, Url};
 use crate::wire::igd::WanService;
 use crate::wire::soap;
+pub use device::preference;
+
 use action::{Action, Answer};
 use device::{Discovery, Identity};
 use exchange::{Done, Exchanges, Job, LONGEST_EXCHANGE, Trouble};
