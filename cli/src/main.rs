@@ -3,12 +3,15 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod datagram;
 mod exit;
 mod natpmp;
 mod network;
+mod probe;
 mod signals;
 mod spec;
-#[allow(dead_code)]
+mod table;
+mod text;
 mod upnp;
 mod view;
 

@@ -1,5 +1,6 @@
 //! The options that say whom to ask, and how.
 
+use crate::datagram::SILENCE;
 use crate::exit::Failure;
 use clap::{Args, ValueEnum};
 use plum::{Builder, Gateway, Level, Protocols};
@@ -60,11 +61,7 @@ pub struct Network {
 impl Network {
     /// The gateway that is named, by the option or by the environment variable that the library reads, too.
     pub fn named_gateway(&self) -> Result<Option<Gateway>, Failure> {
-        match (self.gateway, std::env::var("PLUM_GATEWAY")) {
-            (Some(gateway), _) => Ok(Some(gateway)),
-            (None, Ok(text)) if !text.is_empty() => Ok(Some(text.parse()?)),
-            (None, _) => Ok(None),
-        }
+        named_gateway(self.gateway)
     }
 
     /// The library with these settings.
@@ -92,6 +89,44 @@ impl Network {
             // A log that cannot be written is nobody's business.
             let _ = writeln!(anstream::stderr(), "{:<7} {message}", format!("{level:?}").to_uppercase());
         })
+    }
+}
+
+/// The options of the commands that ask a gateway once.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Network")]
+pub struct Questions {
+    /// Ask this gateway in place of the one of the default route: ADDR, ADDR:PORT or [ADDR]:PORT
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub gateway: Option<Gateway>,
+
+    /// How long the answers may take [default: 10s; 3.75s where nobody answers]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub timeout: Option<Duration>,
+}
+
+impl Questions {
+    /// The gateway that is named, by the option or by the environment variable that the library reads, too.
+    pub fn named_gateway(&self) -> Result<Option<Gateway>, Failure> {
+        named_gateway(self.gateway)
+    }
+
+    /// How long the answers may take: as long as the library waits for a gateway.
+    pub fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(10))
+    }
+
+    /// How long nobody may answer.
+    pub fn silence(&self) -> Duration {
+        SILENCE.min(self.patience())
+    }
+}
+
+fn named_gateway(option: Option<Gateway>) -> Result<Option<Gateway>, Failure> {
+    match (option, std::env::var("PLUM_GATEWAY")) {
+        (Some(gateway), _) => Ok(Some(gateway)),
+        (None, Ok(text)) if !text.is_empty() => Ok(Some(text.parse()?)),
+        (None, _) => Ok(None),
     }
 }
 

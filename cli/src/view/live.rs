@@ -132,7 +132,7 @@ fn line(row: &Row) -> (Style, String) {
 }
 
 /// A span as people read it, in whole seconds.
-fn span(span: Duration) -> String {
+pub fn span(span: Duration) -> String {
     let secs = span.as_secs();
     match (secs / 3600, secs / 60 % 60, secs % 60) {
         (0, 0, secs) => format!("{secs} s"),

@@ -6,7 +6,7 @@ mod live;
 
 pub use json::Json;
 pub use lines::Lines;
-pub use live::Live;
+pub use live::{Live, span};
 
 use crate::spec::Port;
 use plum::{External, Obstacle, Renewal};
