@@ -191,6 +191,11 @@ impl UpnpIgd {
         self.settle(cx);
     }
 
+    /// Whether the entry of a key is being removed still.
+    pub fn is_deletion_open(&self, key: Key) -> bool {
+        self.mappings.get(&key).is_some_and(|mapping| matches!(mapping.goal, mapping::Goal::Remove { .. }))
+    }
+
     /// How UPnP-IGD stands at this gateway.
     pub fn status(&self) -> Status {
         if self.control.is_some() {
