@@ -1,0 +1,17 @@
+//! Attacks by whoever shares the network: forged answers, hostile devices, hostile servers, hostile text.
+//!
+//! Each asserts that nothing crashes or hangs, that memory, connections and packets stay within limits, that nobody is
+//! contacted but the gateway and hosts that answered a search themselves (`stage` checks every packet and connection), and
+//! that the true gateway's mapping is made all the same where the protocols leave a way.
+
+#[path = "../world/mod.rs"]
+mod world;
+
+mod announcements;
+mod forged;
+mod memory;
+mod ssdp;
+mod stage;
+
+#[global_allocator]
+static ALLOCATOR: memory::Counting = memory::Counting;
