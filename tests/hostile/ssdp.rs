@@ -76,6 +76,47 @@ fn locations_that_lead_elsewhere_are_not_fetched() {
 }
 
 #[test]
+fn answers_of_hosts_that_cannot_be_here_are_not_followed() {
+    // Whoever can forge the source of a datagram can answer in anybody's name. These no gateway has.
+    for forged in [
+        "127.0.0.1",
+        "127.0.0.53",
+        // Ours: services that trust this machine listen here.
+        "192.168.1.100",
+        "169.254.169.254",
+        "169.254.1.1",
+        "0.0.0.0",
+        "0.1.2.3",
+        "255.255.255.255",
+        "224.0.0.1",
+        "239.255.255.250",
+        "8.8.8.8",
+        "203.0.113.7",
+        "::1",
+        "::ffff:127.0.0.1",
+        "::ffff:192.168.1.100",
+        "2001:db8::1",
+    ] {
+        let mut stage = upnp_stage();
+        let forged = ip(forged);
+        stage.forbid(forged.to_canonical());
+        stage.answers_with(
+            SocketAddr::new(forged, 1900),
+            &format!("http://{}/x", SocketAddr::new(forged, 80)),
+        );
+        stage.answers_with(
+            SocketAddr::new(forged, 1900),
+            &format!("http://{}/x", SocketAddr::new(forged.to_canonical(), 80)),
+        );
+        let id = stage.create(Tcp, 8000);
+        stage.assert_made_by_the_gateway(id, secs(1));
+        assert!(stage.connected_to().iter().all(|&to| to == GATEWAY_HTTP), "{forged}");
+        stage.assert_ends();
+        stage.assert_nothing_left();
+    }
+}
+
+#[test]
 fn a_machine_with_a_link_local_address_finds_its_neighbours() {
     // What keeps metadata services out of it must not keep out networks without DHCP.
     let link_local = |last| IpAddr::V4(Ipv4Addr::new(169, 254, 7, last));
