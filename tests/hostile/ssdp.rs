@@ -156,6 +156,56 @@ fn ten_thousand_answers_of_ten_thousand_devices_cost_next_to_nothing() {
     stage.assert_nothing_left();
 }
 
+#[test]
+fn a_stranger_that_names_the_gateway_does_not_crowd_it_out() {
+    // LOCATIONs on the gateway's address are allowed to everyone: they are fetched there and nowhere else.
+    for path in ["missing", "silent"] {
+        let mut stage = upnp_stage();
+        let id = stage.create(Tcp, 8000);
+        for n in 0..1000 {
+            // On another port there is nobody, or somebody who never answers: a name server, a file server.
+            let location = if path == "missing" {
+                format!("http://192.168.1.1:5000/missing/{n}")
+            } else {
+                format!("http://192.168.1.1:53/{n}")
+            };
+            stage.inject(Socket::Ssdp, SocketAddr::new(ROGUE, 1900), &answer(&location));
+        }
+        stage.serve_answers(SocketAddr::new(GATEWAY, 53), |_| silence());
+        stage.assert_made_by_the_gateway(id, secs(1));
+        let connects = stage.connected_to().len();
+        assert!(connects <= 20, "{connects} connections");
+        stage.assert_ends();
+        stage.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_stranger_that_names_the_gateways_own_description_takes_nothing_over() {
+    let mut stage = upnp_stage();
+    let id = stage.create(Tcp, 8000);
+    for uuid in 0..20 {
+        let text = String::from_utf8(answer("http://192.168.1.1:5000/rootDesc.xml")).expect("text");
+        let text = text.replace("uuid:rogue", &format!("uuid:rogue-{uuid}"));
+        stage.inject(Socket::Ssdp, SocketAddr::new(ROGUE, 1900), text.as_bytes());
+    }
+    stage.assert_made_by_the_gateway(id, secs(1));
+    stage.run_for(secs(10));
+    let before = stage.connected_to().len();
+    // The gateway's own notifications are still heard, those of the stranger are not.
+    let usn = plum_gateway::core::Igd::default().uuid;
+    let bye = |uuid: &str| {
+        format!("NOTIFY * HTTP/1.1\r\nNTS: ssdp:byebye\r\nNT: {WAN}\r\nUSN: uuid:{uuid}::{WAN}\r\n\r\n")
+            .into_bytes()
+    };
+    stage.inject(Socket::Notifications, SocketAddr::new(ROGUE, 1900), &bye("rogue-0"));
+    stage.run_for(secs(6));
+    assert_eq!(stage.connected_to().len(), before);
+    stage.inject(Socket::Notifications, SocketAddr::new(GATEWAY, 1900), &bye(&usn));
+    stage.run_for(secs(6));
+    assert!(stage.connected_to().len() > before, "the gateway says goodbye and nobody looks");
+}
+
 /// A rogue that answers every search before the gateway does, beside an honest gateway.
 fn beside_a_rogue(answer: impl FnMut(&str) -> Speech + 'static) -> Stage {
     let mut stage = upnp_stage();
