@@ -8,7 +8,9 @@
 mod world;
 
 mod announcements;
+mod description;
 mod forged;
+mod http;
 mod memory;
 mod ssdp;
 mod stage;
