@@ -7,6 +7,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod addresses;
 mod announcements;
 mod description;
 mod forged;
@@ -14,6 +15,7 @@ mod http;
 mod memory;
 mod ssdp;
 mod stage;
+mod text;
 
 #[global_allocator]
 static ALLOCATOR: memory::Counting = memory::Counting;
