@@ -7,12 +7,17 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+#[path = "../namespace/mod.rs"]
+#[allow(dead_code, reason = "each user takes what it needs")]
+mod namespace;
+
 mod addresses;
 mod announcements;
 mod description;
 mod forged;
 mod http;
 mod memory;
+mod sockets;
 mod ssdp;
 mod stage;
 mod text;

@@ -272,3 +272,38 @@ fn what_is_no_utf8_is_logged_as_plain_text() {
     assert_plain(&lines);
     assert_logged(&lines, "marker");
 }
+
+#[test]
+fn what_the_environment_and_the_program_say_reaches_standard_output_as_plain_text() {
+    const ALONE: &str = "PLUM_TEST_ALONE";
+    const NAME: &str = "text::what_the_environment_and_the_program_say_reaches_standard_output_as_plain_text";
+    // A NUL ends both, and is nothing to be tried.
+    let nasty = |text: &str| format!("!{}", text.replace('\0', ""));
+    if let Ok(number) = std::env::var(ALONE) {
+        let domain = nasty(NASTY[number.parse::<usize>().expect("a number")]);
+        let domain = std::ffi::CString::new(domain).expect("no NUL in it");
+        // SAFETY: all zero is a valid configuration: NULL pointers, and the ints are 0.
+        let mut config: plum::ffi::plum_config_t = unsafe { std::mem::zeroed() };
+        config.dummytls_domain = domain.as_ptr();
+        // SAFETY: valid for the call.
+        assert_eq!(unsafe { plum::ffi::plum_init(&raw const config) }, 0);
+        assert_eq!(plum::ffi::plum_cleanup(), 0);
+        return;
+    }
+    for (number, text) in NASTY.into_iter().enumerate() {
+        let output = std::process::Command::new(std::env::current_exe().expect("the path of this program"))
+            .args(["--exact", NAME, "--nocapture"])
+            .env(ALONE, number.to_string())
+            .env("PLUM_GATEWAY", nasty(text))
+            .output()
+            .expect("this program can be run");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(output.status.success(), "{text}");
+        let lines: Vec<String> =
+            text.lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert_logged(&lines, "PLUM_GATEWAY");
+        assert_logged(&lines, "DummyTLS");
+        assert_plain(&lines);
+    }
+}
