@@ -14,6 +14,7 @@ mod namespace;
 mod addresses;
 mod announcements;
 mod description;
+mod document;
 mod forged;
 mod http;
 mod memory;
