@@ -2,10 +2,10 @@
 
 use crate::memory::peak_of;
 use crate::stage::{
-    GATEWAY_HTTP, ROGUE, Server, Speech, Stage, WAN, addr, answer, bare_stage, description, ip, millis, page,
+    GATEWAY_HTTP, ROGUE, Server, Speech, Stage, WAN, addr, answer, bare_stage, description, ip, page,
     redirect, secs, service, silence, upnp_stage,
 };
-use crate::world::{GATEWAY, LOCAL};
+use crate::world::GATEWAY;
 use plum::engine::io::Socket;
 use plum::wire::Transport::Tcp;
 use std::cell::Cell;
@@ -355,8 +355,6 @@ fn datagrams_of_all_sizes_and_shapes_are_survived() {
     });
     assert!(peak < 2 << 20, "{peak} bytes");
     stage.assert_made_by_the_gateway(id, secs(2));
-    assert_eq!(LOCAL, ip("192.168.1.100"));
-    stage.run_for(millis(1));
     stage.assert_ends();
     stage.assert_nothing_left();
 }
