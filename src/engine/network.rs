@@ -293,6 +293,11 @@ impl Engine {
                 _ => {}
             }
         }
+        for key in
+            self.mappings.keys_where(|_, mapping| mapping.state == State::Refused && mapping.unanswered)
+        {
+            self.lose(key);
+        }
         let asks = self.network.is_up() && !self.network.direct;
         if !self.waiting.is_empty() && asks && !self.is_race_open(now) {
             self.start_race(now);
