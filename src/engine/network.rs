@@ -75,6 +75,11 @@ impl Network {
         self.gateway.is_some() && self.mismatch != Mismatch::Stays
     }
 
+    /// The gateway is to be checked with the next lookup that is answered.
+    pub(super) fn set_check_wanted(&mut self) {
+        self.check_wanted = true;
+    }
+
     /// A socket is not to be had for now.
     pub(super) fn note_unopened(&mut self, socket: Socket) {
         self.open_sockets.remove(&socket);
@@ -154,6 +159,7 @@ impl Engine {
         if self.cleanup.is_some() {
             return;
         }
+        self.shortage.show_route();
         let check_wanted = std::mem::take(&mut self.network.check_wanted);
         if !self.network.known || route != self.network.route {
             self.move_to(now, route);
