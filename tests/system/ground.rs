@@ -114,7 +114,9 @@ impl Drop for Router {
 
 /// A listener that is a closure of the test's.
 #[derive(Clone)]
-pub struct Ear(Arc<dyn Fn(MappingId, &News) + Send + Sync>);
+pub struct Ear(Arc<Tell>);
+
+type Tell = dyn Fn(MappingId, &News) + Send + Sync;
 
 impl Listener for Ear {
     fn tell(&self, id: MappingId, _: &Wanted, news: &News) {
