@@ -200,7 +200,7 @@ impl<L: Listener> Client<L> {
                 Ok(())
             }
             Err(error) => {
-                log!(Error, "no worker thread: {error}");
+                log!(Error, "libplum cannot be initialised: {error}");
                 log::close();
                 self.inner.lock().phase = Phase::Idle;
                 Err(Error::Failed)

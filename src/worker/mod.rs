@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod after_panic;
+mod complaints;
 mod machine;
 mod notes;
 mod run;
@@ -87,7 +88,7 @@ impl Worker {
     ///
     /// The system gives no thread, no descriptor or no randomness.
     pub fn start(config: Config, make_program: impl FnOnce(Wake) -> Box<dyn Program>) -> io::Result<Worker> {
-        net::fill_random(&mut [0; 16])?;
+        net::fill_random(&mut [0; 16]).map_err(|error| without("random numbers", &error))?;
         Worker::start_machine(move || Engine::new(config, Box::new(OsRandom)), make_program)
     }
 
@@ -100,12 +101,14 @@ impl Worker {
         make_machine: impl FnOnce() -> M + Send + 'static,
         make_program: impl FnOnce(Wake) -> Box<dyn Program>,
     ) -> io::Result<Worker> {
-        let sockets = Sockets::new()?;
-        let notes = Arc::new(Notes::new(sockets.waker()?));
+        let no_descriptor = |error| without("descriptors", &error);
+        let sockets = Sockets::new().map_err(no_descriptor)?;
+        let notes = Arc::new(Notes::new(sockets.waker().map_err(no_descriptor)?));
         let program = make_program(Wake(Arc::clone(&notes)));
         let front = Front::new(program, Arc::clone(&notes));
         let body = Box::new(move || serve(make_machine, sockets, front));
-        let thread = net::start_thread("plum", Some(STACK_LEN), body)?;
+        let thread = net::start_thread("plum", Some(STACK_LEN), body)
+            .map_err(|error| without("a thread of its own", &error))?;
         Ok(Worker { notes, thread: Some(thread) })
     }
 
@@ -134,6 +137,11 @@ impl Drop for Worker {
             self.send(Command::Cleanup);
         }
     }
+}
+
+/// The error of a worker that could not be started, with what it lacks.
+fn without(what: &str, error: &io::Error) -> io::Error {
+    io::Error::other(format!("it does not get {what}: {error}"))
 }
 
 /// The side toward the program: what must go on even when the machine is no more.

@@ -73,6 +73,8 @@ impl Job {
 pub(super) enum Trouble {
     /// No connection.
     Refused,
+    /// The system has nothing to make a connection of.
+    Starved,
     /// Nothing, or not all, in time.
     TimedOut,
     /// The connection ended, or what came is no HTTP.
@@ -259,6 +261,7 @@ impl Exchanges {
             Phase::Connecting => {
                 let trouble = match end {
                     TcpEnd::Refused | TcpEnd::Failed => Trouble::Refused,
+                    TcpEnd::Starved => Trouble::Starved,
                     TcpEnd::Closed => Trouble::Broken,
                 };
                 Done { job, url, opened_at, local: None, result: Err(trouble) }
