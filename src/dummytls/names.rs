@@ -4,12 +4,14 @@
 
 use super::{NAME_LIMIT, System};
 use crate::log::log;
+#[cfg(shuttle)]
+use crate::sync::IsFinished;
+use crate::sync::thread::JoinHandle;
 use crate::time::Time;
 use parking_lot::{Condvar, Mutex};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long a name may take to resolve before the plain address is reported.

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod after_panic;
+#[cfg(shuttle)]
+pub mod explored;
 mod machine;
 mod notes;
 mod run;
@@ -19,6 +21,8 @@ use crate::engine::io::{Config, Event, MappingId, Random, Wanted};
 use crate::log::log;
 use crate::net;
 use crate::ordered::Map;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::thread_local;
 use crate::time::Time;
 use notes::{Note, Notes};
 use sockets::Sockets;
@@ -26,7 +30,6 @@ use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 /// The thread's stack in bytes. Callbacks of the program run on it, and C programs are used to this much.
 /// Memory is only taken for what is used of it.
@@ -101,7 +104,11 @@ impl Worker {
         make_program: impl FnOnce(Wake) -> Box<dyn Program>,
     ) -> io::Result<Worker> {
         let sockets = Sockets::new()?;
-        let notes = Arc::new(Notes::new(sockets.waker()?));
+        let notes = {
+            let waker = sockets.waker()?;
+            // It writes to a counter and cannot fail but for a descriptor that the program closed behind our back.
+            Arc::new(Notes::new(Box::new(move || drop(waker.wake()))))
+        };
         let program = make_program(Wake(Arc::clone(&notes)));
         let front = Front::new(program, Arc::clone(&notes));
         let body = Box::new(move || serve(make_machine, sockets, front));
@@ -203,9 +210,14 @@ pub fn is_worker_thread() -> bool {
     IS_WORKER.try_with(Cell::get).unwrap_or(false)
 }
 
+/// Marks the calling thread as a worker's.
+fn mark_worker_thread() {
+    IS_WORKER.with(|is_worker| is_worker.set(true));
+}
+
 /// The thread.
 fn serve<M: Machine>(make_machine: impl FnOnce() -> M, sockets: Sockets, mut front: Front) {
-    IS_WORKER.set(true);
+    mark_worker_thread();
     let result = catch_unwind(AssertUnwindSafe(|| run::run(make_machine(), sockets, &mut front)));
     if let Err(panic) = result {
         let message = panic

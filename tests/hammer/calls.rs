@@ -45,7 +45,7 @@ pub fn call_everything(mut random: Rng, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         match random.u32(..1024) {
             0..60 => init(random, Context::Program),
-            60..61 => {
+            60 if random.u8(..4) == 0 => {
                 cleanup(Context::Program);
                 for one in own.drain(..) {
                     books::check_destroyed(one.id);
