@@ -20,6 +20,7 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::{Condvar, Mutex};
 use shuttle::thread;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// Runs these on a thread each, and waits for them.
 fn all_at_once(bodies: Vec<Box<dyn FnOnce() + Send>>) {
@@ -63,7 +64,7 @@ fn a_second_cleanup_waits_for_the_first_and_fails() {
     explore(|| {
         let ground = Ground::start(lively());
         ground.create();
-        let cleanups = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let cleanups = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&cleanups);
         let cleanup = move || {
             let result = ground.cleanup();
@@ -71,11 +72,11 @@ fn a_second_cleanup_waits_for_the_first_and_fails() {
             ground.check_ended();
             assert_eq!(ground.client.query(0).map(|_| ()), Err(Error::Failed));
             if result == Ok(()) {
-                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                count.fetch_add(1, SeqCst);
             }
         };
         all_at_once!(cleanup.clone(), cleanup.clone(), cleanup);
-        assert_eq!(cleanups.load(std::sync::atomic::Ordering::SeqCst), 1);
+        assert_eq!(cleanups.load(SeqCst), 1);
     });
 }
 
@@ -167,6 +168,28 @@ fn log_callbacks_may_call_everything_too() {
             move || ground.destroy(id + 1),
             move || assert_eq!(ground.cleanup(), Ok(())),
         );
+        ground.check_ended();
+    });
+}
+
+#[test]
+fn the_log_of_a_session_is_open_until_its_own_cleanup() {
+    explore(|| {
+        let ground = Ground::new(lively());
+        let messages = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&messages);
+        ground.log(Level::Debug, move |_| {
+            count.fetch_add(1, SeqCst);
+        });
+        let session = move || {
+            if ground.init().is_ok() {
+                let before = messages.load(SeqCst);
+                ground.create();
+                assert!(messages.load(SeqCst) > before, "creating a mapping is logged");
+                ground.cleanup().expect("nobody else's cleanup ends it");
+            }
+        };
+        all_at_once!(session.clone(), session.clone(), session);
         ground.check_ended();
     });
 }
