@@ -17,6 +17,7 @@ pub mod log;
 pub mod net;
 #[doc(hidden)]
 pub mod ordered;
+mod sync;
 #[doc(hidden)]
 pub mod time;
 #[doc(hidden)]

@@ -4,12 +4,12 @@
 
 #![forbid(unsafe_code)]
 
-use parking_lot::Mutex;
+use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::{Mutex, thread_local};
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write as _};
-use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How much a message matters; the numbers are the C API's (`plum_log_level_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

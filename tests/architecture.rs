@@ -4,16 +4,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each layer may use beside itself, as prefixes of paths from the crate's root.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("time", &[]),
+    // Locks, threads and their stand-ins under a checker.
+    ("sync", &[]),
     ("ordered", &[]),
     ("wire", &[]),
-    ("net", &["time"]),
+    ("net", &["sync", "time"]),
     // The time of day in its lines, and their way out.
-    ("log", &["net::wall_clock", "net::without_sigpipe"]),
+    ("log", &["net::wall_clock", "net::without_sigpipe", "sync"]),
     ("engine", &["wire", "log", "ordered", "time"]),
-    ("worker", &["engine", "net", "log", "ordered", "time"]),
-    ("dummytls", &["wire::http", "net", "log", "time"]),
+    ("worker", &["engine", "net", "log", "ordered", "sync", "time"]),
+    ("dummytls", &["wire::http", "net", "log", "sync", "time"]),
     (
         "client",
         &[
@@ -22,6 +24,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
             "dummytls",
             "log",
             "ordered",
+            "sync",
             "time",
             "net::environment",
             "net::local_address",

@@ -4,6 +4,9 @@
 
 use super::{NAME_LIMIT, System};
 use crate::log::log;
+#[cfg(shuttle)]
+use crate::sync::IsFinished;
+use crate::sync::thread::JoinHandle;
 use crate::time::Time;
 use parking_lot::{Condvar, Mutex};
 use std::fmt;
@@ -11,7 +14,6 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long a name may take to resolve before the plain address is reported.

@@ -1,7 +1,7 @@
 //! Keeping signals away from a thread, and a thread from the child of a fork.
 
+use crate::sync::thread::{self, JoinHandle};
 use std::io;
-use std::thread::{self, JoinHandle};
 
 /// Calls `body` with all signals blocked in this thread. Threads started in it have them blocked for all their
 /// life, without a gap: a thread inherits the mask of its maker.

@@ -7,6 +7,8 @@
 
 mod after_panic;
 mod complaints;
+#[cfg(shuttle)]
+pub mod explored;
 mod machine;
 mod notes;
 mod run;
@@ -20,6 +22,8 @@ use crate::engine::io::{Config, Event, MappingId, Random, Wanted};
 use crate::log::log;
 use crate::net;
 use crate::ordered::Map;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::thread_local;
 use crate::time::Time;
 use notes::{Note, Notes};
 use sockets::Sockets;
@@ -27,7 +31,6 @@ use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 /// The thread's stack in bytes. Callbacks of the program run on it, and C programs are used to this much.
 /// Memory is only taken for what is used of it.
@@ -103,7 +106,11 @@ impl Worker {
     ) -> io::Result<Worker> {
         let no_descriptor = |error| without("descriptors", &error);
         let sockets = Sockets::new().map_err(no_descriptor)?;
-        let notes = Arc::new(Notes::new(sockets.waker().map_err(no_descriptor)?));
+        let notes = {
+            let waker = sockets.waker().map_err(no_descriptor)?;
+            // It writes to a counter and cannot fail but for a descriptor that the program closed behind our back.
+            Arc::new(Notes::new(Box::new(move || drop(waker.wake()))))
+        };
         let program = make_program(Wake(Arc::clone(&notes)));
         let front = Front::new(program, Arc::clone(&notes));
         let body = Box::new(move || serve(make_machine, sockets, front));
@@ -211,9 +218,14 @@ pub fn is_worker_thread() -> bool {
     IS_WORKER.try_with(Cell::get).unwrap_or(false)
 }
 
+/// Marks the calling thread as a worker's.
+fn mark_worker_thread() {
+    IS_WORKER.with(|is_worker| is_worker.set(true));
+}
+
 /// The thread.
 fn serve<M: Machine>(make_machine: impl FnOnce() -> M, sockets: Sockets, mut front: Front) {
-    IS_WORKER.set(true);
+    mark_worker_thread();
     let result = catch_unwind(AssertUnwindSafe(|| run::run(make_machine(), sockets, &mut front)));
     if let Err(panic) = result {
         let message = panic
