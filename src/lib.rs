@@ -42,8 +42,11 @@
 //! ```
 //!
 //! The C API is in [`ffi`]; C programs include `include/plum.h`, which is made of it. The other modules are the layers below,
-//! public for the project's own tests only and without any promise. ARCHITECTURE.md says how they fit together, and a test
+//! public for the project's own command and tests only and without any promise. ARCHITECTURE.md says how they fit together, and a test
 //! (`tests/architecture.rs`) that they use each other as it says.
+
+// One operation a block, so that the comment on it states the contract of that operation.
+#![warn(clippy::multiple_unsafe_ops_per_block)]
 
 mod api;
 #[doc(hidden)]
@@ -59,6 +62,7 @@ pub mod log;
 pub mod net;
 #[doc(hidden)]
 pub mod ordered;
+mod sync;
 #[doc(hidden)]
 pub mod time;
 #[doc(hidden)]

@@ -47,6 +47,9 @@ impl Events {
 
     /// Whether no event will come any more: the session has ended, and all have been taken.
     pub fn is_over(&self) -> bool {
+        if self.hall.is_forked() {
+            return true;
+        }
         let state = self.hall.state.lock();
         state.ended && state.queues.get(&self.number).is_none_or(|queue| queue.order.is_empty())
     }
@@ -65,7 +68,9 @@ impl Iterator for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.hall.state.lock().queues.remove(&self.number);
+        if !self.hall.is_forked() {
+            self.hall.state.lock().queues.remove(&self.number);
+        }
     }
 }
 
@@ -141,10 +146,13 @@ impl Hall {
     }
 
     pub(super) fn listen(self: &Arc<Self>) -> Events {
-        let mut state = self.state.lock();
-        let number = state.next_number;
-        state.next_number += 1;
-        state.queues.insert(number, Queue::default());
+        let mut number = 0;
+        if !self.is_forked() {
+            let mut state = self.state.lock();
+            number = state.next_number;
+            state.next_number += 1;
+            state.queues.insert(number, Queue::default());
+        }
         Events { hall: Arc::clone(self), number }
     }
 

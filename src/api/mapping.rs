@@ -5,6 +5,7 @@ use super::pool::StaticClient;
 use super::{Error, Obstacle, Protocol, Transport};
 use crate::client::{self, Glass};
 use crate::engine::io::{Suggestion, Wanted};
+use crate::log;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -223,17 +224,18 @@ impl Mapping {
     }
 
     /// Removes it, and waits until the gateway has answered, or for 0.8 s and what the worker needs to say so: what dropping
-    /// it does, but for the wait. Gives back whether the gateway has answered, or need not be asked. (If not, the library
-    /// goes on to ask, and the mapping ends with its lifetime at the latest.)
+    /// it does, but for the wait. Gives back whether the gateway has answered, or need not be asked; if not, the mapping
+    /// ends with its lifetime at the latest. After the session's end, which has removed what it could, `true`; in a log
+    /// callback, where nobody can wait, `false`.
     pub fn remove(self) -> bool {
         self.start_removal();
         let is_gone = || self.client.query(self.id.0).is_err().then_some(());
         self.hall.wait_for(REMOVAL_TIMEOUT, is_gone);
-        let Some(key) = NonZeroU16::new(self.request.internal_port) else { return true };
+        let Some(port) = NonZeroU16::new(self.request.internal_port) else { return true };
         let transport = self.request.transport;
-        let is_open = self.glass.look(move |_, engine| engine.is_ending(transport, key));
-        // With the session everything else has ended, too.
-        !is_open.unwrap_or(true)
+        let is_open = self.glass.look(move |now, engine| engine.is_deletion_open(now, transport, port));
+        // If the engine is gone, the session has ended.
+        !is_open.unwrap_or(log::in_callback())
     }
 
     /// Begins to remove it, without waiting: for many mappings that are to be [`remove`](Mapping::remove)d at the same time.

@@ -6,6 +6,7 @@ use super::pool::{self, StaticClient};
 use super::{Error, Events, Mapping, MappingId, Request};
 use crate::client::{self, Glass, Settings};
 use crate::net::start_thread;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -38,6 +39,10 @@ impl Session {
         gateway: Option<(IpAddr, Option<u16>)>,
         log: Option<Subscription>,
     ) -> Result<Session, Error> {
+        if crate::log::in_callback() {
+            // To open the log would be to wait for the message that is being written.
+            return Err(Error::NotStarted(io::Error::other("a log callback cannot start one")));
+        }
         let log = log.map(log::subscribe);
         settings.log_level = log::threshold();
         settings.log_callback = Some(log::tell_all());

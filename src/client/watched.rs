@@ -13,7 +13,7 @@ impl<L: Listener> Client<L> {
     ///
     /// # Errors
     ///
-    /// There is a session already, or the system gives no thread, no descriptor or no randomness, or the caller is a log
+    /// The system gives no thread, no descriptor or no randomness; or there is a session already, or the caller is a log
     /// callback.
     pub fn init_watched(
         &'static self,
@@ -36,7 +36,7 @@ impl<L: Listener> Client<L> {
         match (done, started) {
             (Ok(()), Some(Ok(glass))) => Ok(glass),
             (_, Some(Err(error))) => Err(error),
-            (_, _) => Err(io::Error::other("there is a session already, or a log callback starts one")),
+            (_, _) => Err(io::Error::other("there is a session already")),
         }
     }
 }

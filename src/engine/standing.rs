@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::driver::Key;
+use super::driver::{Key, Status};
 use super::io::{MappingId, Protocol};
 use super::mapping::{ASKING, LeaseStep, State};
 use super::{Engine, Timer};
@@ -65,9 +65,16 @@ impl Engine {
         Some(standing)
     }
 
-    /// Whether the deletion of a destroyed mapping is still to be answered by the gateway.
-    pub fn is_ending(&self, transport: Transport, internal_port: NonZeroU16) -> bool {
-        self.endings.contains_key(&Key { transport, internal_port })
+    /// Whether the gateway owes an answer to the deletion of a mapping (or its driver has given up waiting for one, within the
+    /// last 10 s).
+    pub fn is_deletion_open(&self, now: Time, transport: Transport, internal_port: NonZeroU16) -> bool {
+        let key = Key { transport, internal_port };
+        let is_up = |protocol| self.own_status(protocol) == Status::Up;
+        self.endings.contains_key(&key)
+            // One that does not speak the protocol has nothing to say to what was sent on the chance.
+            || is_up(Protocol::Pcp) && self.pcp.is_deletion_open(now, key)
+            || is_up(Protocol::NatPmp) && self.natpmp.is_deletion_open(now, key)
+            || self.upnp.is_deletion_open(key)
     }
 
     /// Whom the engine asks; `None`: nobody yet, or there is no gateway.

@@ -4,11 +4,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Command, Machine, OsRandom, Program, Wake, Worker, is_worker_thread};
+use super::{Command, Machine, OsRandom, Program, Wake, Worker, check_random, is_worker_thread};
 use crate::engine::Engine;
 use crate::engine::io::{Config, ExchangeId, Output, Route, Socket, TcpEnd};
 use crate::log;
-use crate::net;
 use crate::time::Time;
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
@@ -73,7 +72,7 @@ impl Worker {
         config: Config,
         make_program: impl FnOnce(Wake) -> Box<dyn Program>,
     ) -> io::Result<(Worker, Glass)> {
-        net::fill_random(&mut [0; 16])?;
+        check_random()?;
         let looks: Looks = Arc::new(Mutex::new(Some(VecDeque::new())));
         let shutter = Shutter(Arc::clone(&looks));
         let mut glass = None;
@@ -110,6 +109,9 @@ impl Machine for Watched {
     }
     fn handle_route(&mut self, now: Time, route: Option<Route>) {
         self.engine.handle_route(now, route);
+    }
+    fn handle_route_unknown(&mut self, now: Time) {
+        self.engine.handle_route_unknown(now);
     }
     fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
         self.engine.handle_opened(now, socket, local);

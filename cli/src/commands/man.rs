@@ -18,7 +18,12 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let command = Cli::command();
     match arguments.into {
-        Some(folder) => clap_mangen::generate_to(command, folder)?,
+        Some(folder) => {
+            let name = folder.display().to_string();
+            std::fs::create_dir_all(&folder)
+                .and_then(|()| clap_mangen::generate_to(command, folder))
+                .map_err(|error| Failure::new(Exit::Failed, format!("cannot write to {name}: {error}")))?;
+        }
         None => {
             let mut page = Vec::new();
             clap_mangen::Man::new(command).render(&mut page)?;
