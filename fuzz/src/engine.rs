@@ -7,7 +7,7 @@
 mod answers;
 #[path = "../../tests/world/checks.rs"]
 mod checks;
-mod faults;
+pub mod faults;
 mod machine;
 pub mod operations;
 

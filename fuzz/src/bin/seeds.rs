@@ -8,7 +8,7 @@ use plum::wire::http::{Url, emit_get, emit_post};
 use plum::wire::pcp::{MapRequest, Nonce};
 use plum::wire::{natpmp, pcp, soap, ssdp};
 use plum_fuzz::api::op as call;
-use plum_fuzz::engine::operations::op;
+use plum_fuzz::engine::{faults, operations::op};
 use plum_gateway::control::carry_out;
 use plum_gateway::core::{Config, ConnectionId, Gateway, Igd, Output, SSDP_GROUP, UdpPort, WanKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -230,6 +230,7 @@ fn scenarios(seeds: &Seeds) {
     let fault = |n: u8| [op::FAULT, n, 1, 0].to_vec();
     let life =
         |middle: &[u8]| [create, &run(SECOND), middle, &run(HOUR), &[op::DESTROY, 1], &run(SECOND)].concat();
+    let life_after = |before: &[u8]| [before, &life(&[op::RUN, 12, op::CREATE, 5, 3, 1, 3, 0])].concat();
     let mut lists: Vec<(String, Vec<u8>)> = vec![
         ("life".into(), life(&[])),
         ("cleanup".into(), [create, &run(SECOND), &[op::CLEANUP], &run(SECOND)].concat()),
@@ -244,8 +245,18 @@ fn scenarios(seeds: &Seeds) {
         ("flood".into(), [create, &[op::FLOOD, 200, 0], &run(SECOND)].concat()),
         ("tcp".into(), life(&[op::TCP_FAILS, 0x11, op::RUN, SECOND, op::TCP_EVENT, 0, 2, op::TIMEOUT])),
     ];
-    // 66 commands, of which each may change what follows.
-    lists.extend((0..66).map(|n| (format!("fault-{n}"), [fault(n), life(&fault(n))].concat())));
+    // Each may change what follows.
+    let commands = u8::try_from(faults::COMMANDS.len()).expect("few commands");
+    lists.extend((0..commands).map(|n| (format!("fault-{n}"), [fault(n), life(&fault(n))].concat())));
+    // Each error of UPnP's actions (commands 34 to 40), for once and for ever, with a wished port and without.
+    for code in 12..24 {
+        for command in 34..41 {
+            lists.push((format!("refuse-{command}-{code}"), life_after(&[op::FAULT, command, code, 0])));
+        }
+        for command in 26..34 {
+            lists.push((format!("refuse-{command}-{code}"), life_after(&[op::FAULT, command, code - 12, 0])));
+        }
+    }
     for socket in 0..5 {
         let answers: Vec<u8> = (0..6)
             .flat_map(|n| [op::RUN, 1, op::ANSWER, socket, n, n, 0, 0, 0x50, 0xc3, 1, n, n, n])
@@ -260,7 +271,7 @@ fn scenarios(seeds: &Seeds) {
     }
     for (name, list) in lists {
         // All protocols, UPnP alone, PCP alone, the gateway named by its address.
-        for (w, world) in [[0, 0, 1], [3, 1, 1], [2, 0, 1], [4, 2, 1], [64, 0, 1]].into_iter().enumerate() {
+        for (w, world) in [[0, 0, 1], [3, 1, 1], [2, 0, 1], [7, 0, 1], [64, 0, 1]].into_iter().enumerate() {
             seeds.write("engine", &format!("{name}-{w}"), &[&world[..], &list].concat());
         }
     }

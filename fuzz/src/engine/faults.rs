@@ -74,10 +74,17 @@ pub const COMMANDS: [&str; 66] = [
     "set hang-up #",
 ];
 
+/// Result codes that mean something to PCP, NAT-PMP, UPnP or HTTP.
+pub const CODES: [u16; 24] =
+    [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 401, 402, 404, 501, 606, 714, 718, 724, 725, 727, 728, 729];
+
 /// Reads a command and gives it to the gateway.
 pub fn apply(gateway: &mut Gateway, u: &mut Unstructured<'_>) -> Result<()> {
     let command = COMMANDS[usize::from(u.arbitrary::<u8>()?) % COMMANDS.len()];
-    let number = if command.contains('#') { u.arbitrary::<u16>()? } else { 0 };
+    let mut number = if command.contains('#') { u.arbitrary::<u16>()? } else { 0 };
+    if command.starts_with("refuse") && number < 256 {
+        number = CODES[usize::from(number) % CODES.len()];
+    }
     let line = command.replace('#', &number.to_string());
     // What it means nothing to (PCP has no result code 700) changes nothing.
     let _ = control::carry_out(gateway, &line);

@@ -25,8 +25,8 @@ const START: Time = Time::from_secs(1_000_000);
 /// How long a packet takes one way.
 const LATENCY: Duration = Duration::from_millis(1);
 /// The most inputs and timeouts of one operation, and of all. Time that would take more does not pass.
-const MAX_STEPS: u32 = 3_000;
-const MAX_STEPS_IN_ALL: u32 = 20_000;
+const MAX_STEPS: u32 = 1_000;
+const MAX_STEPS_IN_ALL: u32 = 5_000;
 /// The most timeouts at one point in time, with nothing that comes in between: more is a busy loop.
 const MAX_TIMEOUTS_IN_A_ROW: u32 = 5;
 /// The most outputs of one input, beside those that mappings and requests in flight account for (128 at most).
