@@ -269,6 +269,14 @@ fn scenarios(seeds: &Seeds) {
             (0..4).flat_map(|n| [op::RUN, 3, op::TCP_REPLY, 0, 0, 0, reply, n, n, 1]).collect();
         lists.push((format!("replies-{reply}"), [&fault(15), create, &replies[..], &run(SECOND)].concat()));
     }
+    // Descriptions whose control URLs lead here and there, and what comes of them.
+    for kind in 0..24 {
+        let description = [op::TCP_REPLY, 0, 0, 0, 7, kind, kind ^ 0x40];
+        let status = [op::TCP_REPLY, 0, 0, 0, 6, 0, op::TCP_REPLY, 1, 0, 0, 2, 1];
+        let list =
+            [&fault(15), create, &run(3), &description, &run(3), &status, &run(3), &status, &run(SECOND)];
+        lists.push((format!("description-{kind}"), list.concat()));
+    }
     for (name, list) in lists {
         // All protocols, UPnP alone, PCP alone, the gateway named by its address.
         for (w, world) in [[0, 0, 1], [3, 1, 1], [2, 0, 1], [7, 0, 1], [64, 0, 1]].into_iter().enumerate() {

@@ -120,7 +120,7 @@ fn ssdp(socket: Socket, kind: u8, usn: u8, location: &str) -> Vec<u8> {
 /// Many SSDP answers, each of another device at its own address; or a body that does not end.
 pub fn flood(machine: &mut Machine, which: u8, count: u32) {
     for n in 0..count {
-        if machine.has_finished() {
+        if machine.has_finished() || !machine.may_step() {
             return;
         }
         if which & 1 == 0 {

@@ -25,8 +25,8 @@ const START: Time = Time::from_secs(1_000_000);
 /// How long a packet takes one way.
 const LATENCY: Duration = Duration::from_millis(1);
 /// The most inputs and timeouts of one operation, and of all. Time that would take more does not pass.
-const MAX_STEPS: u32 = 1_000;
-const MAX_STEPS_IN_ALL: u32 = 5_000;
+const MAX_STEPS: u32 = 300;
+const MAX_STEPS_IN_ALL: u32 = 2_000;
 /// The most timeouts at one point in time, with nothing that comes in between: more is a busy loop.
 const MAX_TIMEOUTS_IN_A_ROW: u32 = 5;
 /// The most outputs of one input, beside those that mappings and requests in flight account for (128 at most).
@@ -43,6 +43,8 @@ const MEMORY_A_MAPPING: i64 = 16 * 1024;
 const MEMORY_A_RECEIVED_OCTET: i64 = 4;
 /// The longest HTTP reply that is read.
 const MAX_REPLY: i64 = 1 << 20;
+/// How long a deletion, and cleanup, wait for the gateway's next sign of life.
+const LAST_SIGN_OF_LIFE: Duration = Duration::from_millis(800);
 /// Longer than cleanup may take.
 const ENDING: Duration = Duration::from_secs(6);
 
@@ -277,6 +279,12 @@ impl Machine {
         requests.iter().rev().nth(which.checked_rem(requests.len())?).cloned()
     }
 
+    /// Counts steps that an operation takes beside those of time; false: there are no more.
+    pub fn may_step(&mut self) -> bool {
+        self.steps += 1;
+        self.steps < MAX_STEPS_IN_ALL
+    }
+
     /// Hands over a datagram, if the socket is open; on a connected one it comes from the other side, whoever sent it.
     pub fn datagram(&mut self, socket: Socket, from: SocketAddr, bytes: Vec<u8>) {
         let remote = self.sockets.get(&socket).and_then(|open| open.remote);
@@ -449,9 +457,15 @@ impl Machine {
         if self.has_finished() {
             assert_eq!(timeout, None, "after Finished");
         } else if self.checks.seen.values().any(|seen| !seen.is_gone()) {
-            // Every wait has an end; the longest is for the next recheck.
+            // Every wait has an end. The longest is for the next recheck, or, where all are being destroyed, for the
+            // last sign of life (protocols.md, Ending).
             let at = timeout.expect("mappings are waited for");
-            assert!(at.since(self.now) <= self.config.recheck_interval, "the next timeout is {at:?}");
+            let is_wanted = |seen: &Seen| seen.destroyed_at.is_none() && self.checks.cleanup_at.is_none();
+            let longest = match self.checks.seen.values().any(is_wanted) {
+                true => self.config.recheck_interval,
+                false => LAST_SIGN_OF_LIFE,
+            };
+            assert!(at.since(self.now) <= longest, "the next timeout is {at:?} at {:?}", self.now);
         }
     }
 
