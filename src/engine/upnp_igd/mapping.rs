@@ -86,6 +86,11 @@ impl Mapping {
         self.attempt.as_ref().map(|attempt| attempt.action(client))
     }
 
+    /// Whether the request of the attempt is AddPortMapping.
+    pub(super) fn adds_by_number(&self) -> bool {
+        self.attempt.as_ref().is_some_and(Attempt::adds_by_number)
+    }
+
     /// The next request of the removal. What may not be ours is looked at first: gateways let one host delete
     /// the entries of another.
     pub(super) fn removal_action(&self, key: Key) -> Option<Action> {

@@ -126,6 +126,11 @@ impl Attempt {
         matches!(self.step, Step::Add | Step::AddAny)
     }
 
+    /// Whether the next request is AddPortMapping.
+    pub(super) fn adds_by_number(&self) -> bool {
+        self.step == Step::Add
+    }
+
     /// Whether the next request removes our own entry.
     pub(super) fn clears(&self) -> bool {
         self.step == Step::Clear
