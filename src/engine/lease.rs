@@ -63,8 +63,13 @@ impl Engine {
             },
             State::Mapped { lease: None, .. } => self.renew(now, key),
             State::Refused | State::Waiting => {
+                let was_refused = mapping.state == State::Refused;
                 mapping.state = State::Waiting;
                 self.waiting.insert(key);
+                if was_refused && !self.raced && self.is_the_best_away() {
+                    // Who was not there when it was refused may make it now.
+                    self.start_race(now);
+                }
                 self.advance(now, key);
             }
             State::Asked { .. } => {}

@@ -16,6 +16,7 @@ impl Engine {
     pub(super) fn start_race(&mut self, now: Time) {
         let race = Race::new(now, self.config.discover_timeout);
         self.race = Some(race);
+        self.raced = true;
         self.timers.set(Timer::Grace, race.grace_ends_at);
         self.timers.set(Timer::RaceEnd, race.ends_at);
         if self.is_allowed(Protocol::Pcp) {
@@ -87,6 +88,12 @@ impl Engine {
     /// Whether any protocol that may be used has this status.
     pub(super) fn is_any(&self, status: Status) -> bool {
         ASKING.into_iter().any(|protocol| self.is_allowed(protocol) && self.status(protocol) == status)
+    }
+
+    /// Whether the best protocol that may be used is not up.
+    pub(super) fn is_the_best_away(&self) -> bool {
+        let best = ASKING.into_iter().find(|&protocol| self.is_allowed(protocol));
+        best.is_some_and(|protocol| self.status(protocol) != Status::Up)
     }
 
     /// Whether an answer may still come to what the race has asked.

@@ -1,0 +1,117 @@
+//! What the simulation (`simulation/`) has found, each in its shortest form.
+
+mod world;
+
+use plum::engine::io::Protocol;
+use plum::wire::Transport::{Tcp, Udp};
+use plum_gateway::core::{self as gateway, Gateway, Igd, Kind, Spoken, Times, WanKind};
+use std::time::Duration;
+use world::{GATEWAY, INTERFACE, Node, Power, World, gateway_time};
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Another home whose gateway has the address of the first.
+fn add_home(world: &mut World, change: impl FnOnce(&mut gateway::Config)) {
+    let mut config = gateway::Config { seed: 77, first_epoch: 5_000_000, ..gateway::Config::at(GATEWAY) };
+    change(&mut config);
+    let gateway = Gateway::new(config, gateway_time(world.now()));
+    world.network.nodes.push(Node { gateway, power: Power::On, interface: INTERFACE, home: 1 });
+}
+
+/// The machine is carried to the other home, where it finds the same route.
+fn move_house(world: &mut World) {
+    world.network.move_to_home(1);
+    world.change_network();
+}
+
+#[test]
+fn a_silent_pcp_is_asked_for_no_more_than_its_first_window_when_natpmp_wins() {
+    let mut world = World::new();
+    world.gateway().faults.silence.pcp = Times::Always;
+    for port in 1..=300 {
+        world.create(Tcp, 10_000 + port);
+    }
+    world.run_until(World::all_success);
+    let counts = world.counts();
+    // The first is sent once more or twice before the grace is over.
+    assert!(counts.pcp_map <= 66, "{}", counts.pcp_map);
+    assert!(counts.pcp_delete <= 64, "{}", counts.pcp_delete);
+}
+
+#[test]
+fn a_protocol_that_was_out_for_a_moment_is_back_at_the_next_recheck() {
+    for by_natpmp in [false, true] {
+        let mut world = World::new();
+        world.gateway().faults.closed.pcp = by_natpmp;
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+        if by_natpmp {
+            world.gateway().faults.natpmp = Spoken::UnsuppVersion(2);
+        } else {
+            world.gateway().faults.pcp = Spoken::UnsuppVersion(0);
+        }
+        world.run_for(secs(310));
+        world.gateway().faults.pcp = Spoken::Yes;
+        world.gateway().faults.natpmp = Spoken::Yes;
+        world.run_for(secs(310));
+        world.destroy_and_wait(id);
+        world.run_for(secs(5));
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_mapping_that_a_lesser_protocol_refuses_is_made_by_a_better_one_that_is_back() {
+    let mut world = World::new();
+    (world.gateway().faults.closed.pcp, world.gateway().faults.closed.natpmp) = (true, true);
+    // The table is full.
+    world.gateway().faults.refuse(Kind::Soap(gateway::Action::AddPortMapping), 728);
+    let id = world.create(Udp, 8000);
+    world.run_until(|world| world.is_failure(id));
+    (world.gateway().faults.closed.pcp, world.gateway().faults.closed.natpmp) = (false, false);
+    assert!(world.runs_until(secs(620), |world| world.is_success(id)));
+    assert_eq!(world.success(id).map(|success| success.0), Some(Protocol::Pcp));
+}
+
+#[test]
+fn a_gateway_of_another_home_with_another_service_at_the_same_url_is_searched_anew() {
+    for kinds in [&[WanKind::Ip2][..], &[WanKind::Ppp1]] {
+        let mut world = World::new();
+        add_home(&mut world, |config| config.igd = Some(Igd::with(2, kinds)));
+        for node in [0, 1] {
+            let faults = &mut world.gateway_at(node).faults;
+            (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+        }
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+        world.run_for(secs(60));
+        move_house(&mut world);
+        world.run_for(secs(10));
+        assert!(world.is_success(id), "{:?}", world.timeline(id));
+        assert_eq!(world.gateway_at(1).table().len(), 1);
+    }
+}
+
+#[test]
+fn a_control_url_that_is_not_there_any_more_is_searched_anew() {
+    let mut world = World::set_up(|setup| {
+        let mut igd = Igd::with(1, &[WanKind::Ip1, WanKind::Ip1]);
+        igd.services[0].status = "Disconnected".into();
+        setup.gateways[0].igd = Some(igd);
+    });
+    // It has no second service.
+    add_home(&mut world, |_| {});
+    for node in [0, 1] {
+        let faults = &mut world.gateway_at(node).faults;
+        (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    }
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    world.run_for(secs(60));
+    move_house(&mut world);
+    world.run_for(secs(10));
+    assert!(world.is_success(id), "{:?}", world.timeline(id));
+    assert_eq!(world.gateway_at(1).table().len(), 1);
+}
