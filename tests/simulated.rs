@@ -115,3 +115,75 @@ fn a_control_url_that_is_not_there_any_more_is_searched_anew() {
     assert!(world.is_success(id), "{:?}", world.timeline(id));
     assert_eq!(world.gateway_at(1).table().len(), 1);
 }
+
+/// The most packets that the gateway got in any second since `from`: an HTTP exchange is six of them.
+fn most_packets_a_second(world: &mut World, from: Duration) -> usize {
+    let start = gateway_time(world::START) + from;
+    let packets = |kind| if matches!(kind, Kind::Soap(_) | Kind::HttpDescription) { 6 } else { 1 };
+    let received = world.counts().received.iter().filter(|received| received.at >= start);
+    let all: Vec<(Duration, usize)> = received.map(|received| (received.at, packets(received.kind))).collect();
+    let within = |first: usize| -> usize {
+        let end = all[first].0 + secs(1);
+        all[first..].iter().take_while(|(at, _)| *at < end).map(|(_, packets)| packets).sum()
+    };
+    (0..all.len()).map(within).max().unwrap_or(0)
+}
+
+#[test]
+fn refused_mappings_are_tried_again_one_after_the_other() {
+    for kind in [Kind::PcpMap, Kind::NatPmpMap, Kind::Soap(gateway::Action::AddPortMapping)] {
+        let mut world = World::new();
+        let faults = &mut world.gateway().faults;
+        faults.closed.pcp = kind != Kind::PcpMap;
+        faults.closed.natpmp = matches!(kind, Kind::Soap(_));
+        // NO_RESOURCES, out of resources, no port maps available.
+        let code = match kind {
+            Kind::PcpMap => 8,
+            Kind::NatPmpMap => 4,
+            _ => 728,
+        };
+        faults.refuse(kind, code);
+        for port in 1..=300 {
+            world.create(Udp, 10_000 + port);
+        }
+        world.run_for(secs(28));
+        world.run_for(secs(600));
+        let most = most_packets_a_second(&mut world, secs(25));
+        assert!(most <= 100, "{most} packets in a second, {kind:?}");
+    }
+}
+
+#[test]
+fn a_promise_of_natpmp_that_is_not_kept_holds_nobody_up() {
+    let mut world = World::new();
+    world.gateway().faults.pcp = Spoken::UnsuppVersion(1);
+    world.gateway().faults.silence.natpmp = Times::Always;
+    world.gateway().faults.closed.ssdp = true;
+    let id = world.create(Tcp, 8000);
+    world.run_for(Duration::from_millis(50));
+    world.destroy(id);
+    world.run_for(Duration::from_millis(50));
+    let id = world.create(Tcp, 8001);
+    assert!(world.runs_until(secs(11), |world| world.is_failure(id)), "{:?}", world.state(id));
+}
+
+#[test]
+fn leases_that_ended_in_its_sleep_are_not_renewed_but_made_anew() {
+    let mut world = World::new();
+    world.gateway().faults.closed.pcp = true;
+    for port in 1..=200 {
+        world.create(Udp, 10_000 + port);
+    }
+    world.run_until(World::all_success);
+    world.run_for(secs(20));
+    world.sleep_for(secs(10_000));
+    world.run_for(Duration::from_millis(1));
+    let since = world.now() - Duration::from_millis(1);
+    world.run_for(Duration::from_millis(1));
+    let maps = world.counts().times(Kind::NatPmpMap);
+    let at_once = maps.iter().filter(|&&at| at >= gateway_time(since)).count();
+    assert!(at_once <= 64, "{at_once} requests in flight at once");
+    world.run_for(secs(20));
+    assert!(world.all_success());
+    assert_eq!(world.table().len(), 200);
+}

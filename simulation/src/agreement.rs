@@ -64,15 +64,27 @@ impl Place {
         })
     }
 
+    /// Whether a gateway may have an entry for a mapping that is FAILURE: it makes one, but has no external address or
+    /// port for it (`protocols.md`: FAILURE, tried again). It is deleted with the mapping.
+    fn may_keep(&self, gateway: &Gateway) -> bool {
+        let has_address = |protocol| {
+            external_address(gateway, protocol).is_some_and(|address| !address.is_unspecified() && !address.is_multicast())
+        };
+        !has_address(Protocol::Pcp) || !has_address(Protocol::UpnpIgd)
+    }
+
     /// The entry that a SUCCESS speaks of.
     pub fn claim(&self, world: &World<Watched>, key: Key, event: Event) -> Option<Claim> {
-        let Event::Success { protocol, port, .. } = event else { return None };
+        let Event::Success { protocol, address, port } = event else { return None };
         let transport = transport(key.transport);
-        self.nodes_of(world, protocol).find_map(|(node, gateway)| {
+        let claims = self.nodes_of(world, protocol).filter_map(|(node, gateway)| {
             let entry = gateway.table().get(transport, port.get())?;
             let is_ours = entry.internal == self.internal(key) && entry.made_by != gateway::Protocol::Script;
-            is_ours.then_some(Claim { node, transport, external_port: port.get() })
-        })
+            let is_elsewhere = external_address(gateway, protocol) != Some(address);
+            is_ours.then_some((is_elsewhere, Claim { node, transport, external_port: port.get() }))
+        });
+        // Another gateway may have such an entry left from before.
+        claims.min().map(|(_, claim)| claim)
     }
 }
 
@@ -139,7 +151,15 @@ pub fn no_entry_is_unknown(
         for entry in node.gateway.table().iter() {
             let is_ours = entry.internal.ip() == place.local && entry.made_by != gateway::Protocol::Script;
             let claim = Claim { node: n, transport: entry.transport, external_port: entry.external_port };
-            let is_known = !is_ours || entry.granted_at < quiet_since || claims.binary_search(&claim).is_ok();
+            let has_failed = live.iter().any(|(&id, &key)| {
+                world.state(id) == Event::Failure
+                    && entry.transport == transport(key.transport)
+                    && entry.internal == place.internal(key)
+            });
+            let is_known = !is_ours
+                || entry.granted_at < quiet_since
+                || claims.binary_search(&claim).is_ok()
+                || (has_failed && place.may_keep(&node.gateway));
             assert!(is_known, "left behind: nobody knows of {entry:?} on gateway {n}\n{}", tables(world));
         }
     }

@@ -6,6 +6,7 @@
 use plum::engine::io::{Config, MappingId, Socket};
 use plum::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What an engine without mappings may hold: its tables, a description that is being read, datagrams to be sent.
@@ -99,7 +100,7 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// A datagram is sent. Deletions are left out: those that call something back go beside the window.
+    /// A datagram is sent. A deletion calls back what is in flight for its key, and may go beside the window.
     pub fn send(&mut self, now: Time, socket: Socket, bytes: &[u8]) {
         while let Some(&(at, request)) = self.oldest.front()
             && at + SHORTEST_WAIT <= now
@@ -109,9 +110,15 @@ impl Flight {
                 self.sent_at.remove(&request);
             }
         }
-        if let Some(request) = request(socket, bytes) {
-            self.sent_at.insert(request, now);
-            self.oldest.push_back((now, request));
+        match request(socket, bytes) {
+            Some((request, true)) => {
+                self.sent_at.remove(&request);
+            }
+            Some((request, false)) => {
+                self.sent_at.insert(request, now);
+                self.oldest.push_back((now, request));
+            }
+            None => {}
         }
     }
 
@@ -122,27 +129,30 @@ impl Flight {
             (Socket::NatPmp, 10..) => {
                 Some((socket, bytes[1] & 0x7f, u16::from_be_bytes([bytes[8], bytes[9]])))
             }
-            _ => None,
+            // UNSUPP_VERSION, without a key.
+            _ => return self.clear(socket),
         };
         if let Some(request) = request {
             self.sent_at.remove(&request);
         }
     }
 
-    /// Another gateway.
-    pub fn clear(&mut self) {
-        *self = Flight::default();
+    /// Nobody answers there: what was asked is dropped.
+    pub fn clear(&mut self, socket: Socket) {
+        self.sent_at.retain(|&(of, ..), _| of != socket);
     }
 }
 
-/// Socket, transport and internal port of a request for a mapping.
-fn request(socket: Socket, bytes: &[u8]) -> Option<(Socket, u8, u16)> {
+/// Socket, transport and internal port of a request about a mapping, and whether it deletes it.
+fn request(socket: Socket, bytes: &[u8]) -> Option<((Socket, u8, u16), bool)> {
     match (socket, bytes.len()) {
-        (Socket::Pcp, 60) if bytes[4..8] != [0; 4] => {
-            Some((socket, bytes[36], u16::from_be_bytes([bytes[40], bytes[41]])))
+        (Socket::Pcp, 60) => {
+            let key = (socket, bytes[36], u16::from_be_bytes([bytes[40], bytes[41]]));
+            Some((key, bytes[4..8] == [0; 4]))
         }
-        (Socket::NatPmp, 12) if bytes[8..12] != [0; 4] => {
-            Some((socket, bytes[1], u16::from_be_bytes([bytes[4], bytes[5]])))
+        (Socket::NatPmp, 12) => {
+            let key = (socket, bytes[1], u16::from_be_bytes([bytes[4], bytes[5]]));
+            Some((key, bytes[8..12] == [0; 4]))
         }
         _ => None,
     }
@@ -154,9 +164,9 @@ pub fn requests_in_flight_are_few(flight: &Flight) {
     assert!(count <= MOST_IN_FLIGHT, "in flight: {count} requests, {MOST_IN_FLIGHT} are the most");
 }
 
-/// Packets that an HTTP exchange costs the gateway: SYN and its ACK, the request, the ACKs of the reply and of its
-/// end, FIN.
-pub const PACKETS_AN_EXCHANGE: u32 = 6;
+/// Packets that an HTTP exchange costs the gateway once the connection stands: the ACK of its SYN, the request, the
+/// ACKs of the reply and of its end, FIN. The SYN comes before.
+pub const PACKETS_OF_A_REQUEST: u32 = 5;
 /// `protocols.md`, many mappings: the most packets a second when nothing is created or destroyed.
 const MOST_PACKETS: u32 = 100;
 
@@ -166,14 +176,20 @@ pub fn busy_for(mappings: usize) -> Duration {
     Duration::from_secs(30) + Duration::from_millis(300) * u32::try_from(mappings).unwrap_or(u32::MAX)
 }
 
-/// Packets of the last second.
+/// Packets that go to each address, lately.
 #[derive(Default)]
 pub struct Packets {
     busy_until: Time,
-    lately: VecDeque<(Time, u32)>,
-    count: u32,
-    /// The most that were seen in any second.
+    to: BTreeMap<IpAddr, LastSecond>,
+    /// The most that any gateway saw in any second.
     pub most: u32,
+}
+
+/// Packets of the last second.
+#[derive(Default)]
+struct LastSecond {
+    packets: VecDeque<(Time, u32)>,
+    count: u32,
 }
 
 impl Packets {
@@ -182,32 +198,32 @@ impl Packets {
         self.busy_until = self.busy_until.max(until);
     }
 
-    /// Packets go out.
-    pub fn send(&mut self, now: Time, packets: u32) {
+    /// Packets go out. What goes to a group goes to all that anything went to before.
+    pub fn send(&mut self, now: Time, to: IpAddr, packets: u32) {
         if now < self.busy_until {
-            self.lately.clear();
-            self.count = 0;
+            self.to.clear();
             return;
         }
-        while let Some(&(at, packets)) = self.lately.front()
-            && at + Duration::from_secs(1) <= now
-        {
-            self.lately.pop_front();
-            self.count -= packets;
+        if !to.is_multicast() {
+            self.to.entry(to).or_default();
         }
-        self.lately.push_back((now, packets));
-        self.count += packets;
-        self.most = self.most.max(self.count);
-        a_quiet_library_sends_few_packets(self);
+        for (_, second) in self.to.iter_mut().filter(|(address, _)| to.is_multicast() || **address == to) {
+            while let Some(&(at, packets)) = second.packets.front()
+                && at + Duration::from_secs(1) <= now
+            {
+                second.packets.pop_front();
+                second.count -= packets;
+            }
+            second.packets.push_back((now, packets));
+            second.count += packets;
+            self.most = self.most.max(second.count);
+        }
+        a_quiet_library_sends_few_packets(self.most);
     }
 }
 
 /// `protocols.md`, many mappings: when nothing is created or destroyed a gateway never sees more than 100 packets a
 /// second.
-pub fn a_quiet_library_sends_few_packets(packets: &Packets) {
-    let count = packets.count;
-    assert!(
-        count <= MOST_PACKETS,
-        "packets: {count} within a second in which nothing is created or destroyed"
-    );
+pub fn a_quiet_library_sends_few_packets(most: u32) {
+    assert!(most <= MOST_PACKETS, "packets: {most} within a second in which nothing is created or destroyed");
 }

@@ -47,8 +47,12 @@ pub struct Watched {
     heap: isize,
     most_heap: isize,
     live: BTreeSet<MappingId>,
+    /// Those of them that are SUCCESS.
+    made: BTreeSet<MappingId>,
     most_live: usize,
     route: Option<Option<Route>>,
+    /// Where the connections go that have not carried a request yet.
+    connections: BTreeMap<ExchangeId, IpAddr>,
     /// When something came from each address last.
     heard_at: BTreeMap<IpAddr, Time>,
 }
@@ -79,8 +83,10 @@ impl Watched {
             heap,
             most_heap: heap,
             live: BTreeSet::new(),
+            made: BTreeSet::new(),
             most_live: 0,
             route: None,
+            connections: BTreeMap::new(),
             heard_at: BTreeMap::new(),
         }
     }
@@ -94,9 +100,11 @@ impl Watched {
         self.most_live = 0;
         self.most_heap = self.heap;
         self.live.clear();
+        self.made.clear();
         self.pending = Pending::default();
         self.flight = Flight::default();
         self.route = None;
+        self.connections.clear();
         self.counts.inits += 1;
     }
 
@@ -225,7 +233,7 @@ impl Endpoint for Watched {
             // Another network: everything is made anew.
             self.route = Some(route);
             self.pending.restart(now);
-            self.flight.clear();
+            self.flight = Flight::default();
             self.be_busy(now);
         }
         self.enter(now, 23, |engine| engine.handle_route(now, route));
@@ -244,6 +252,7 @@ impl Endpoint for Watched {
     }
 
     fn handle_refused(&mut self, now: Time, socket: Socket) {
+        self.flight.clear(socket);
         self.enter(now, 40 + socket as u64, |engine| engine.handle_refused(now, socket));
     }
 
@@ -257,6 +266,7 @@ impl Endpoint for Watched {
     }
 
     fn handle_tcp_end(&mut self, now: Time, exchange: ExchangeId, end: TcpEnd) {
+        self.connections.remove(&exchange);
         self.enter(now, 52 + end as u64, |engine| engine.handle_tcp_end(now, exchange, end));
     }
 
@@ -278,16 +288,44 @@ impl Endpoint for Watched {
         self.heap -= heap_of(&output);
         self.note_output(&output);
         match &output {
-            Output::Send { socket, bytes, .. } => {
+            Output::Send { socket, to, bytes } => {
                 self.flight.send(now, *socket, bytes);
                 invariants::requests_in_flight_are_few(&self.flight);
-                self.packets.send(now, 1);
+                // protocols.md, discovery: a race asks for a first window of mappings, and makes all of them at once when
+                // somebody answers.
+                let is_race = *socket == Socket::Ssdp || *socket == Socket::NatPmp && bytes.len() == 2;
+                if is_race && self.made.len() < self.live.len() {
+                    self.be_busy(now);
+                }
+                self.packets.send(now, to.ip(), 1);
             }
-            Output::Connect { .. } => self.packets.send(now, invariants::PACKETS_AN_EXCHANGE),
+            Output::Connect { exchange, to } => {
+                self.packets.send(now, to.ip(), 1);
+                self.connections.insert(*exchange, to.ip());
+            }
+            Output::Write { exchange, .. } => {
+                if let Some(to) = self.connections.remove(exchange) {
+                    self.packets.send(now, to, invariants::PACKETS_OF_A_REQUEST);
+                }
+            }
+            Output::HangUp { exchange } => {
+                self.connections.remove(exchange);
+            }
             Output::Event { id, event } => {
                 match event {
-                    Event::Pending => self.pending.begin(now, *id),
+                    Event::Pending => {
+                        self.pending.begin(now, *id);
+                        self.be_busy(now);
+                    }
                     _ => self.pending.end(*id),
+                }
+                match event {
+                    Event::Success { .. } => {
+                        self.made.insert(*id);
+                    }
+                    _ => {
+                        self.made.remove(id);
+                    }
                 }
                 if *event == Event::Destroyed {
                     self.live.remove(id);

@@ -6,6 +6,7 @@ use super::discovery::Race;
 use super::driver::{Key, Status};
 use super::io::{Protocol, Socket};
 use super::mapping::{ASKING, State};
+use super::schedule::PACKETS_A_RACE;
 use super::{Engine, Timer, cx};
 use crate::log::log;
 use crate::time::Time;
@@ -17,6 +18,7 @@ impl Engine {
         let race = Race::new(now, self.config.discover_timeout);
         self.race = Some(race);
         self.raced = true;
+        self.pace.take(now, PACKETS_A_RACE);
         self.timers.set(Timer::Grace, race.grace_ends_at);
         self.timers.set(Timer::RaceEnd, race.ends_at);
         if self.is_allowed(Protocol::Pcp) {
@@ -131,6 +133,8 @@ impl Engine {
         for protocol in self.suspect.marked() {
             self.exhausted.set(protocol, true);
         }
+        // It can be over because nobody wants anything any more: a promise that was not kept by then is none.
+        self.natpmp_promised &= self.natpmp.status() == Status::Up;
         self.natpmp.rest(cx!(self, now));
         self.upnp.rest(cx!(self, now));
     }

@@ -6,6 +6,7 @@ use super::port::{Attempt, Verdict};
 use super::{Timer, UpnpIgd};
 use crate::engine::driver::{Key, Notice, Refusal, Status};
 use crate::engine::io::{Cx, Suggestion};
+use crate::engine::schedule::{EXCHANGES_AN_ATTEMPT, PACKETS_AN_EXCHANGE};
 use crate::log::log;
 use crate::ordered::Map;
 use crate::time::Time;
@@ -443,6 +444,9 @@ impl UpnpIgd {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         let Some(attempt) = &mut mapping.attempt else { return };
         if attempt.count_request() {
+            if attempt.requests() > EXCHANGES_AN_ATTEMPT {
+                cx.pace.take(cx.now, PACKETS_AN_EXCHANGE);
+            }
             self.exchanges.enqueue(Job::Make(key), mapping.turn);
         } else {
             log!(Warn, "UPnP-IGD: mapping of {key} given up after too many requests");

@@ -147,6 +147,11 @@ impl Attempt {
         self.requests <= MAX_REQUESTS
     }
 
+    /// How many requests were counted.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.into()
+    }
+
     /// The next request; `client` is our address on its connection.
     pub(super) fn action(&self, client: IpAddr) -> Action {
         let entry = Entry { key: self.key, port: self.port, client, lease_duration: self.lease_secs };
