@@ -187,7 +187,8 @@ pub fn can_be_deleted(world: &World<Watched>, place: &Place, key: Key, event: Ev
     is_spoken(gateway, protocol) && refusal(gateway, deletion, key.internal_port.get()).is_none()
 }
 
-fn is_spoken(gateway: &Gateway, protocol: Protocol) -> bool {
+/// Whether a gateway answers to a protocol.
+pub fn is_spoken(gateway: &Gateway, protocol: Protocol) -> bool {
     let faults = &gateway.faults;
     match protocol {
         Protocol::Pcp => {
@@ -276,9 +277,12 @@ fn refusal(gateway: &Gateway, kind: Kind, port: u16) -> Option<u16> {
 fn granting_word(gateway: &Gateway) -> Word {
     let faults = &gateway.faults;
     let gives_nothing = faults.lifetime == Some(0) || faults.assigned_port == AssignedPort::Exactly(0);
-    let is_full = gateway.table().len() >= gateway.config().max_mappings;
+    // Whether there was room when it was refused, and its next try is still to come, we cannot tell.
+    if gateway.config().max_mappings < 65_536 {
+        return Word::Unclear;
+    }
     let has_address = !gateway.config().external_address.is_unspecified();
-    if gives_nothing || is_full || !has_address { Word::Refuses } else { Word::Grants }
+    if gives_nothing || !has_address { Word::Refuses } else { Word::Grants }
 }
 
 fn pcp_word(gateway: &Gateway, place: &Place, key: Key) -> Word {
@@ -328,7 +332,7 @@ fn upnp_word(world: &World<Watched>, place: &Place) -> Word {
         count += 1;
         let refuses = |r: &gateway::Refusal| matches!(r.kind, Kind::Soap(_) | Kind::HttpDescription);
         let has_habits = faults.refusals.iter().any(refuses) || faults.same_ports_only;
-        let is_full = gateway.table().len() >= gateway.config().max_mappings;
+        let is_full = gateway.config().max_mappings < 65_536;
         let address = external_address(gateway, Protocol::UpnpIgd);
         let has_address = address.is_some_and(|address| address != IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         if has_habits || is_full || !has_address {

@@ -505,7 +505,12 @@ impl Story {
         let address = gateway.config().address;
         let heard_at = self.world.endpoint().heard_at(address).unwrap_or(Time::ZERO);
         self.eras += 1;
-        let epoch_tells = !gateway.faults.epoch_survives_restart && self.eras <= 2;
+        // A mapping stays SUCCESS until its lifetime ends where its protocol is spoken no more.
+        let is_deaf = self.live.keys().any(|&id| {
+            let protocol = self.world.success(id).map(|(protocol, ..)| protocol);
+            protocol.is_some_and(|protocol| !agreement::is_spoken(gateway, protocol))
+        });
+        let epoch_tells = !gateway.faults.epoch_survives_restart && self.eras <= 2 && !is_deaf;
         if !is_told || !epoch_tells {
             self.has_hidden_losses = true;
         } else {
@@ -663,9 +668,9 @@ impl Story {
     }
 
     fn sleep(&mut self, span: Duration) {
+        let wakes_at = self.world.now() + span;
+        self.world.endpoint_mut().sleep(wakes_at, span);
         self.world.sleep_for(span);
-        let now = self.world.now();
-        self.world.endpoint_mut().sleep(now, span);
     }
 
     fn move_house(&mut self, rng: &mut fastrand::Rng) {

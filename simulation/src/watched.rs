@@ -287,25 +287,26 @@ impl Endpoint for Watched {
         let output = output?;
         self.heap -= heap_of(&output);
         self.note_output(&output);
+        let retries = self.made.len() < self.live.len();
         match &output {
             Output::Send { socket, to, bytes } => {
                 self.flight.send(now, *socket, bytes);
-                invariants::requests_in_flight_are_few(&self.flight);
+                invariants::requests_in_flight_are_few(&self.flight, *socket);
                 // protocols.md, discovery: a race asks for a first window of mappings, and makes all of them at once when
                 // somebody answers.
                 let is_race = *socket == Socket::Ssdp || *socket == Socket::NatPmp && bytes.len() == 2;
                 if is_race && self.made.len() < self.live.len() {
                     self.be_busy(now);
                 }
-                self.packets.send(now, to.ip(), 1);
+                self.packets.send(now, to.ip(), 1, retries);
             }
             Output::Connect { exchange, to } => {
-                self.packets.send(now, to.ip(), 1);
+                self.packets.send(now, to.ip(), 1, retries);
                 self.connections.insert(*exchange, to.ip());
             }
             Output::Write { exchange, .. } => {
                 if let Some(to) = self.connections.remove(exchange) {
-                    self.packets.send(now, to, invariants::PACKETS_OF_A_REQUEST);
+                    self.packets.send(now, to, invariants::PACKETS_OF_A_REQUEST, retries);
                 }
             }
             Output::HangUp { exchange } => {

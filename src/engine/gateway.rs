@@ -28,7 +28,12 @@ impl Engine {
             Notice::StatusChanged => self.handle_status(now, protocol),
             Notice::SpeaksNatPmp => {
                 log!(Info, "the gateway speaks NAT-PMP, not PCP");
-                self.natpmp_promised = true;
+                if self.race.is_some() {
+                    self.natpmp_promised = true;
+                } else {
+                    // Nobody would notice if that were not so.
+                    self.natpmp.probe(cx!(self, now));
+                }
                 self.unsettled = true;
             }
             // PCP has been asked already, with the race.

@@ -419,11 +419,13 @@ impl<E: Endpoint> World<E> {
         self.note(|| format!("the machine sleeps for {span:?}"));
         let until = self.now + span;
         self.checks.sleep(span);
+        self.network.fall_asleep();
         while let Some(at) = self.network.next_at().filter(|&at| at <= until) {
             self.now = at;
             self.network.collect(at);
             while self.network.next_input(at).is_some() {}
         }
+        self.network.wake_up(until);
         self.now = until;
         self.pass(until);
         self.change_network();

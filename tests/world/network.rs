@@ -130,6 +130,8 @@ pub struct Network {
     pub nodes: Vec<Node>,
     /// The home that the machine is in.
     home: usize,
+    /// While the machine sleeps: what came on connections, which their other ends send again.
+    held: Option<Vec<Travelling>>,
     random: fastrand::Rng,
     sockets: BTreeMap<Socket, OpenSocket>,
     connections: BTreeMap<ExchangeId, Tcp>,
@@ -156,6 +158,7 @@ impl Network {
             routes_toward: BTreeMap::new(),
             nodes: Vec::new(),
             home: 0,
+            held: None,
             random: fastrand::Rng::with_seed(seed),
             sockets: BTreeMap::new(),
             connections: BTreeMap::new(),
@@ -362,7 +365,34 @@ impl Network {
         }
     }
 
+    /// The machine falls asleep: datagrams are lost on it from now on.
+    pub fn fall_asleep(&mut self) {
+        self.held = Some(Vec::new());
+    }
+
+    /// It is awake again.
+    pub fn wake_up(&mut self, now: Time) {
+        for what in self.held.take().into_iter().flatten() {
+            self.push(now, what);
+        }
+    }
+
     fn arrive(&mut self, now: Time, what: Travelling) -> Option<Input> {
+        if let Some(held) = &mut self.held {
+            match what {
+                Travelling::ToMachine { .. } | Travelling::Refusal { .. } => return None,
+                Travelling::Accepted { .. }
+                | Travelling::SegmentToMachine { .. }
+                | Travelling::EndToMachine { .. } => {
+                    held.push(what);
+                    return None;
+                }
+                Travelling::ToGateway { .. }
+                | Travelling::Syn { .. }
+                | Travelling::SegmentToGateway { .. }
+                | Travelling::EndToGateway { .. } => {}
+            }
+        }
         match what {
             Travelling::ToGateway { from, to, bytes, interface } => {
                 if !self.cut {
