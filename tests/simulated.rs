@@ -2,9 +2,10 @@
 
 mod world;
 
-use plum::engine::io::Protocol;
+use plum::engine::io::{Protocol, Suggestion};
 use plum::wire::Transport::{Tcp, Udp};
 use plum_gateway::core::{self as gateway, Gateway, Igd, Kind, Spoken, Times, WanKind};
+use std::num::NonZeroU16;
 use std::time::Duration;
 use world::{GATEWAY, INTERFACE, Node, Power, World, gateway_time};
 
@@ -191,4 +192,39 @@ fn leases_that_ended_in_its_sleep_are_not_renewed_but_made_anew() {
     world.run_for(secs(20));
     assert!(world.all_success());
     assert_eq!(world.table().len(), 200);
+}
+
+#[test]
+fn a_renewal_that_fails_after_it_has_removed_the_entry_makes_it_anew() {
+    let mut world = World::new();
+    let faults = &mut world.gateway().faults;
+    (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    let wish = Suggestion { address: None, port: NonZeroU16::new(20_000) };
+    let id = world.create_wishing(Tcp, 8000, wish);
+    world.run_until(|world| world.is_success(id));
+    // "The same ports only": the entry is deleted to make one at the internal port. Then the table is full.
+    let kind = Kind::Soap(gateway::Action::AddPortMapping);
+    world.gateway().faults.refuse_next(kind, 724, 1);
+    world.gateway().faults.refuse_next(kind, 728, 1);
+    assert!(world.runs_until(secs(4600), |world| world.table().is_empty()));
+    world.run_for(secs(60));
+    assert!(world.is_success(id), "{:?}", world.timeline(id));
+    assert_eq!(world.table().len(), 1);
+    assert_eq!(world.success(id).map(|success| success.2), world.table().iter().next().map(|m| m.external_port));
+}
+
+#[test]
+fn mappings_that_every_protocol_refuses_are_tried_again_one_after_the_other() {
+    let mut world = World::new();
+    let faults = &mut world.gateway().faults;
+    faults.closed.pcp = true;
+    faults.closed.ssdp = true;
+    // NOT_AUTHORIZED: next protocol, of which there is none.
+    faults.refuse(Kind::NatPmpMap, 2);
+    for port in 1..=300 {
+        world.create(Udp, 10_000 + port);
+    }
+    world.run_for(secs(600));
+    let most = most_packets_a_second(&mut world, secs(25));
+    assert!(most <= 100, "{most} packets in a second");
 }

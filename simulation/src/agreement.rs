@@ -73,6 +73,13 @@ impl Place {
         !has_address(Protocol::Pcp) || !has_address(Protocol::UpnpIgd)
     }
 
+    /// Whether a SUCCESS can speak of this gateway.
+    pub fn is_by(&self, world: &World<Watched>, node: usize, event: Event) -> bool {
+        let Event::Success { protocol, address, .. } = event else { return false };
+        let mut nodes = self.nodes_of(world, protocol);
+        nodes.any(|(n, gateway)| n == node && external_address(gateway, protocol) == Some(address))
+    }
+
     /// The entry that a SUCCESS speaks of.
     pub fn claim(&self, world: &World<Watched>, key: Key, event: Event) -> Option<Claim> {
         let Event::Success { protocol, address, port } = event else { return None };

@@ -298,8 +298,10 @@ impl Story {
                     let is_it = agreement::transport(key.transport) == entry.transport
                         && key.internal_port.get() == entry.internal.port();
                     let before = self.world.timeline(id).iter().rev().find(|(when, _)| *when < at);
-                    if let (true, Some(&(_, Event::Success { port, .. }))) = (is_it, before) {
-                        let is_its = port.get() == entry.external_port && entry.made_by != MadeBy::Script;
+                    if let (true, Some(&(_, state @ Event::Success { port, .. }))) = (is_it, before) {
+                        let is_its = port.get() == entry.external_port
+                            && entry.made_by != MadeBy::Script
+                            && place.is_by(&self.world, n, state);
                         assert!(!is_its, "expired: {entry:?} of {id} ({key}) on gateway {n} at {at:?}");
                     }
                 }

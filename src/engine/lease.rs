@@ -64,18 +64,29 @@ impl Engine {
                 LeaseStep::Expire => self.expire(key),
             },
             State::Mapped { lease: None, .. } => self.renew(now, key),
-            State::Refused => {
-                // Hundreds that were refused at once are not tried again at once.
+            State::Refused | State::Waiting => {
                 mapping.state = State::Waiting;
-                let at = self.pace.take(now, self.packets_of_a_retry());
+                // Hundreds that were refused at once are not tried again at once.
+                let at = match std::mem::take(&mut mapping.has_turn) {
+                    true => now,
+                    false => self.pace.take(now, self.packets_of_a_retry()),
+                };
                 if at > now {
-                    self.timers.set(Timer::Mapping(key), at);
+                    self.wait_for_turn(key, at);
                 } else {
                     self.try_again(now, key);
                 }
             }
-            State::Waiting => self.try_again(now, key),
             State::Asked { .. } => {}
+        }
+    }
+
+    /// A waiting mapping has its place in the pace.
+    fn wait_for_turn(&mut self, key: Key, at: Time) {
+        if let Some(mapping) = self.mappings.get_mut(&key) {
+            mapping.has_turn = true;
+            self.waiting.remove(&key);
+            self.timers.set(Timer::Mapping(key), at);
         }
     }
 
@@ -171,8 +182,7 @@ impl Engine {
         self.lose(key);
         let at = self.pace.take(now, packets(protocol));
         if at > now {
-            self.waiting.remove(&key);
-            self.timers.set(Timer::Mapping(key), at);
+            self.wait_for_turn(key, at);
         }
     }
 

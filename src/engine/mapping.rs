@@ -120,6 +120,8 @@ pub struct Mapping {
     pub excluded_until: PerProtocol<Time>,
     /// Where it was reachable last: suggested when it is made anew.
     pub last: Option<External>,
+    /// Its timer is a place in the pace: when it comes, the mapping is asked for.
+    pub has_turn: bool,
     /// It had been lost: SUCCESS is told again even if nothing changed.
     pub lost: bool,
 }
@@ -135,6 +137,7 @@ impl Mapping {
             entries: PerProtocol::default(),
             excluded_until: PerProtocol::default(),
             last: None,
+            has_turn: false,
             lost: false,
         }
     }

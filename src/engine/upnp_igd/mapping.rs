@@ -348,6 +348,7 @@ impl UpnpIgd {
 
     fn refuse(&mut self, cx: &mut Cx<'_>, key: Key, refusal: Refusal) {
         self.notices.push_back(Notice::Refused { key, refusal });
+        self.note_removed(key);
         if self.mappings.get(&key).is_some_and(|mapping| mapping.held.is_some_and(|held| !held.certain)) {
             // An earlier request of this attempt had no answer. The core takes the refusal for the whole truth.
             self.remove(cx, key, false);
@@ -359,7 +360,16 @@ impl UpnpIgd {
     fn time_out(&mut self, cx: &mut Cx<'_>, key: Key) {
         log!(Debug, "UPnP-IGD: no answer about {key}");
         self.notices.push_back(Notice::TimedOut { key });
+        self.note_removed(key);
         self.end_attempt(cx, key);
+    }
+
+    /// A renewal has come to nothing: if it has removed the entry on its way, the core does not know.
+    fn note_removed(&mut self, key: Key) {
+        let Some(mapping) = self.mappings.get(&key) else { return };
+        if mapping.held.is_none() && mapping.attempt.as_ref().is_some_and(Attempt::renews) {
+            self.notices.push_back(Notice::Gone { key });
+        }
     }
 
     /// Nothing is wanted of the mapping any more; what is on the gateway stays there.

@@ -126,6 +126,11 @@ impl Attempt {
         matches!(self.step, Step::Add | Step::AddAny)
     }
 
+    /// Whether there was an entry of ours when it began.
+    pub(super) fn renews(&self) -> bool {
+        self.renews
+    }
+
     /// Whether the next request is AddPortMapping.
     pub(super) fn adds_by_number(&self) -> bool {
         self.step == Step::Add
