@@ -122,7 +122,8 @@ fn most_packets_a_second(world: &mut World, from: Duration) -> usize {
     let start = gateway_time(world::START) + from;
     let packets = |kind| if matches!(kind, Kind::Soap(_) | Kind::HttpDescription) { 6 } else { 1 };
     let received = world.counts().received.iter().filter(|received| received.at >= start);
-    let all: Vec<(Duration, usize)> = received.map(|received| (received.at, packets(received.kind))).collect();
+    let all: Vec<(Duration, usize)> =
+        received.map(|received| (received.at, packets(received.kind))).collect();
     let within = |first: usize| -> usize {
         let end = all[first].0 + secs(1);
         all[first..].iter().take_while(|(at, _)| *at < end).map(|(_, packets)| packets).sum()
@@ -210,7 +211,10 @@ fn a_renewal_that_fails_after_it_has_removed_the_entry_makes_it_anew() {
     world.run_for(secs(60));
     assert!(world.is_success(id), "{:?}", world.timeline(id));
     assert_eq!(world.table().len(), 1);
-    assert_eq!(world.success(id).map(|success| success.2), world.table().iter().next().map(|m| m.external_port));
+    assert_eq!(
+        world.success(id).map(|success| success.2),
+        world.table().iter().next().map(|m| m.external_port)
+    );
 }
 
 #[test]
@@ -227,4 +231,47 @@ fn mappings_that_every_protocol_refuses_are_tried_again_one_after_the_other() {
     world.run_for(secs(600));
     let most = most_packets_a_second(&mut world, secs(25));
     assert!(most <= 100, "{most} packets in a second");
+}
+
+#[test]
+fn upnp_leases_that_the_gateway_shortens_in_silence_are_renewed_in_time() {
+    for (kind, lease) in [(WanKind::Ip1, 60), (WanKind::Ip2, 60), (WanKind::Ip1, 600), (WanKind::Ip1, 3600)] {
+        let mut world = World::set_up(|setup| setup.gateways[0].igd = Some(Igd::with(2, &[kind])));
+        let faults = &mut world.gateway().faults;
+        (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+        faults.lifetime = Some(lease);
+        let ids: Vec<_> = (8000..8005).map(|port| world.create(Tcp, port)).collect();
+        world.run_until(World::all_success);
+        for _ in 0..200 {
+            world.run_for(secs(50));
+            assert_eq!(world.table().len(), 5, "lease {lease} at {:?}", world.elapsed());
+        }
+        assert!(ids.iter().all(|&id| world.callbacks(id).len() == 1), "lease {lease}");
+        assert_eq!(world.gateway().table_mut().pop_expired(), None, "lease {lease}");
+    }
+}
+
+#[test]
+fn a_gateway_that_begins_to_shorten_upnp_leases_is_found_out() {
+    for lease in [100, 1000] {
+        let mut world = World::new();
+        let faults = &mut world.gateway().faults;
+        (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+        let id = world.create(Tcp, 8000);
+        world.run_for(secs(100));
+        world.gateway().faults.lifetime = Some(lease);
+        // The next renewal has it, and the next look after that finds it.
+        world.run_for(secs(6000));
+        while world.gateway().table_mut().pop_expired().is_some() {}
+        let told = world.callbacks(id).len();
+        world.run_for(secs(20_000));
+        assert_eq!(world.callbacks(id).len(), told, "lease {lease}");
+        assert_eq!(world.gateway().table_mut().pop_expired(), None, "lease {lease}");
+        world.gateway().faults.lifetime = None;
+        world.run_for(secs(6000));
+        let renewals = world.counts().of(Kind::Soap(gateway::Action::AddPortMapping));
+        world.run_for(secs(20_000));
+        let renewals = world.counts().of(Kind::Soap(gateway::Action::AddPortMapping)) - renewals;
+        assert!(renewals < 8, "{renewals} renewals in 20,000 s of a gateway that grants two hours again");
+    }
 }

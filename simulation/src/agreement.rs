@@ -68,7 +68,8 @@ impl Place {
     /// port for it (`protocols.md`: FAILURE, tried again). It is deleted with the mapping.
     fn may_keep(&self, gateway: &Gateway) -> bool {
         let has_address = |protocol| {
-            external_address(gateway, protocol).is_some_and(|address| !address.is_unspecified() && !address.is_multicast())
+            external_address(gateway, protocol)
+                .is_some_and(|address| !address.is_unspecified() && !address.is_multicast())
         };
         !has_address(Protocol::Pcp) || !has_address(Protocol::UpnpIgd)
     }

@@ -51,6 +51,13 @@ pub(super) struct Made {
     lifetime: Option<Duration>,
 }
 
+/// The lease of an entry, as the core counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub(super) since: Time,
+    pub(super) lifetime: Duration,
+}
+
 /// All about one key.
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -60,6 +67,8 @@ pub(super) struct Mapping {
     /// The attempt that a request of it is queued or open for.
     pub(super) attempt: Option<Attempt>,
     pub(super) made: Option<Made>,
+    /// `None`: permanent, or none.
+    pub(super) lease: Option<Lease>,
     /// Its place in the queue, for all requests of an attempt.
     turn: u64,
     /// The first request of the attempt has left: the time runs.
@@ -76,6 +85,7 @@ impl Mapping {
             held: None,
             attempt: None,
             made: None,
+            lease: None,
             turn: 0,
             is_timed: false,
             removal_troubles: 0,
@@ -325,9 +335,16 @@ impl UpnpIgd {
         }
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         let Some(attempt) = mapping.attempt.take() else { return };
-        mapping.made = Some(Made { port, lifetime: attempt.lifetime() });
+        let quirks = self.control.as_ref().map(|control| control.quirks).unwrap_or_default();
+        let longest = quirks.longest_lease.unwrap_or(Duration::MAX);
+        let lifetime = attempt.lifetime().map(|lifetime| lifetime.min(longest));
+        mapping.made = Some(Made { port, lifetime });
+        mapping.lease = lifetime.map(|lifetime| Lease { since: cx.now, lifetime });
         self.grant(cx, key, false);
         self.note_made(cx, key);
+        if lifetime.is_some() && !quirks.has_shown_lease {
+            self.look_at_lease_later(cx, key);
+        }
     }
 
     /// Tells the core of an entry that was made, if the external address is known, or is not to be waited for.
@@ -488,6 +505,9 @@ impl UpnpIgd {
         self.timers.cancel(Timer::Notice(key));
         if self.mappings.remove(&key).is_some() {
             self.ports_freed = true;
+        }
+        if self.mappings.is_empty() {
+            self.timers.cancel(Timer::Lease);
         }
     }
 }

@@ -78,6 +78,8 @@ enum Timer {
     Hold,
     /// When to look at the next mapping.
     Check,
+    /// When to look at a lease.
+    Lease,
     /// When to tell the core of a notification that came too soon after the last.
     Recheck,
 }
@@ -93,7 +95,8 @@ impl Word for Timer {
             Timer::Settle => (5, 0),
             Timer::Hold => (6, 0),
             Timer::Check => (7, 0),
-            Timer::Recheck => (8, 0),
+            Timer::Lease => (8, 0),
+            Timer::Recheck => (9, 0),
         }
         .word()
     }
@@ -128,7 +131,7 @@ pub struct UpnpIgd {
     control: Option<Control>,
     /// The control URL that was lost last, until one has answered.
     suspect: Option<Url>,
-    /// The control URL that was lost last for not knowing its service, until one has done something.
+    /// The control URL that was lost last for not knowing its service, until one has made a mapping.
     misfit: Option<Url>,
     /// Since when the control URL does not answer.
     trouble_since: Option<Time>,
@@ -237,6 +240,7 @@ impl UpnpIgd {
                 // Its only purpose is that `settle` looks again.
                 Timer::Hold => {}
                 Timer::Check => self.check_next(cx),
+                Timer::Lease => self.look_at_lease(cx),
                 Timer::Recheck => self.notify_recheck(cx),
             }
         }
@@ -370,7 +374,7 @@ impl UpnpIgd {
             self.lose_control(cx);
             return;
         }
-        if matches!(answer, Ok(Answer::Done(_))) {
+        if self.is_required(job) && job != Job::Address && matches!(answer, Ok(Answer::Done(_))) {
             self.misfit = None;
         }
         if answer.is_ok() {
@@ -400,15 +404,18 @@ impl UpnpIgd {
     /// Whether an answer shows that the service is not at the control URL any more: there is another gateway, or another
     /// description. Found again at the same place, it is believed.
     fn is_misfit(&self, job: Job, answer: &Result<Answer, Trouble>, has_no_service: bool) -> bool {
-        // WANIPConnection:1 §2.4 requires both: a service that does not know them is none.
-        let is_required = match job {
+        let is_unknown = self.is_required(job) && matches!(answer, Ok(Answer::Error(code::INVALID_ACTION)));
+        let url = self.control.as_ref().map(|control| &control.url);
+        (is_unknown || has_no_service) && url.is_some() && url != self.misfit.as_ref()
+    }
+
+    /// WANIPConnection:1 §2.4 requires GetExternalIPAddress and AddPortMapping: a service that does not know them is none.
+    fn is_required(&self, job: Job) -> bool {
+        match job {
             Job::Address => true,
             Job::Make(key) => self.mappings.get(&key).is_some_and(Mapping::adds_by_number),
             _ => false,
-        };
-        let is_unknown = is_required && matches!(answer, Ok(Answer::Error(code::INVALID_ACTION)));
-        let url = self.control.as_ref().map(|control| &control.url);
-        (is_unknown || has_no_service) && url.is_some() && url != self.misfit.as_ref()
+        }
     }
 
     /// The control URL did not answer. What was under way at the first time counts once; the second time it is
