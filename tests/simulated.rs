@@ -275,3 +275,33 @@ fn a_gateway_that_begins_to_shorten_upnp_leases_is_found_out() {
         assert!(renewals < 8, "{renewals} renewals in 20,000 s of a gateway that grants two hours again");
     }
 }
+
+#[test]
+fn looks_at_entries_do_not_pile_up_while_the_gateway_is_slow() {
+    let mut world = World::new();
+    let faults = &mut world.gateway().faults;
+    (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    for port in 1..=200 {
+        world.create(Udp, 10_000 + port);
+    }
+    world.run_until(World::all_success);
+    world.run_for(secs(290) - world.elapsed());
+    world.gateway().faults.delay = secs(3);
+    world.run_for(secs(100));
+    world.gateway().faults.delay = Duration::ZERO;
+    world.run_for(secs(100));
+    let most = most_packets_a_second(&mut world, secs(290));
+    assert!(most <= 100, "{most} packets in a second");
+}
+
+#[test]
+fn a_permanent_lease_that_is_none_is_renewed_in_time() {
+    let mut world = World::new();
+    let faults = &mut world.gateway().faults;
+    (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    (faults.permanent_leases_only, faults.lifetime) = (true, Some(600));
+    let id = world.create(Tcp, 8000);
+    world.run_for(secs(20_000));
+    assert_eq!(world.callbacks(id).len(), 1);
+    assert_eq!(world.gateway().table_mut().pop_expired(), None);
+}

@@ -195,6 +195,11 @@ pub fn can_be_deleted(world: &World<Watched>, place: &Place, key: Key, event: Ev
     is_spoken(gateway, protocol) && refusal(gateway, deletion, key.internal_port.get()).is_none()
 }
 
+/// Whether a gateway answers to the protocol that made a mapping.
+pub fn is_spoken_by(gateway: &Gateway, event: Event) -> bool {
+    matches!(event, Event::Success { protocol, .. } if is_spoken(gateway, protocol))
+}
+
 /// Whether a gateway answers to a protocol.
 pub fn is_spoken(gateway: &Gateway, protocol: Protocol) -> bool {
     let faults = &gateway.faults;

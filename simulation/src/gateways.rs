@@ -45,6 +45,8 @@ pub fn character(rng: &mut fastrand::Rng) -> Faults {
         0..3 => faults.max_lifetime = Some(rng.u32(60..600)),
         3..6 => faults.max_lifetime = Some(rng.u32(600..7200)),
         6 => faults.lifetime = Some(rng.u32(7200..400_000)),
+        // UPnP has no word for a lease that is shorter than what was asked for.
+        7 => faults.lifetime = Some(rng.u32(60..7200)),
         _ => {}
     }
     match rng.u32(0..20) {

@@ -8,7 +8,7 @@ use crate::gateways::{self, percent, pick};
 use crate::watched::{Counts, Watched};
 use crate::world::{GATEWAY, INTERFACE, LOCAL, Node, Power, Setup, World, gateway_time};
 use plum::engine::driver::Key;
-use plum::engine::io::{Allowed, Config, Event, MappingId, Route, Socket, Suggestion};
+use plum::engine::io::{Allowed, Config, Event, MappingId, Protocol, Route, Socket, Suggestion};
 use plum::time::Time;
 use plum::wire::Transport;
 use plum_gateway::core::{Faults, Gateway, Protocol as MadeBy};
@@ -110,8 +110,8 @@ const OTHER_LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5));
 const PUBLIC_GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(9, 1, 2, 1));
 const PUBLIC_LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(9, 1, 2, 3));
 
-/// Something wants longer than this many virtual requests: the story goes on after them.
-const WORK: u64 = 1500;
+/// How many datagrams' work one span may be.
+const WORK: f64 = 3000.0;
 
 impl Story {
     /// The beginning of the story of a seed.
@@ -263,13 +263,17 @@ impl Story {
             let faults = &node.gateway.faults;
             faults.lifetime.into_iter().chain(faults.max_lifetime).min()
         });
-        let lifetime = shortest.min().map_or(7200, |secs| u64::from(secs).max(8));
-        // A recheck looks at every mapping (UPnP), or at the gateway alone.
-        let renewals = 2.0 * keys as f64 / lifetime as f64;
-        let rechecks =
-            (1.0 + keys as f64) / config.recheck_interval.as_secs_f64().min(30.0 * keys as f64).max(1.0);
-        let work = if self.scale == Scale::Years { WORK * 20 } else { WORK };
-        span.min(Duration::from_secs_f64(work as f64 / (renewals + rechecks)))
+        let lifetime = shortest.min().map_or(7200, |secs| u64::from(secs).max(8)) as f64;
+        let states = || self.live.keys().map(|&id| self.world.state(id));
+        let by_upnp = |state| matches!(state, Event::Success { protocol: Protocol::UpnpIgd, .. });
+        let looks = states().filter(|&state| by_upnp(state)).count() as f64;
+        let failed = states().filter(|&state| state == Event::Failure).count() as f64;
+        // Datagrams a second; an exchange is as much work as a dozen, an attempt in vain may be several exchanges.
+        let renewals = (2.0 * keys as f64 + 24.0 * looks) / lifetime;
+        let rechecks = (2.0 + 12.0 * looks + failed) / config.recheck_interval.as_secs_f64();
+        let retries = failed * 20.0 / config.recheck_interval.as_secs_f64().min(30.0);
+        let work = if self.scale == Scale::Years { WORK * 10.0 } else { WORK };
+        span.min(Duration::from_secs_f64(work / (renewals + rechecks + retries)))
     }
 
     fn pass(&mut self, span: Duration) {
@@ -288,7 +292,8 @@ impl Story {
         for n in 0..self.world.network.nodes.len() {
             while let Some(entry) = self.world.network.nodes[n].gateway.table_mut().pop_expired() {
                 let (Some(place), Some(since)) = (place, self.settled_since) else { continue };
-                let is_here = self.world.network.nodes[n].home == place.home;
+                let node = &self.world.network.nodes[n];
+                let is_here = node.home == place.home;
                 let at = entry.expires_at.map_or(Time::ZERO, crate::world::engine_time);
                 // A renewal that was not answered is followed by others, until 4 s before the end.
                 if !is_here || entry.internal.ip() != place.local || at < since + Duration::from_secs(60) {
@@ -301,7 +306,9 @@ impl Story {
                     if let (true, Some(&(_, state @ Event::Success { port, .. }))) = (is_it, before) {
                         let is_its = port.get() == entry.external_port
                             && entry.made_by != MadeBy::Script
-                            && place.is_by(&self.world, n, state);
+                            && place.is_by(&self.world, n, state)
+                            // Else it stays SUCCESS until its lifetime ends (protocols.md, many mappings).
+                            && agreement::is_spoken_by(&node.gateway, state);
                         assert!(!is_its, "expired: {entry:?} of {id} ({key}) on gateway {n} at {at:?}");
                     }
                 }
@@ -767,6 +774,13 @@ impl Story {
     }
 
     fn calm(&mut self, rng: &mut fastrand::Rng) {
+        if self.live.len() > MANY && percent(rng, 80) {
+            // Hundreds are for the rush; for a quiet day some will do.
+            let ids: Vec<MappingId> = self.live.keys().skip(MANY / 2).copied().collect();
+            for id in ids {
+                self.destroy(id);
+            }
+        }
         self.heal(rng);
         self.settle();
         for _ in 0..rng.usize(0..4) {
@@ -824,6 +838,9 @@ impl Story {
         self.clean_up();
     }
 }
+
+/// So many mappings are many.
+const MANY: usize = 40;
 
 /// `protocols.md`, ending: a deletion is under way for at most 5 s.
 const LEAVING: Duration = Duration::from_secs(8);

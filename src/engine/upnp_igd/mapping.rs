@@ -67,7 +67,7 @@ pub(super) struct Mapping {
     /// The attempt that a request of it is queued or open for.
     pub(super) attempt: Option<Attempt>,
     pub(super) made: Option<Made>,
-    /// `None`: permanent, or none.
+    /// A permanent one is as long as can be.
     pub(super) lease: Option<Lease>,
     /// Its place in the queue, for all requests of an attempt.
     turn: u64,
@@ -336,13 +336,12 @@ impl UpnpIgd {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         let Some(attempt) = mapping.attempt.take() else { return };
         let quirks = self.control.as_ref().map(|control| control.quirks).unwrap_or_default();
-        let longest = quirks.longest_lease.unwrap_or(Duration::MAX);
-        let lifetime = attempt.lifetime().map(|lifetime| lifetime.min(longest));
+        let lifetime = attempt.lifetime().into_iter().chain(quirks.longest_lease).min();
         mapping.made = Some(Made { port, lifetime });
-        mapping.lease = lifetime.map(|lifetime| Lease { since: cx.now, lifetime });
+        mapping.lease = Some(Lease { since: cx.now, lifetime: lifetime.unwrap_or(Duration::MAX) });
         self.grant(cx, key, false);
         self.note_made(cx, key);
-        if lifetime.is_some() && !quirks.has_shown_lease {
+        if !quirks.has_shown_lease {
             self.look_at_lease_later(cx, key);
         }
     }

@@ -208,7 +208,9 @@ impl UpnpIgd {
 
     /// Looks at the next entry.
     pub(super) fn check_next(&mut self, cx: &mut Cx<'_>) {
-        while let Some(key) = self.watch.unchecked.pop_first() {
+        while !self.exchanges.has_enough_checks()
+            && let Some(key) = self.watch.unchecked.pop_first()
+        {
             if self.mappings.get(&key).is_some_and(|mapping| {
                 mapping.goal == Goal::Rest && mapping.held.is_some_and(|held| held.certain)
             }) && self.exchanges.opened_at(Job::Check(key)).is_none()

@@ -111,7 +111,7 @@ fn permanent_leases_are_remembered() {
         assert_eq!(bench.notices_of(tcp(4000)), [granted_for_ever(tcp(4000), 4000)]);
         bench.requests.clear();
         bench.map(udp(4000), no_wish());
-        bench.run_until(31_000);
+        bench.run_until(18_000);
         assert_eq!(bench.lines(), ["AddPortMapping udp 4000 to 192.168.1.20:4000 for 0"]);
     }
 }
