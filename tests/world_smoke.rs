@@ -286,7 +286,7 @@ fn multicast_search_reaches_every_gateway_on_the_interface() {
     let third = Config { http_port: 80, ..Config::at(IpAddr::from([10, 0, 0, 1])) };
     for (config, interface) in [(second, INTERFACE), (third, INTERFACE + 1)] {
         let gateway = plum_gateway::core::Gateway::new(config, world::gateway_time(world.now()));
-        world.network.nodes.push(world::Node { gateway, power: world::Power::On, interface });
+        world.network.nodes.push(world::Node { gateway, power: world::Power::On, interface, home: 0 });
     }
     let group = at(IpAddr::from([239, 255, 255, 250]), 1900);
     put_out(&mut world, [open(Socket::Ssdp, None), send(Socket::Ssdp, group, SEARCH)]);

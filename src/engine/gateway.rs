@@ -28,7 +28,12 @@ impl Engine {
             Notice::StatusChanged => self.handle_status(now, protocol),
             Notice::SpeaksNatPmp => {
                 log!(Info, "the gateway speaks NAT-PMP, not PCP");
-                self.natpmp_promised = true;
+                if self.race.is_some() {
+                    self.natpmp_promised = true;
+                } else {
+                    // Nobody would notice if that were not so.
+                    self.natpmp.probe(cx!(self, now));
+                }
                 self.unsettled = true;
             }
             // PCP has been asked already, with the race.
@@ -41,6 +46,12 @@ impl Engine {
             Notice::Deleted { key, .. } => self.handle_deleted(protocol, key),
             Notice::Restarted { shown_by } => self.remake_all(now, shown_by),
             Notice::Announced => self.handle_announced(now),
+            Notice::EndsIn { key, left } => {
+                if self.mappings.get(&key).is_some_and(|mapping| mapping.mapped_by() == Some(protocol)) {
+                    log!(Debug, "{key}: the gateway keeps the mapping for {} s more", left.as_secs());
+                    self.begin_lease(now, key, Some(left));
+                }
+            }
             Notice::Gone { key } => {
                 if let Some(mapping) = self.mappings.get_mut(&key)
                     && mapping.mapped_by() == Some(protocol)

@@ -6,7 +6,7 @@ use super::discovery::{Choice, choose};
 use super::driver::{Key, Status};
 use super::io::Protocol;
 use super::mapping::{Lease, LeaseStep, State};
-use super::schedule::{PACKETS_AN_EXCHANGE, counted_lifetime, renewal_at, stage_after};
+use super::schedule::{EXCHANGES_AN_ATTEMPT, PACKETS_AN_EXCHANGE, counted_lifetime, renewal_at, stage_after};
 use super::{Engine, Timer, cx, with_driver};
 use crate::log::log;
 use crate::time::Time;
@@ -48,6 +48,8 @@ impl Engine {
     pub(super) fn handle_mapping_timer(&mut self, now: Time, key: Key) {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         match &mut mapping.state {
+            // Slept through: there is nothing left to be renewed.
+            State::Mapped { lease: Some(lease), .. } if now >= lease.expires_at() => self.expire(key),
             State::Mapped { protocol, lease: Some(lease), .. } => match lease.next {
                 LeaseStep::Renew => {
                     let at = self.pace.take(now, packets(*protocol));
@@ -64,10 +66,45 @@ impl Engine {
             State::Mapped { lease: None, .. } => self.renew(now, key),
             State::Refused | State::Waiting => {
                 mapping.state = State::Waiting;
-                self.waiting.insert(key);
-                self.advance(now, key);
+                // Hundreds that were refused at once are not tried again at once.
+                let at = match std::mem::take(&mut mapping.has_turn) {
+                    true => now,
+                    false => self.pace.take(now, self.packets_of_a_retry()),
+                };
+                if at > now {
+                    self.wait_for_turn(key, at);
+                } else {
+                    self.try_again(now, key);
+                }
             }
             State::Asked { .. } => {}
+        }
+    }
+
+    /// A waiting mapping has its place in the pace.
+    fn wait_for_turn(&mut self, key: Key, at: Time) {
+        if let Some(mapping) = self.mappings.get_mut(&key) {
+            mapping.has_turn = true;
+            self.waiting.remove(&key);
+            self.timers.set(Timer::Mapping(key), at);
+        }
+    }
+
+    /// A mapping that was refused, or lost, has its turn.
+    fn try_again(&mut self, now: Time, key: Key) {
+        self.waiting.insert(key);
+        if !self.raced && self.is_the_best_away() {
+            // Who was not there when it was refused may make it now.
+            self.start_race(now);
+        }
+        self.advance(now, key);
+    }
+
+    /// What another attempt costs, for the pace: in UPnP it is seldom one exchange where the last was refused.
+    fn packets_of_a_retry(&self) -> u32 {
+        match self.status(Protocol::Pcp) == Status::Up || self.status(Protocol::NatPmp) == Status::Up {
+            true => 1,
+            false => EXCHANGES_AN_ATTEMPT * PACKETS_AN_EXCHANGE,
         }
     }
 
@@ -145,8 +182,7 @@ impl Engine {
         self.lose(key);
         let at = self.pace.take(now, packets(protocol));
         if at > now {
-            self.waiting.remove(&key);
-            self.timers.set(Timer::Mapping(key), at);
+            self.wait_for_turn(key, at);
         }
     }
 

@@ -102,6 +102,8 @@ pub struct Engine {
     network: Network,
     shortage: Shortage,
     race: Option<Race>,
+    /// There has been a race since the last recheck.
+    raced: bool,
     /// Protocols that were silent for a whole race since the last recheck.
     exhausted: PerProtocol<bool>,
     /// Protocols that are up by their own account but let a request time out: not trusted until they answer.
@@ -166,6 +168,7 @@ impl Engine {
             network: Network::default(),
             shortage: Shortage::default(),
             race: None,
+            raced: false,
             exhausted: PerProtocol::default(),
             suspect: PerProtocol::default(),
             answered_at: PerProtocol::default(),
@@ -369,6 +372,8 @@ impl Engine {
                 break;
             }
         }
+        self.pcp.go_on(cx!(self, now));
+        self.natpmp.go_on(cx!(self, now));
         self.end_race_if_won(now);
         self.finish_cleanup_if_done(now);
     }

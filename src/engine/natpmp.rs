@@ -89,10 +89,16 @@ impl NatPmp {
         self.pump(cx);
     }
 
-    /// Another protocol won.
+    /// Another protocol won. What takes the place of the request in the window waits for `go_on`: it may be the next to
+    /// be abandoned.
     pub fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) {
         let unreported = self.granted.remove(&key).is_some();
         self.requests.abandon(cx.now, key, unreported);
+        self.pump_urgent(cx);
+    }
+
+    /// Sends what there is room for, after the last `abandon`.
+    pub fn go_on(&mut self, cx: &mut Cx<'_>) {
         self.pump(cx);
     }
 
@@ -311,8 +317,17 @@ impl NatPmp {
 
     /// Sends what may be sent now.
     fn pump(&mut self, cx: &mut Cx<'_>) {
+        self.send(cx, false);
+    }
+
+    /// Sends what does not wait for the window.
+    fn pump_urgent(&mut self, cx: &mut Cx<'_>) {
+        self.send(cx, true);
+    }
+
+    fn send(&mut self, cx: &mut Cx<'_>, urgent_only: bool) {
         let Some(to) = self.remote.filter(|_| self.open) else { return };
-        while let Some(ask) = self.requests.poll_ask(cx) {
+        while let Some(ask) = self.requests.poll_ask(cx, urgent_only) {
             let bytes = match ask {
                 Ask::Query => natpmp::emit_address_request().to_vec(),
                 Ask::Map { key, suggestion } => emit(key, suggestion.port, LIFETIME_SECS),

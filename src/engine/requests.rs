@@ -356,14 +356,15 @@ impl Requests {
         [self.window.poll_timeout(), self.followers.next(), self.confirms.next()].into_iter().flatten().min()
     }
 
-    /// The next datagram to be sent now, which then counts as sent.
-    pub(super) fn poll_ask(&mut self, cx: &mut Cx<'_>) -> Option<Ask> {
+    /// The next datagram to be sent now, which then counts as sent. `urgent_only`: of those beside the window.
+    pub(super) fn poll_ask(&mut self, cx: &mut Cx<'_>, urgent_only: bool) -> Option<Ask> {
         if self.status == Status::Out {
             return None;
         }
         loop {
             let ask = match self.urgent.pop_front() {
                 Some(ask) => Some(ask),
+                None if urgent_only => return None,
                 None => match self.window.poll_send(cx)? {
                     Slot::Query => Some(Ask::Query),
                     Slot::Key(key) => self.entries.get(&key).map(|entry| match entry.state {

@@ -238,6 +238,7 @@ impl Gateway {
             made_by: Protocol::Script,
             nonce: None,
             description: "taken".into(),
+            granted_at: self.now,
             expires_at: None,
         });
     }
@@ -469,12 +470,22 @@ impl Gateway {
         if old.is_none() && self.table.len() >= self.config.max_mappings {
             return None;
         }
-        let expires_at = Some(self.now + Duration::from_secs(lifetime.into()));
+        let granted_at = self.now;
+        let expires_at = Some(granted_at + Duration::from_secs(lifetime.into()));
         let mapping = match old {
-            Some(old) => Mapping { nonce: nonce.or(old.nonce), expires_at, ..old },
+            Some(old) => Mapping { nonce: nonce.or(old.nonce), granted_at, expires_at, ..old },
             None => {
                 let description = format!("{made_by:?}");
-                Mapping { transport, external_port, internal, made_by, nonce, description, expires_at }
+                Mapping {
+                    transport,
+                    external_port,
+                    internal,
+                    made_by,
+                    nonce,
+                    description,
+                    granted_at,
+                    expires_at,
+                }
             }
         };
         self.table.insert(mapping);

@@ -231,6 +231,7 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
     let old = old.filter(|old| old.internal == internal);
     let made_by = old.as_ref().map_or(Protocol::Upnp, |old| old.made_by);
     let nonce = old.and_then(|old| old.nonce);
+    let granted_at = gateway.now;
     gateway.table_mut().insert(Mapping {
         transport,
         external_port,
@@ -238,6 +239,7 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
         made_by,
         nonce,
         description,
+        granted_at,
         expires_at,
     });
     Ok(if any { vec![("NewReservedPort", external_port.to_string())] } else { Vec::new() })

@@ -44,6 +44,7 @@ fn free_ports_are_searched_upward_and_go_on_at_1024() {
             made_by: Protocol::Script,
             nonce: None,
             description: String::new(),
+            granted_at: Duration::ZERO,
             expires_at: None,
         });
     };
