@@ -84,6 +84,16 @@ static void in_a_callback_of_cleanup(void) {
 	wait_for_the_end();
 }
 
+static void ignore_message(plum_log_level_t level, const char *message) {
+	(void)level;
+	(void)message;
+}
+
+static void create_quietly(void) {
+	plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_TCP, 9510);
+	plum_create_mapping(&mapping, NULL);
+}
+
 static void exit_in_message(plum_log_level_t level, const char *message) {
 	(void)level;
 	if (strncmp(message, "mapping 0:", 10) == 0)
@@ -98,6 +108,144 @@ static void in_a_log_callback(void) {
 	init_with(config);
 	create_recorded(PLUM_IP_PROTOCOL_TCP, 9500);
 	wait_for_the_end();
+}
+
+// No exit handler runs, nothing is flushed, nobody is told.
+static void by_underscore_exit(void) {
+	clean_up_at_exit(12345);
+	init_with(test_config());
+	wait_for_event(create_recorded(PLUM_IP_PROTOCOL_TCP, 9600), PLUM_STATE_SUCCESS);
+	create_recorded(PLUM_IP_PROTOCOL_TCP, 9601);
+	_exit(STATUS);
+}
+
+static void underscore_exit_in_callback(int id, plum_state_t state, const plum_mapping_t *mapping) {
+	(void)id;
+	(void)state;
+	(void)mapping;
+	_exit(STATUS);
+}
+
+static void by_underscore_exit_in_a_callback(void) {
+	plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_TCP, 9610);
+	init_with(test_config());
+	CHECK(plum_create_mapping(&mapping, underscore_exit_in_callback) >= 0);
+	wait_for_the_end();
+}
+
+// --- threads inside the library ---
+
+static void *call_for_ever(void *unused) {
+	(void)unused;
+	for (;;) {
+		plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_UDP, 9620);
+		int id = plum_create_mapping(&mapping, NULL);
+		plum_query_mapping(id, NULL, NULL);
+		plum_destroy_mapping(id);
+	}
+}
+
+static void start_callers(void) {
+	for (int i = 0; i < 4; ++i) {
+		pthread_t thread;
+		CHECK(pthread_create(&thread, NULL, call_for_ever, NULL) == 0);
+	}
+}
+
+static void while_threads_call(void) {
+	init_with(test_config());
+	start_callers();
+	wait_for_event(create_recorded(PLUM_IP_PROTOCOL_TCP, 9630), PLUM_STATE_SUCCESS);
+	exit(STATUS);
+}
+
+// They find the library cleaned up, and go on to call it while the process ends.
+static void while_threads_call_with_a_handler_that_cleans_up(void) {
+	clean_up_at_exit(PLUM_ERR_SUCCESS);
+	while_threads_call();
+}
+
+static void *clean_up_for_ever(void *unused) {
+	(void)unused;
+	plum_config_t config = test_config();
+	for (;;) {
+		plum_init(&config);
+		create_quietly();
+		plum_cleanup();
+	}
+}
+
+// Its exit handler's cleanup may be the second, which waits for the first.
+static void clean_up_whoever_is_first(void) {
+	int result = plum_cleanup();
+	if (result != PLUM_ERR_SUCCESS && result != PLUM_ERR_FAILED)
+		check_failed(__FILE__, __LINE__, "plum_cleanup returned %d", result);
+}
+
+static void while_another_thread_cleans_up(void) {
+	pthread_t thread;
+	CHECK(atexit(clean_up_whoever_is_first) == 0);
+	CHECK(pthread_create(&thread, NULL, clean_up_for_ever, NULL) == 0);
+	long long until_ms = check_now_ms() + 50;
+	while (check_now_ms() < until_ms)
+		plum_query_mapping(0, NULL, NULL);
+	exit(STATUS);
+}
+
+// --- the main thread ends before the others ---
+
+static pthread_t main_thread;
+
+static void *outlive_main(void *unused) {
+	(void)unused;
+	CHECK(pthread_join(main_thread, NULL) == 0);
+	wait_for_event(create_recorded(PLUM_IP_PROTOCOL_TCP, 9640), PLUM_STATE_SUCCESS);
+	exit(STATUS);
+}
+
+static void after_the_main_thread_has_ended(void) {
+	pthread_t thread;
+	clean_up_at_exit(PLUM_ERR_SUCCESS);
+	init_with(test_config());
+	main_thread = pthread_self();
+	CHECK(pthread_create(&thread, NULL, outlive_main, NULL) == 0);
+	pthread_exit(NULL);
+}
+
+// --- a thread that is being torn down calls, after its thread-local variables are gone ---
+
+static pthread_key_t key;
+
+static void clean_up_in_destructor(void *round) {
+	if (round != &key) {
+		// Once more, when the destructors of others have run.
+		CHECK(pthread_setspecific(key, &key) == 0);
+		return;
+	}
+	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, 9650);
+	CHECK_INT(plum_query_mapping(id, NULL, NULL), PLUM_ERR_SUCCESS);
+	CHECK_INT(plum_destroy_mapping(id), PLUM_ERR_SUCCESS);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+	CHECK_INT(count_events(id, PLUM_STATE_DESTROYED), 1);
+}
+
+static void *end_with_a_destructor(void *unused) {
+	plum_config_t config = test_config();
+	config.log_level = PLUM_LOG_LEVEL_INFO;
+	config.log_callback = ignore_message;
+	init_with(config);
+	wait_for_event(create_recorded(PLUM_IP_PROTOCOL_TCP, 9651), PLUM_STATE_SUCCESS);
+	CHECK(pthread_setspecific(key, unused) == 0);
+	return NULL;
+}
+
+static void in_a_destructor_of_a_thread(void) {
+	pthread_t thread;
+	static int other;
+	CHECK(pthread_key_create(&key, clean_up_in_destructor) == 0);
+	CHECK(pthread_create(&thread, NULL, end_with_a_destructor, &other) == 0);
+	CHECK(pthread_join(thread, NULL) == 0);
+	exit(STATUS);
 }
 
 // Each in a process of its own, forked before this one has called plum_init.
@@ -125,7 +273,14 @@ int main(void) {
 	check("in a callback", in_a_callback);
 	check("in a callback of cleanup", in_a_callback_of_cleanup);
 	check("in a log callback", in_a_log_callback);
+	check("by _exit", by_underscore_exit);
+	check("by _exit in a callback", by_underscore_exit_in_a_callback);
+	check("while threads call", while_threads_call);
+	check("while threads call, with a handler that cleans up", while_threads_call_with_a_handler_that_cleans_up);
+	check("while another thread cleans up", while_another_thread_cleans_up);
+	check("after the main thread has ended", after_the_main_thread_has_ended);
+	check("in a destructor of a thread", in_a_destructor_of_a_thread);
 	// Nobody waits for the worker, nor for the gateway.
-	CHECK(check_now_ms() - started_ms < 5000);
+	CHECK(check_now_ms() - started_ms < check_stretched_ms(10000));
 	return 0;
 }

@@ -59,6 +59,55 @@ static void fork_while_busy(void) {
 	}
 }
 
+// --- forks while other threads are inside the library, each holding what lock it may ---
+
+enum { CALLERS = 4, FORKS = 40 };
+
+static pthread_mutex_t stop_mutex = PTHREAD_MUTEX_INITIALIZER;
+static int stop;
+
+static int is_stopped(void) {
+	pthread_mutex_lock(&stop_mutex);
+	int stopped = stop;
+	pthread_mutex_unlock(&stop_mutex);
+	return stopped;
+}
+
+static void *call_everything(void *unused) {
+	(void)unused;
+	plum_config_t config = test_config();
+	for (int round = 0; !is_stopped(); ++round) {
+		char buffer[PLUM_MAX_ADDRESS_LEN];
+		plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_UDP, 6200 + round % 8);
+		int id = plum_create_mapping(&mapping, NULL);
+		plum_query_mapping(id, NULL, &mapping);
+		plum_get_local_address(buffer, sizeof(buffer));
+		if (round % 4 != 0)
+			plum_destroy_mapping(id);
+		if (round % 50 == 49)
+			plum_cleanup();
+		int result = plum_init(&config);
+		CHECK(result == PLUM_ERR_SUCCESS || result == PLUM_ERR_FAILED);
+	}
+	return NULL;
+}
+
+static void fork_while_threads_call(void) {
+	pthread_t threads[CALLERS];
+	for (int i = 0; i < CALLERS; ++i)
+		CHECK(pthread_create(&threads[i], NULL, call_everything, NULL) == 0);
+	for (int i = 0; i < FORKS; ++i)
+		fork_a_child(0);
+	pthread_mutex_lock(&stop_mutex);
+	stop = 1;
+	pthread_mutex_unlock(&stop_mutex);
+	for (int i = 0; i < CALLERS; ++i)
+		CHECK(pthread_join(threads[i], NULL) == 0);
+	int result = plum_cleanup();
+	CHECK(result == PLUM_ERR_SUCCESS || result == PLUM_ERR_FAILED);
+	CHECK_INT(gateway_mappings(), 0);
+}
+
 int main(void) {
 	check_time_limit(100);
 	events_init();
@@ -82,5 +131,7 @@ int main(void) {
 	CHECK_INT(plum_init(&config), PLUM_ERR_SUCCESS);
 	fork_a_child(0); // initialised, no mapping yet
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+
+	fork_while_threads_call();
 	return 0;
 }

@@ -332,7 +332,7 @@ extern "C" {
  *
  * Requires:
  * `config` is NULL or points to a configuration whose fields are all set, its domain NULL or a string that ends
- * in NUL.
+ * in NUL; nobody writes to them during the call. The log callback returns: no exception, no longjmp() leaves it.
  */
 PLUM_EXPORT
 int plum_init(const plum_config_t *config);
@@ -363,8 +363,9 @@ int plum_cleanup(void);
  * initialised or being cleaned up, or the ids are used up. After a negative result no callback comes.
  *
  * Requires:
- * `mapping` is NULL or points to a mapping whose fields named above are set, the host up to its NUL. `callback` is NULL or
- * may be called on another thread until it has been called with DESTROYED.
+ * `mapping` is NULL or points to a mapping whose fields named above are set, the host up to its NUL; nobody writes to
+ * them during the call. `callback` is NULL or may be called on another thread until it has been called with DESTROYED;
+ * it returns: no exception, no longjmp() leaves it.
  */
 PLUM_EXPORT
 int plum_create_mapping(const plum_mapping_t *mapping,
@@ -380,7 +381,7 @@ int plum_create_mapping(const plum_mapping_t *mapping,
  * PLUM_ERR_NOT_AVAIL if the mapping is unknown or destroyed.
  *
  * Requires:
- * `state` and `mapping` are each NULL or writable.
+ * `state` and `mapping` are each NULL or writable; nobody else uses them during the call.
  */
 PLUM_EXPORT
 int plum_query_mapping(int id,
@@ -409,7 +410,7 @@ int plum_destroy_mapping(int id);
  * PLUM_ERR_INVALID if `buffer` is NULL and `size` is not 0; PLUM_ERR_NOT_AVAIL if there is no route to the internet.
  *
  * Requires:
- * `buffer` is NULL or writable for `size` bytes.
+ * `buffer` is NULL or writable for `size` bytes, and nobody else uses it during the call.
  */
 PLUM_EXPORT
 int plum_get_local_address(char *buffer,
@@ -424,7 +425,7 @@ int plum_get_local_address(char *buffer,
  * file cannot be fetched.
  *
  * Requires:
- * `type` has a value, whichever; `buffer` is NULL or writable for `size` bytes.
+ * `type` has a value, whichever; `buffer` is NULL or writable for `size` bytes, and nobody else uses it during the call.
  */
 PLUM_EXPORT
 int plum_get_dummytls_certificate(plum_dummytls_cert_type_t type,
@@ -441,7 +442,8 @@ int plum_get_dummytls_certificate(plum_dummytls_cert_type_t type,
  * configured; PLUM_ERR_INVALID if `address` is NULL or no address, or `buffer` is NULL and `size` is not 0.
  *
  * Requires:
- * `address` is NULL or a string that ends in NUL, `buffer` is NULL or writable for `size` bytes.
+ * `address` is NULL or a string that ends in NUL, `buffer` is NULL or writable for `size` bytes, and nobody else uses it
+ * during the call. The two may overlap.
  */
 PLUM_EXPORT
 int plum_get_dummytls_host(const char *address,

@@ -4,6 +4,9 @@
 //! are the layers below, public for the project's own tests only and without any promise. ARCHITECTURE.md says
 //! how they fit together, and a test (`tests/architecture.rs`) that they use each other as it says.
 
+// One operation a block, so that the comment on it states the contract of that operation.
+#![warn(clippy::multiple_unsafe_ops_per_block)]
+
 #[doc(hidden)]
 pub mod client;
 #[doc(hidden)]
@@ -17,6 +20,7 @@ pub mod log;
 pub mod net;
 #[doc(hidden)]
 pub mod ordered;
+mod sync;
 #[doc(hidden)]
 pub mod time;
 #[doc(hidden)]

@@ -4,12 +4,12 @@
 
 #![forbid(unsafe_code)]
 
-use parking_lot::Mutex;
+use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::{Mutex, thread_local};
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write as _};
-use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How much a message matters; the numbers are the C API's (`plum_log_level_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,7 +178,18 @@ impl Drop for Inside {
     }
 }
 
-/// A message as it is formatted: control characters become spaces, what is too much is cut.
+/// Whether a character does something to the text around it: controls, line separators, and what turns the direction of
+/// text (Unicode Standard Annex 9, section 2), so that a line reads as it does not stand there.
+fn is_disruptive(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// A message as it is formatted: disruptive characters become spaces, what is too much is cut. Here, so that no text of
+/// the network or the environment comes by it.
 #[derive(Default)]
 struct Line(String);
 
@@ -188,7 +199,7 @@ impl fmt::Write for Line {
             if self.0.len() + character.len_utf8() > MESSAGE_LIMIT {
                 return Err(fmt::Error);
             }
-            self.0.push(if character.is_control() { ' ' } else { character });
+            self.0.push(if is_disruptive(character) { ' ' } else { character });
         }
         Ok(())
     }

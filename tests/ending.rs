@@ -168,3 +168,16 @@ fn cleanup_without_mappings_is_immediate() {
     assert_eq!(world.cleanup(), Duration::ZERO);
     assert_eq!(world.gateway().counts.total(), 0, "no packet before the first mapping");
 }
+
+#[test]
+fn a_mapping_created_while_the_end_is_under_way_is_destroyed_at_once() {
+    let mut world = World::new();
+    let first = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(first));
+    world.begin_cleanup();
+    let second = world.create(Udp, 8001);
+    assert!(world.is_destroyed(second));
+    assert_eq!(world.callbacks(second).len(), 1);
+    world.run_until(|world| world.finished_at().is_some());
+    world.assert_nothing_left();
+}

@@ -708,3 +708,23 @@ fn the_notifications_port_is_given_back_when_upnp_is_out_of_use() {
     assert_eq!(mapped_by(&world, id), Some(Protocol::Pcp));
     assert!(!world.network.is_open(Socket::Notifications));
 }
+
+#[test]
+fn behind_a_second_nat_a_mapping_is_made_with_the_address_that_the_first_one_has() {
+    for index in 0..3 {
+        for address in [Ipv4Addr::new(100, 64, 3, 4), Ipv4Addr::new(10, 9, 8, 7)] {
+            let mut world = world_of(index);
+            world.gateway().set_external_address(address, false);
+            let id = world.create(Tcp, 8000);
+            world.run_until(|world| world.is_success(id));
+            assert_eq!(world.success(id).map(|s| s.1), Some(IpAddr::V4(address)), "protocol {index}");
+            // Another one is noticed at the latest with a renewal.
+            let next = Ipv4Addr::new(172, 16, 0, 1);
+            world.gateway().set_external_address(next, false);
+            world.run_for(secs(7200));
+            assert_eq!(world.success(id).map(|s| s.1), Some(IpAddr::V4(next)), "protocol {index}");
+            world.cleanup();
+            world.assert_nothing_left();
+        }
+    }
+}

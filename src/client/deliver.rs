@@ -3,6 +3,7 @@
 use super::{Client, Entry, Inner, Listener, News, Phase, State};
 use crate::engine::io::MappingId;
 use crate::log::log;
+use crate::sync::thread_local;
 use std::cell::Cell;
 
 thread_local! {

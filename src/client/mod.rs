@@ -19,8 +19,8 @@ use crate::dummytls::{DummyTls, RealSystem, System};
 use crate::engine::io::{Config, MappingId, Protocol, Wanted};
 use crate::log::{self, log};
 use crate::ordered::Map;
+use crate::sync::{Condvar, Mutex};
 use crate::worker::{Command, Program, Wake, Worker};
-use parking_lot::{Condvar, Mutex};
 use program::Deliveries;
 use std::io;
 use std::net::IpAddr;
@@ -200,7 +200,7 @@ impl<L: Listener> Client<L> {
                 Ok(())
             }
             Err(error) => {
-                log!(Error, "no worker thread: {error}");
+                log!(Error, "libplum cannot be initialised: {error}");
                 log::close();
                 self.inner.lock().phase = Phase::Idle;
                 Err(Error::Failed)

@@ -90,7 +90,7 @@ impl Files {
         file: File,
     ) -> Result<Arc<str>, String> {
         let mut why = String::from("the name does not resolve");
-        for address in names.addresses_of_domain(deadline_at) {
+        for address in names.addresses_of_domain(deadline_at)? {
             let server = SocketAddr::new(address, system.port());
             match self.fetch_from(server, system, deadline_at, file) {
                 Ok(reply) => return text(reply),

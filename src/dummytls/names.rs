@@ -4,12 +4,16 @@
 
 use super::{NAME_LIMIT, System};
 use crate::log::log;
+#[cfg(shuttle)]
+use crate::sync::IsFinished;
+use crate::sync::thread::JoinHandle;
 use crate::time::Time;
 use parking_lot::{Condvar, Mutex};
+use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long a name may take to resolve before the plain address is reported.
@@ -59,11 +63,40 @@ struct State {
 
 struct Question {
     address: IpAddr,
+    /// When it was first wanted, if it waits to be asked.
     asked_at: Time,
+    /// Why it is not asked yet.
+    obstacle: Option<Obstacle>,
     /// Whether the name resolves to the address.
     answer: Option<bool>,
     /// Whether the log has been told that the plain address is reported.
     warned: bool,
+}
+
+impl Question {
+    fn new(address: IpAddr, asked_at: Time, obstacle: Option<Obstacle>) -> Question {
+        Question { address, asked_at, obstacle, answer: None, warned: false }
+    }
+}
+
+/// Why a name cannot be asked for.
+enum Obstacle {
+    /// It is longer than a name may be.
+    TooLong,
+    /// As many threads resolve as there may be; the end of one wakes whoever waits.
+    TooMany,
+    /// The system gives no thread.
+    NoThread(io::Error),
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Obstacle::TooLong => write!(f, "it is too long"),
+            Obstacle::TooMany => write!(f, "{THREAD_LIMIT} other names are still being resolved"),
+            Obstacle::NoThread(error) => write!(f, "the system gives no thread for it: {error}"),
+        }
+    }
 }
 
 impl State {
@@ -88,21 +121,23 @@ impl Names {
         let name = self.name(address);
         let mut state = self.shared.state.lock();
         state.questions.retain(|question| now.since(question.asked_at) < ANSWER_LIFETIME);
-        if state.question(address).is_none() {
-            self.ask(&mut state, now, address, &name);
-        }
+        self.ask(&mut state, now, address, &name);
         let Some(question) = state.question(address) else { return Verdict::Host(plain(address)) };
         let timeout_at = question.asked_at + RESOLVE_TIMEOUT;
         match question.answer {
             Some(true) => return Verdict::Host(name.into()),
+            None if matches!(question.obstacle, Some(Obstacle::TooLong)) => {}
             None if now < timeout_at => return Verdict::Wait(timeout_at),
             Some(false) | None => {}
         }
         let answered = question.answer.is_some();
         let warned = std::mem::replace(&mut question.warned, true);
+        let obstacle = question.obstacle.as_ref().filter(|_| !warned).map(Obstacle::to_string);
         // The log may call the program, and so never with a lock held.
         drop(state);
-        if !warned && answered {
+        if let Some(obstacle) = obstacle {
+            log!(Warn, "DummyTLS: {name} was not asked for, reporting the address: {obstacle}");
+        } else if !warned && answered {
             log!(Warn, "DummyTLS: {name} does not resolve to {address}, reporting the address");
         } else if !warned {
             log!(Warn, "DummyTLS: {name} was not resolved in time, reporting the address");
@@ -125,58 +160,80 @@ impl Names {
         }
     }
 
-    /// Puts the question whether `name` resolves to `address`.
+    /// Puts the question whether `name` resolves to `address`, unless that was done. One that waits for a thread gets
+    /// one within its time; when that has passed and the address was reported, a later call begins anew.
     fn ask(&self, state: &mut State, now: Time, address: IpAddr, name: &str) {
-        let mut question = Question { address, asked_at: now, answer: None, warned: false };
+        let asked_at = match state.question(address) {
+            Some(Question { obstacle: None | Some(Obstacle::TooLong), .. }) => return,
+            Some(question) if question.warned => now,
+            Some(question) if now < question.asked_at + RESOLVE_TIMEOUT => question.asked_at,
+            // It is being told that there was no thread all the time.
+            Some(_) => return,
+            None => now,
+        };
         let shared = Arc::clone(&self.shared);
         let then = Box::new(move |found: Vec<IpAddr>| {
             let mut state = shared.state.lock();
             // A late answer to a question that was forgotten and put again is none to the new one.
             if let Some(question) = state.question(address)
-                && question.asked_at == now
+                && question.asked_at == asked_at
             {
                 question.answer = Some(found.contains(&address));
             }
         });
-        if name.len() > NAME_LIMIT || !self.resolve_on_thread(state, name.to_owned(), then) {
-            question.answer = Some(false);
+        let result = match name.len() {
+            0..=NAME_LIMIT => self.resolve_on_thread(state, name.to_owned(), then),
+            _ => Err(Obstacle::TooLong),
+        };
+        let obstacle = result.err();
+        match state.question(address) {
+            Some(question) if obstacle.is_some() => question.obstacle = obstacle,
+            Some(question) => *question = Question::new(address, asked_at, None),
+            None => state.questions.push(Question::new(address, asked_at, obstacle)),
         }
-        state.questions.push(question);
     }
 
-    /// The addresses of the domain itself, waiting until `deadline_at` at most.
-    pub(super) fn addresses_of_domain(&self, deadline_at: Time) -> Vec<IpAddr> {
+    /// The addresses of the domain itself, waiting until `deadline_at` at most; `Err`: why it was not resolved.
+    pub(super) fn addresses_of_domain(&self, deadline_at: Time) -> Result<Vec<IpAddr>, String> {
         let found = Arc::new(Mutex::new(None));
-        let slot = Arc::clone(&found);
-        let then = Box::new(move |addresses| *slot.lock() = Some(addresses));
         let mut state = self.shared.state.lock();
-        if !self.resolve_on_thread(&mut state, self.domain.clone(), then) {
-            return Vec::new();
-        }
+        let mut obstacle = Some(Obstacle::TooMany);
         loop {
+            if let Some(Obstacle::TooMany) = obstacle {
+                let slot = Arc::clone(&found);
+                let then = Box::new(move |addresses| *slot.lock() = Some(addresses));
+                obstacle = self.resolve_on_thread(&mut state, self.domain.clone(), then).err();
+            }
             if let Some(addresses) = found.lock().take() {
-                return addresses;
+                return Ok(addresses);
             }
             let left = deadline_at.since(self.system.now());
-            if left.is_zero() {
-                return Vec::new();
-            }
-            // Whoever resolves rings when it is done.
-            self.shared.changed.wait_for(&mut state, left);
+            match &obstacle {
+                Some(obstacle @ (Obstacle::TooLong | Obstacle::NoThread(_))) => {
+                    return Err(obstacle.to_string());
+                }
+                Some(obstacle) if left.is_zero() => return Err(obstacle.to_string()),
+                None if left.is_zero() => return Err(String::from("the name was not resolved in time")),
+                // Whoever resolves rings when it is done.
+                Some(Obstacle::TooMany) | None => self.shared.changed.wait_for(&mut state, left),
+            };
         }
     }
 
-    /// Resolves `host` on a thread of its own, which then calls `then` without a lock held. `false`: there are
-    /// too many such threads, or the system gives none.
+    /// Resolves `host` on a thread of its own, which then calls `then` without a lock held.
+    ///
+    /// # Errors
+    ///
+    /// There are too many such threads, or the system gives none.
     fn resolve_on_thread(
         &self,
         state: &mut State,
         host: String,
         then: Box<dyn FnOnce(Vec<IpAddr>) + Send>,
-    ) -> bool {
+    ) -> Result<(), Obstacle> {
         let add_one = |threads| (threads < THREAD_LIMIT).then_some(threads + 1);
         if THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add_one).is_err() {
-            return false;
+            return Err(Obstacle::TooMany);
         }
         let shared = Arc::clone(&self.shared);
         let system = Arc::clone(&self.system);
@@ -186,14 +243,14 @@ impl Names {
         });
         let thread = crate::net::start_thread("plum-names", None, body);
         state.threads.retain(|thread| !thread.is_finished());
-        let Ok(thread) = thread else {
+        let thread = thread.map_err(|error| {
             THREADS.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        };
+            Obstacle::NoThread(error)
+        })?;
         // The thread cannot have counted itself out yet: the lock is held.
         state.running += 1;
         state.threads.push(thread);
-        true
+        Ok(())
     }
 
     pub(super) fn leave(&self, timeout: Duration) {

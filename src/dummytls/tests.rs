@@ -164,8 +164,10 @@ fn addresses_are_resolved_beside_each_other_but_not_too_many() {
     for address in &addresses[..4] {
         assert_eq!(service.dummytls.verdict(Time::ZERO, *address), Verdict::Wait(Time::from_secs(1)));
     }
-    // The fifth is not asked for: there may be four such threads in a process.
-    assert_eq!(service.dummytls.verdict(Time::ZERO, addresses[4]), host("1.2.3.5"));
+    // The fifth waits for one of them: there may be four such threads in a process.
+    let fifth = || service.dummytls.verdict(Time::from_millis(10), addresses[4]);
+    assert_eq!(fifth(), Verdict::Wait(Time::from_millis(1010)));
+    assert!(!service.system.asked().contains(&"1-2-3-5.tls.example".to_owned()));
     for (answer, address) in answers.iter().zip(addresses) {
         answer.send(vec![address]).expect("it waits");
     }
@@ -173,7 +175,56 @@ fn addresses_are_resolved_beside_each_other_but_not_too_many() {
         service.wait_for_notice();
     }
     assert_eq!(service.dummytls.verdict(Time::ZERO, addresses[3]), host("1-2-3-4.tls.example"));
-    assert!(!service.system.asked().contains(&"1-2-3-5.tls.example".to_owned()));
+    assert_eq!(fifth(), Verdict::Wait(Time::from_millis(1010)), "it is asked, its second has begun before");
+    service.wait_for_notice();
+    assert_eq!(fifth(), host("1-2-3-5.tls.example"));
+}
+
+#[test]
+fn a_name_that_no_thread_was_free_for_is_not_taken_for_one_that_does_not_resolve() {
+    let service = service_of("tls.example");
+    let hanging: Vec<_> = (1..=4)
+        .map(|n| {
+            let answer = service.system.answer_later(&format!("1-2-3-{n}.tls.example"));
+            service.dummytls.verdict(Time::ZERO, address(&format!("1.2.3.{n}")));
+            answer
+        })
+        .collect();
+    service.system.answer("1-2-3-9.tls.example", &["1.2.3.9"]);
+    let verdict = |millis| service.dummytls.verdict(Time::from_millis(millis), address("1.2.3.9"));
+    assert_eq!(verdict(0), Verdict::Wait(Time::from_secs(1)));
+    // Nobody waits longer than a second for it, and it holds nobody up again.
+    assert_eq!(verdict(1000), host("1.2.3.9"));
+    assert_eq!(verdict(2000), host("1.2.3.9"));
+    drop(hanging);
+    service.system.answers.lock().retain(|name, _| name == "1-2-3-9.tls.example");
+    for _ in 0..4 {
+        service.wait_for_notice();
+    }
+    // It is not forgotten for a minute: the next who wants it gets it.
+    assert_eq!(verdict(3000), Verdict::Wait(Time::from_secs(4)));
+    service.wait_for_notice();
+    assert_eq!(verdict(3001), host("1-2-3-9.tls.example"));
+}
+
+#[test]
+fn a_file_waits_for_a_free_thread() {
+    let service = service_of("tls.example");
+    let requests = serve(&service.system, vec![ok(b"text")]);
+    let hanging: Vec<_> = (1..=4)
+        .map(|n| {
+            let answer = service.system.answer_later(&format!("1-2-3-{n}.tls.example"));
+            service.dummytls.verdict(Time::ZERO, address(&format!("1.2.3.{n}")));
+            answer
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        let file = scope.spawn(|| service.dummytls.file(File::Certificate));
+        assert!(!file.is_finished() && requests.is_empty());
+        hanging[0].send(Vec::new()).expect("it waits");
+        assert_eq!(file.join().expect("no panic").as_deref(), Some("text"));
+    });
+    drop(hanging);
 }
 
 #[test]

@@ -224,6 +224,7 @@ impl Engine {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         mapping.lost |= mapping.mapped_by().is_some();
         mapping.state = State::Refused;
+        mapping.unanswered = false;
         self.waiting.remove(&key);
         self.timers.set(Timer::Mapping(key), now + after);
         self.tell_all(key, Event::Failure);
@@ -242,6 +243,9 @@ impl Engine {
         if mapping.state == (State::Asked { protocol }) {
             log!(Warn, "{key}: no answer by {protocol:?}");
             self.refuse(now, key, Duration::ZERO);
+            if let Some(mapping) = self.mappings.get_mut(&key) {
+                mapping.unanswered = true;
+            }
         }
         // Else a renewal, and the next one tries again; or a race, and its end decides.
     }

@@ -187,12 +187,15 @@ pub enum TcpEnd {
     Refused,
     /// Any other error (reset, unreachable).
     Failed,
+    /// The system has no descriptor or no memory for it: nobody was asked for anything.
+    Starved,
 }
 
 /// What the engine wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Look up the route toward an address, or toward the internet; answer with `handle_route`.
+    /// Look up the route toward an address, or toward the internet; answer with `handle_route`, or
+    /// `handle_route_unknown`.
     LookUpRoute {
         /// The address; `None`: the internet.
         toward: Option<IpAddr>,

@@ -70,7 +70,7 @@ pub enum State {
         /// When it ends, and its renewals; `None`: permanent, or direct.
         lease: Option<Lease>,
     },
-    /// The gateway refused; the mapping's timer says when it is tried again.
+    /// The gateway refused, or did not answer; the mapping's timer says when it is tried again.
     Refused,
 }
 
@@ -122,6 +122,8 @@ pub struct Mapping {
     pub last: Option<External>,
     /// It had been lost: SUCCESS is told again even if nothing changed.
     pub lost: bool,
+    /// In `State::Refused` for silence: a change of the network may be all that was missing.
+    pub unanswered: bool,
 }
 
 impl Mapping {
@@ -136,6 +138,7 @@ impl Mapping {
             excluded_until: PerProtocol::default(),
             last: None,
             lost: false,
+            unanswered: false,
         }
     }
 

@@ -3,7 +3,7 @@
 //! One input (`handle_*`), then drain the outputs (`poll_output` until `None`), then wait until `poll_timeout`.
 //!
 //! - `mod.rs`: inputs and outputs, timers, the program's mappings coming and going.
-//! - `network.rs`: the route to the gateway, what its change means, rechecks.
+//! - `network.rs`: the route to the gateway, what its change means, rechecks. `shortage.rs`: what the system had not to give.
 //! - `discovery.rs`: the race of the protocols, and the choice for one mapping; `race.rs`: its beginning and end.
 //! - `gateway.rs`: what the drivers' notices mean for the mappings.
 //! - `lease.rs`: renewals, expiry, and all mappings remade after a restart.
@@ -28,6 +28,7 @@ mod program;
 mod race;
 mod requests;
 pub mod schedule;
+mod shortage;
 pub mod timers;
 pub mod upnp_igd;
 pub mod window;
@@ -44,6 +45,7 @@ use natpmp::NatPmp;
 use network::Network;
 use pcp::Pcp;
 use schedule::Pace;
+use shortage::Shortage;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use timers::Timers;
@@ -66,6 +68,8 @@ enum Timer {
     Ending(Key),
     /// When to end cleanup though deletions are not answered.
     Cleanup,
+    /// When to try again what the system had nothing for.
+    Shortage,
 }
 
 impl Word for Timer {
@@ -78,6 +82,7 @@ impl Word for Timer {
             Timer::Mapping(key) => (4, key.word()),
             Timer::Ending(key) => (5, key.word()),
             Timer::Cleanup => (6, 0),
+            Timer::Shortage => (7, 0),
         }
         .word()
     }
@@ -95,6 +100,7 @@ pub struct Engine {
     upnp: UpnpIgd,
 
     network: Network,
+    shortage: Shortage,
     race: Option<Race>,
     /// Protocols that were silent for a whole race since the last recheck.
     exhausted: PerProtocol<bool>,
@@ -158,6 +164,7 @@ impl Engine {
             outputs: VecDeque::new(),
             timers: Timers::default(),
             network: Network::default(),
+            shortage: Shortage::default(),
             race: None,
             exhausted: PerProtocol::default(),
             suspect: PerProtocol::default(),
@@ -220,6 +227,8 @@ impl Engine {
             self.look_up_route();
         } else if self.network.is_known() {
             self.advance(now, key);
+        } else if self.shortage.hides_route() {
+            self.look_up_route();
         }
     }
 
@@ -232,14 +241,16 @@ impl Engine {
     /// A socket's local address, or that it could not be opened: the answer to `Output::Open`.
     pub fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
         if local.is_none() {
-            log!(Warn, "cannot open the {socket:?} socket");
             self.network.note_unopened(socket);
+            // Without a listener only speed is lost after a restart of the gateway: the recheck is early enough.
+            if !matches!(socket, Socket::Announcements | Socket::Notifications) {
+                self.note_shortage(now);
+            }
         }
         match socket {
             Socket::Pcp => self.pcp.handle_opened(cx!(self, now), local),
             Socket::NatPmp => self.natpmp.handle_opened(cx!(self, now), local),
             Socket::Ssdp => self.upnp.handle_opened(cx!(self, now), local),
-            // Their loss costs speed after a restart of the gateway, nothing else.
             Socket::Announcements | Socket::Notifications => {}
         }
         if local.is_some() && self.race.is_some() {
@@ -299,6 +310,10 @@ impl Engine {
     /// A TCP connection ended from the other side, or never came to be. It is gone, no `HangUp` follows.
     pub fn handle_tcp_end(&mut self, now: Time, exchange: ExchangeId, end: TcpEnd) {
         self.upnp.handle_tcp_end(cx!(self, now), exchange, end);
+        // A service that is known is asked again by the driver itself.
+        if end == TcpEnd::Starved && self.upnp.status() != Status::Up {
+            self.note_shortage(now);
+        }
         self.settle(now);
     }
 
@@ -318,6 +333,7 @@ impl Engine {
                 Timer::Mapping(key) => self.handle_mapping_timer(now, key),
                 Timer::Ending(key) => self.handle_ending_timer(key),
                 Timer::Cleanup => self.handle_cleanup_timer(now),
+                Timer::Shortage => self.handle_shortage_timer(),
             }
         }
         self.settle(now);

@@ -75,6 +75,11 @@ impl Network {
         self.gateway.is_some() && self.mismatch != Mismatch::Stays
     }
 
+    /// The gateway is to be checked with the next lookup that is answered.
+    pub(super) fn set_check_wanted(&mut self) {
+        self.check_wanted = true;
+    }
+
     /// A socket is not to be had for now.
     pub(super) fn note_unopened(&mut self, socket: Socket) {
         self.open_sockets.remove(&socket);
@@ -154,6 +159,7 @@ impl Engine {
         if self.cleanup.is_some() {
             return;
         }
+        self.shortage.show_route();
         let check_wanted = std::mem::take(&mut self.network.check_wanted);
         if !self.network.known || route != self.network.route {
             self.move_to(now, route);
@@ -292,6 +298,11 @@ impl Engine {
                 Protocol::UpnpIgd if in_use.has(protocol) => self.upnp.check(cx!(self, now)),
                 _ => {}
             }
+        }
+        for key in
+            self.mappings.keys_where(|_, mapping| mapping.state == State::Refused && mapping.unanswered)
+        {
+            self.lose(key);
         }
         let asks = self.network.is_up() && !self.network.direct;
         if !self.waiting.is_empty() && asks && !self.is_race_open(now) {

@@ -18,8 +18,8 @@ pub(super) struct CListener {
     user_ptr: *mut c_void,
 }
 
-// SAFETY: the library never reads what `user_ptr` points to, it only hands the pointer back; and the contract of
-// `plum_create_mapping` says that the callback runs on another thread.
+// SAFETY: the library never reads what `user_ptr` points to, it only hands the pointer back; and the callback, whose
+// second half of the contract `new` states, may be called on any thread.
 unsafe impl Send for CListener {}
 
 impl CListener {
@@ -27,7 +27,7 @@ impl CListener {
     ///
     /// # Safety
     ///
-    /// The callback may be called on any thread until its DESTROYED has been.
+    /// The callback may be called on any thread until its DESTROYED has been, and always returns.
     pub(super) unsafe fn new(callback: plum_mapping_callback_t, user_ptr: *mut c_void) -> CListener {
         CListener { callback, user_ptr }
     }
@@ -71,9 +71,11 @@ impl Listener for CListener {
             News::Failure => (plum_state_t::PLUM_STATE_FAILURE, None),
             News::Destroyed => (plum_state_t::PLUM_STATE_DESTROYED, None),
         };
-        let mapping = self.mapping(wanted, external);
-        // SAFETY: the program's function, within the time that `new` names; the mapping lives as long as the call.
-        unsafe { callback(id, state, &raw const mapping) }
+        // Mutable, since C lets the program cast `const` away from what was not born with it.
+        let mut mapping = self.mapping(wanted, external);
+        // SAFETY: the program's function, within the time that `new` names; the mapping lives as long as the call, and nobody
+        // else uses it.
+        unsafe { callback(id, state, (&raw mut mapping).cast_const()) }
         leave_callback();
     }
 }

@@ -22,8 +22,10 @@ pub(super) unsafe fn raw<E>(value: &MaybeUninit<E>) -> c_int {
 pub(super) unsafe fn read_bytes(start: *const c_char, limit: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for offset in 0..limit {
-        // SAFETY: offset is below `limit` and no byte before it was a NUL.
-        let byte = unsafe { start.add(offset).cast::<u8>().read() };
+        // SAFETY: the bytes from `start` to here are readable, by the contract: `offset` is below `limit`, and no byte before it is a NUL.
+        let at = unsafe { start.add(offset) };
+        // SAFETY: readable for the same reason; any byte is a u8.
+        let byte = unsafe { at.cast::<u8>().read() };
         if byte == 0 {
             break;
         }
@@ -43,7 +45,8 @@ impl Buffer {
     ///
     /// # Safety
     ///
-    /// Unless it is NULL, `start` is writable for `size` bytes as long as this lives.
+    /// Unless it is NULL, `start` is writable for `size` bytes, or for those of the text that is written there and its NUL, if these
+    /// are fewer, as long as this lives, and nobody else reads or writes them meanwhile.
     pub(super) unsafe fn new(start: *mut c_char, size: usize) -> Option<Buffer> {
         (!start.is_null() || size == 0).then_some(Buffer { start, size })
     }
@@ -52,12 +55,13 @@ impl Buffer {
     pub(super) fn write(self, text: &str) -> c_int {
         if let Some(room) = self.size.checked_sub(1) {
             let length = room.min(text.len());
-            // SAFETY: by the contract of `new` the buffer holds `size` bytes (NULL with a size was refused), of
-            // which these are `length + 1 <= size`; the text is our own memory, so they do not overlap.
-            unsafe {
-                self.start.copy_from_nonoverlapping(text.as_ptr().cast(), length);
-                self.start.add(length).write(0);
-            }
+            // SAFETY: by the contract of `new` so many bytes are writable: `length < size`, and no more than the text has. (NULL
+            // with a size was refused.) The text is our own memory, so they do not overlap.
+            unsafe { self.start.copy_from_nonoverlapping(text.as_ptr().cast(), length) };
+            // SAFETY: the same buffer, `length + 1` bytes of which are writable. No text is longer than isize::MAX.
+            let end = unsafe { self.start.add(length) };
+            // SAFETY: the last of these bytes.
+            unsafe { end.write(0) };
         }
         // The texts are addresses, host names and files whose size is limited far below this.
         c_int::try_from(text.len()).unwrap_or(c_int::MAX)
@@ -70,7 +74,7 @@ mod tests {
 
     fn written(size: usize, text: &str) -> (c_int, Vec<u8>) {
         let mut memory = [0x55_u8; 8];
-        // SAFETY: the tests ask for at most 8 bytes.
+        // SAFETY: the tests give at most 8 bytes, or a text that needs no more.
         let buffer = unsafe { Buffer::new(memory.as_mut_ptr().cast(), size) }.expect("a buffer");
         (buffer.write(text), memory.to_vec())
     }
@@ -88,19 +92,26 @@ mod tests {
     #[test]
     fn takes_null_for_a_buffer_without_size_only() {
         // SAFETY: NULL is never written to.
-        unsafe {
-            assert_eq!(Buffer::new(std::ptr::null_mut(), 0).expect("a buffer").write("abc"), 3);
-            assert!(Buffer::new(std::ptr::null_mut(), 1).is_none());
-        }
+        let null = |size| unsafe { Buffer::new(std::ptr::null_mut(), size) };
+        assert_eq!(null(0).expect("a buffer").write("abc"), 3);
+        assert!(null(1).is_none());
+        assert!(null(usize::MAX).is_none());
+    }
+
+    #[test]
+    fn touches_no_more_than_the_text_needs_whatever_the_size() {
+        assert_eq!(written(usize::MAX, "abc"), (3, b"abc\0UUUU".to_vec()));
+        assert_eq!(written(usize::MAX, "1234567"), (7, b"1234567\0".to_vec()));
     }
 
     #[test]
     fn reads_to_the_nul_or_to_the_limit() {
         let memory = b"abc\0def";
-        // SAFETY: both limits end within the array.
-        unsafe {
-            assert_eq!(read_bytes(memory.as_ptr().cast(), 7), b"abc");
-            assert_eq!(read_bytes(memory.as_ptr().cast(), 2), b"ab");
-        }
+        // SAFETY: there is a NUL in the array.
+        let read = |limit| unsafe { read_bytes(memory.as_ptr().cast(), limit) };
+        assert_eq!(read(7), b"abc");
+        assert_eq!(read(2), b"ab");
+        assert_eq!(read(0), b"");
+        assert_eq!(read(usize::MAX), b"abc");
     }
 }

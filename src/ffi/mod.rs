@@ -47,13 +47,15 @@ fn done(result: Result<(), Error>) -> c_int {
 /// # Safety
 ///
 /// `config` is NULL or points to a configuration whose fields are all set, its domain NULL or a string that ends
-/// in NUL.
+/// in NUL; nobody writes to them during the call. The log callback returns: no exception, no longjmp() leaves it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_init(config: *const plum_config_t) -> c_int {
     enter(|| {
         own_process();
-        // SAFETY: NULL or valid, by the contract above.
-        let settings = unsafe { config.as_ref().and_then(|config| read::settings(config)) };
+        // SAFETY: NULL, or aligned and set and not written to during the call, by the contract above.
+        let config = unsafe { config.as_ref() };
+        // SAFETY: the fields are set and the callback may be called, by the contract above.
+        let settings = config.and_then(|config| unsafe { read::settings(config) });
         done(CLIENT.init(settings))
     })
 }
@@ -84,8 +86,9 @@ pub extern "C" fn plum_cleanup() -> c_int {
 ///
 /// # Safety
 ///
-/// `mapping` is NULL or points to a mapping whose fields named above are set, the host up to its NUL. `callback` is NULL or
-/// may be called on another thread until it has been called with DESTROYED.
+/// `mapping` is NULL or points to a mapping whose fields named above are set, the host up to its NUL; nobody writes to
+/// them during the call. `callback` is NULL or may be called on another thread until it has been called with DESTROYED;
+/// it returns: no exception, no longjmp() leaves it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_create_mapping(
     mapping: *const plum_mapping_t,
@@ -100,8 +103,10 @@ pub unsafe extern "C" fn plum_create_mapping(
         }
         // SAFETY: not NULL, so valid, by the contract above.
         let Some(wanted) = (unsafe { read::wanted(mapping) }) else { return PLUM_ERR_INVALID };
-        // SAFETY: the field is set, and the callback may be called, by the contract above.
-        let listener = unsafe { CListener::new(callback, (*mapping).user_ptr) };
+        // SAFETY: not NULL, so valid, and the field is set, by the contract above.
+        let user_ptr = unsafe { (*mapping).user_ptr };
+        // SAFETY: the callback may be called, by the contract above.
+        let listener = unsafe { CListener::new(callback, user_ptr) };
         CLIENT.create(wanted, listener).unwrap_or_else(error_number)
     })
 }
@@ -116,7 +121,7 @@ pub unsafe extern "C" fn plum_create_mapping(
 ///
 /// # Safety
 ///
-/// `state` and `mapping` are each NULL or writable.
+/// `state` and `mapping` are each NULL or writable; nobody else uses them during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_query_mapping(
     id: c_int,
@@ -129,7 +134,7 @@ pub unsafe extern "C" fn plum_query_mapping(
             Err(error) => return error_number(error),
         };
         if !state.is_null() {
-            // SAFETY: writable, by the contract above.
+            // SAFETY: aligned and writable, by the contract above. What stood there is not read.
             unsafe { state.write(MaybeUninit::new(shown(&seen.state))) }
         }
         if !mapping.is_null() {
@@ -137,7 +142,7 @@ pub unsafe extern "C" fn plum_query_mapping(
                 State::Success(external) => Some(external),
                 State::Pending | State::Failure | State::Destroying => None,
             };
-            // SAFETY: writable, by the contract above.
+            // SAFETY: aligned and writable, by the contract above. Where the program let the two overlap, this one wins.
             unsafe { mapping.write(seen.listener.mapping(&seen.wanted, external)) }
         }
         PLUM_ERR_SUCCESS
@@ -166,7 +171,7 @@ pub extern "C" fn plum_destroy_mapping(id: c_int) -> c_int {
 ///
 /// # Safety
 ///
-/// `buffer` is NULL or writable for `size` bytes.
+/// `buffer` is NULL or writable for `size` bytes, and nobody else uses it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_get_local_address(buffer: *mut c_char, size: usize) -> c_int {
     enter(|| {
@@ -188,7 +193,7 @@ pub unsafe extern "C" fn plum_get_local_address(buffer: *mut c_char, size: usize
 ///
 /// # Safety
 ///
-/// `type` has a value, whichever; `buffer` is NULL or writable for `size` bytes.
+/// `type` has a value, whichever; `buffer` is NULL or writable for `size` bytes, and nobody else uses it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_get_dummytls_certificate(
     r#type: MaybeUninit<plum_dummytls_cert_type_t>,
@@ -218,7 +223,8 @@ pub unsafe extern "C" fn plum_get_dummytls_certificate(
 ///
 /// # Safety
 ///
-/// `address` is NULL or a string that ends in NUL, `buffer` is NULL or writable for `size` bytes.
+/// `address` is NULL or a string that ends in NUL, `buffer` is NULL or writable for `size` bytes, and nobody else uses it
+/// during the call. The two may overlap.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_get_dummytls_host(
     address: *const c_char,
@@ -233,7 +239,7 @@ pub unsafe extern "C" fn plum_get_dummytls_host(
         if address.is_null() {
             return PLUM_ERR_INVALID;
         }
-        // SAFETY: not NULL, so a string, by the contract above.
+        // SAFETY: not NULL, so a string, by the contract above. It is copied before anything is written.
         let address = unsafe { read_bytes(address, PLUM_MAX_HOST_LEN) };
         let Some(address) = read::address(&address) else { return PLUM_ERR_INVALID };
         // SAFETY: by the contract above.

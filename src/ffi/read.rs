@@ -53,13 +53,13 @@ fn log_level(level: Level) -> plum_log_level_t {
 ///
 /// # Safety
 ///
-/// As of `plum_init`: the fields are set, the domain is a string or NULL, the callback may be called until
-/// `plum_cleanup` returns.
+/// As of `plum_init`: the fields are set, the domain is NULL or readable up to its NUL (or as far as it is looked at: for
+/// [`DOMAIN_LIMIT`] bytes), the callback may be called on any thread until `plum_cleanup` returns, and always returns.
 pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
     let log_callback = config.log_callback.map(|callback| -> crate::log::Callback {
         Box::new(move |level: Level, message: &CStr| {
-            // SAFETY: the program's function, with the arguments of its type; the log calls it between
-            // `plum_init` and the end of `plum_cleanup` only.
+            // SAFETY: the program's function, with the arguments of its type, the message valid during the call; the log calls it
+            // between `plum_init` and the end of `plum_cleanup` only.
             unsafe { callback(log_level(level), message.as_ptr()) }
             leave_callback();
         })
@@ -92,7 +92,9 @@ pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
 ///
 /// # Safety
 ///
-/// As of `plum_create_mapping`: `mapping` points to a mapping whose fields are set but `mapping_protocol`, its host up to the NUL.
+/// As of `plum_create_mapping`: `mapping` points to a mapping, aligned, whose fields are set but `mapping_protocol`, its host up to
+/// the NUL, and which nobody writes to meanwhile.
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "the fields of one struct have one contract")]
 pub(super) unsafe fn wanted(mapping: *const plum_mapping_t) -> Option<Wanted> {
     // SAFETY: readable and set, by the contract. Field by field, since the rest of the host need not be set.
     let (transport, internal_port, external_port, host) = unsafe {

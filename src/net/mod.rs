@@ -17,7 +17,7 @@ mod platform;
 #[path = "other.rs"]
 mod platform;
 
-pub use platform::{Watch, clock, environment, look_up_route};
+pub use platform::{Watch, clock, environment, find_route};
 pub use signals::{end_thread, start_thread, without_sigpipe};
 pub use wall_clock::wall_clock;
 
@@ -42,6 +42,8 @@ pub struct Notices {
     pub changed: bool,
     /// There were too many to read at once: read again.
     pub more: bool,
+    /// Nothing can be read any more: open another watch.
+    pub broken: bool,
 }
 
 /// Addresses that stand for "the internet" in a route lookup. They are set aside for documentation and
@@ -59,6 +61,21 @@ pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
         Some(code) => io::Error::from_raw_os_error(code as _),
         None => io::Error::other("no source of randomness"),
     })
+}
+
+/// Whether the system refused something for want of descriptors or memory: what was asked for may be had later.
+pub fn is_shortage(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
+    // WSAEMFILE, WSAENOBUFS.
+    #[cfg(not(unix))]
+    let shortages = [10_024, 10_055];
+    error.raw_os_error().is_some_and(|code| shortages.contains(&code))
+}
+
+/// [`find_route`], where it does not matter why there is none.
+pub fn look_up_route(toward: Option<IpAddr>) -> Option<Route> {
+    find_route(toward).ok().flatten()
 }
 
 /// The address that this machine would use toward the internet; `None` without a route there. No packet is sent.

@@ -37,14 +37,20 @@ pub fn environment(name: &CStr) -> Option<String> {
 }
 
 /// Looks up the source address toward an address, or toward the internet. No packet is sent. `None`: no route.
-pub fn look_up_route(toward: Option<IpAddr>) -> Option<Route> {
+///
+/// # Errors
+///
+/// The system has no socket to ask with.
+pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
     // Connecting a UDP socket chooses the route and sends nothing; the port is that of discard.
     let toward = SocketAddr::new(toward.unwrap_or(INTERNET[0].into()), 9);
     let any: IpAddr =
         if toward.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
-    socket.connect(toward).ok()?;
-    Some(Route { gateway: None, local: socket.local_addr().ok()?.ip(), interface: 0 })
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+    Ok(match socket.connect(toward) {
+        Ok(()) => Some(Route { gateway: None, local: socket.local_addr()?.ip(), interface: 0 }),
+        Err(_) => None,
+    })
 }
 
 /// Never tells anything.
@@ -62,7 +68,7 @@ impl Watch {
 
     /// There is nothing to read.
     pub fn drain(&mut self) -> Notices {
-        Notices { changed: false, more: false }
+        Notices { changed: false, more: false, broken: false }
     }
 }
 

@@ -1,33 +1,90 @@
 //! Keeping signals away from a thread, and a thread from the child of a fork.
 
+use crate::sync::thread::{self, JoinHandle};
 use std::io;
-use std::thread::{self, JoinHandle};
+
+#[cfg(unix)]
+mod mask {
+    //! Sets of signals, and the calling thread's mask.
+    //!
+    //! A set begins as zeroes, which are a valid one: glibc's has 128 bytes, of which it and the kernel fill the first 8.
+
+    use libc::{c_int, sigset_t};
+    use std::mem::MaybeUninit;
+    use std::ptr::null_mut;
+
+    /// The set that `fill` makes: `sigemptyset` or `sigfillset`.
+    pub fn set(fill: unsafe extern "C" fn(*mut sigset_t) -> c_int) -> sigset_t {
+        let mut set = MaybeUninit::zeroed();
+        // SAFETY: sigemptyset(3), sigfillset(3): they write a set to the pointer, which is valid for that, and cannot fail then.
+        unsafe { fill(set.as_mut_ptr()) };
+        // SAFETY: every byte is set, and a set is made of integers.
+        unsafe { set.assume_init() }
+    }
+
+    /// The set of one signal.
+    pub fn set_of(signal: c_int) -> sigset_t {
+        let mut one = set(libc::sigemptyset);
+        // SAFETY: sigaddset(3): it changes the set, which is ours. It cannot fail for the signals that POSIX names.
+        unsafe { libc::sigaddset(&raw mut one, signal) };
+        one
+    }
+
+    /// Changes the calling thread's mask; the old one. `how` is SIG_BLOCK or SIG_SETMASK.
+    pub fn change(how: c_int, set: &sigset_t) -> sigset_t {
+        let mut old = MaybeUninit::zeroed();
+        // SAFETY: pthread_sigmask(3): it reads the set and writes the old mask; both pointers are valid. It cannot fail for these `how`.
+        unsafe { libc::pthread_sigmask(how, set, old.as_mut_ptr()) };
+        // SAFETY: as in `set`.
+        unsafe { old.assume_init() }
+    }
+
+    /// Puts back what [`change`] has given.
+    pub fn put_back(old: &sigset_t) {
+        // SAFETY: pthread_sigmask(3): it reads the set, and takes null for the old mask.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old, null_mut()) };
+    }
+
+    /// Whether a blocked signal waits for this thread, or for the process.
+    pub fn is_pending(signal: c_int) -> bool {
+        let mut pending = MaybeUninit::zeroed();
+        // SAFETY: sigpending(2): it writes a set to the pointer, which is valid for that.
+        unsafe { libc::sigpending(pending.as_mut_ptr()) };
+        // SAFETY: sigismember(3): it reads a set, which this is: see `set`.
+        unsafe { libc::sigismember(pending.as_ptr(), signal) == 1 }
+    }
+
+    /// Takes one signal of the set, if there still is one.
+    pub fn take_pending(set: &sigset_t) {
+        // It does not wait: what was sent to the whole process another thread may have taken meanwhile.
+        #[cfg(target_os = "linux")]
+        {
+            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: sigtimedwait(2): it reads the set and the time, and takes null for what it might tell.
+            unsafe { libc::sigtimedwait(set, null_mut(), &raw const now) };
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let mut signal = 0;
+            // SAFETY: sigwait(3): it reads the set and writes the number; both pointers are valid.
+            unsafe { libc::sigwait(set, &raw mut signal) };
+        }
+    }
+}
 
 /// Calls `body` with all signals blocked in this thread. Threads started in it have them blocked for all their
 /// life, without a gap: a thread inherits the mask of its maker.
 #[cfg(unix)]
 fn with_all_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
-    use std::mem::MaybeUninit;
-
     /// Puts the old mask back, also when `body` panics.
     struct Restore(libc::sigset_t);
     impl Drop for Restore {
         fn drop(&mut self) {
-            // SAFETY: pthread_sigmask(3) reads the set, which it filled itself below.
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+            mask::put_back(&self.0);
         }
     }
 
-    let mut all = MaybeUninit::uninit();
-    let mut old = MaybeUninit::uninit();
-    // SAFETY: sigfillset(3) initialises the set it is given and cannot fail for a valid pointer.
-    // pthread_sigmask(3) reads that set and fills the old one; SIG_SETMASK is valid, so it cannot fail.
-    let old = unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr());
-        old.assume_init()
-    };
-    let _restore = Restore(old);
+    let _restore = Restore(mask::change(libc::SIG_SETMASK, &mask::set(libc::sigfillset)));
     body()
 }
 
@@ -59,32 +116,15 @@ pub fn start_thread(
 /// Calls `body`, whose writes to a pipe that nobody reads give an error and no SIGPIPE.
 #[cfg(unix)]
 pub fn without_sigpipe<T>(body: impl FnOnce() -> T) -> T {
-    use std::mem::MaybeUninit;
-    use std::ptr::null_mut;
-
-    let mut set = MaybeUninit::uninit();
-    let mut old = MaybeUninit::uninit();
-    let mut pending = MaybeUninit::uninit();
-    // SAFETY: sigemptyset(3), sigaddset(3) and sigpending(2) initialise and fill the sets they are given and cannot fail
-    // for valid pointers and this signal; pthread_sigmask(3) as above.
-    let (set, old, was_pending) = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE);
-        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), old.as_mut_ptr());
-        libc::sigpending(pending.as_mut_ptr());
-        (set.assume_init(), old.assume_init(), libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1)
-    };
+    let sigpipe = mask::set_of(libc::SIGPIPE);
+    let old = mask::change(libc::SIG_BLOCK, &sigpipe);
+    let was_pending = mask::is_pending(libc::SIGPIPE);
     let result = body();
-    // SAFETY: as above; sigwait(3) takes the signal that is pending, without waiting, and fills the number.
-    unsafe {
-        libc::sigpending(pending.as_mut_ptr());
-        // One that waited before is somebody else's.
-        if !was_pending && libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1 {
-            let mut signal = 0;
-            libc::sigwait(&raw const set, &raw mut signal);
-        }
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, null_mut());
+    // One that waited before is somebody else's.
+    if !was_pending && mask::is_pending(libc::SIGPIPE) {
+        mask::take_pending(&sigpipe);
     }
+    mask::put_back(&old);
     result
 }
 

@@ -19,9 +19,6 @@ pub const DATAGRAM_LEN_MAX: usize = 65_536;
 /// How often one datagram is sent again because an error of an earlier one came out of its send.
 const SEND_ATTEMPTS: usize = 4;
 
-/// How many errors of earlier datagrams a read skips.
-const READ_ATTEMPTS: usize = 8;
-
 /// A UDP socket. A source for mio, edge-triggered: read until [`Received::Empty`] or be never told again.
 #[derive(Debug)]
 pub struct Udp {
@@ -41,6 +38,8 @@ pub enum Received {
     },
     /// The port this socket is connected to is closed (ICMP port unreachable).
     Refused,
+    /// The system could not give what is there, if anything: the error's number, 0 if it has none.
+    Failed(i32),
     /// Nothing more for now.
     Empty,
 }
@@ -139,7 +138,7 @@ impl Udp {
 
     /// Reads one datagram. A buffer of [`DATAGRAM_LEN_MAX`] holds any.
     pub fn receive(&self, buffer: &mut [u8]) -> Received {
-        for _ in 0..READ_ATTEMPTS {
+        loop {
             let result = match self.peer {
                 Some(peer) => self.socket.recv(buffer).map(|len| (len, peer)),
                 None => self.socket.recv_from(buffer),
@@ -149,12 +148,12 @@ impl Udp {
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Received::Empty,
                     io::ErrorKind::ConnectionRefused => return Received::Refused,
-                    // Another error of an earlier datagram, told once: whoever sent that will send again.
-                    _ => {}
+                    io::ErrorKind::Interrupted => {}
+                    // That of an earlier datagram is told once: whoever sent it will send again.
+                    _ => return Received::Failed(error.raw_os_error().unwrap_or(0)),
                 },
             }
         }
-        Received::Empty
     }
 }
 

@@ -12,13 +12,13 @@ pub fn wall_clock() -> (u32, u32, u32) {
 fn local(secs: u64) -> Option<(u32, u32, u32)> {
     let secs = libc::time_t::try_from(secs).ok()?;
     let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
-    // SAFETY: localtime_r(3) reads the time, and fills the tm unless it returns NULL; both pointers are valid.
-    let parts = unsafe {
-        if libc::localtime_r(&raw const secs, parts.as_mut_ptr()).is_null() {
-            return None;
-        }
-        parts.assume_init()
-    };
+    // SAFETY: localtime_r(3) reads the time and fills the tm; both pointers are valid. It may read TZ of the environment: that
+    // nobody changes that meanwhile is what getenv(3) asks of every C program.
+    if unsafe { libc::localtime_r(&raw const secs, parts.as_mut_ptr()) }.is_null() {
+        return None;
+    }
+    // SAFETY: localtime_r(3): it has filled the tm, since it did not return NULL.
+    let parts = unsafe { parts.assume_init() };
     Some((
         u32::try_from(parts.tm_hour).ok()?,
         u32::try_from(parts.tm_min).ok()?,

@@ -13,6 +13,9 @@ use std::net::SocketAddr;
 pub trait Machine: 'static {
     fn handle_command(&mut self, now: Time, command: Command);
     fn handle_route(&mut self, now: Time, route: Option<Route>);
+    fn handle_route_unknown(&mut self, now: Time) {
+        self.handle_route(now, None);
+    }
     fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>);
     fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]);
     fn handle_refused(&mut self, now: Time, socket: Socket);
@@ -35,6 +38,9 @@ impl Machine for Engine {
     }
     fn handle_route(&mut self, now: Time, route: Option<Route>) {
         self.handle_route(now, route);
+    }
+    fn handle_route_unknown(&mut self, now: Time) {
+        self.handle_route_unknown(now);
     }
     fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
         self.handle_opened(now, socket, local);

@@ -6,6 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod after_panic;
+mod complaints;
+#[cfg(shuttle)]
+pub mod explored;
 mod machine;
 mod notes;
 mod run;
@@ -19,6 +22,8 @@ use crate::engine::io::{Config, Event, MappingId, Random, Wanted};
 use crate::log::log;
 use crate::net;
 use crate::ordered::Map;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::thread_local;
 use crate::time::Time;
 use notes::{Note, Notes};
 use sockets::Sockets;
@@ -26,7 +31,6 @@ use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 /// The thread's stack in bytes. Callbacks of the program run on it, and C programs are used to this much.
 /// Memory is only taken for what is used of it.
@@ -87,7 +91,7 @@ impl Worker {
     ///
     /// The system gives no thread, no descriptor or no randomness.
     pub fn start(config: Config, make_program: impl FnOnce(Wake) -> Box<dyn Program>) -> io::Result<Worker> {
-        net::fill_random(&mut [0; 16])?;
+        net::fill_random(&mut [0; 16]).map_err(|error| without("random numbers", &error))?;
         Worker::start_machine(move || Engine::new(config, Box::new(OsRandom)), make_program)
     }
 
@@ -100,12 +104,18 @@ impl Worker {
         make_machine: impl FnOnce() -> M + Send + 'static,
         make_program: impl FnOnce(Wake) -> Box<dyn Program>,
     ) -> io::Result<Worker> {
-        let sockets = Sockets::new()?;
-        let notes = Arc::new(Notes::new(sockets.waker()?));
+        let no_descriptor = |error| without("descriptors", &error);
+        let sockets = Sockets::new().map_err(no_descriptor)?;
+        let notes = {
+            let waker = sockets.waker().map_err(no_descriptor)?;
+            // It writes to a counter and cannot fail but for a descriptor that the program closed behind our back.
+            Arc::new(Notes::new(Box::new(move || drop(waker.wake()))))
+        };
         let program = make_program(Wake(Arc::clone(&notes)));
         let front = Front::new(program, Arc::clone(&notes));
         let body = Box::new(move || serve(make_machine, sockets, front));
-        let thread = net::start_thread("plum", Some(STACK_LEN), body)?;
+        let thread = net::start_thread("plum", Some(STACK_LEN), body)
+            .map_err(|error| without("a thread of its own", &error))?;
         Ok(Worker { notes, thread: Some(thread) })
     }
 
@@ -134,6 +144,11 @@ impl Drop for Worker {
             self.send(Command::Cleanup);
         }
     }
+}
+
+/// The error of a worker that could not be started, with what it lacks.
+fn without(what: &str, error: &io::Error) -> io::Error {
+    io::Error::other(format!("it does not get {what}: {error}"))
 }
 
 /// The side toward the program: what must go on even when the machine is no more.
@@ -203,9 +218,14 @@ pub fn is_worker_thread() -> bool {
     IS_WORKER.try_with(Cell::get).unwrap_or(false)
 }
 
+/// Marks the calling thread as a worker's.
+fn mark_worker_thread() {
+    IS_WORKER.with(|is_worker| is_worker.set(true));
+}
+
 /// The thread.
 fn serve<M: Machine>(make_machine: impl FnOnce() -> M, sockets: Sockets, mut front: Front) {
-    IS_WORKER.set(true);
+    mark_worker_thread();
     let result = catch_unwind(AssertUnwindSafe(|| run::run(make_machine(), sockets, &mut front)));
     if let Err(panic) = result {
         let message = panic

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::Command;
-use crossbeam_channel::{Receiver, Sender};
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Receiver, Sender, unbounded};
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,8 @@ pub(super) struct Notes {
     /// Without a limit: a note is a call of the program's that it may count on, and it needs a mapping each.
     leave: Sender<Note>,
     left: Receiver<Note>,
-    waker: mio::Waker,
+    /// Gets the worker out of its wait, or keeps it from the next.
+    ring: Box<dyn Fn() + Send + Sync>,
     /// Rung, and the worker has not looked at its notes since: no need to ring again.
     rung: AtomicBool,
     /// A `Note::Wake` is among the notes.
@@ -27,9 +28,9 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    pub(super) fn new(waker: mio::Waker) -> Notes {
-        let (leave, left) = crossbeam_channel::unbounded();
-        Notes { leave, left, waker, rung: AtomicBool::new(false), wake_noted: AtomicBool::new(false) }
+    pub(super) fn new(ring: Box<dyn Fn() + Send + Sync>) -> Notes {
+        let (leave, left) = unbounded();
+        Notes { leave, left, ring, rung: AtomicBool::new(false), wake_noted: AtomicBool::new(false) }
     }
 
     /// Leaves a command. After the worker's end nobody takes it, and there is nothing left to be done.
@@ -48,8 +49,7 @@ impl Notes {
         // It fails when there is no receiver, and there is one as long as there is `self`.
         let _ = self.leave.send(note);
         if !self.rung.swap(true, Ordering::AcqRel) {
-            // It writes to a counter and cannot fail but for a descriptor that the program closed behind our back.
-            let _ = self.waker.wake();
+            (self.ring)();
         }
     }
 

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::complaints::{Complaints, Request, advice};
 use super::sleep::Sleep;
 use super::sockets::{Sockets, Source};
 use super::{Command, Front, Machine};
@@ -17,6 +18,7 @@ use crate::net::udp::{DATAGRAM_LEN_MAX, Received};
 use crate::net::{self, clock};
 use crate::time::Time;
 use std::collections::VecDeque;
+use std::fmt::Arguments;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -27,6 +29,10 @@ const COMMANDS_A_TURN: usize = 64;
 /// Datagrams read from one socket in one turn: a flood must not keep the thread from its timers. More than a receive
 /// buffer of 1 MiB holds (the kernel counts a small datagram as 768 bytes or more).
 const DATAGRAMS_A_TURN: usize = 2048;
+
+/// Errors in a row that reading a socket may give in one turn. Those of earlier datagrams come once each; one that stays
+/// must not be read for ever.
+const ERRORS_A_TURN: usize = 8;
 
 /// Reads from one connection in one turn, each of up to [`DATAGRAM_LEN_MAX`] bytes.
 const READS_A_TURN: usize = 16;
@@ -49,6 +55,7 @@ struct Run<'a, M> {
     /// The time of this turn.
     now: Time,
     sleep: Sleep,
+    complaints: Complaints,
     buffer: Vec<u8>,
 }
 
@@ -57,7 +64,9 @@ pub(super) fn run<M: Machine>(machine: M, sockets: Sockets, front: &mut Front) {
     let now = clock::now();
     let sleep = Sleep::new(now, clock::monotonic());
     let buffer = vec![0; DATAGRAM_LEN_MAX];
-    let mut run = Run { machine, sockets, front, deliveries: VecDeque::new(), now, sleep, buffer };
+    let complaints = Complaints::default();
+    let mut run =
+        Run { machine, sockets, front, deliveries: VecDeque::new(), now, sleep, complaints, buffer };
     while !run.turn() {}
 }
 
@@ -106,10 +115,8 @@ impl<M: Machine> Run<'_, M> {
         for _ in 0..COMMANDS_A_TURN {
             let Some(note) = self.front.notes.take() else { return };
             let Some(command) = self.front.take_in(note) else { continue };
-            if let Command::Create(..) = command
-                && let Err(error) = self.sockets.open_watch()
-            {
-                log!(Warn, "Cannot watch for changes of the network: {error}");
+            if let Command::Create(..) = command {
+                self.open_watch();
             }
             self.machine.handle_command(self.now, command);
             self.carry_out();
@@ -135,6 +142,11 @@ impl<M: Machine> Run<'_, M> {
     /// Reads the system's notices; a burst of them is one change.
     fn read_notices(&mut self) -> bool {
         let notices = self.sockets.drain_watch();
+        if notices.broken {
+            // The lookup that follows opens another one.
+            log!(Warn, "The system tells no more of changes of the network");
+            self.sockets.close_watch();
+        }
         if notices.changed {
             log!(Debug, "Links, addresses or routes have changed");
             self.machine.handle_network_changed(self.now);
@@ -145,17 +157,31 @@ impl<M: Machine> Run<'_, M> {
 
     /// Reads a socket until it is empty; `false`: there may be more.
     fn read_datagrams(&mut self, socket: Socket) -> bool {
+        let mut errors = 0;
         for _ in 0..DATAGRAMS_A_TURN {
             // What was read before may have led to its end.
             let Some(udp) = self.sockets.udp(socket) else { return true };
             match udp.receive(&mut self.buffer) {
                 Received::Datagram { len, from } => {
+                    errors = 0;
                     log!(Verbose, "{socket:?}: {len} bytes from {from}");
                     self.machine.handle_datagram(self.now, socket, from, &self.buffer[..len]);
                 }
                 Received::Refused => {
                     log!(Verbose, "{socket:?}: port closed");
                     self.machine.handle_refused(self.now, socket);
+                }
+                Received::Failed(code) => {
+                    let error = std::io::Error::from_raw_os_error(code);
+                    self.complain(
+                        Request::Receive(socket),
+                        &error,
+                        format_args!("Cannot read the {socket:?} socket"),
+                    );
+                    errors += 1;
+                    if errors == ERRORS_A_TURN {
+                        return true;
+                    }
                 }
                 Received::Empty => return true,
             }
@@ -215,17 +241,23 @@ impl<M: Machine> Run<'_, M> {
                 Output::LookUpRoute { toward } => self.look_up_route(toward),
                 Output::Open { socket, local, interface, remote } => {
                     let opened = self.sockets.open(socket, local, interface, remote);
-                    if let Err(error) = &opened {
-                        log!(Debug, "Cannot open the socket {socket:?} of {local}: {error}");
-                    }
+                    let what = format_args!("Cannot open the {socket:?} socket of {local}");
+                    self.note(Request::Open(socket), opened.as_ref().err(), what);
                     self.machine.handle_opened(self.now, socket, opened.ok());
                 }
                 Output::Close { socket } => self.sockets.close(socket),
                 Output::Send { socket, to, bytes } => self.send(socket, to, &bytes),
                 Output::Connect { exchange, to } => {
                     if let Err(error) = self.sockets.connect(exchange, to) {
-                        log!(Debug, "Cannot connect to {to}: {error}");
+                        // Addresses that cannot be reached are what devices tell of, and no trouble of this machine's.
+                        if net::is_shortage(&error) || error.kind() == ErrorKind::PermissionDenied {
+                            self.complain(Request::Connect, &error, format_args!("Cannot connect to {to}"));
+                        } else {
+                            log!(Debug, "Cannot connect to {to}: {error}");
+                        }
                         self.machine.handle_tcp_end(self.now, exchange, failure(&error));
+                    } else {
+                        self.complaints.note_granted(Request::Connect);
                     }
                 }
                 Output::Write { exchange, bytes } => {
@@ -242,8 +274,25 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
+    /// Begins to watch for changes of the network, if that is not done yet.
+    fn open_watch(&mut self) {
+        let result = self.sockets.open_watch();
+        self.note(
+            Request::Watch,
+            result.err().as_ref(),
+            format_args!("Cannot watch for changes of the network"),
+        );
+    }
+
     fn look_up_route(&mut self, toward: Option<IpAddr>) {
-        let route = net::look_up_route(toward);
+        // Before the lookup: what changes after it is told.
+        self.open_watch();
+        let found = net::find_route(toward);
+        self.note(Request::LookUpRoute, found.as_ref().err(), format_args!("Cannot look up the route"));
+        let Ok(route) = found else {
+            self.machine.handle_route_unknown(self.now);
+            return;
+        };
         match route {
             Some(net::Route { gateway: Some(gateway), local, interface }) => {
                 log!(Debug, "Route by {gateway} from {local}, interface {interface}");
@@ -267,12 +316,36 @@ impl<M: Machine> Run<'_, M> {
         };
         let sent = udp.send(to, bytes);
         match sent.result {
-            Ok(()) => log!(Verbose, "{socket:?}: {} bytes to {to}", bytes.len()),
-            Err(error) => log!(Verbose, "{socket:?}: {} bytes to {to} dropped: {error}", bytes.len()),
+            Ok(()) => {
+                self.complaints.note_granted(Request::Send(socket));
+                log!(Verbose, "{socket:?}: {} bytes to {to}", bytes.len());
+            }
+            // Of this the machine is told below.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                log!(Verbose, "{socket:?}: {} bytes to {to} dropped: {error}", bytes.len());
+            }
+            Err(error) => self.complain(Request::Send(socket), &error, format_args!("Cannot send to {to}")),
         }
         if sent.refused {
             log!(Verbose, "{socket:?}: port closed");
             self.machine.handle_refused(self.now, socket);
+        }
+    }
+
+    /// What came of a request to the system.
+    fn note(&mut self, request: Request, error: Option<&std::io::Error>, what: Arguments<'_>) {
+        match error {
+            Some(error) => self.complain(request, error, what),
+            None => self.complaints.note_granted(request),
+        }
+    }
+
+    /// The system refuses a request: a warning, if that is news.
+    fn complain(&mut self, request: Request, error: &std::io::Error, what: Arguments<'_>) {
+        if self.complaints.is_news(self.now, request, error) {
+            log!(Warn, "{what}: {error}{}", advice(request, error));
+        } else {
+            log!(Debug, "{what}: {error}");
         }
     }
 
@@ -302,5 +375,9 @@ impl<M: Machine> Run<'_, M> {
 }
 
 fn failure(error: &std::io::Error) -> TcpEnd {
-    if error.kind() == ErrorKind::ConnectionRefused { TcpEnd::Refused } else { TcpEnd::Failed }
+    match error.kind() {
+        ErrorKind::ConnectionRefused => TcpEnd::Refused,
+        _ if net::is_shortage(error) => TcpEnd::Starved,
+        _ => TcpEnd::Failed,
+    }
 }

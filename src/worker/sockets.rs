@@ -130,7 +130,16 @@ impl Sockets {
     }
 
     pub(super) fn drain_watch(&mut self) -> Notices {
-        self.watch.as_mut().map_or(Notices { changed: false, more: false }, Watch::drain)
+        self.watch.as_mut().map_or(Notices { changed: false, more: false, broken: false }, Watch::drain)
+    }
+
+    /// Ends the watch, which can be opened again.
+    pub(super) fn close_watch(&mut self) {
+        if let Some(mut watch) = self.watch.take() {
+            // As in `close`.
+            let _ = self.poll.registry().deregister(&mut watch);
+        }
+        self.ready.remove(&Source::Watch);
     }
 
     /// Opens a socket in place of the one that has its name, and returns its local address.

@@ -58,6 +58,15 @@ pub struct Ground {
     pub told: Receiver<Told>,
 }
 
+/// The clients of all tests. They live for ever, as a program's does; kept here they are no leaks.
+static CLIENTS: Mutex<Vec<&'static Client<Ear>>> = Mutex::new(Vec::new());
+
+fn keep(client: Client<Ear>) -> &'static Client<Ear> {
+    let client = Box::leak(Box::new(client));
+    CLIENTS.lock().push(client);
+    client
+}
+
 impl Ground {
     pub fn before_init() -> Ground {
         Ground::with_first_id(0)
@@ -66,7 +75,7 @@ impl Ground {
     pub fn with_first_id(first_id: MappingId) -> Ground {
         let (sender, told) = channel();
         Ground {
-            client: Box::leak(Box::new(Client::with_first_id(first_id))),
+            client: keep(Client::with_first_id(first_id)),
             orders: Arc::default(),
             wake: Mutex::new(None),
             sender: Mutex::new(sender),

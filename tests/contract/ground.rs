@@ -116,11 +116,15 @@ pub fn host_of(mapping: &plum_mapping_t) -> String {
     CStr::from_bytes_until_nul(&bytes).expect("it ends in NUL").to_str().expect("text").to_owned()
 }
 
+/// The ears of all tests. They live for ever, so that whatever callback finds its own; kept here they are no leaks.
+static EARS: Mutex<Vec<&'static Ear>> = Mutex::new(Vec::new());
+
 /// A user_ptr for `on_mapping`, and what it hears.
 pub fn ear(inside: impl Fn(c_int, plum_state_t) + Send + Sync + 'static) -> (*mut c_void, Receiver<Call>) {
     let (calls, heard) = channel();
-    let ear = Box::leak(Box::new(Ear { calls: Mutex::new(calls), inside: Box::new(inside) }));
-    (std::ptr::from_mut(ear).cast(), heard)
+    let ear: &'static Ear = Box::leak(Box::new(Ear { calls: Mutex::new(calls), inside: Box::new(inside) }));
+    EARS.lock().expect("not poisoned").push(ear);
+    (std::ptr::from_ref(ear).cast_mut().cast(), heard)
 }
 
 pub fn wanted(user_ptr: *mut c_void) -> plum_mapping_t {

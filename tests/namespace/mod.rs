@@ -57,6 +57,7 @@ pub fn ip_batch(lines: &str) {
 }
 
 /// A cable from the interface `name` with this address (and prefix length) to its far end, `name` with an `x`.
+#[allow(dead_code)]
 pub fn add_cable(name: &str, address: &str) {
     ip(&format!("link add {name} type veth peer name {name}x"));
     ip(&format!("link set {name}x up"));
@@ -65,6 +66,7 @@ pub fn add_cable(name: &str, address: &str) {
 }
 
 /// The index of an interface.
+#[allow(dead_code)]
 pub fn index(name: &str) -> u32 {
     let output = Command::new("ip").args(["-o", "link", "show", name]).output().expect("ip runs");
     let text = String::from_utf8(output.stdout).expect("ip writes UTF-8");

@@ -146,6 +146,12 @@ both! {
         t.says(&["20 > delete UDP 4000", "30 = deleted UDP 4000"]);
     }
 
+    fn a_refused_deletion_lets_the_new_request_go_as_well(t) {
+        t.map(udp(4000)).answer(Some(udp(4000)), 1000).delete(udp(4000)).take();
+        t.at(100).map(udp(4000)).at(110).refuse(Some(udp(4000)), 1000, SHORT_OF_SOMETHING);
+        t.says(&["110 > map UDP 4000"]);
+    }
+
     fn a_mapping_made_after_its_deletion_ended_begins_anew(t) {
         t.map(udp(4000)).answer(Some(udp(4000)), 1000).delete(udp(4000)).answer(Some(udp(4000)), 1000).take();
         t.map(udp(4000)).answer(Some(udp(4000)), 1000).at(60_000);
@@ -172,6 +178,22 @@ both! {
         }
         t.map(udp(4000)).take();
         t.abandon(udp(4000)).says(&[]);
+    }
+
+    fn an_unsent_renewal_is_abandoned_without_a_word_and_its_mapping_not_forgotten(t) {
+        t.map(udp(4000)).answer(Some(udp(4000)), 1000);
+        for port in 5000..5128 {
+            t.map(udp(port));
+        }
+        t.map(udp(4000)).take();
+        t.abandon(udp(4000)).says(&[]);
+        t.delete(udp(4000)).answer(Some(udp(5000)), 1000);
+        assert_eq!(t.take()[0], "0 > delete UDP 4000");
+    }
+
+    fn a_request_that_waits_for_a_deletion_is_abandoned_without_a_word(t) {
+        t.map(udp(4000)).answer(Some(udp(4000)), 1000).delete(udp(4000)).take();
+        t.at(100).map(udp(4000)).abandon(udp(4000)).at(110).answer(Some(udp(4000)), 1000).at(60_000).says(&[]);
     }
 
     fn a_request_that_was_answered_or_refused_is_abandoned_without_a_word(t) {

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 /// At most this many devices are looked at,
 const MAX_DEVICES: usize = 16;
-/// and this many that are not on the gateway's address: however many there are, the gateway has a place.
+/// and this many that others than the gateway have named: however many there are, the gateway has a place.
 const MAX_STRANGERS: usize = 12;
 /// At most this many services of a device count.
 const MAX_SERVICES: usize = 8;
@@ -45,6 +45,8 @@ pub(super) struct Device {
     identity: Identity,
     /// It is on the gateway's address.
     on_gateway: bool,
+    /// The gateway has not named it itself: anybody may name any URL there.
+    stranger: bool,
     /// It has said itself that it is a gateway.
     promising: bool,
     /// Where its description is looked for now.
@@ -120,7 +122,7 @@ pub(super) enum Found {
     Fetch {
         /// Its index.
         device: usize,
-        /// It is not on the gateway's address.
+        /// The gateway has not named it itself.
         stranger: bool,
     },
 }
@@ -156,11 +158,12 @@ impl Discovery {
         round: usize,
     ) -> Found {
         let on_gateway = Some(location.address.ip().to_canonical()) == gateway;
+        let stranger = Some(from.to_canonical()) != gateway;
         let index = match self.devices.iter().position(|device| device.identity.location == location) {
             Some(index) => index,
             None => {
-                let strangers = self.devices.iter().filter(|device| !device.on_gateway).count();
-                if self.devices.len() >= MAX_DEVICES || (!on_gateway && strangers >= MAX_STRANGERS) {
+                let strangers = self.devices.iter().filter(|device| device.stranger).count();
+                if self.devices.len() >= MAX_DEVICES || (stranger && strangers >= MAX_STRANGERS) {
                     log!(Debug, "UPnP-IGD: too many devices, the one at {} is left out", location.address);
                     return Found::Known;
                 }
@@ -173,6 +176,7 @@ impl Discovery {
                         boot_id: None,
                     },
                     on_gateway,
+                    stranger,
                     promising: false,
                     url: location,
                     redirects: 0,
@@ -184,6 +188,14 @@ impl Discovery {
             }
         };
         let device = &mut self.devices[index];
+        let is_claimed = device.stranger && !stranger;
+        if is_claimed {
+            // What others have said in its name does not count any more.
+            device.stranger = false;
+            device.identity.from = from.to_canonical();
+            device.identity.uuids.clear();
+            device.identity.boot_id = None;
+        }
         device.promising |= search::is_gateway_target(&headers.target);
         device.identity.boot_id = headers.boot_id.or(device.identity.boot_id);
         let uuid = search::uuid(&headers.usn);
@@ -195,6 +207,9 @@ impl Discovery {
         {
             uuids.push(uuid.to_owned());
         }
+        if is_claimed && device.state == DeviceState::Fetching {
+            return Found::Fetch { device: index, stranger };
+        }
         let is_due = device.fetches == 0 || (device.round < round && device.fetches < MAX_FETCHES);
         if device.state != DeviceState::Unknown || !is_due {
             return Found::Known;
@@ -204,7 +219,7 @@ impl Discovery {
         device.round = round;
         device.redirects = 0;
         device.url = device.identity.location.clone();
-        Found::Fetch { device: index, stranger: !on_gateway }
+        Found::Fetch { device: index, stranger: device.stranger }
     }
 
     /// Where the description of a device is looked for.
@@ -395,13 +410,13 @@ impl Discovery {
         self.devices.get(candidate.device).map(|device| &device.identity)
     }
 
-    /// The devices whose description is outstanding, as index and whether it is not on the gateway's address.
+    /// The devices whose description is outstanding, as index and whether others than the gateway have named it.
     pub(super) fn outstanding(&self) -> impl Iterator<Item = (usize, bool)> + '_ {
         self.devices
             .iter()
             .enumerate()
             .filter(|(_, device)| device.state == DeviceState::Fetching)
-            .map(|(index, device)| (index, !device.on_gateway))
+            .map(|(index, device)| (index, device.stranger))
     }
 }
 

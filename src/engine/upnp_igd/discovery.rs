@@ -141,11 +141,16 @@ impl UpnpIgd {
     }
 
     fn fetch(&mut self, device: usize, stranger: bool) {
-        let job = Job::Describe { device, stranger };
-        if self.exchanges.opened_at(job).is_none() {
-            let turn = self.exchanges.turn();
-            self.exchanges.enqueue(job, turn);
+        let job = |stranger| Job::Describe { device, stranger };
+        if [true, false].into_iter().any(|stranger| self.exchanges.opened_at(job(stranger)).is_some()) {
+            return;
         }
+        if !stranger {
+            // The gateway has named now what had to wait among the strangers.
+            self.exchanges.drop_queued(&|queued| queued == job(true));
+        }
+        let turn = self.exchanges.turn();
+        self.exchanges.enqueue(job(stranger), turn);
     }
 
     pub(super) fn handle_description(&mut self, cx: &mut Cx<'_>, device: usize, stranger: bool, done: &Done) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(super) const MAX_OPEN: usize = 4;
 /// How long an exchange may take, whatever the program's timeouts are: one of them must not be lost for hours.
 pub(super) const LONGEST_EXCHANGE: Duration = Duration::from_secs(30);
-/// How many of them may fetch descriptions of devices that are not the gateway: tarpits on the LAN must not
+/// How many of them may fetch descriptions that others than the gateway have named: tarpits on the LAN must not
 /// keep us from it.
 const MAX_OPEN_STRANGERS: usize = 2;
 /// How many of them may be looks at entries: some gateways have no answer to those, and mappings must not wait for it.
@@ -25,7 +25,7 @@ pub(super) enum Job {
     Describe {
         /// Index in the discovery's list.
         device: usize,
-        /// It is not on the gateway's address.
+        /// The gateway has not named it itself.
         stranger: bool,
     },
     /// GetStatusInfo of the candidate service with this index.
@@ -73,6 +73,8 @@ impl Job {
 pub(super) enum Trouble {
     /// No connection.
     Refused,
+    /// The system has nothing to make a connection of.
+    Starved,
     /// Nothing, or not all, in time.
     TimedOut,
     /// The connection ended, or what came is no HTTP.
@@ -259,6 +261,7 @@ impl Exchanges {
             Phase::Connecting => {
                 let trouble = match end {
                     TcpEnd::Refused | TcpEnd::Failed => Trouble::Refused,
+                    TcpEnd::Starved => Trouble::Starved,
                     TcpEnd::Closed => Trouble::Broken,
                 };
                 Done { job, url, opened_at, local: None, result: Err(trouble) }

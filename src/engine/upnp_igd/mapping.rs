@@ -273,7 +273,7 @@ impl UpnpIgd {
                     mapping.held = Some(Held { port: asked_port, certain: false });
                 }
                 match trouble {
-                    Err(Trouble::TimedOut | Trouble::Refused) => None,
+                    Err(Trouble::TimedOut | Trouble::Refused | Trouble::Starved) => None,
                     Err(Trouble::Broken) | Ok(_) => Some(attempt.take_nonsense()),
                 }
             }
@@ -283,7 +283,7 @@ impl UpnpIgd {
             self.advance(cx, key);
             return;
         }
-        if matches!(answer, Err(Trouble::Refused)) {
+        if matches!(answer, Err(Trouble::Refused | Trouble::Starved)) {
             // Nothing was asked, so nothing has changed, and it does not count.
             self.exchanges.enqueue(Job::Make(key), mapping.turn);
             return;

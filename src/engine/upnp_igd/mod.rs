@@ -45,6 +45,8 @@ const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 const MAX_REPLY_BYTES: usize = 1 << 16;
 /// After a control URL did not answer, how long nothing is asked of it.
 const HOLD_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long to wait before the control URL is asked again when the system had nothing to make a connection of.
+const STARVED_HOLD: Duration = Duration::from_secs(1);
 
 /// The network that the gateway is looked for in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -374,10 +376,12 @@ impl UpnpIgd {
         // Where others are answered meanwhile it is not the control URL's trouble.
         let others_are_answered = self.answered_at > opened_at;
         match answer {
-            Err(Trouble::Refused)
+            Err(Trouble::Refused | Trouble::Starved)
                 if (others_are_answered || self.exchanges.has_established_control())
                     && self.exchanges.narrow() => {}
             Err(Trouble::TimedOut) if others_are_answered => {}
+            // It says nothing of the control URL.
+            Err(Trouble::Starved) => self.timers.set(Timer::Hold, cx.now + STARVED_HOLD),
             Err(Trouble::Refused | Trouble::TimedOut) => self.handle_trouble(cx, opened_at),
             Ok(_) | Err(Trouble::Broken) => {}
         }

@@ -114,7 +114,7 @@ impl UpnpIgd {
                 is_given_up = match trouble {
                     Trouble::TimedOut => true,
                     Trouble::Broken => mapping.removal_troubles >= MAX_BROKEN,
-                    Trouble::Refused => mapping.removal_troubles >= MAX_REFUSED,
+                    Trouble::Refused | Trouble::Starved => mapping.removal_troubles >= MAX_REFUSED,
                 };
             }
         }

@@ -110,20 +110,27 @@ pub(super) fn uuid(usn: &str) -> &str {
 }
 
 /// Whether an answer from this address may be looked at: the gateway's own, and those of hosts on the LAN. What
-/// claims to come from elsewhere in the Internet would have us fetch a URL there.
+/// claims to come from elsewhere would have us fetch a URL there: in the Internet, on this very machine, or (where
+/// nobody else has a link-local address) at a cloud's metadata service, 169.254.169.254.
 pub(super) fn may_answer(network: &Network, from: IpAddr) -> bool {
     let from = from.to_canonical();
     if network.gateway == Some(from) {
         return true;
     }
-    !network.named
-        && match from {
-            IpAddr::V4(v4) => {
-                let is_shared = u32::from(v4) & 0xffc0_0000 == u32::from(Ipv4Addr::new(100, 64, 0, 0));
-                v4.is_private() || v4.is_link_local() || v4.is_loopback() || is_shared
-            }
-            IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    if network.named || from == network.local {
+        return false;
+    }
+    match (from, network.local) {
+        (IpAddr::V4(v4), IpAddr::V4(local)) => {
+            let is_shared = u32::from(v4) & 0xffc0_0000 == u32::from(Ipv4Addr::new(100, 64, 0, 0));
+            v4.is_private()
+                || is_shared
+                || (v4.is_link_local() && local.is_link_local())
+                || (v4.is_loopback() && local.is_loopback())
         }
+        (IpAddr::V6(v6), _) => v6.is_unique_local() || v6.is_unicast_link_local(),
+        (IpAddr::V4(_), IpAddr::V6(_)) => false,
+    }
 }
 
 /// The URL of a description, if it is on the host that answered, or on the gateway.

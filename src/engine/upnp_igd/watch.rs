@@ -173,7 +173,7 @@ impl UpnpIgd {
                 NO_ADDRESS
             }
             // Nothing was asked. If it stays so, the control URL is lost.
-            Err(Trouble::Refused) => {
+            Err(Trouble::Refused | Trouble::Starved) => {
                 self.ask_address();
                 return;
             }
@@ -268,7 +268,7 @@ impl UpnpIgd {
             (Ok(Answer::Error(code::NO_SUCH_ENTRY)), _) => true,
             // The gateway does not tell.
             (Ok(_), _) => false,
-            (Err(Trouble::Refused), _) => {
+            (Err(Trouble::Refused | Trouble::Starved), _) => {
                 self.check_soon(cx, key);
                 return;
             }

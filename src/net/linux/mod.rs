@@ -4,7 +4,7 @@ pub mod clock;
 mod route;
 mod watch;
 
-pub use route::look_up_route;
+pub use route::find_route;
 pub use watch::Watch;
 
 use socket2::{InterfaceIndexOrAddress, Socket};
@@ -13,21 +13,22 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
+// As secure_getenv(3) declares it. glibc since 2.17 and musl have it; the libc crate does not name it for Linux.
 unsafe extern "C" {
-    // glibc since 2.17 and musl have it; the libc crate does not name it for Linux.
     fn secure_getenv(name: *const c_char) -> *const c_char;
 }
 
 /// The value of an environment variable, unless this process runs with rights its caller does not have.
 /// Bytes that are not UTF-8 become U+FFFD.
 pub fn environment(name: &CStr) -> Option<String> {
-    // SAFETY: secure_getenv(3) takes a NUL-terminated name and returns null or a NUL-terminated string of
-    // the environment, valid until the environment is changed. It is copied at once; that nobody changes
-    // the environment during this is what getenv(3) asks of every C program.
-    unsafe {
-        let value = secure_getenv(name.as_ptr());
-        (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+    // SAFETY: secure_getenv(3) takes a NUL-terminated name. That nobody changes the environment until the value
+    // is copied below is what getenv(3) asks of every C program.
+    let value = unsafe { secure_getenv(name.as_ptr()) };
+    if value.is_null() {
+        return None;
     }
+    // SAFETY: not null, so secure_getenv(3) returned a NUL-terminated string, which stays until the environment is changed.
+    Some(unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned())
 }
 
 /// Where a listener for `group` is bound: to the group itself, or it would take other programs' unicast.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::super::{INTERNET, Route};
+use super::super::{INTERNET, Route, is_shortage};
 use netlink_packet_core::{
     ErrorBuffer, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NlaBuffer, NlasIterator, parse_ip, parse_u32,
 };
@@ -37,19 +37,23 @@ const SEQUENCE_NUMBER: u32 = 1;
 /// Looks up the route toward an address, or toward the internet. No packet is sent. `None`: there is none.
 ///
 /// Takes some 50 to 100 microseconds, a second at the very most.
-pub fn look_up_route(toward: Option<IpAddr>) -> Option<Route> {
+///
+/// # Errors
+///
+/// The kernel could not be asked, or had no memory for an answer: whether there is a route is not known.
+pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
     if let Some(address) = toward {
-        return ask(address).ok();
+        return ask(address);
     }
     // The first one may be on-link (some networks do use 192.0.2.0/24) or blackholed, which says nothing about
     // the way to the internet. Then the second one decides, also where it has no route.
-    match ask(INTERNET[0].into()) {
-        Ok(route) if route.gateway.is_some() => Some(route),
-        _ => ask(INTERNET[1].into()).ok(),
+    match ask(INTERNET[0].into())? {
+        Some(route) if route.gateway.is_some() => Ok(Some(route)),
+        _ => ask(INTERNET[1].into()),
     }
 }
 
-fn ask(address: IpAddr) -> io::Result<Route> {
+fn ask(address: IpAddr) -> io::Result<Option<Route>> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     SockRef::from(&socket).set_read_timeout(Some(REPLY_TIMEOUT))?;
     socket.send_to(&question(address), &SocketAddr::new(0, 0), 0)?;
@@ -63,8 +67,12 @@ fn ask(address: IpAddr) -> io::Result<Route> {
         if from.port_number() != 0 {
             continue; // not the kernel
         }
-        if let Some(reply) = buffer.get(..len).and_then(read_reply) {
-            return reply;
+        match buffer.get(..len).and_then(read_reply) {
+            Some(Ok(route)) => return Ok(Some(route)),
+            Some(Err(error)) if is_shortage(&error) => return Err(error),
+            // Unreachable, prohibited, or (EINVAL) a blackhole.
+            Some(Err(_)) => return Ok(None),
+            None => {}
         }
     }
     Err(io::ErrorKind::TimedOut.into())

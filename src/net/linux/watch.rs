@@ -1,6 +1,6 @@
 //! Notices of the kernel: links, addresses and routes that change, and the end of a sleep.
 
-use super::super::Notices;
+use super::super::{Notices, is_shortage};
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -11,6 +11,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Notices read in one go; a flood must not keep the reader from other work.
 const NOTICES_A_TURN: usize = 1024;
+
+/// How many errors in a row mean that the socket is of no use any more: those that tell of something come once each.
+const ERRORS_A_TURN: usize = 8;
 
 /// The start of a notice is enough: that there is one says all we want to know.
 const NOTICE_LEN: usize = 16;
@@ -36,10 +39,15 @@ impl Watch {
         let groups = libc::RTMGRP_LINK
             | libc::RTMGRP_IPV4_IFADDR
             | libc::RTMGRP_IPV4_ROUTE
+            | libc::RTMGRP_IPV4_RULE
             | libc::RTMGRP_IPV6_IFADDR
             | libc::RTMGRP_IPV6_ROUTE;
         changes.bind(&SocketAddr::new(0, groups as u32))?;
-        Ok(Watch { changes, clock_steps: ClockSteps::watch().ok() })
+        let clock_steps = match ClockSteps::watch() {
+            Err(error) if is_shortage(&error) => return Err(error),
+            other => other.ok(),
+        };
+        Ok(Watch { changes, clock_steps })
     }
 
     /// Reads all that is pending.
@@ -48,21 +56,32 @@ impl Watch {
             clock_steps.clear();
         }
         let mut changed = false;
+        let mut errors = 0;
         for _ in 0..NOTICES_A_TURN {
             let mut notice = [0; NOTICE_LEN];
             match self.changes.recv_from(&mut &mut notice[..], 0) {
                 // Port number 0 is the kernel; privileged processes may send here, too.
-                Ok((_, from)) => changed |= from.port_number() == 0,
+                Ok((_, from)) => {
+                    changed |= from.port_number() == 0;
+                    errors = 0;
+                }
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Notices { changed, more: false },
+                    io::ErrorKind::WouldBlock => return Notices { changed, more: false, broken: false },
                     io::ErrorKind::Interrupted => {}
                     // netlink(7): ENOBUFS tells that notices were lost, so there were some. It is told once, and
-                    // those that were kept still wait behind it. No other error is known here.
-                    _ => changed = true,
+                    // those that were kept still wait behind it. No other error is known here, and one that
+                    // stays would be read for ever.
+                    _ => {
+                        changed = true;
+                        errors += 1;
+                        if errors == ERRORS_A_TURN {
+                            return Notices { changed, more: false, broken: true };
+                        }
+                    }
                 },
             }
         }
-        Notices { changed, more: true }
+        Notices { changed, more: true, broken: false }
     }
 }
 

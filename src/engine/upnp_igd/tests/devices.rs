@@ -61,6 +61,10 @@ pub struct Igd {
     pub always: Vec<(&'static str, u16)>,
     /// Errors for calls with a lease that is not 0.
     pub lease_error: Option<u16>,
+    /// Success has no body, where there is nothing that must be told.
+    pub terse: bool,
+    /// Entries are told without the host and port they lead to.
+    pub vague: bool,
     /// Errors for calls with different external and internal ports.
     pub different_ports_error: Option<u16>,
 }
@@ -76,6 +80,8 @@ impl Igd {
             always: Vec::new(),
             lease_error: None,
             different_ports_error: None,
+            terse: false,
+            vague: false,
         }
     }
 
@@ -99,6 +105,9 @@ impl Igd {
             ]),
             "GetSpecificPortMappingEntry" => {
                 let (client, port, lease) = self.table.get(&entry()).ok_or(714_u16)?;
+                if self.vague {
+                    return Ok(vec![("NewEnabled", "1".to_owned())]);
+                }
                 Ok(vec![
                     ("NewInternalPort", port.to_string()),
                     ("NewInternalClient", client.clone()),
@@ -227,6 +236,7 @@ impl Server {
         }
         let Some(igd) = self.controls.get_mut(&path) else { return (line, 404, String::new()) };
         match igd.call(&action, request) {
+            Ok(_) if igd.terse && !action.starts_with("Get") => (line, 200, String::new()),
             Ok(arguments) => {
                 let inner: String =
                     arguments.iter().map(|(name, value)| format!("<{name}>{value}</{name}>")).collect();

@@ -356,3 +356,44 @@ fn a_gateway_that_takes_its_own_hidden_entry_for_a_conflict_keeps_the_port() {
     assert_eq!(bench.notices_of(tcp(4000)).last(), Some(&granted(tcp(4000), 4000)));
     assert_eq!(bench.igd().table.len(), 1);
 }
+
+#[test]
+fn success_may_have_no_body() {
+    let bench = map_on(IP1, None, |igd| igd.terse = true);
+    assert_eq!(bench.notices_of(tcp(4000)), [granted(tcp(4000), 4000)]);
+}
+
+#[test]
+fn any_port_that_is_not_told_is_asked_for_by_name() {
+    let mut bench = map_on(IP2, None, |igd| igd.terse = true);
+    assert_eq!(
+        bench.lines(),
+        [
+            "AddAnyPortMapping tcp 4000 to 192.168.1.20:4000 for 7200",
+            "AddPortMapping tcp 4000 to 192.168.1.20:4000 for 7200",
+        ]
+    );
+    assert_eq!(bench.notices_of(tcp(4000)), [granted(tcp(4000), 4000)]);
+    // And remembered.
+    bench.requests.clear();
+    bench.map(tcp(4001), no_wish());
+    bench.run_until(31_000);
+    assert_eq!(bench.lines(), ["AddPortMapping tcp 4001 to 192.168.1.20:4001 for 7200"]);
+}
+
+#[test]
+fn a_conflict_with_an_entry_of_nobody_knows_whom_leads_to_another_port() {
+    for hide in [
+        |igd: &mut Igd| igd.vague = true,
+        |igd: &mut Igd| {
+            igd.always.push(("GetSpecificPortMappingEntry", 606));
+        },
+    ] {
+        let bench = map_on(IP1, None, |igd| {
+            igd.table.insert(entry(4000), foreign());
+            hide(igd);
+        });
+        assert_eq!(added_ports(&bench)[0], 4000);
+        assert_eq!(bench.count("Delete"), 0, "{:?}", bench.lines());
+    }
+}

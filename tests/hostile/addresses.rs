@@ -1,0 +1,134 @@
+//! External addresses that are none, or not what they seem.
+
+use crate::stage::{GATEWAY_HTTP, ip, secs, service, set_up, upnp_stage};
+use crate::text::logged;
+use crate::world::GATEWAY;
+use plum::engine::io::{Allowed, Event, Socket};
+use plum::wire::Transport::Tcp;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// No external address at all: FAILURE.
+const NONE: [&str; 20] = [
+    "",
+    " ",
+    "0.0.0.0",
+    "127.0.0.1",
+    "224.0.0.1",
+    "239.255.255.250",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "ff02::1",
+    "::ffff:0.0.0.0",
+    "::ffff:127.0.0.1",
+    "not an address",
+    "203.0.113.7 evil",
+    "203.0.113.7;reboot",
+    "203.0.113",
+    "0xcb.0.113.7",
+    "203.0.113.07",
+    "fe80::1%eth0",
+    "[2001:db8::1]",
+];
+
+/// Another NAT behind the gateway: SUCCESS, and a WARN.
+const BEHIND_NAT: [&str; 6] =
+    ["10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "169.254.1.1", "fd00::1"];
+
+/// Taken as it is.
+const GOOD: [&str; 3] = ["203.0.113.9", "  203.0.113.9\r\n", "2001:db8::1"];
+
+#[test]
+fn an_address_that_is_none_is_a_failure_by_upnp() {
+    let megabyte = "9".repeat(60_000);
+    for text in NONE.into_iter().chain([megabyte.as_str()]) {
+        let mut stage = upnp_stage();
+        stage.serve_answers(GATEWAY_HTTP, service(text.to_owned()));
+        let id = stage.create(Tcp, 8000);
+        stage.assert_fails(id, secs(21));
+        stage.run_for(secs(1000));
+        assert_eq!(stage.callbacks(id), [Event::Failure], "{text:.40}");
+        stage.assert_ends();
+    }
+}
+
+#[test]
+fn a_private_address_is_a_success_with_a_warning_of_double_nat() {
+    for text in BEHIND_NAT {
+        let (lines, told) = logged(|| {
+            let mut stage = upnp_stage();
+            stage.serve_answers(GATEWAY_HTTP, service(text.to_owned()));
+            let id = stage.create(Tcp, 8000);
+            stage.run_until(|stage| stage.is_success(id));
+            stage.success(id).map(|told| told.1)
+        });
+        assert_eq!(told, Some(ip(text)));
+        let is_warning =
+            |line: &String| line.starts_with("Warn ") && line.contains("another NAT") && line.contains(text);
+        assert!(lines.iter().any(is_warning), "{lines:#?}");
+    }
+}
+
+#[test]
+fn a_good_address_is_told_as_it_is_meant() {
+    for text in GOOD {
+        let mut stage = upnp_stage();
+        stage.serve_answers(GATEWAY_HTTP, service(text.to_owned()));
+        let id = stage.create(Tcp, 8000);
+        stage.run_until(|stage| stage.is_success(id));
+        assert_eq!(stage.success(id).map(|told| told.1), Some(ip(text.trim())));
+        stage.assert_ends();
+    }
+}
+
+#[test]
+fn pcp_and_natpmp_are_held_to_the_same() {
+    let addresses =
+        NONE.iter().chain(&BEHIND_NAT).chain(&GOOD).filter_map(|text| text.trim().parse::<IpAddr>().ok());
+    for address in addresses {
+        let is_none = NONE.iter().any(|text| text.parse() == Ok(address));
+        for natpmp in [false, true] {
+            let mut stage = set_up(|setup| setup.engine.allowed = Allowed::Pcp);
+            stage.network.cut = true;
+            let id = stage.create(Tcp, 8000);
+            let server = SocketAddr::new(GATEWAY, 5351);
+            if natpmp {
+                let octets = match address {
+                    IpAddr::V4(v4) => v4.octets(),
+                    IpAddr::V6(_) => continue,
+                };
+                stage.inject(Socket::Pcp, server, &[0, 129, 0, 1]);
+                stage.inject(Socket::NatPmp, server, &[&[0, 128, 0, 0, 0, 0, 0, 9], &octets[..]].concat());
+                stage.inject(
+                    Socket::NatPmp,
+                    server,
+                    &[0, 130, 0, 0, 0, 0, 0, 9, 0x1f, 0x40, 0x1f, 0x40, 0, 0, 0x1c, 0x20],
+                );
+            } else {
+                let mut reply = stage.sent_from(Socket::Pcp).pop().expect("a request");
+                reply[1] |= 0x80;
+                reply[8..24].fill(0);
+                let octets = match address {
+                    IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                    IpAddr::V6(v6) => v6,
+                };
+                reply[44..60].copy_from_slice(&Ipv6Addr::octets(&octets));
+                stage.inject(Socket::Pcp, server, &reply);
+            }
+            if is_none {
+                assert!(stage.is_failure(id), "{address} {natpmp}: {:?}", stage.timeline(id));
+            } else {
+                let told = stage.success(id).map(|told| told.1);
+                assert_eq!(told, Some(address.to_canonical()), "{natpmp}: {:?}", stage.timeline(id));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_external_port_of_zero_is_a_failure() {
+    let mut stage = set_up(|setup| setup.engine.allowed = Allowed::Pcp);
+    stage.gateway().faults.assigned_port = plum_gateway::core::AssignedPort::Exactly(0);
+    let id = stage.create(Tcp, 8000);
+    stage.assert_fails(id, secs(5));
+}

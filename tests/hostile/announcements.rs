@@ -1,0 +1,154 @@
+//! Forged multicast announcements: PCP's and NAT-PMP's to 224.0.0.1:5350, UPnP's to 239.255.255.250:1900.
+
+use crate::memory::peak_of;
+use crate::stage::{GATEWAY_HTTP, IGD, ROGUE, Stage, addr, millis, secs, set_up, stage, upnp_stage};
+use crate::world::GATEWAY;
+use plum::engine::io::Socket;
+use plum::wire::Transport::Tcp;
+use std::net::SocketAddr;
+
+fn pcp(epoch: u32) -> Vec<u8> {
+    let mut bytes = vec![2, 0x80, 0, 0, 0, 0, 0, 0];
+    bytes.extend_from_slice(&epoch.to_be_bytes());
+    bytes.resize(24, 0);
+    bytes
+}
+
+fn natpmp(epoch: u32) -> Vec<u8> {
+    let mut bytes = vec![0, 128, 0, 0];
+    bytes.extend_from_slice(&epoch.to_be_bytes());
+    bytes.extend_from_slice(&[198, 51, 100, 66]);
+    bytes
+}
+
+fn notify(kind: &str, location: &str, boot_id: u32) -> Vec<u8> {
+    format!(
+        "NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nNTS: ssdp:{kind}\r\nNT: {IGD}\r\nUSN: uuid:x::{IGD}\r\n\
+         LOCATION: {location}\r\nBOOTID.UPNP.ORG: {boot_id}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+fn packets(stage: &mut Stage) -> usize {
+    stage.wire(|wired| wired.sent.len())
+}
+
+#[test]
+fn announcements_of_others_are_not_heard() {
+    let mut stage = set_up(|setup| setup.gateways[0].first_epoch = 1000);
+    let id = stage.create(Tcp, 8000);
+    stage.run_until(|stage| stage.is_success(id));
+    let before = packets(&mut stage);
+    for from in ["192.168.1.66:5351", "192.168.1.2:5351", "127.0.0.1:5351", "8.8.8.8:5351", "[fe80::1]:5351"]
+    {
+        for epoch in [0, 1000, u32::MAX] {
+            stage.inject(Socket::Announcements, addr(from), &pcp(epoch));
+            stage.inject(Socket::Announcements, addr(from), &natpmp(epoch));
+        }
+    }
+    stage.run_for(secs(100));
+    assert_eq!(packets(&mut stage), before);
+    assert_eq!(stage.events(id).len(), 1);
+}
+
+#[test]
+fn a_flood_of_forged_announcements_costs_one_round_of_renewals_in_ten_seconds() {
+    for natpmp_only in [false, true] {
+        let mut stage = stage();
+        stage.gateway().faults.closed.pcp = natpmp_only;
+        let ids: Vec<_> = (8000..8050).map(|port| stage.create(Tcp, port)).collect();
+        stage.run_until(Stage::all_success);
+        stage.run_for(secs(5));
+        let before = packets(&mut stage);
+        let start = stage.now();
+        let (peak, ()) = peak_of(|| {
+            for round in 0..10_000u32 {
+                // From the gateway's address, from whatever port: whoever can forge the address can forge that.
+                let from = SocketAddr::new(GATEWAY, if round % 2 == 0 { 5351 } else { 40_000 });
+                stage.inject(Socket::Announcements, from, &pcp(round.wrapping_mul(0x9e37_79b9)));
+                stage.inject(Socket::Announcements, from, &natpmp(round));
+                stage.run_for(millis(4));
+            }
+        });
+        let span = stage.now().since(start);
+        let caused = packets(&mut stage) - before;
+        // Rounds begin at 0, 10, 20 and 30 s; with NAT-PMP, whose announcements put the address in doubt, each renewal may
+        // ask for that, too.
+        let most = 4 * 50 * if natpmp_only { 2 } else { 1 };
+        assert!((150..=most).contains(&caused), "{caused} packets in {span:?}");
+        assert!(peak < 256 << 10, "{peak} bytes");
+        for id in ids {
+            assert_eq!(stage.events(id).len(), 1, "an announcement changes no state");
+        }
+        stage.assert_ends();
+        stage.assert_nothing_left();
+    }
+}
+
+#[test]
+fn announcements_that_are_none_are_dropped() {
+    let mut stage = stage();
+    let id = stage.create(Tcp, 8000);
+    stage.run_until(|stage| stage.is_success(id));
+    let before = packets(&mut stage);
+    let from = SocketAddr::new(GATEWAY, 5351);
+    let mut map = pcp(0);
+    (map[1], map[3]) = (0x81, 0);
+    map.resize(60, 0);
+    let mut error = pcp(0);
+    error[3] = 3;
+    for bytes in [
+        &[][..],
+        &[0; 3],
+        &[2, 0, 0, 0],
+        &[0xff; 1400],
+        &map,
+        &error,
+        &natpmp(0)[..11],
+        &[0, 128, 0, 3, 0, 0, 0, 0],
+    ] {
+        stage.inject(Socket::Announcements, from, bytes);
+    }
+    stage.run_for(secs(100));
+    assert_eq!(packets(&mut stage), before);
+    assert_eq!(stage.events(id).len(), 1);
+}
+
+#[test]
+fn forged_notifications_cost_one_recheck_in_five_seconds_and_lead_nowhere() {
+    let mut stage = upnp_stage();
+    let id = stage.create(Tcp, 8000);
+    stage.run_until(|stage| stage.is_success(id));
+    stage.run_for(secs(10));
+    // From others: nothing at all.
+    let before = stage.connected_to().len();
+    for kind in ["alive", "byebye", "update"] {
+        stage.inject(
+            Socket::Notifications,
+            SocketAddr::new(ROGUE, 1900),
+            &notify(kind, "http://192.168.1.66/x", 7),
+        );
+    }
+    stage.run_for(secs(20));
+    assert_eq!(stage.connected_to().len(), before);
+    // With the gateway's address forged, each naming another place.
+    let usn = plum_gateway::core::Igd::default().uuid;
+    let (peak, ()) = peak_of(|| {
+        for round in 0..5000u32 {
+            let location = format!("http://192.168.1.66:80/{round}");
+            let bytes = notify("alive", &location, round);
+            let bytes = String::from_utf8(bytes).expect("text").replace("uuid:x", &format!("uuid:{usn}"));
+            stage.inject(Socket::Notifications, SocketAddr::new(GATEWAY, 1900), bytes.as_bytes());
+            stage.run_for(millis(4));
+        }
+    });
+    let connects = stage.connected_to();
+    let caused = connects.len() - before;
+    // Each recheck: the external address and one entry, at 0, 5, 10, 15, 20 s.
+    assert!((2..=12).contains(&caused), "{caused} connections");
+    assert!(connects.iter().all(|&to| to == GATEWAY_HTTP), "{connects:?}");
+    assert!(peak < 256 << 10, "{peak} bytes");
+    assert_eq!(stage.events(id).len(), 1);
+    stage.assert_ends();
+    stage.assert_nothing_left();
+}

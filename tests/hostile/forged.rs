@@ -1,0 +1,293 @@
+//! Forged and replayed answers of PCP and NAT-PMP. (The kernel keeps out what does not come from the gateway's address and
+//! port; `sockets` shows that. What comes here has passed it, as if the source were forged, too.)
+
+use crate::stage::{Stage, millis, secs, set_up};
+use crate::world::GATEWAY;
+use plum::engine::io::{Allowed, Event, Protocol, Socket};
+use plum::wire::Transport::{Tcp, Udp};
+use std::net::SocketAddr;
+
+const SERVER: SocketAddr = SocketAddr::new(GATEWAY, 5351);
+/// The liar's external address, 198.51.100.66 as PCP writes it.
+const LIE: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 51, 100, 66];
+
+/// A gateway so far away that whoever else answers is faster, with PCP and NAT-PMP or one of them.
+fn far_away(pcp: bool, natpmp: bool) -> Stage {
+    let mut stage = set_up(|setup| {
+        setup.latency = millis(50);
+        setup.engine.allowed = Allowed::Pcp;
+        setup.gateways[0].first_epoch = 100_000;
+    });
+    stage.gateway().faults.closed.pcp = !pcp;
+    stage.gateway().faults.closed.natpmp = !natpmp;
+    stage
+}
+
+/// Success to a MAP request, with a lie in it.
+fn pcp_success(request: &[u8], epoch: u32) -> Vec<u8> {
+    let mut bytes = request.to_vec();
+    bytes[1] |= 0x80;
+    bytes[2..4].fill(0);
+    bytes[4..8].copy_from_slice(&7200u32.to_be_bytes());
+    bytes[8..12].copy_from_slice(&epoch.to_be_bytes());
+    bytes[12..24].fill(0);
+    bytes[42..44].copy_from_slice(&6666u16.to_be_bytes());
+    bytes[44..60].copy_from_slice(&LIE);
+    bytes
+}
+
+/// Success to a mapping request, with a lie in it.
+fn natpmp_success(opcode: u8, internal_port: u16, epoch: u32) -> Vec<u8> {
+    let mut bytes = vec![0, 128 + opcode, 0, 0];
+    bytes.extend_from_slice(&epoch.to_be_bytes());
+    bytes.extend_from_slice(&internal_port.to_be_bytes());
+    bytes.extend_from_slice(&6666u16.to_be_bytes());
+    bytes.extend_from_slice(&7200u32.to_be_bytes());
+    bytes
+}
+
+/// A NAT-PMP public address, the liar's.
+fn natpmp_address(epoch: u32) -> Vec<u8> {
+    let mut bytes = vec![0, 128, 0, 0];
+    bytes.extend_from_slice(&epoch.to_be_bytes());
+    bytes.extend_from_slice(&LIE[12..]);
+    bytes
+}
+
+/// Changes one thing.
+fn but(bytes: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    change(&mut bytes);
+    bytes
+}
+
+/// Requests to the gateway so far.
+fn requests(stage: &mut Stage) -> usize {
+    stage.wire(|wired| wired.sent.len())
+}
+
+#[test]
+fn forged_pcp_answers_change_nothing() {
+    let mut stage = far_away(true, false);
+    let id = stage.create(Tcp, 8000);
+    let request = stage.sent_from(Socket::Pcp).pop().expect("a request");
+    let good = pcp_success(&request, 100_000);
+    let forged = [
+        ("nonce", but(&good, |b| b[24] ^= 1)),
+        ("last octet of the nonce", but(&good, |b| b[35] ^= 0x80)),
+        ("no nonce", but(&good, |b| b[24..36].fill(0))),
+        ("opcode PEER", but(&good, |b| b[1] = 0x82)),
+        ("opcode unknown", but(&good, |b| b[1] = 0xff)),
+        ("a request", but(&good, |b| b[1] = 1)),
+        ("version", but(&good, |b| b[0] = 3)),
+        ("internal port", but(&good, |b| b[41] ^= 1)),
+        ("internal port 0", but(&good, |b| b[40..42].fill(0))),
+        ("transport", but(&good, |b| b[36] = 17)),
+        ("transport unknown", but(&good, |b| b[36] = 132)),
+        ("all ports", but(&good, |b| b[36] = 0)),
+        ("cut", good[..56].to_vec()),
+        ("no multiple of four", but(&good, |b| b.push(0))),
+        ("too long", but(&good, |b| b.resize(1104, 0))),
+        ("ANNOUNCE nobody asked for", but(&good, |b| b[1] = 0x80)),
+        ("short ANNOUNCE", but(&good[..24], |b| b[1] = 0x80)),
+        ("an error, nonce", but(&good, |b| (b[3], b[24]) = (2, b[24] ^ 1))),
+        ("mismatch, nonce", but(&good, |b| (b[3], b[24]) = (12, b[24] ^ 1))),
+        ("UNSUPP_VERSION to ANNOUNCE", vec![0, 128, 0, 1]),
+        ("empty", Vec::new()),
+        ("zeros", vec![0; 60]),
+        ("ones", vec![0xff; 1100]),
+    ];
+    let before = requests(&mut stage);
+    for (what, bytes) in &forged {
+        for _ in 0..3 {
+            stage.inject(Socket::Pcp, SERVER, bytes);
+        }
+        assert_eq!(stage.events(id), [], "{what}");
+        assert_eq!(requests(&mut stage), before, "{what}");
+    }
+    stage.assert_made_by_the_gateway(id, millis(100));
+    assert_eq!(stage.made_by(id), Some(Protocol::Pcp));
+    // And afterwards, when something is there to be lost.
+    for (what, bytes) in &forged {
+        stage.inject(Socket::Pcp, SERVER, bytes);
+        assert_eq!(stage.events(id).len(), 1, "{what}");
+    }
+    stage.run_for(secs(60));
+    assert_eq!(stage.events(id).len(), 1);
+    assert_eq!(requests(&mut stage), before);
+    stage.assert_ends();
+    stage.assert_nothing_left();
+}
+
+#[test]
+fn forged_natpmp_answers_change_nothing() {
+    let mut stage = far_away(false, true);
+    let id = stage.create(Tcp, 8000);
+    stage.run_until(|stage| stage.network.nodes[0].gateway.counts.natpmp_map > 0);
+    let good = natpmp_success(2, 8000, 100_000);
+    let forged = [
+        ("other transport", but(&good, |b| b[1] = 129)),
+        ("opcode unknown", but(&good, |b| b[1] = 131)),
+        ("a request", but(&good, |b| b[1] = 2)),
+        ("version", but(&good, |b| b[0] = 1)),
+        ("internal port", but(&good, |b| b[9] ^= 1)),
+        ("internal port 0", but(&good, |b| b[8..10].fill(0))),
+        ("cut", good[..15].to_vec()),
+        ("cut error", but(&good[..7], |b| b[3] = 2)),
+        ("empty", Vec::new()),
+        ("ones", vec![0xff; 1100]),
+    ];
+    for (what, bytes) in &forged {
+        let before = requests(&mut stage);
+        for _ in 0..3 {
+            stage.inject(Socket::NatPmp, SERVER, bytes);
+        }
+        assert_eq!(stage.events(id), [], "{what}");
+        assert_eq!(requests(&mut stage), before, "{what}");
+    }
+    stage.assert_made_by_the_gateway(id, millis(150));
+    assert_eq!(stage.made_by(id), Some(Protocol::NatPmp));
+    let before = requests(&mut stage);
+    for (what, bytes) in forged.iter().map(|(what, bytes)| (*what, bytes.clone())).chain([
+        ("success nobody asked for", good.clone()),
+        ("an error nobody asked for", but(&good, |b| b[3] = 2)),
+        ("deleted", but(&good, |b| b[12..16].fill(0))),
+        ("an address nobody asked for", natpmp_address(100_000)),
+        ("a restart nobody asked for", natpmp_address(0)),
+        ("PCP only", vec![2, 128, 0, 1]),
+    ]) {
+        stage.inject(Socket::NatPmp, SERVER, &bytes);
+        assert_eq!(stage.events(id).len(), 1, "{what}");
+    }
+    stage.run_for(secs(60));
+    assert_eq!(stage.events(id).len(), 1);
+    assert_eq!(requests(&mut stage), before);
+    stage.assert_ends();
+    stage.assert_nothing_left();
+}
+
+#[test]
+fn an_answer_before_its_request_is_forgotten() {
+    for pcp in [true, false] {
+        let mut stage = far_away(pcp, !pcp);
+        let first = stage.create(Udp, 8000);
+        stage.assert_made_by_the_gateway(first, millis(250));
+        let socket = if pcp { Socket::Pcp } else { Socket::NatPmp };
+        let request = stage.sent_from(socket).pop().expect("a request");
+        let early = if pcp {
+            // The nonce is not drawn yet: the forger can only guess.
+            but(&pcp_success(&request, 100_000), |b| b[40..42].copy_from_slice(&9000u16.to_be_bytes()))
+        } else {
+            natpmp_success(1, 9000, 100_000)
+        };
+        stage.inject(socket, SERVER, &early);
+        let second = stage.create(Udp, 9000);
+        assert_eq!(stage.events(second), []);
+        stage.assert_made_by_the_gateway(second, millis(250));
+        assert_eq!(stage.events(second).len(), 1);
+    }
+}
+
+/// What the gateway answered, as somebody who records it hears it.
+fn recorded(stage: &mut Stage, ports: std::ops::Range<u16>) -> Vec<Vec<u8>> {
+    let epoch = 100_000 + u32::try_from(stage.elapsed().as_secs()).expect("a short test");
+    let asked: Vec<Vec<u8>> = stage.sent_from(Socket::Pcp);
+    let table: Vec<_> = stage.table().iter().map(|m| (m.internal.port(), m.external_port)).collect();
+    ports
+        .map(|port| {
+            let is_of_it = |bytes: &&Vec<u8>| bytes[1] == 1 && bytes[40..42] == port.to_be_bytes();
+            let request = asked.iter().rfind(is_of_it).expect("it was asked for");
+            let &(_, external) = table.iter().find(|(internal, _)| *internal == port).expect("it is made");
+            but(&pcp_success(request, epoch), |b| {
+                b[42..44].copy_from_slice(&external.to_be_bytes());
+                b[56..60].copy_from_slice(&[203, 0, 113, 7]);
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn replayed_answers_cost_the_gateway_next_to_nothing() {
+    let mut stage = far_away(true, false);
+    let ids: Vec<_> = (8000..8010).map(|port| stage.create(Tcp, port)).collect();
+    stage.run_until(Stage::all_success);
+    let records = recorded(&mut stage, 8000..8010);
+    stage.run_for(secs(600));
+    let before = requests(&mut stage);
+    // Ten minutes old: an epoch that runs backwards, as after a restart.
+    for _ in 0..1000 {
+        for record in &records {
+            stage.inject(Socket::Pcp, SERVER, record);
+        }
+        stage.run_for(millis(100));
+    }
+    let caused = requests(&mut stage) - before;
+    assert!(caused <= 200, "10,000 replays in 100 s cost the gateway {caused} requests");
+    stage.run_for(secs(30));
+    for id in ids {
+        stage.assert_made_by_the_gateway(id, secs(1));
+    }
+    stage.assert_ends();
+    stage.assert_nothing_left();
+}
+
+#[test]
+fn replays_do_not_bring_a_destroyed_mapping_back() {
+    let mut stage = far_away(true, false);
+    let id = stage.create(Tcp, 8000);
+    let other = stage.create(Tcp, 8001);
+    stage.run_until(Stage::all_success);
+    let records = recorded(&mut stage, 8000..8001);
+    stage.destroy_and_wait(id);
+    let before = requests(&mut stage);
+    for _ in 0..1000 {
+        stage.inject(Socket::Pcp, SERVER, &records[0]);
+        stage.run_for(millis(20));
+    }
+    let caused = requests(&mut stage) - before;
+    assert!(caused <= 5, "1,000 replays cost the gateway {caused} requests");
+    assert!(stage.is_destroyed(id));
+    assert_eq!(stage.events(other).len(), 1);
+    stage.assert_ends();
+    stage.assert_nothing_left();
+}
+
+#[test]
+fn a_liar_with_the_gateways_address_and_port_is_found_out_at_the_next_recheck() {
+    // NAT-PMP has no nonce: who can forge the gateway's address and port and guess ours can answer in its place.
+    let mut stage = far_away(false, true);
+    let id = stage.create(Tcp, 8000);
+    stage.run_for(millis(1));
+    stage.inject(Socket::NatPmp, SERVER, &natpmp_address(100_000));
+    stage.inject(Socket::NatPmp, SERVER, &natpmp_success(2, 8000, 100_000));
+    stage.run_until(|stage| stage.is_success(id));
+    let told = stage.success(id).expect("it is made");
+    assert_eq!(told.1, crate::stage::ip("198.51.100.66"), "the lie is believed");
+    assert!(stage.runs_until(secs(301), |stage| {
+        stage.success(id).is_some_and(|(_, address, _)| address == crate::world::EXTERNAL)
+    }));
+    stage.assert_ends();
+    stage.assert_nothing_left();
+}
+
+#[test]
+fn forged_port_unreachables_are_only_silence_to_a_gateway_that_is_known() {
+    let mut stage = far_away(true, true);
+    let id = stage.create(Tcp, 8000);
+    stage.run_until(|stage| stage.is_success(id));
+    let before = requests(&mut stage);
+    for _ in 0..1000 {
+        for socket in [Socket::Pcp, Socket::NatPmp] {
+            stage.act(|wired, now| {
+                use crate::world::Endpoint;
+                wired.handle_refused(now, socket);
+            });
+        }
+        stage.run_for(millis(10));
+    }
+    assert!(matches!(stage.events(id)[..], [Event::Success { protocol: Protocol::Pcp, .. }]));
+    assert_eq!(requests(&mut stage), before);
+    let other = stage.create(Tcp, 8001);
+    stage.assert_made_by_the_gateway(other, millis(200));
+    assert_eq!(stage.made_by(other), Some(Protocol::Pcp));
+}

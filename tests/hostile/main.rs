@@ -1,0 +1,27 @@
+//! Attacks by whoever shares the network: forged answers, hostile devices, hostile servers, hostile text.
+//!
+//! Each asserts that nothing crashes or hangs, that memory, connections and packets stay within limits, that nobody is
+//! contacted but the gateway and hosts that answered a search themselves (`stage` checks every packet and connection), and
+//! that the true gateway's mapping is made all the same where the protocols leave a way.
+
+#[path = "../world/mod.rs"]
+mod world;
+
+#[path = "../namespace/mod.rs"]
+#[allow(dead_code, reason = "each user takes what it needs")]
+mod namespace;
+
+mod addresses;
+mod announcements;
+mod description;
+mod document;
+mod forged;
+mod http;
+mod memory;
+mod sockets;
+mod ssdp;
+mod stage;
+mod text;
+
+#[global_allocator]
+static ALLOCATOR: memory::Counting = memory::Counting;

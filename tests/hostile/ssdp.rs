@@ -1,0 +1,360 @@
+//! Hostile answers to searches.
+
+use crate::memory::peak_of;
+use crate::stage::{
+    GATEWAY_HTTP, ROGUE, Server, Speech, Stage, WAN, addr, answer, bare_stage, description, ip, page,
+    redirect, secs, service, silence, upnp_stage,
+};
+use crate::world::GATEWAY;
+use plum::engine::io::Socket;
+use plum::wire::Transport::Tcp;
+use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+
+/// What no answer may make us fetch.
+const ELSEWHERE: [&str; 44] = [
+    "",
+    "http://",
+    "http:///etc/passwd",
+    "http://192.168.1.9/x",
+    "http://93.184.216.34/x",
+    "http://127.0.0.1/x",
+    "http://127.1/x",
+    "http://localhost/x",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://metadata.google.internal/",
+    "http://0.0.0.0/x",
+    "http://0/x",
+    "http://[::1]/x",
+    "http://[::]/x",
+    "http://[::ffff:127.0.0.1]/x",
+    "http://[::127.0.0.1]/x",
+    "http://[fe80::1]/x",
+    "http://[fe80::1%eth0]/x",
+    "http://[fe80::1%25eth0]/x",
+    "https://192.168.1.1/x",
+    "https://192.168.1.66/x",
+    "file:///etc/passwd",
+    "file://192.168.1.1/etc/passwd",
+    "ftp://192.168.1.1/x",
+    "gopher://192.168.1.1:25/_HELO",
+    "javascript:alert(1)",
+    "data:text/xml,<root/>",
+    "//192.168.1.1/x",
+    "/x",
+    "x",
+    "http://user@192.168.1.1/x",
+    "http://user:password@192.168.1.66/x",
+    "http://192.168.1.1@evil/",
+    "http://192.168.1.1@93.184.216.34/",
+    "http://192.168.1.1:80@93.184.216.34/",
+    "http://192.168.1.1\\@93.184.216.34/",
+    "http://192.168.1.1.evil.example/",
+    "http://192.168.1.1./x",
+    "http://0300.0250.01.01/x",
+    "http://0xc0.0xa8.1.1/x",
+    "http://3232235777/x",
+    "http://192.168.257/x",
+    "http://192.168.1.1:99999/x",
+    "http://１９２.168.1.1/x",
+];
+
+#[test]
+fn locations_that_lead_elsewhere_are_not_fetched() {
+    for from in [SocketAddr::new(GATEWAY, 1900), SocketAddr::new(ROGUE, 1900), SocketAddr::new(ROGUE, 80)] {
+        let mut stage = bare_stage();
+        for location in ELSEWHERE {
+            stage.answers_with(from, location);
+        }
+        let id = stage.create(Tcp, 8000);
+        stage.assert_fails(id, secs(4));
+        stage.run_for(secs(700));
+        assert_eq!(stage.connected_to(), []);
+        stage.assert_ends();
+    }
+}
+
+#[test]
+fn answers_of_hosts_that_cannot_be_here_are_not_followed() {
+    // Whoever can forge the source of a datagram can answer in anybody's name. These no gateway has.
+    for forged in [
+        "127.0.0.1",
+        "127.0.0.53",
+        // Ours: services that trust this machine listen here.
+        "192.168.1.100",
+        "169.254.169.254",
+        "169.254.1.1",
+        "0.0.0.0",
+        "0.1.2.3",
+        "255.255.255.255",
+        "224.0.0.1",
+        "239.255.255.250",
+        "8.8.8.8",
+        "203.0.113.7",
+        "::1",
+        "::ffff:127.0.0.1",
+        "::ffff:192.168.1.100",
+        "2001:db8::1",
+    ] {
+        let mut stage = upnp_stage();
+        let forged = ip(forged);
+        stage.forbid(forged.to_canonical());
+        stage.answers_with(
+            SocketAddr::new(forged, 1900),
+            &format!("http://{}/x", SocketAddr::new(forged, 80)),
+        );
+        stage.answers_with(
+            SocketAddr::new(forged, 1900),
+            &format!("http://{}/x", SocketAddr::new(forged.to_canonical(), 80)),
+        );
+        let id = stage.create(Tcp, 8000);
+        stage.assert_made_by_the_gateway(id, secs(1));
+        assert!(stage.connected_to().iter().all(|&to| to == GATEWAY_HTTP), "{forged}");
+        stage.assert_ends();
+        stage.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_machine_with_a_link_local_address_finds_its_neighbours() {
+    // What keeps metadata services out of it must not keep out networks without DHCP.
+    let link_local = |last| IpAddr::V4(Ipv4Addr::new(169, 254, 7, last));
+    let mut stage = crate::stage::set_up(|setup| {
+        setup.gateways[0].igd = None;
+        let route = setup.route.as_mut().expect("a route");
+        (route.local, route.gateway) = (link_local(2), None);
+    });
+    let at = SocketAddr::new(link_local(9), 80);
+    stage.answers_with(at, "http://169.254.7.9:80/x");
+    stage.serve_answers(at, service("203.0.113.9".into()));
+    let id = stage.create(Tcp, 8000);
+    assert!(stage.runs_until(secs(5), |stage| stage.is_success(id)), "{:?}", stage.timeline(id));
+}
+
+#[test]
+fn ten_thousand_answers_of_ten_thousand_devices_cost_next_to_nothing() {
+    let mut stage = upnp_stage();
+    let id = stage.create(Tcp, 8000);
+    let (peak, ()) = peak_of(|| {
+        for n in 0..10_000u32 {
+            let host = IpAddr::V4(Ipv4Addr::from(0x0a00_0001 + n));
+            let location = format!("http://{host}:80/{}", "x".repeat(if n % 10 == 0 { 1900 } else { 10 }));
+            stage.inject(Socket::Ssdp, SocketAddr::new(host, 1900), &answer(&location));
+        }
+        stage.assert_made_by_the_gateway(id, secs(1));
+    });
+    // 16 devices of some 10 kB, and this test's own list of who has answered.
+    assert!(peak < 2 << 20, "{peak} bytes");
+    let strangers = stage.connected_to().iter().filter(|to| to.ip() != GATEWAY).count();
+    // At most 12 strangers, two at a time; nobody is at home there.
+    assert!(strangers <= 2, "{strangers} connections to strangers");
+    stage.run_for(secs(600));
+    assert!(stage.connected_to().iter().filter(|to| to.ip() != GATEWAY).count() <= 12);
+    assert!(stage.wire(|wired| wired.most_open) <= 4);
+    stage.assert_ends();
+    stage.assert_nothing_left();
+}
+
+#[test]
+fn a_stranger_that_names_the_gateway_does_not_crowd_it_out() {
+    // LOCATIONs on the gateway's address are allowed to everyone: they are fetched there and nowhere else.
+    for path in ["missing", "silent"] {
+        let mut stage = upnp_stage();
+        let id = stage.create(Tcp, 8000);
+        for n in 0..1000 {
+            // On another port there is nobody, or somebody who never answers: a name server, a file server.
+            let location = if path == "missing" {
+                format!("http://192.168.1.1:5000/missing/{n}")
+            } else {
+                format!("http://192.168.1.1:53/{n}")
+            };
+            stage.inject(Socket::Ssdp, SocketAddr::new(ROGUE, 1900), &answer(&location));
+        }
+        stage.serve_answers(SocketAddr::new(GATEWAY, 53), |_| silence());
+        stage.assert_made_by_the_gateway(id, secs(1));
+        let connects = stage.connected_to().len();
+        assert!(connects <= 20, "{connects} connections");
+        stage.assert_ends();
+        stage.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_stranger_that_names_the_gateways_own_description_takes_nothing_over() {
+    let mut stage = upnp_stage();
+    let id = stage.create(Tcp, 8000);
+    for uuid in 0..20 {
+        let text = String::from_utf8(answer("http://192.168.1.1:5000/rootDesc.xml")).expect("text");
+        let text = text.replace("uuid:rogue", &format!("uuid:rogue-{uuid}"));
+        stage.inject(Socket::Ssdp, SocketAddr::new(ROGUE, 1900), text.as_bytes());
+    }
+    stage.assert_made_by_the_gateway(id, secs(1));
+    stage.run_for(secs(10));
+    let before = stage.connected_to().len();
+    // The gateway's own notifications are still heard, those of the stranger are not.
+    let usn = plum_gateway::core::Igd::default().uuid;
+    let bye = |uuid: &str| {
+        format!("NOTIFY * HTTP/1.1\r\nNTS: ssdp:byebye\r\nNT: {WAN}\r\nUSN: uuid:{uuid}::{WAN}\r\n\r\n")
+            .into_bytes()
+    };
+    stage.inject(Socket::Notifications, SocketAddr::new(ROGUE, 1900), &bye("rogue-0"));
+    stage.run_for(secs(6));
+    assert_eq!(stage.connected_to().len(), before);
+    stage.inject(Socket::Notifications, SocketAddr::new(GATEWAY, 1900), &bye(&usn));
+    stage.run_for(secs(6));
+    assert!(stage.connected_to().len() > before, "the gateway says goodbye and nobody looks");
+}
+
+/// A rogue that answers every search before the gateway does, beside an honest gateway.
+fn beside_a_rogue(answer: impl FnMut(&str) -> Speech + 'static) -> Stage {
+    let mut stage = upnp_stage();
+    let at = SocketAddr::new(ROGUE, 80);
+    stage.serve(at, Server::Answers(Box::new(answer)));
+    stage.answers_with(SocketAddr::new(ROGUE, 1900), "http://192.168.1.66:80/x");
+    stage
+}
+
+#[test]
+fn redirects_lead_nowhere_else_and_not_in_circles() {
+    for (target, most) in [
+        ("http://127.0.0.1:80/x", 1),
+        ("http://192.168.1.9:80/x", 1),
+        ("http://192.168.1.1:5000/rootDesc.xml", 1),
+        ("http://192.168.1.100:80/x", 1),
+        ("http://93.184.216.34/x", 1),
+        ("http://169.254.169.254/x", 1),
+        ("//93.184.216.34/x", 1),
+        ("https://192.168.1.66/x", 1),
+        ("file:///etc/passwd", 1),
+        ("http://192.168.1.66:80@93.184.216.34/x", 1),
+        ("", 1),
+        ("/x", 4),
+        ("http://192.168.1.66:80/x", 4),
+        ("?again", 4),
+    ] {
+        let fetches = Rc::new(Cell::new(0));
+        let count = Rc::clone(&fetches);
+        let mut stage = beside_a_rogue(move |_| {
+            count.set(count.get() + 1);
+            redirect(target)
+        });
+        stage.gateway().faults.silence.ssdp = plum_gateway::core::Times::Always;
+        let id = stage.create(Tcp, 8000);
+        stage.assert_fails(id, secs(11));
+        // Three fetches of one device at most, each with three redirects at most.
+        let fetches = fetches.get();
+        assert!((1..=3 * most).contains(&fetches), "{target}: {fetches}");
+        stage.gateway().faults.silence.ssdp = plum_gateway::core::Times::Never;
+        stage.assert_made_by_the_gateway(id, secs(310));
+        stage.assert_ends();
+    }
+}
+
+#[test]
+fn ten_thousand_redirects_are_not_followed() {
+    let fetches = Rc::new(Cell::new(0));
+    let count = Rc::clone(&fetches);
+    let mut stage = beside_a_rogue(move |_| {
+        count.set(count.get() + 1);
+        redirect(&format!("/x{}", count.get()))
+    });
+    let id = stage.create(Tcp, 8000);
+    stage.assert_made_by_the_gateway(id, secs(1));
+    stage.run_for(secs(3600));
+    assert!(fetches.get() <= 12, "{} fetches", fetches.get());
+    stage.assert_ends();
+    stage.assert_nothing_left();
+}
+
+#[test]
+fn a_rogue_beside_a_gateway_that_speaks_upnp_gets_no_mapping() {
+    let mut stage = beside_a_rogue(service("198.51.100.66".into()));
+    let id = stage.create(Tcp, 8000);
+    stage.assert_made_by_the_gateway(id, secs(1));
+    stage.run_for(secs(10_000));
+    assert_eq!(stage.events(id).len(), 1);
+    let asked =
+        stage.wire(|wired| wired.requests.iter().filter(|(_, text)| text.starts_with("POST")).count());
+    assert_eq!(asked, 0, "it was asked nothing");
+    stage.assert_ends();
+    stage.assert_nothing_left();
+}
+
+#[test]
+fn a_rogue_beside_a_gateway_that_speaks_nothing_is_believed_and_asked_only_of_itself() {
+    // By UPnP alone it cannot be told from a gateway with an address of its own.
+    let mut stage = bare_stage();
+    stage.answers_with(SocketAddr::new(ROGUE, 1900), "http://192.168.1.66:80/x");
+    stage.serve_answers(SocketAddr::new(ROGUE, 80), service("198.51.100.66".into()));
+    let id = stage.create(Tcp, 8000);
+    stage.run_until(|stage| stage.is_success(id));
+    assert_eq!(stage.success(id).map(|told| told.1), Some(ip("198.51.100.66")));
+    assert!(stage.connected_to().iter().all(|&to| to == SocketAddr::new(ROGUE, 80)));
+    stage.assert_ends();
+}
+
+#[test]
+fn control_urls_of_a_rogue_stay_on_the_rogue() {
+    for (base, control) in [
+        ("", "http://127.0.0.1/ctl"),
+        ("", "http://192.168.1.1:5000/ctl/0"),
+        ("", "http://93.184.216.34/ctl"),
+        ("", "//93.184.216.34/ctl"),
+        ("", "http://192.168.1.66@93.184.216.34/ctl"),
+        ("", "https://192.168.1.66/ctl"),
+        ("", "file:///etc/passwd"),
+        ("", "http://localhost:631/printers"),
+        ("<URLBase>http://127.0.0.1/</URLBase>", "http://127.0.0.1/ctl"),
+        ("<URLBase>http://93.184.216.34/</URLBase>", "//93.184.216.34/ctl"),
+    ] {
+        let xml = description("Rogue", base, &[(WAN, control)]);
+        let mut stage = beside_a_rogue(move |_| page(&xml));
+        stage.gateway().faults.silence.ssdp = plum_gateway::core::Times::Always;
+        let id = stage.create(Tcp, 8000);
+        stage.assert_fails(id, secs(11));
+        stage.run_for(secs(1000));
+        let rogue = SocketAddr::new(ROGUE, 80);
+        assert!(stage.connected_to().iter().all(|&to| to == rogue), "{base}{control}");
+        stage.assert_ends();
+    }
+}
+
+#[test]
+fn datagrams_of_all_sizes_and_shapes_are_survived() {
+    let mut stage = upnp_stage();
+    let id = stage.create(Tcp, 8000);
+    let (peak, ()) = peak_of(|| {
+        for bytes in [
+            vec![],
+            vec![0; 65_507],
+            vec![b'\n'; 65_507],
+            vec![b':'; 65_507],
+            b"LOCATION: ".repeat(6000),
+            b"A: b\r\n".repeat(10_000),
+            [&b"HTTP/1.1 200 OK\r\nLOCATION: http://192.168.1.66/"[..], &[b'x'; 60_000], b"\r\n\r\n"]
+                .concat(),
+            [
+                &b"HTTP/1.1 200 OK\r\n"[..],
+                &b"X: \xff\xfe\r\n".repeat(5000),
+                b"LOCATION: http://192.168.1.66/\r\n\r\n",
+            ]
+            .concat(),
+            b"HTTP/1.1 200 OK\r\nLOCATION: http://192.168.1.66/\0\x1b[2J\r\nUSN: \x1b]0;pwned\x07\r\n\r\n"
+                .to_vec(),
+        ] {
+            for from in [SocketAddr::new(ROGUE, 1900), SocketAddr::new(GATEWAY, 1900), addr("192.168.1.77:0")]
+            {
+                for socket in
+                    [Socket::Ssdp, Socket::Announcements, Socket::Notifications, Socket::Pcp, Socket::NatPmp]
+                {
+                    stage.inject(socket, from, &bytes);
+                }
+            }
+        }
+    });
+    assert!(peak < 2 << 20, "{peak} bytes");
+    stage.assert_made_by_the_gateway(id, secs(2));
+    stage.assert_ends();
+    stage.assert_nothing_left();
+}

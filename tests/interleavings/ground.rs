@@ -1,0 +1,257 @@
+//! A client on a model worker, and the books on what it tells.
+//!
+//! The books are kept with std's locks, which the checker does not see: they add no interleavings of their own, and are never
+//! held where it may switch threads.
+#![cfg(shuttle)]
+#![allow(missing_docs)]
+
+use plum::client::{Client, Error, Listener, News, Settings};
+use plum::dummytls::RealSystem;
+use plum::engine::io::{Allowed, Event, MappingId, Protocol, Suggestion, Wanted};
+use plum::log::Level;
+use plum::wire::Transport;
+use plum::worker::Worker;
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::{Config, FailurePersistence, Runner};
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::num::NonZeroU16;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+pub use plum::worker::explored::Script;
+
+/// What PCT calls the depth: it finds every bug that needs so many ordered pairs of steps with a known probability.
+const DEPTH: usize = 3;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Runs `body` under many schedules.
+pub fn explore(body: impl Fn() + Send + Sync + 'static) {
+    // The log is one of a process: one test at a time.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let schedules = number("PLUM_SCHEDULES").unwrap_or(2000) as usize;
+    let seed = number("PLUM_SCHEDULE_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("PLUM_SCHEDULE_SEED={seed}, {schedules} schedules");
+    let body = Arc::new(body);
+    let run = |scheduler: Box<dyn Scheduler + Send>| {
+        let mut config = Config::new();
+        // In bytes; log messages are formatted on it.
+        config.stack_size = 256 << 10;
+        config.failure_persistence = FailurePersistence::Print;
+        let body = Arc::clone(&body);
+        Runner::new(scheduler, config).run(move || body())
+    };
+    let random = schedules / 2;
+    assert_eq!(run(Box::new(RandomScheduler::new_from_seed(seed, random))), random);
+    let pct = schedules - random;
+    assert_eq!(run(Box::new(PctScheduler::new_from_seed(seed, DEPTH, pct))), pct);
+}
+
+pub fn success() -> Event {
+    let port = NonZeroU16::new(4000).expect("not 0");
+    Event::Success { protocol: Protocol::Pcp, address: [203, 0, 114, 7].into(), port }
+}
+
+#[derive(Default)]
+struct Book {
+    /// `destroy` has returned to a thread of the program's.
+    quiet: bool,
+    destroyed: bool,
+}
+
+type Inside = Box<dyn Fn(MappingId, &News) + Send + Sync>;
+type Log = (Level, Arc<dyn Fn(&CStr) + Send + Sync>);
+
+/// What one run of a test knows.
+struct Books {
+    script: Script,
+    ids: Mutex<BTreeMap<MappingId, Book>>,
+    /// A mapping callback is running.
+    in_callback: AtomicBool,
+    in_log: AtomicBool,
+    /// Inits that have begun and not failed, less cleanups that have returned successfully.
+    sessions: AtomicUsize,
+    inside: OnceLock<Inside>,
+    log: OnceLock<Log>,
+}
+
+/// A client and its books: it leaks, as a client lives for ever.
+#[derive(Clone, Copy)]
+pub struct Ground {
+    pub client: &'static Client<Ear>,
+    books: &'static Books,
+}
+
+/// The listener of all mappings.
+#[derive(Clone)]
+pub struct Ear(&'static Books);
+
+impl Listener for Ear {
+    fn tell(&self, id: MappingId, _wanted: &Wanted, news: &News) {
+        let books = self.0;
+        assert!(!books.in_callback.swap(true, SeqCst), "two callbacks at once");
+        assert!(books.sessions.load(SeqCst) > 0, "a callback without a session");
+        books.check(id, news);
+        // It lasts: others may run now.
+        shuttle::thread::yield_now();
+        if let Some(inside) = books.inside.get() {
+            inside(id, news);
+        }
+        if *news == News::Destroyed {
+            books.with(id, |book| assert!(!std::mem::replace(&mut book.destroyed, true), "{id} twice"));
+        } else {
+            books.check(id, news);
+        }
+        books.in_callback.store(false, SeqCst);
+    }
+}
+
+impl Books {
+    fn with<T>(&self, id: MappingId, body: impl FnOnce(&mut Book) -> T) -> T {
+        body(self.ids.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default())
+    }
+
+    /// At the beginning of a callback, and at the end of one that is not the last.
+    fn check(&self, id: MappingId, news: &News) {
+        self.with(id, |book| {
+            assert!(!book.destroyed, "{news:?} of {id} after its DESTROYED");
+            assert!(!book.quiet || *news == News::Destroyed, "{news:?} of {id} after destroy has returned");
+        });
+    }
+}
+
+impl Ground {
+    /// Before init.
+    pub fn new(script: Script) -> Ground {
+        let books = Books {
+            script,
+            ids: Mutex::default(),
+            in_callback: AtomicBool::new(false),
+            in_log: AtomicBool::new(false),
+            sessions: AtomicUsize::new(0),
+            inside: OnceLock::new(),
+            log: OnceLock::new(),
+        };
+        Ground { client: Box::leak(Box::new(Client::new())), books: Box::leak(Box::new(books)) }
+    }
+
+    /// With a session.
+    pub fn start(script: Script) -> Ground {
+        let ground = Ground::new(script);
+        ground.init().expect("the first init");
+        ground
+    }
+
+    /// What is done inside every mapping callback.
+    pub fn inside(&self, inside: impl Fn(MappingId, &News) + Send + Sync + 'static) {
+        assert!(self.books.inside.set(Box::new(inside)).is_ok());
+    }
+
+    /// What is done inside every log callback.
+    pub fn log(&self, level: Level, log: impl Fn(&CStr) + Send + Sync + 'static) {
+        assert!(self.books.log.set((level, Arc::new(log))).is_ok());
+    }
+
+    fn settings(&self) -> Settings {
+        let books = self.books;
+        let callback = books.log.get().map(|(_, log)| -> plum::log::Callback {
+            let log = Arc::clone(log);
+            Box::new(move |_, message| {
+                assert!(!books.in_log.swap(true, SeqCst), "two log callbacks at once");
+                assert!(books.sessions.load(SeqCst) > 0, "a log callback without a session: {message:?}");
+                shuttle::thread::yield_now();
+                log(message);
+                books.in_log.store(false, SeqCst);
+            })
+        });
+        Settings {
+            log_level: books.log.get().map(|(level, _)| *level),
+            log_callback: callback,
+            dummytls_domain: None,
+            discover_timeout_millis: 0,
+            mapping_timeout_millis: 0,
+            recheck_interval_millis: 0,
+            allowed: Allowed::Any,
+        }
+    }
+
+    pub fn init(&self) -> Result<(), Error> {
+        self.books.sessions.fetch_add(1, SeqCst);
+        let script = self.books.script.clone();
+        let result =
+            self.client.init_with(Some(self.settings()), Arc::new(RealSystem), |_config, make_program| {
+                Worker::start_explored(script, make_program)
+            });
+        if result.is_err() {
+            self.books.sessions.fetch_sub(1, SeqCst);
+        }
+        result
+    }
+
+    /// On a system that gives no threads.
+    pub fn init_without_thread(&self) -> Result<(), Error> {
+        self.books.sessions.fetch_add(1, SeqCst);
+        let no_thread = |_, _: plum::client::MakeProgram<'_>| Err(std::io::Error::other("no threads today"));
+        let result = self.client.init_with(Some(self.settings()), Arc::new(RealSystem), no_thread);
+        self.books.sessions.fetch_sub(1, SeqCst);
+        result
+    }
+
+    pub fn try_create(&self) -> Result<MappingId, Error> {
+        let internal_port = NonZeroU16::new(4711).expect("not 0");
+        let wanted = Wanted { transport: Transport::Udp, internal_port, wish: Suggestion::default() };
+        let id = self.client.create(wanted, Ear(self.books))?;
+        self.books.with(id, |_| ());
+        Ok(id)
+    }
+
+    pub fn create(&self) -> MappingId {
+        self.try_create().expect("there is a session")
+    }
+
+    /// Destroys on a thread of the program's. The mapping may be gone, and the session.
+    pub fn destroy(&self, id: MappingId) {
+        if self.client.destroy(id) == Ok(()) {
+            self.books.with(id, |book| book.quiet = true);
+        }
+    }
+
+    /// Ends the session, if there is one: what had been created before is destroyed then.
+    pub fn cleanup(&self) -> Result<(), Error> {
+        let created: Vec<MappingId> = self.ids();
+        let result = self.client.cleanup();
+        if result.is_ok() {
+            self.books.sessions.fetch_sub(1, SeqCst);
+        }
+        for id in created {
+            self.check_destroyed(id);
+        }
+        result
+    }
+
+    fn ids(&self) -> Vec<MappingId> {
+        self.books.ids.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// The latest id, as far as it is known.
+    pub fn latest(&self) -> MappingId {
+        self.ids().last().copied().unwrap_or(0)
+    }
+
+    pub fn check_destroyed(&self, id: MappingId) {
+        assert!(self.books.with(id, |book| book.destroyed), "{id} had no DESTROYED");
+    }
+
+    /// No session is, nor one of anybody else's to come: everything has been told, and nobody is telling.
+    pub fn check_ended(&self) {
+        assert!(!self.books.in_callback.load(SeqCst) && !self.books.in_log.load(SeqCst));
+        for id in self.ids() {
+            self.check_destroyed(id);
+        }
+        assert_eq!(self.client.check_running(), Err(Error::Failed));
+    }
+}
