@@ -4,6 +4,7 @@ use crate::watched::Watched;
 use crate::world::World;
 use plum::engine::driver::Key;
 use plum::engine::io::{Allowed, Event, MappingId, Protocol};
+use plum::time::Time;
 use plum::wire::Transport;
 use plum_gateway::core::{self as gateway, Action, AssignedPort, Gateway, Kind, Spoken, Times};
 use std::collections::BTreeMap;
@@ -142,6 +143,23 @@ pub fn the_reported_state_is_the_gateways(
             Event::Destroyed => panic!("agreement: {id} ({key}) is DESTROYED, which nobody asked for"),
         }
     }
+}
+
+/// `behaviour.md`, callback rule 3: an uneventful renewal is silent; `protocols.md`: a mapping stays SUCCESS until its
+/// lifetime ends. In a quiet world nothing is lost.
+pub fn nothing_is_lost_in_quiet(world: &World<Watched>, live: &BTreeMap<MappingId, Key>, quiet_since: Time) {
+    for (&id, &key) in live {
+        let timeline = world.timeline(id);
+        let since = timeline.partition_point(|&(at, _)| at <= quiet_since);
+        let lost = timeline[since..].iter().find(|(_, event)| *event == Event::Pending);
+        assert!(lost.is_none(), "quiet: {id} ({key}) was lost at {lost:?}, though nothing has happened");
+    }
+}
+
+/// `protocols.md`, many mappings: what is not answered is sent again.
+pub fn a_lost_request_is_sent_again(state: Event) {
+    let is_made = matches!(state, Event::Success { .. });
+    assert!(is_made, "resend: {state:?} four seconds after three datagrams at most were lost");
 }
 
 /// `protocols.md`, discovery: no mapping of ours is left behind unknown. Every entry for our address that was made or

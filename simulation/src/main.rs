@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const USAGE: &str = "\
-usage: simulation [--seeds FIRST..=LAST] [--jobs N] [--most-failures N]
-       simulation --seed N [--trace [LINES]] [--without STEP,STEP...] [--shorten]
+usage: simulation [--seeds FIRST..=LAST] [--jobs N] [--most-failures N] [--brief]
+       simulation --seed N [--trace [LINES]] [--without STEP,STEP...] [--shorten] [--brief]
 
 Tells the stories of many seeds, on N threads (default: 1..=1000, one thread), and stops after so many failures
 (default 10; 0: never). Or tells one story; --trace shows its last lines (default: all), --without leaves out steps,
---shorten looks for the steps that a failure needs.
+--shorten looks for the steps that a failure needs. --brief: the short stories of the fast suite.
 Ends with 1 if a promise was broken, with 2 if it was called wrongly.";
 
 struct Arguments {
@@ -26,6 +26,7 @@ struct Arguments {
     trace: Option<usize>,
     without: BTreeSet<usize>,
     shorten: bool,
+    brief: bool,
 }
 
 fn main() -> ExitCode {
@@ -49,6 +50,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         trace: None,
         without: BTreeSet::new(),
         shorten: false,
+        brief: false,
     };
     let mut next = words.next();
     while let Some(word) = next {
@@ -67,6 +69,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--most-failures" => arguments.most_failures = number(&value()?)?,
             "--without" => arguments.without = value()?.split(',').map(number).collect::<Result<_, _>>()?,
             "--shorten" => arguments.shorten = true,
+            "--brief" => arguments.brief = true,
             "--trace" => {
                 next = words.next();
                 match next.as_deref().map(str::parse) {
@@ -94,7 +97,7 @@ const LINES: usize = 60;
 fn tell_one(arguments: &Arguments) -> bool {
     let seed = *arguments.seeds.start();
     let trace = arguments.trace.unwrap_or(LINES);
-    let mut telling = Telling { trace, without: arguments.without.clone() };
+    let mut telling = Telling { trace, without: arguments.without.clone(), brief: arguments.brief };
     let failure = match tell(seed, &telling) {
         Ok(outcome) => {
             println!("seed {seed}: {outcome:#?}");
@@ -103,7 +106,7 @@ fn tell_one(arguments: &Arguments) -> bool {
         Err(failure) => failure,
     };
     if arguments.shorten {
-        telling.without = shorten(&failure).without;
+        telling.without = shorten(&failure, arguments.brief).without;
     }
     match tell(seed, &telling) {
         Err(failure) => show(&failure, &telling),
@@ -176,6 +179,7 @@ fn tell_many(arguments: &Arguments) -> bool {
     let next = AtomicU64::new(*arguments.seeds.start());
     let last = *arguments.seeds.end();
     let sum = Mutex::new(Sum::default());
+    let telling = Telling { brief: arguments.brief, ..Telling::default() };
     let enough = |sum: &Sum| arguments.most_failures > 0 && sum.failures.len() >= arguments.most_failures;
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs.max(1) {
@@ -185,7 +189,7 @@ fn tell_many(arguments: &Arguments) -> bool {
                     if seed > last || enough(&sum.lock().expect("no thread panics with it")) {
                         break;
                     }
-                    let result = tell(seed, &Telling::default());
+                    let result = tell(seed, &telling);
                     let mut sum = sum.lock().expect("no thread panics with it");
                     match result {
                         Ok(outcome) => {
@@ -208,7 +212,7 @@ fn tell_many(arguments: &Arguments) -> bool {
     print_sum(&sum);
     if let Some(failure) = sum.failures.iter().min_by_key(|failure| failure.seed) {
         println!();
-        let telling = Telling { trace: LINES, ..Telling::default() };
+        let telling = Telling { trace: LINES, ..telling };
         match tell(failure.seed, &telling) {
             Err(failure) => show(&failure, &telling),
             Ok(_) => println!("seed {} does not fail again", failure.seed),

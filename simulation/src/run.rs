@@ -58,8 +58,8 @@ pub fn tell(seed: u64, telling: &Telling) -> Result<Outcome, Box<Failure>> {
 }
 
 /// Leaves out of a failing story as many steps as it fails without, in the same way.
-pub fn shorten(failure: &Failure) -> Telling {
-    let mut telling = Telling::default();
+pub fn shorten(failure: &Failure, brief: bool) -> Telling {
+    let mut telling = Telling { brief, ..Telling::default() };
     let mut left_out_more = true;
     while left_out_more {
         left_out_more = false;

@@ -24,6 +24,8 @@ pub struct Telling {
     pub trace: usize,
     /// Steps that are left out.
     pub without: BTreeSet<usize>,
+    /// A story of few steps, few mappings and short spans: for the fast suite, which is not optimised.
+    pub brief: bool,
 }
 
 /// What became of a story.
@@ -66,6 +68,7 @@ pub struct Story {
     pub world: World<Watched>,
     seed: u64,
     scale: Scale,
+    brief: bool,
     homes: Vec<Home>,
     /// What each gateway is like when nothing is wrong.
     characters: Vec<Faults>,
@@ -118,6 +121,7 @@ impl Story {
     pub fn new(seed: u64, telling: &Telling) -> Story {
         let mut rng = fastrand::Rng::with_seed(seed_of(seed, 0));
         let scale = match rng.u32(0..1000) {
+            _ if telling.brief => Scale::Minutes,
             0..550 => Scale::Minutes,
             550..900 => Scale::Hours,
             900..994 => Scale::Days,
@@ -155,6 +159,7 @@ impl Story {
         };
         let mut world = World::with_endpoint(setup, Watched::new(config, seed_of(seed, 1)));
         world.set_trace(telling.trace);
+        world.network.forger = percent(&mut rng, 15);
         for (config, home) in others {
             let gateway = Gateway::new(config, gateway_time(world.now()));
             world.network.nodes.push(Node { gateway, power: Power::On, interface: INTERFACE, home });
@@ -169,6 +174,7 @@ impl Story {
             world,
             seed,
             scale,
+            brief: telling.brief,
             homes,
             characters,
             is_offline: false,
@@ -191,6 +197,7 @@ impl Story {
     pub fn steps(&self) -> usize {
         let mut rng = fastrand::Rng::with_seed(seed_of(self.seed, 2));
         match self.scale {
+            _ if self.brief => rng.usize(1..5),
             Scale::Minutes => rng.usize(3..25),
             Scale::Hours => rng.usize(3..20),
             Scale::Days => rng.usize(3..15),
@@ -272,7 +279,11 @@ impl Story {
         let renewals = (2.0 * keys as f64 + 24.0 * looks) / lifetime;
         let rechecks = (2.0 + 12.0 * looks + failed) / config.recheck_interval.as_secs_f64();
         let retries = failed * 20.0 / config.recheck_interval.as_secs_f64().min(30.0);
-        let work = if self.scale == Scale::Years { WORK * 10.0 } else { WORK };
+        let work = match self.scale {
+            _ if self.brief => WORK / 20.0,
+            Scale::Years => WORK * 10.0,
+            _ => WORK,
+        };
         span.min(Duration::from_secs_f64(work / (renewals + rechecks + retries)))
     }
 
@@ -384,7 +395,7 @@ impl Story {
             return self.destroy_all(rng);
         }
         let first = rng.u16(10_000..10_500);
-        let count = if percent(rng, 20) { rng.u16(50..400) } else { rng.u16(5..50) };
+        let count = if percent(rng, 20) && !self.brief { rng.u16(50..400) } else { rng.u16(5..50) };
         for port in first..first + count {
             self.create(rng, port);
         }
@@ -763,6 +774,7 @@ impl Story {
         for n in 0..self.world.network.nodes.len() {
             self.world.gateway_at(n);
         }
+        agreement::nothing_is_lost_in_quiet(&self.world, &self.live, since);
         agreement::the_reported_state_is_the_gateways(&self.world, &place, &self.live);
         agreement::no_entry_is_unknown(&self.world, &place, &self.live, gateway_time(since));
         for (at, claim, key) in std::mem::take(&mut self.leaving) {
@@ -784,7 +796,8 @@ impl Story {
         self.heal(rng);
         self.settle();
         for _ in 0..rng.usize(0..4) {
-            match rng.u32(0..8) {
+            match rng.u32(0..9) {
+                8 => self.lose_some(rng),
                 0..4 => {
                     self.live_on(rng);
                     self.pass_all(self.quiet_down());
@@ -813,6 +826,29 @@ impl Story {
             self.pass(span);
             self.compare();
         }
+    }
+
+    /// A few datagrams are lost at a gateway that answers: the requests are sent again, and that is all.
+    fn lose_some(&mut self, rng: &mut fastrand::Rng) {
+        let Some(place) = self.place() else { return };
+        let port = rng.u16(8000..8010);
+        let is_new = self.live.values().all(|key| key.internal_port.get() != port);
+        let good = |protocol| matches!(protocol, Protocol::Pcp | Protocol::NatPmp);
+        let known: Vec<Protocol> =
+            self.live.keys().filter_map(|&id| Some(self.world.success(id)?.0)).filter(|&p| good(p)).collect();
+        self.world.network.lose_requests = rng.u32(1..4);
+        let id = self.create(rng, port);
+        let outlook = agreement::outlook(&self.world, &place, self.live[&id]);
+        // protocols.md, many mappings: a request to a known gateway is sent again after 250, 250, 500 ms.
+        self.pass_all(Duration::from_secs(4));
+        self.world.network.lose_requests = 0;
+        if let agreement::Outlook::Granted(protocol) = outlook
+            && is_new
+            && known.contains(&protocol)
+        {
+            agreement::a_lost_request_is_sent_again(self.world.state(id));
+        }
+        self.pass_all(self.quiet_down());
     }
 
     /// How long the program's wishes take in a quiet world.

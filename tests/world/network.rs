@@ -116,6 +116,8 @@ pub struct Network {
     pub loss: f64,
     /// The probability that a datagram comes twice, either way.
     pub duplicate: f64,
+    /// Somebody on the link forges PCP answers: right in all but the nonce, which only the gateway can know.
+    pub forger: bool,
     /// So many datagrams to gateways are lost next.
     pub lose_requests: u32,
     /// So many datagrams to the machine are lost next.
@@ -151,6 +153,7 @@ impl Network {
             jitter: Duration::ZERO,
             loss: 0.0,
             duplicate: 0.0,
+            forger: false,
             lose_requests: 0,
             lose_replies: 0,
             cut: false,
@@ -318,6 +321,11 @@ impl Network {
             Output::Send { from, to, bytes } => {
                 // Port 0 stands for "another port than the one that was asked".
                 let from = if from.port() == 0 { SocketAddr::new(from.ip(), 61_001) } else { from };
+                if self.forger
+                    && let Some(bytes) = forged(&bytes)
+                {
+                    self.push(now + self.latency, Travelling::ToMachine { from, to, bytes, interface });
+                }
                 if !self.loses(false) {
                     if self.comes_twice() {
                         let arrives_at = now + self.travel_time();
@@ -561,4 +569,16 @@ pub fn gateway_time(now: Time) -> Duration {
 /// The gateways' time on the engine's clock.
 pub fn engine_time(at: Duration) -> Time {
     Time::ZERO + at
+}
+
+/// A PCP answer about a mapping as a forger would have it: another nonce, another external port.
+fn forged(answer: &[u8]) -> Option<Vec<u8>> {
+    // RFC 6887 §7.2 and §11.1: version 2, MAP; the nonce is at 24, the assigned external port at 42.
+    if answer.len() < 60 || answer[..2] != [2, 0x81] {
+        return None;
+    }
+    let mut bytes = answer.to_vec();
+    bytes[24] ^= 0x55;
+    bytes[42] ^= 0x11;
+    Some(bytes)
 }
