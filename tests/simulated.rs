@@ -5,6 +5,7 @@ mod world;
 use plum::engine::io::{Protocol, Suggestion};
 use plum::wire::Transport::{Tcp, Udp};
 use plum_gateway::core::{self as gateway, Gateway, Igd, Kind, Spoken, Times, WanKind};
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 use world::{GATEWAY, INTERFACE, Node, Power, World, gateway_time};
@@ -304,4 +305,68 @@ fn a_permanent_lease_that_is_none_is_renewed_in_time() {
     world.run_for(secs(20_000));
     assert_eq!(world.callbacks(id).len(), 1);
     assert_eq!(world.gateway().table_mut().pop_expired(), None);
+}
+
+#[test]
+fn a_late_deletion_by_another_protocol_does_not_take_the_mapping_away() {
+    for seed in 1..40 {
+        let mut world = World::set_up(|setup| setup.seed = seed);
+        // PCP is silent, but takes what it is asked for; the network reorders.
+        world.network.jitter = Duration::from_millis(300);
+        world.gateway().faults.delay = Duration::from_millis(200);
+        let id = world.create(Tcp, 8000);
+        world.run_for(secs(20));
+        assert!(world.is_success(id), "seed {seed}");
+        let port = world.success(id).map(|success| success.2);
+        assert_eq!(world.table().iter().next().map(|m| m.external_port), port, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_renewal_that_is_granted_for_no_time_is_a_mapping_lost() {
+    for by_natpmp in [false, true] {
+        let mut world = World::new();
+        world.gateway().faults.closed.pcp = by_natpmp;
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+        world.gateway().faults.lifetime = Some(0);
+        assert!(world.runs_until(secs(4600), |world| world.table().is_empty()));
+        world.run_for(secs(1));
+        assert!(world.is_failure(id), "{:?}", world.timeline(id));
+        world.gateway().faults.lifetime = None;
+        world.run_for(secs(310));
+        assert!(world.is_success(id));
+    }
+}
+
+#[test]
+fn the_address_of_a_natpmp_beside_pcp_is_that_of_today() {
+    let mut world = World::new();
+    // NOT_AUTHORIZED.
+    world.gateway().faults.refuse(Kind::PcpMap, 2);
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    world.destroy_and_wait(id);
+    world.run_for(secs(600));
+    world.gateway().set_external_address(Ipv4Addr::new(203, 0, 113, 77), false);
+    let id = world.create(Tcp, 8001);
+    world.run_for(secs(1));
+    assert_eq!(world.success(id).map(|success| success.1), Some(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77))));
+}
+
+#[test]
+fn a_gateway_that_had_no_answer_to_looks_for_a_while_is_believed_again() {
+    let mut world = World::new();
+    let faults = &mut world.gateway().faults;
+    (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    world.gateway().faults.http.junk = Times::Always;
+    world.run_for(secs(320));
+    world.gateway().faults.http.junk = Times::Never;
+    world.run_for(secs(620));
+    world.gateway().forget_mappings();
+    world.run_for(secs(310));
+    assert!(world.is_success(id));
+    assert_eq!(world.table().len(), 1);
 }

@@ -18,6 +18,9 @@ const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(10);
 /// Renewals after an announcement are spread over this time: all hosts of the network hear it at once.
 const ANNOUNCEMENT_SPREAD_MILLIS: u64 = 5000;
 
+/// When a mapping is asked for once more that may have been removed by a late deletion.
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+
 /// Packets that one request costs the gateway, for the pace.
 fn packets(protocol: Protocol) -> u32 {
     if protocol == Protocol::UpnpIgd { PACKETS_AN_EXCHANGE } else { 1 }
@@ -31,15 +34,20 @@ impl Engine {
             (lifetime, renewal_at(cx!(self, now), now, lifetime, 0).unwrap_or(now + lifetime))
         });
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        let confirm_at = std::mem::take(&mut mapping.confirm).then(|| now + CONFIRM_AFTER);
         let State::Mapped { lease, .. } = &mut mapping.state else { return };
         match first {
             Some((lifetime, renew_at)) => {
+                let renew_at = confirm_at.unwrap_or(renew_at).min(renew_at);
                 *lease = Some(Lease { made_at: now, lifetime, next: LeaseStep::Renew });
                 self.timers.set(Timer::Mapping(key), renew_at);
             }
             None => {
                 *lease = None;
-                self.timers.cancel(Timer::Mapping(key));
+                match confirm_at {
+                    Some(at) => self.timers.set(Timer::Mapping(key), at),
+                    None => self.timers.cancel(Timer::Mapping(key)),
+                }
             }
         }
     }

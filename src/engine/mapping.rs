@@ -120,6 +120,8 @@ pub struct Mapping {
     pub excluded_until: PerProtocol<Time>,
     /// Where it was reachable last: suggested when it is made anew.
     pub last: Option<External>,
+    /// A deletion of it by another protocol may still be under way: once made, it is asked for once more.
+    pub confirm: bool,
     /// Its timer is a place in the pace: when it comes, the mapping is asked for.
     pub has_turn: bool,
     /// It had been lost: SUCCESS is told again even if nothing changed.
@@ -139,6 +141,7 @@ impl Mapping {
             entries: PerProtocol::default(),
             excluded_until: PerProtocol::default(),
             last: None,
+            confirm: false,
             has_turn: false,
             lost: false,
             unanswered: false,

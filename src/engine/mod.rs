@@ -478,12 +478,20 @@ impl Engine {
     fn ask(&mut self, now: Time, key: Key, protocol: Protocol) {
         let spoken_for_sure = self.is_up_by_own_account(protocol);
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        let mut deletes = false;
         for other in mapping.asked.marked().filter(|&other| other != protocol) {
             // Before the winner's first request: gateways keep one table for all protocols.
             mapping.asked.set(other, false);
             mapping.entries.set(other, false);
-            with_driver!(self, other, abandon(now, key));
+            deletes |= match other {
+                Protocol::Pcp => self.pcp.abandon(cx!(self, now), key),
+                Protocol::NatPmp => self.natpmp.abandon(cx!(self, now), key),
+                Protocol::UpnpIgd => self.upnp.abandon(cx!(self, now), key),
+                Protocol::Direct => false,
+            };
         }
+        // A deletion that comes late removes the new mapping: so it is asked for once more.
+        mapping.confirm |= deletes || mapping.entries.marked().any(|other| other != protocol);
         if spoken_for_sure {
             mapping.state = State::Asked { protocol };
             self.waiting.remove(&key);

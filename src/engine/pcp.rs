@@ -120,11 +120,12 @@ impl Pcp {
         self.pump(cx);
     }
 
-    /// Another protocol won. What takes the place of the request in the window waits for `go_on`: it may be the next to
+    /// Another protocol won; whether a deletion goes out for it. What takes the place of the request in the window waits for `go_on`: it may be the next to
     /// be abandoned.
-    pub fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) {
-        self.requests.abandon(cx.now, key, false);
+    pub fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) -> bool {
+        let deletes = self.requests.abandon(cx.now, key, false);
         self.pump_urgent(cx);
+        deletes
     }
 
     /// Sends what there is room for, after the last `abandon`.

@@ -137,6 +137,11 @@ impl Requests {
         self.entries.get(&key).map(|entry| entry.nonce)
     }
 
+    /// Whether the gateway has a mapping of a key, by its last word.
+    pub(super) fn is_mapped(&self, key: Key) -> bool {
+        self.entries.get(&key).is_some_and(|entry| entry.mapped)
+    }
+
     /// The nonces of all keys that are not deleted.
     pub(super) fn nonces(&self) -> impl Iterator<Item = (Key, Nonce)> {
         self.entries
@@ -259,9 +264,10 @@ impl Requests {
         }
     }
 
-    /// Another protocol maps this key. `unreported`: a grant came that the core does not know of.
-    pub(super) fn abandon(&mut self, now: Time, key: Key, unreported: bool) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
+    /// Another protocol maps this key. `unreported`: a grant came that the core does not know of. Whether a deletion goes
+    /// out.
+    pub(super) fn abandon(&mut self, now: Time, key: Key, unreported: bool) -> bool {
+        let Some(entry) = self.entries.get_mut(&key) else { return false };
         let called_back = match entry.state {
             State::Mapping if entry.doubtful => true,
             State::Idle => unreported || (entry.doubtful && !entry.mapped),
@@ -275,9 +281,9 @@ impl Requests {
             }
             State::Mapping | State::Following => {
                 self.forget(key);
-                return;
+                return false;
             }
-            State::Deleting | State::Abandoned | State::Gone { .. } => return,
+            State::Deleting | State::Abandoned | State::Gone { .. } => return false,
         };
         if called_back {
             entry.state = State::Abandoned;
@@ -286,6 +292,7 @@ impl Requests {
         self.window.remove(Slot::Key(key));
         self.followers.cancel(key);
         self.confirms.cancel(key);
+        called_back
     }
 
     /// Drops all knowledge of a key.

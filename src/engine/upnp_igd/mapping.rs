@@ -332,6 +332,7 @@ impl UpnpIgd {
         // only a look can tell.
         if let Some(other) = self.owner(key, port) {
             self.check_soon(cx, other);
+            self.check_soon(cx, key);
         }
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         let Some(attempt) = mapping.attempt.take() else { return };

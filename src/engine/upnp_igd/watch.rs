@@ -104,6 +104,13 @@ impl UpnpIgd {
                 .map(|(key, _)| key);
             self.watch.unchecked.extend(held);
         }
+        if hides_entries && self.watch.unchecked.is_empty() {
+            // Perhaps it was only a bad time: one look tells.
+            let any = self.mappings.iter().find(|(_, mapping)| {
+                mapping.goal == Goal::Rest && mapping.held.is_some_and(|held| held.certain)
+            });
+            self.watch.unchecked.extend(any.map(|(key, _)| key));
+        }
         self.schedule_check(cx, cx.now);
         if self.timers.get(Timer::Check) == Some(cx.now) {
             self.timers.cancel(Timer::Check);
@@ -270,6 +277,9 @@ impl UpnpIgd {
                 let owner = entry.owner(key, client);
                 if owner == Owner::Ours {
                     self.watch.remade.remove(&key);
+                    if let Some(control) = &mut self.control {
+                        control.quirks.hides_entries = false;
+                    }
                     self.compare_lease(cx.now, key, entry);
                 }
                 owner == Owner::Foreign
