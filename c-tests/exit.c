@@ -4,6 +4,7 @@
 
 #include "events.h"
 
+#include <sched.h>
 #include <sys/wait.h>
 
 enum { STATUS = 7 };
@@ -140,9 +141,12 @@ static void *call_for_ever(void *unused) {
 	for (;;) {
 		plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_UDP, 9620);
 		int id = plum_create_mapping(&mapping, NULL);
-		plum_query_mapping(id, NULL, NULL);
 		plum_destroy_mapping(id);
+		// One at a time: the worker must get to what the main thread waits for.
+		while (plum_query_mapping(id, NULL, NULL) == PLUM_ERR_SUCCESS)
+			sched_yield();
 	}
+	return NULL;
 }
 
 static void start_callers(void) {
@@ -173,6 +177,7 @@ static void *clean_up_for_ever(void *unused) {
 		create_quietly();
 		plum_cleanup();
 	}
+	return NULL;
 }
 
 // Its exit handler's cleanup may be the second, which waits for the first.

@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Mappings of one thread, and of all: so that the books stay small and cleanup quick.
 const OWN_MAX: usize = 40;
@@ -66,6 +67,8 @@ pub fn call_everything(mut random: Rng, stop: &AtomicBool) {
             780..783 => certificate(random),
             783..790 => host(random),
             790..820 => set_level(random),
+            // Now and then the worker gets to its work, and mappings get older.
+            820..840 => std::thread::sleep(Duration::from_micros(random.u64(0..1000))),
             _ => std::thread::yield_now(),
         }
     }
