@@ -370,3 +370,25 @@ fn a_gateway_that_had_no_answer_to_looks_for_a_while_is_believed_again() {
     assert!(world.is_success(id));
     assert_eq!(world.table().len(), 1);
 }
+
+#[test]
+fn the_deletion_of_the_old_entry_does_not_take_the_new_one_away() {
+    // One table, in which a deletion by NAT-PMP removes what PCP has made for the same internal port.
+    let mut world = World::new();
+    // NOT_AUTHORIZED.
+    world.gateway().faults.refuse_port(Kind::PcpMap, 2, 8000);
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    assert_eq!(world.success(id).map(|success| success.0), Some(Protocol::NatPmp));
+    world.run_for(secs(10));
+    world.gateway().faults.refusals.clear();
+    // The table is lost in silence, and another host has taken the port meanwhile.
+    world.gateway().forget_mappings();
+    world.gateway().occupy(gateway::Transport::Tcp, 8000, "192.168.1.77:80".parse().expect("an address"));
+    world.run_for(secs(4700));
+    let (protocol, _, port) = world.success(id).expect("it is made");
+    assert_eq!(protocol, Protocol::Pcp);
+    let table = world.gateway().table();
+    let entry = table.get(gateway::Transport::Tcp, port).expect("the gateway has what the program was told");
+    assert_eq!(entry.internal.port(), 8000);
+}

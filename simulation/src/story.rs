@@ -774,7 +774,7 @@ impl Story {
         for n in 0..self.world.network.nodes.len() {
             self.world.gateway_at(n);
         }
-        agreement::nothing_is_lost_in_quiet(&self.world, &self.live, since);
+        agreement::nothing_is_lost_in_quiet(&self.world, &self.live, since, self.restarts > 0);
         agreement::the_reported_state_is_the_gateways(&self.world, &place, &self.live);
         agreement::no_entry_is_unknown(&self.world, &place, &self.live, gateway_time(since));
         for (at, claim, key) in std::mem::take(&mut self.leaving) {

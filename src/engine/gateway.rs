@@ -146,6 +146,8 @@ impl Engine {
                 with_driver!(self, leaver, forget(now, key));
             } else {
                 with_driver!(self, leaver, delete(now, key));
+                // Where the gateway has one table for all protocols, that may have removed what stays, too.
+                self.confirm(now, key);
             }
             if leaver == protocol {
                 if good_port.is_none() {

@@ -52,6 +52,19 @@ impl Engine {
         }
     }
 
+    /// A deletion is under way that may remove this mapping, too: it is asked for once more, soon.
+    pub(super) fn confirm(&mut self, now: Time, key: Key) {
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        // If another grant follows at once, the lease that begins with it knows.
+        mapping.confirm = true;
+        if let State::Mapped { lease, .. } = &mut mapping.state {
+            if let Some(lease) = lease {
+                lease.next = LeaseStep::Renew;
+            }
+            self.timers.set(Timer::Mapping(key), now + CONFIRM_AFTER);
+        }
+    }
+
     /// The mapping's timer: what it is for stands in the mapping's state.
     pub(super) fn handle_mapping_timer(&mut self, now: Time, key: Key) {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
