@@ -189,7 +189,7 @@ impl Upnp {
     }
 }
 
-/// Milliseconds, to a tenth.
+/// Milliseconds, with three digits behind the point.
 fn millis<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((span.as_secs_f64() * 1e4).round() / 10.0)
+    serializer.serialize_f64((span.as_secs_f64() * 1e6).round() / 1e3)
 }
