@@ -39,6 +39,8 @@ pub struct Way {
     pub is_public: bool,
     /// `None`: the route has no next hop.
     pub gateway: Option<IpAddr>,
+    /// Nobody has the gateway's address, as far as this machine knows.
+    pub gateway_is_absent: bool,
     /// The gateway was named, and is not that of the default route.
     pub gateway_is_named: bool,
 }
