@@ -26,15 +26,23 @@ const CONTAINER_MARKS: [&str; 3] = ["/.dockerenv", "/run/.containerenv", "/run/s
 impl Surroundings {
     /// By the interface that leads to the internet, and by what else there is to see.
     pub fn of(interface: Option<&str>) -> Option<Surroundings> {
-        if interface.is_some_and(is_tunnel) {
+        let interface = interface?;
+        if CONTAINER_MARKS.iter().any(|mark| Path::new(mark).exists()) && is_made_for_containers(interface) {
+            return Some(Surroundings::Container);
+        }
+        if is_tunnel(interface) {
             return Some(Surroundings::Vpn);
         }
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        if release.to_ascii_lowercase().contains("microsoft") {
-            return Some(Surroundings::Wsl);
-        }
-        CONTAINER_MARKS.iter().any(|mark| Path::new(mark).exists()).then_some(Surroundings::Container)
+        release.to_ascii_lowercase().contains("microsoft").then_some(Surroundings::Wsl)
     }
+}
+
+/// Whether an interface is one end of a pair, or of a tunnel to a program: a container on the host's network has neither.
+fn is_made_for_containers(interface: &str) -> bool {
+    let read = |name: &str| std::fs::read_to_string(format!("/sys/class/net/{interface}/{name}")).ok();
+    // sysfs-class-net: the interface at the other end, or itself.
+    read("tun_flags").is_some() || read("iflink") != read("ifindex")
 }
 
 /// Whether nobody has answered to ARP for an address, where the system tells: Linux, for IPv4.

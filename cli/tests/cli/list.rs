@@ -2,7 +2,7 @@
 
 use super::ground::{Running, dead_gateway, gateway, order, plum_at, run};
 use super::terminal::{GREEN, contains_style, end, watch};
-use plum_gateway::core::{Igd, Mapping, Protocol, Transport};
+use plum_gateway::core::{Igd, Mapping, Protocol, Transport, WanKind};
 use plum_gateway::server::Server;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -65,6 +65,17 @@ fn empty_table_is_told_as_one() {
     assert_eq!(code, 0);
     assert!(output.starts_with("The gateway \"Simulated gateway\" at 127."), "{output}");
     assert!(output.ends_with(" has no mappings.\n") && output.lines().count() == 1, "{output}");
+}
+
+#[test]
+fn asks_the_service_that_the_library_would_use() {
+    let mut igd = Igd::with(1, &[WanKind::Ip1, WanKind::Ppp1]);
+    igd.services[0].status = "Disconnected".into();
+    let server = Server::start_on_own_address(|config| config.gateway.igd = Some(igd.clone()))
+        .expect("a gateway on loopback");
+    let (code, output, _) = run(plum_at(&server, "list --json"));
+    assert_eq!(code, 0);
+    assert!(output.contains(r#""service":"WANPPPConnection:1""#), "{output}");
 }
 
 #[test]

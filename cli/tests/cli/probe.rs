@@ -266,6 +266,18 @@ fn a_location_on_another_host_is_not_fetched() {
 }
 
 #[test]
+fn only_answers_of_the_gateway_count() {
+    let server = without_upnp(&["set junk before"]);
+    let (code, found) = probe(&server, SHORT);
+    assert_eq!((code, statuses(&found)), (0, ["answered", "answered", "silent"]));
+    order(&server, "set junk instead");
+    assert_eq!(statuses(&probe(&server, SHORT).1), ["silent"; 3]);
+    order(&server, "set junk none");
+    order(&server, "set wrong-source 127.0.0.9");
+    assert_eq!(statuses(&probe(&server, SHORT).1), ["silent"; 3]);
+}
+
+#[test]
 fn wrong_command_lines_are_usage_errors() {
     let server = gateway();
     for words in ["probe --gateway nonsense", "probe --timeout 0s", "probe --timeout x", "probe 8080"] {
