@@ -59,11 +59,6 @@ pub struct Network {
 }
 
 impl Network {
-    /// The gateway that is named, by the option or by the environment variable that the library reads, too.
-    pub fn named_gateway(&self) -> Result<Option<Gateway>, Failure> {
-        named_gateway(self.gateway)
-    }
-
     /// The library with these settings.
     pub fn builder(&self) -> Builder {
         let mut builder = Builder::new().protocols(self.protocol.into());
@@ -108,7 +103,11 @@ pub struct Questions {
 impl Questions {
     /// The gateway that is named, by the option or by the environment variable that the library reads, too.
     pub fn named_gateway(&self) -> Result<Option<Gateway>, Failure> {
-        named_gateway(self.gateway)
+        match (self.gateway, std::env::var("PLUM_GATEWAY")) {
+            (Some(gateway), _) => Ok(Some(gateway)),
+            (None, Ok(text)) if !text.is_empty() => Ok(Some(text.parse()?)),
+            (None, _) => Ok(None),
+        }
     }
 
     /// How long the answers may take: as long as the library waits for a gateway.
@@ -119,14 +118,6 @@ impl Questions {
     /// How long nobody may answer.
     pub fn silence(&self) -> Duration {
         SILENCE.min(self.patience())
-    }
-}
-
-fn named_gateway(option: Option<Gateway>) -> Result<Option<Gateway>, Failure> {
-    match (option, std::env::var("PLUM_GATEWAY")) {
-        (Some(gateway), _) => Ok(Some(gateway)),
-        (None, Ok(text)) if !text.is_empty() => Ok(Some(text.parse()?)),
-        (None, _) => Ok(None),
     }
 }
 

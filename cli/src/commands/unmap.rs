@@ -2,7 +2,7 @@
 
 use crate::exit::{Exit, Failure};
 use crate::natpmp::{self, Deletion};
-use crate::network::{Network, Protocol};
+use crate::network::{Protocol, Questions};
 use crate::spec::{self, Port, Spec, transport_name};
 use crate::upnp::{self, ActionError, Service};
 use clap::Args;
@@ -10,10 +10,7 @@ use plum::wire::soap;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
-use std::time::Duration;
-
-/// How long the search for UPnP gateways may take: four rounds.
-const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
+use std::time::{Duration, Instant};
 
 /// How long an action may take.
 const ACTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,8 +33,12 @@ pub struct Arguments {
     #[arg(long)]
     others: bool,
 
+    /// Ask by this protocol only
+    #[arg(long, value_enum, default_value_t)]
+    protocol: Protocol,
+
     #[command(flatten)]
-    network: Network,
+    questions: Questions,
 }
 
 /// What became of a port by one protocol.
@@ -58,7 +59,7 @@ struct Target {
 }
 
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let target = find(&arguments.network)?;
+    let target = find(&arguments)?;
     let (mut heard, mut all_gone) = (false, true);
     let mut out = std::io::stdout();
     for port in arguments.ports.iter().flat_map(Spec::ports) {
@@ -93,23 +94,25 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
 }
 
 /// Finds out whom to ask.
-fn find(network: &Network) -> Result<Target, Failure> {
-    let named = network.named_gateway()?;
+fn find(arguments: &Arguments) -> Result<Target, Failure> {
+    let named = arguments.questions.named_gateway()?;
     let address = named.map(|gateway| gateway.address);
     let route = plum::net::look_up_route(address).ok_or_else(|| {
         Failure::new(Exit::NoGateway, "there is no route to a gateway: connect to a network")
     })?;
-    let natpmp = address.or(route.gateway).filter(|_| network.protocol != Protocol::Upnp).map(|address| {
+    let gateway = address.or(route.gateway);
+    let natpmp = gateway.filter(|_| arguments.protocol != Protocol::Upnp).map(|address| {
         SocketAddr::new(address, named.and_then(|gateway| gateway.port).unwrap_or(natpmp::PORT))
     });
-    let upnp = if network.protocol == Protocol::Pcp {
-        None
-    } else {
-        let devices = upnp::find(address, network.discover_timeout.unwrap_or(SEARCH_TIMEOUT))?;
-        // The best service of the gateway of the route, or of the first that answered.
-        devices.into_iter().next().and_then(|device| device.services.into_iter().next())
-    };
-    Ok(Target { natpmp, upnp: upnp.map(|service| (service, route.local)) })
+    let mut upnp = None;
+    if arguments.protocol != Protocol::Pcp {
+        let until = Instant::now() + arguments.questions.patience();
+        let mut devices = upnp::find(address, arguments.questions.silence())?;
+        if let Some((device, service)) = upnp::choose(&devices, gateway, until) {
+            upnp = Some((devices.swap_remove(device).services.swap_remove(service), route.local));
+        }
+    }
+    Ok(Target { natpmp, upnp })
 }
 
 fn by_natpmp(gateway: SocketAddr, port: Port) -> Result<Outcome, Failure> {

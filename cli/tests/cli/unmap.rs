@@ -69,7 +69,7 @@ fn says_that_pcp_mappings_are_their_makers() {
 #[test]
 fn says_when_nobody_answers() {
     let server = dead_gateway();
-    let (code, output, errors) = run(plum_at(&server, "unmap 8080 --discover-timeout 300ms"));
+    let (code, output, errors) = run(plum_at(&server, "unmap 8080 --timeout 300ms"));
     assert_eq!((code, output.as_str()), (3, ""));
     assert_eq!(errors, "plum: no gateway answers by NAT-PMP or UPnP (plum probe tells more)\n");
 }
