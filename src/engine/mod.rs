@@ -7,7 +7,8 @@
 //! - `discovery.rs`: the race of the protocols, and the choice for one mapping; `race.rs`: its beginning and end.
 //! - `gateway.rs`: what the drivers' notices mean for the mappings.
 //! - `lease.rs`: renewals, expiry, and all mappings remade after a restart.
-//! - `program.rs`: what the program is told. `ending.rs`: deletions and cleanup.
+//! - `program.rs`: what the program is told. `ending.rs`: deletions and cleanup. `standing.rs`: how a mapping stands, for the
+//!   Rust API.
 //! - `pcp`, `natpmp`, `upnp_igd`: the drivers, each asking one gateway by one protocol (`driver.rs` is their contract).
 
 #![forbid(unsafe_code)]
@@ -29,6 +30,7 @@ mod race;
 mod requests;
 pub mod schedule;
 mod shortage;
+mod standing;
 pub mod timers;
 pub mod upnp_igd;
 pub mod window;
@@ -46,6 +48,7 @@ use network::Network;
 use pcp::Pcp;
 use schedule::Pace;
 use shortage::Shortage;
+pub use standing::{Hindrance, Standing};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use timers::Timers;

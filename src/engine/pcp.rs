@@ -90,6 +90,11 @@ impl Pcp {
         self.requests.status()
     }
 
+    /// Whether a deletion that was sent within the last 10 s is not answered.
+    pub fn is_deletion_open(&self, now: Time, key: Key) -> bool {
+        self.requests.is_deletion_open(now, key)
+    }
+
     /// Whether the gateway has answered by PCP since `start`.
     pub fn is_known(&self) -> bool {
         self.requests.is_known()

@@ -295,6 +295,11 @@ impl Requests {
         called_back
     }
 
+    /// Whether a deletion of a key was sent within [`entry::MEMORY`] and not answered.
+    pub(super) fn is_deletion_open(&self, now: Time, key: Key) -> bool {
+        self.entries.get(&key).is_some_and(|entry| entry.pending_deletion(now).is_some())
+    }
+
     /// Drops all knowledge of a key.
     pub(super) fn forget(&mut self, key: Key) {
         self.entries.remove(&key);

@@ -20,10 +20,24 @@ pub struct Description {
     pub url_base: Option<String>,
     /// deviceType of the root device.
     pub root_device_type: String,
-    /// friendlyName / modelName of the root device, cleaned of control characters, for the log.
-    pub name: String,
+    /// friendlyName of the root device, cleaned of control characters and cut, as the next two are; empty when missing.
+    pub friendly_name: String,
+    /// Its manufacturer.
+    pub manufacturer: String,
+    /// Its modelName.
+    pub model_name: String,
     /// The services named WANIPConnection or WANPPPConnection (any vendor), in document order, 32 at most.
     pub services: Vec<Service>,
+}
+
+impl Description {
+    /// friendlyName / modelName, for the log.
+    pub fn name(&self) -> String {
+        match (self.friendly_name.as_str(), self.model_name.as_str()) {
+            ("", name) | (name, "") => name.to_owned(),
+            (friendly_name, model_name) => format!("{friendly_name} / {model_name}"),
+        }
+    }
 }
 
 /// A service of a description.
@@ -84,7 +98,8 @@ impl Service {
 /// Reads a description, however sloppy; `Malformed` when there is nothing of a device description in it.
 pub fn parse(bytes: &[u8]) -> Result<Description, Malformed> {
     let text = String::from_utf8_lossy(bytes);
-    let (mut url_base, mut root_device_type, mut friendly_name, mut model_name) = (None, None, None, None);
+    let (mut url_base, mut root_device_type) = (None, None);
+    let (mut friendly_name, mut manufacturer, mut model_name) = (None, None, None);
     let (mut service_type, mut control_url) = (None, None);
     let mut services = Vec::new();
     let mut keep = |service_type: Option<String>, control_url: Option<String>| {
@@ -108,6 +123,7 @@ pub fn parse(bytes: &[u8]) -> Result<Description, Malformed> {
             "urlbase" => &mut url_base,
             "devicetype" => &mut root_device_type,
             "friendlyname" => &mut friendly_name,
+            "manufacturer" => &mut manufacturer,
             "modelname" => &mut model_name,
             "servicetype" => &mut service_type,
             "controlurl" => &mut control_url,
@@ -118,12 +134,13 @@ pub fn parse(bytes: &[u8]) -> Result<Description, Malformed> {
     // A description cut behind the last control URL.
     keep(service_type, control_url);
 
-    let names = [friendly_name, model_name].map(|name| printable(&name.unwrap_or_default(), MAX_NAME_CHARS));
-    let names: Vec<String> = names.into_iter().filter(|name| !name.is_empty()).collect();
+    let name = |text: Option<String>| printable(&text.unwrap_or_default(), MAX_NAME_CHARS);
     let description = Description {
         url_base: url_base.filter(|base: &String| !base.is_empty()),
         root_device_type: root_device_type.unwrap_or_default(),
-        name: names.join(" / "),
+        friendly_name: name(friendly_name),
+        manufacturer: name(manufacturer),
+        model_name: name(model_name),
         services,
     };
     if description.root_device_type.is_empty() && description.services.is_empty() {

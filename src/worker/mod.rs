@@ -1,7 +1,8 @@
 //! One thread that owns the sockets and the clock and carries inputs and outputs; it decides nothing.
 //!
 //! `run` is the thread's loop, `sockets` what it polls, `notes` what other threads leave for it, `machine` what it
-//! carries for (the engine), and `after_panic` what is left of it when something in it has panicked.
+//! carries for (the engine), `watched` the engine where other threads look at it, and `after_panic` what is left of it when
+//! something in it has panicked.
 
 #![forbid(unsafe_code)]
 
@@ -14,8 +15,10 @@ mod notes;
 mod run;
 mod sleep;
 mod sockets;
+mod watched;
 
 pub use machine::Machine;
+pub use watched::Glass;
 
 use crate::engine::Engine;
 use crate::engine::io::{Config, Event, MappingId, Random, Wanted};
@@ -91,7 +94,7 @@ impl Worker {
     ///
     /// The system gives no thread, no descriptor or no randomness.
     pub fn start(config: Config, make_program: impl FnOnce(Wake) -> Box<dyn Program>) -> io::Result<Worker> {
-        net::fill_random(&mut [0; 16]).map_err(|error| without("random numbers", &error))?;
+        check_random()?;
         Worker::start_machine(move || Engine::new(config, Box::new(OsRandom)), make_program)
     }
 
@@ -144,6 +147,11 @@ impl Drop for Worker {
             self.send(Command::Cleanup);
         }
     }
+}
+
+/// Whether there is randomness, before a worker relies on it.
+fn check_random() -> io::Result<()> {
+    net::fill_random(&mut [0; 16]).map_err(|error| without("random numbers", &error))
 }
 
 /// The error of a worker that could not be started, with what it lacks.

@@ -152,6 +152,7 @@ fn act(
             ("NewLastConnectionError", "ERROR_NONE".into()),
             ("NewUptime", gateway.epoch().to_string()),
         ]),
+        Action::GetNATRSIPStatus => Ok(vec![("NewRSIPAvailable", "0".into()), ("NewNATEnabled", "1".into())]),
         Action::GetSpecificPortMappingEntry => {
             let (transport, port) = (request.transport()?, request.number("NewExternalPort")?);
             let mapping = gateway.table().get(transport, port).ok_or(NO_SUCH_ENTRY)?;
@@ -260,7 +261,9 @@ fn entry(gateway: &Gateway, mapping: &Mapping) -> Arguments {
 fn check_order(gateway: &mut Gateway, request: &Request) -> Result<(), u16> {
     const KEY: [&str; 3] = ["NewRemoteHost", "NewExternalPort", "NewProtocol"];
     let expected: &[&str] = match request.action {
-        Action::GetExternalIPAddress | Action::GetStatusInfo | Action::Unknown => &[],
+        Action::GetExternalIPAddress | Action::GetStatusInfo | Action::GetNATRSIPStatus | Action::Unknown => {
+            &[]
+        }
         Action::GetSpecificPortMappingEntry | Action::DeletePortMapping => &KEY,
         Action::GetGenericPortMappingEntry => &["NewPortMappingIndex"],
         Action::AddPortMapping | Action::AddAnyPortMapping => &[

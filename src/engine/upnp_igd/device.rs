@@ -113,6 +113,19 @@ pub(super) fn is_usable(address: IpAddr) -> bool {
     !(address.is_unspecified() || address.is_loopback() || address.is_multicast())
 }
 
+/// How good a service is, once it has told what there is to tell: the least is taken, of equal ones the one that was found
+/// first. `on_gateway`: its device is on the gateway's address; `connected`: by GetStatusInfo.
+pub fn preference(
+    on_gateway: bool,
+    kind: WanService,
+    connected: bool,
+    external_address: Option<IpAddr>,
+) -> impl Ord {
+    // An address without a status is better than a status without an address.
+    let has_address = external_address.is_some_and(is_usable);
+    (!on_gateway, !has_address, !connected, kind)
+}
+
 /// What is to be done about an answer to a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
@@ -296,10 +309,10 @@ impl Discovery {
         if usable == 0 {
             // Asked again it would say the same.
             device.fetches = MAX_FETCHES;
-            log!(Debug, "UPnP-IGD: {} ({}) maps no ports", done.url.address, description.name);
+            log!(Debug, "UPnP-IGD: {} ({}) maps no ports", done.url.address, description.name());
             return false;
         }
-        log!(Info, "UPnP-IGD: gateway {} at {}", description.name, done.url.address);
+        log!(Info, "UPnP-IGD: gateway {} at {}", description.name(), done.url.address);
         device.state = DeviceState::Described;
         self.first_described_at.get_or_insert(now);
         false
@@ -381,10 +394,16 @@ impl Discovery {
                 return Choice::Take(index);
             }
         }
-        // None is what it should be: an address without a status is better than a status without an address.
-        let with_address = order.iter().find(|&&index| probe(index).external_address().is_some());
-        let connected = order.iter().find(|&&index| probe(index).connected == Some(true));
-        with_address.or(connected).or(order.first()).map_or(Choice::Wait, |&index| Choice::Take(index))
+        let best = order.iter().min_by_key(|&&index| {
+            let probe = probe(index);
+            preference(
+                true,
+                self.candidates[index].kind,
+                probe.connected == Some(true),
+                probe.external_address(),
+            )
+        });
+        best.map_or(Choice::Wait, |&index| Choice::Take(index))
     }
 
     /// A candidate is being asked whether it works.

@@ -28,6 +28,8 @@ use crate::time::Time;
 use crate::wire::http::{self, Url};
 use crate::wire::igd::WanService;
 use crate::wire::soap;
+pub use device::preference;
+
 use action::{Action, Answer, code};
 use device::{Discovery, Identity};
 use exchange::{Done, Exchanges, Job, LONGEST_EXCHANGE, Trouble};
@@ -199,6 +201,11 @@ impl UpnpIgd {
             ..UpnpIgd::new(self.discover_timeout, self.mapping_timeout)
         };
         self.settle(cx);
+    }
+
+    /// Whether the entry of a key is being removed still.
+    pub fn is_deletion_open(&self, key: Key) -> bool {
+        self.mappings.get(&key).is_some_and(|mapping| matches!(mapping.goal, mapping::Goal::Remove { .. }))
     }
 
     /// How UPnP-IGD stands at this gateway.

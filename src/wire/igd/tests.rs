@@ -54,7 +54,9 @@ fn igd1() -> Description {
     Description {
         url_base: Some("http://192.0.2.1:5000/".into()),
         root_device_type: "urn:schemas-upnp-org:device:InternetGatewayDevice:1".into(),
-        name: "Attic router / R-1".into(),
+        friendly_name: "Attic router".into(),
+        manufacturer: "Example".into(),
+        model_name: "R-1".into(),
         services: vec![
             service("urn:schemas-upnp-org:service:WANIPConnection:1", "/ctl?a=1&b=2"),
             service("urn:schemas-upnp-org:service:WANPPPConnection:1", "/ppp"),
@@ -78,7 +80,7 @@ fn description_may_be_written_sloppily() {
         IGD1.replace(">", " >").replace("? >", "?>"),
         IGD1.replace("<service", "<u:service").replace("</service", "</u:service"),
         IGD1.replace("<device>", "<device xmlns:x=\"urn:x\" a='<>'>").replace("<>", "-"),
-        IGD1.replace("Example", "R&N & co &nbsp; &copy;"),
+        IGD1.replace("uuid:1", "R&N & co &nbsp; &copy;"),
         IGD1.replace("<UDN>uuid:1</UDN>", "<UDN/><X_a>VEN_1&DEV_2</X_a><!-- <device> -->"),
         IGD1.replace("</controlURL>", "</controlUrl>").replace("</serviceType>", "\n</servicetype>"),
         IGD1.replace("</device>", "</devcie>"),
@@ -100,7 +102,7 @@ fn bytes_that_are_not_utf8_cost_only_themselves() {
     // ISO 8859-1, in which older firmware writes its names.
     bytes.splice(at..at + 2, [0xfc]);
     let description = parse(&bytes).unwrap();
-    assert_eq!(description.name, "Gr\u{fffd}n router / R-1");
+    assert_eq!(description.name(), "Gr\u{fffd}n router / R-1");
     assert_eq!(description.services, igd1().services);
 }
 
@@ -115,10 +117,11 @@ fn empty_url_base_is_none() {
 #[test]
 fn name_is_fit_for_a_log() {
     let text = IGD1.replace("Attic router", "a&#10;b\u{1b}[31m").replace("R-1", &"m".repeat(5000));
-    let name = parse(text.as_bytes()).unwrap().name;
+    let name = parse(text.as_bytes()).unwrap().name();
     assert_eq!(name, format!("a b [31m / {}", "m".repeat(MAX_NAME_CHARS)));
     let text = IGD1.replace("Attic router", " ");
-    assert_eq!(parse(text.as_bytes()).unwrap().name, "R-1");
+    assert_eq!(parse(text.as_bytes()).unwrap().name(), "R-1");
+    assert_eq!(parse(text.replace("R-1", "").as_bytes()).unwrap().name(), "");
 }
 
 #[test]

@@ -1,0 +1,134 @@
+//! `plum list`: the mappings that a UPnP gateway has.
+
+use crate::exit::{Exit, Failure};
+use crate::network::Questions;
+use crate::table::{self, Entry, Table};
+use crate::upnp;
+use crate::view::span;
+use anstyle::Style;
+use clap::Args;
+use serde::Serialize;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+const BOLD: Style = Style::new().bold();
+const OWN: Style = anstyle::AnsiColor::Green.on_default();
+const QUIET: Style = Style::new().dimmed();
+
+/// Show the mappings of a UPnP gateway
+///
+/// Those that any program made, by whatever protocol, as far as the gateway shows them by UPnP. PCP and NAT-PMP have no list.
+#[derive(Args, Debug)]
+#[command(after_help = crate::exit::HELP)]
+pub struct Arguments {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    questions: Questions,
+}
+
+/// All that `--json` prints.
+#[derive(Serialize)]
+struct Object<'a> {
+    gateway: std::net::IpAddr,
+    name: &'a str,
+    service: &'static str,
+    #[serde(flatten)]
+    table: &'a Table,
+}
+
+pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    let named = arguments.questions.named_gateway()?.map(|gateway| gateway.address);
+    let route = plum::net::look_up_route(named).ok_or_else(|| {
+        Failure::new(Exit::NoGateway, "there is no route to a gateway: connect to a network")
+    })?;
+    let gateway = named.or(route.gateway);
+    let until = Instant::now() + arguments.questions.patience();
+    let devices = upnp::find(named, arguments.questions.silence(), until)?;
+    let Some((device, service)) = upnp::choose(&devices, gateway, until) else {
+        let who = match gateway {
+            Some(address) => format!("the gateway {address} does not answer by UPnP"),
+            None => "no gateway answers by UPnP".to_owned(),
+        };
+        return Err(Failure::new(
+            Exit::NoGateway,
+            format!(
+                "{who}, and PCP and NAT-PMP have no list of mappings: switch UPnP on in its settings, or look for the list \
+                 there (plum probe tells more)"
+            ),
+        ));
+    };
+    let device = &devices[device];
+    let service = &device.services[service];
+    let table = table::read(service, route.local).map_err(|error| {
+        Failure::new(Exit::Failed, format!("the gateway does not show its mappings: {error}"))
+    })?;
+    let name = crate::text::clean(&device.friendly_name);
+    if arguments.json {
+        let mut out = io::stdout().lock();
+        let object = Object { gateway: device.address, name: &name, service: service.name(), table: &table };
+        serde_json::to_writer(&mut out, &object).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        show(&mut anstream::stdout().lock(), &format!("\"{name}\" at {}", device.address), &table)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn show(out: &mut impl Write, gateway: &str, table: &Table) -> io::Result<()> {
+    if table.mappings.is_empty() {
+        writeln!(out, "The gateway {gateway} has no mappings.")?;
+    } else {
+        let rows: Vec<[String; 4]> = table.mappings.iter().map(columns).collect();
+        let head = ["EXTERNAL", "LEADS TO", "ENDS IN", "DESCRIPTION"].map(str::to_owned);
+        let width = |column: usize| {
+            rows.iter().chain([&head]).map(|row| row[column].chars().count()).max().unwrap_or_default()
+        };
+        let widths = [width(0), width(1), width(2)];
+        let line = |row: &[String; 4]| {
+            let [external, target, ends, description] = row;
+            let [a, b, c] = widths;
+            format!("{external:<a$}  {target:<b$}  {ends:<c$}  {description}").trim_end().to_owned()
+        };
+        writeln!(out, "{BOLD}{}{BOLD:#}", line(&head))?;
+        for (entry, row) in table.mappings.iter().zip(&rows) {
+            let style = match entry {
+                Entry { enabled: Some(false), .. } => QUIET,
+                Entry { is_this_machine: true, .. } => OWN,
+                _ => Style::new(),
+            };
+            writeln!(out, "{style}{}{style:#}", line(row))?;
+        }
+    }
+    if let Some(doubt) = &table.incomplete {
+        writeln!(out, "There may be more: {doubt}.")?;
+    }
+    out.flush()
+}
+
+fn columns(entry: &Entry) -> [String; 4] {
+    let port = entry.external_port;
+    let transport = entry.transport.to_ascii_lowercase();
+    let port = if port == 0 { "every port".to_owned() } else { port.to_string() };
+    let external = match entry.remote_host.as_deref() {
+        Some(remote) => format!("{port}/{transport} from {remote}"),
+        None => format!("{port}/{transport}"),
+    };
+    let ends = match entry.lease_left_secs {
+        Some(0) => "never".to_owned(),
+        Some(secs) => span(Duration::from_secs(secs.into())),
+        None => "unknown".to_owned(),
+    };
+    let mut marks = Vec::new();
+    if entry.is_this_machine {
+        marks.push("this machine");
+    }
+    if entry.enabled == Some(false) {
+        marks.push("switched off");
+    }
+    let marks = if marks.is_empty() { String::new() } else { format!(" ({})", marks.join(", ")) };
+    let target = format!("{}:{}{marks}", entry.internal_client, entry.internal_port);
+    [external, target, ends, entry.description.clone()]
+}

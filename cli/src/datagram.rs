@@ -1,0 +1,82 @@
+//! Asks a server once over UDP, and waits: the way of PCP and NAT-PMP.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+/// RFC 6886 §3.1: the first wait, doubled each time. Nine of them would take two minutes; who does not answer to four
+/// requests does not speak the protocol.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const REQUESTS: u32 = 4;
+
+/// How long a server is silent before it counts as one that is not there: the sum of the waits.
+pub const SILENCE: Duration = Duration::from_millis(3750);
+
+/// What comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction<T> {
+    /// An answer.
+    Answer(T),
+    /// Nobody listens at that port.
+    Closed,
+    /// Nothing, so far.
+    Silent,
+}
+
+/// Sends a request, again where nothing comes back, until `read` makes something of an answer, or `until`. From the address
+/// `local`, if that matters.
+pub fn ask<T>(
+    local: Option<IpAddr>,
+    server: SocketAddr,
+    request: impl FnOnce(IpAddr) -> Vec<u8>,
+    until: Instant,
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<Reaction<T>> {
+    let any: SocketAddr = if server.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = UdpSocket::bind(local.map_or(any, |local| SocketAddr::new(local, 0)))?;
+    // Connected: the kernel drops what others send, and reports a closed port.
+    socket.connect(server)?;
+    let request = request(socket.local_addr()?.ip());
+    let mut wait = FIRST_WAIT;
+    for _ in 0..REQUESTS {
+        let wait_until = until.min(Instant::now() + wait);
+        wait *= 2;
+        match socket.send(&request).and_then(|_| receive(&socket, wait_until, &read)) {
+            Ok(Some(answer)) => return Ok(Reaction::Answer(answer)),
+            Ok(None) if wait_until == until => return Ok(Reaction::Silent),
+            Ok(None) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(Reaction::Closed),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Reaction::Silent)
+}
+
+/// The answer; `None`: there is none until then.
+fn receive<T>(
+    socket: &UdpSocket,
+    until: Instant,
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<Option<T>> {
+    // RFC 6887 §7: no message is longer than 1100 octets.
+    let mut buffer = [0; 1200];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        socket.set_read_timeout(Some(left))?;
+        match socket.recv(&mut buffer) {
+            Ok(len) => {
+                if let Some(answer) = read(&buffer[..len]) {
+                    return Ok(Some(answer));
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Ok(None);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What a network offers: everybody asked at the same time, nothing changed.
+
+mod ask;
+mod surroundings;
+pub mod verdict;
+pub mod view;
+
+pub use ask::{Whom, look_around, try_mapping};
+pub use surroundings::Surroundings;
+
+use serde::{Serialize, Serializer};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// What was found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Findings {
+    /// The way to the gateway; `None`: there is no way to the internet.
+    pub way: Option<Way>,
+    /// How this machine is connected, where that is special.
+    pub surroundings: Option<Surroundings>,
+    /// A public IPv6 address of this machine, if it has any.
+    pub public_ipv6: Option<Ipv6Addr>,
+    pub pcp: Finding<Pcp>,
+    pub natpmp: Finding<Natpmp>,
+    pub upnp: Finding<Upnp>,
+    /// What came of a mapping that was tried.
+    pub mapping: Option<Tried>,
+}
+
+/// The way to the gateway.
+#[derive(Clone, Debug, Serialize)]
+pub struct Way {
+    pub interface: Option<String>,
+    pub interface_index: u32,
+    pub internal_address: IpAddr,
+    /// Whether everyone can reach that address.
+    pub is_public: bool,
+    /// `None`: the route has no next hop.
+    pub gateway: Option<IpAddr>,
+    /// Nobody has the gateway's address, as far as this machine knows.
+    pub gateway_is_absent: bool,
+    /// The gateway was named, and is not that of the default route.
+    pub gateway_is_named: bool,
+}
+
+/// What came back by a protocol.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(tag = "status", rename_all = "kebab-case")]
+pub enum Finding<T> {
+    /// There is nobody to ask.
+    #[default]
+    NotAsked,
+    /// An answer, after so long.
+    Answered {
+        #[serde(rename = "took_ms", serialize_with = "millis")]
+        took: Duration,
+        #[serde(flatten)]
+        answer: T,
+    },
+    /// Nobody listens at that port.
+    Closed {
+        #[serde(rename = "took_ms", serialize_with = "millis")]
+        took: Duration,
+    },
+    /// Nothing.
+    Silent,
+    /// The question did not get out, or not to that host.
+    NotSent {
+        reason: String,
+        #[serde(skip)]
+        kind: ErrorKind,
+    },
+}
+
+impl<T> Finding<T> {
+    pub fn answer(&self) -> Option<&T> {
+        match self {
+            Finding::Answered { answer, .. } => Some(answer),
+            _ => None,
+        }
+    }
+
+    pub fn not_sent(&self) -> Option<ErrorKind> {
+        match self {
+            Finding::NotSent { kind, .. } => Some(*kind),
+            _ => None,
+        }
+    }
+}
+
+/// What PCP says to ANNOUNCE.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pcp {
+    /// The version that the server speaks; below 2 it is no PCP.
+    pub version: u8,
+    /// RFC 6887 §7.4, in the standard's words.
+    pub result: String,
+    /// ANNOUNCE succeeded, or is all that is not supported.
+    pub is_usable: bool,
+    /// A NAT stands between us and the server.
+    pub is_address_mismatch: bool,
+    /// For how long the server has known its mappings.
+    pub epoch_secs: Option<u32>,
+}
+
+/// What NAT-PMP says to the question for the external address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Natpmp {
+    /// RFC 6886 §3.5, in the standard's words; `None`: the server speaks PCP only.
+    pub result: Option<String>,
+    pub external_address: Option<Ipv4Addr>,
+    /// The gateway has no connection.
+    pub is_network_failure: bool,
+    pub epoch_secs: Option<u32>,
+}
+
+/// Who answers by UPnP.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Upnp {
+    pub devices: Vec<Device>,
+    /// Descriptions of the gateway that could not be read, and why.
+    pub unreadable: Vec<String>,
+}
+
+/// A gateway.
+#[derive(Clone, Debug, Serialize)]
+pub struct Device {
+    pub address: IpAddr,
+    pub location: String,
+    pub friendly_name: String,
+    pub manufacturer: String,
+    pub model_name: String,
+    pub igd_version: Option<u32>,
+    /// When it answered the search.
+    #[serde(rename = "found_ms", serialize_with = "millis")]
+    pub found: Duration,
+    pub services: Vec<Service>,
+}
+
+/// A service that can map ports.
+#[derive(Clone, Debug, Serialize)]
+pub struct Service {
+    pub name: &'static str,
+    pub control_url: String,
+    /// It answers at all.
+    pub is_alive: bool,
+    /// GetStatusInfo's word, or why there is none.
+    pub connection_status: Option<String>,
+    pub is_connected: bool,
+    pub external_address: Option<IpAddr>,
+    /// Why there is no external address.
+    pub external_address_error: Option<String>,
+    /// It says itself that it has none.
+    #[serde(skip)]
+    pub is_without_address: bool,
+    pub nat_enabled: Option<bool>,
+    /// When it had told all that.
+    #[serde(rename = "took_ms", serialize_with = "millis")]
+    pub took: Duration,
+    /// It is the one that the library would use.
+    pub is_chosen: bool,
+}
+
+/// What came of a mapping that was tried.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "status")]
+pub enum Tried {
+    Made {
+        protocol: String,
+        external_address: IpAddr,
+        external_port: u16,
+        #[serde(rename = "took_ms", serialize_with = "millis")]
+        took: Duration,
+        /// The gateway has confirmed that it is gone again.
+        removed: bool,
+    },
+    Failed {
+        reason: String,
+    },
+}
+
+impl Upnp {
+    /// The service that the library would use, and its device.
+    pub fn chosen(&self) -> Option<(&Device, &Service)> {
+        self.devices
+            .iter()
+            .flat_map(|device| device.services.iter().map(move |service| (device, service)))
+            .find(|(_, service)| service.is_chosen)
+    }
+}
+
+/// Milliseconds, with three digits behind the point.
+fn millis<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((span.as_secs_f64() * 1e6).round() / 1e3)
+}

@@ -1,0 +1,231 @@
+//! A gateway's table of mappings, read entry by entry.
+
+use crate::text::clean;
+use crate::upnp::{ActionError, Service};
+use plum::wire::soap;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long an entry may take.
+const ACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Entries that are read at most: home gateways have room for some hundred.
+const MAX_ENTRIES: u32 = 5000;
+
+/// A gateway that gives the same entry so often in a row does not count them.
+const MAX_REPEATED: u32 = 8;
+
+/// How gateways say that there is no such entry: SpecifiedArrayIndexInvalid (WANIPConnection:1 §2.4.14), and NoSuchEntryInArray
+/// as some have it.
+const ENDS: [u16; 2] = [713, 714];
+
+/// Invalid Args and Action Failed (UPnP Device Architecture 2.0 §3.1.2): some have these instead.
+const SLOPPY_ENDS: [u16; 2] = [402, 501];
+
+/// A table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Table {
+    /// By external port and transport.
+    pub mappings: Vec<Entry>,
+    /// Why this may not be all.
+    pub incomplete: Option<String>,
+}
+
+/// A mapping, as the gateway tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// 0: every port.
+    pub external_port: u16,
+    /// `TCP` or `UDP`, or what the gateway says instead.
+    pub transport: String,
+    /// The only host outside that it is for; `None`: everyone.
+    pub remote_host: Option<String>,
+    pub internal_client: String,
+    pub internal_port: u16,
+    /// 0: it does not end; `None`: not told.
+    pub lease_left_secs: Option<u32>,
+    pub description: String,
+    /// `None`: not told.
+    pub enabled: Option<bool>,
+    pub is_this_machine: bool,
+}
+
+impl Entry {
+    /// What makes it another one; in this order they are sorted.
+    fn key(&self) -> (u16, String, Option<String>, String, u16) {
+        (
+            self.external_port,
+            self.transport.clone(),
+            self.remote_host.clone(),
+            self.internal_client.clone(),
+            self.internal_port,
+        )
+    }
+}
+
+/// Reads the table by GetGenericPortMappingEntry (WANIPConnection:1 §2.4.14). `local`: the address of this machine there.
+///
+/// # Errors
+/// Not even the first entry is to be had, and not because there is none.
+pub fn read(service: &Service, local: IpAddr) -> Result<Table, ActionError> {
+    let own: Vec<IpAddr> = if_addrs::get_if_addrs()
+        .unwrap_or_default()
+        .iter()
+        .map(|interface| interface.ip())
+        .chain([local])
+        .collect();
+    collect(|index| {
+        let index = index.to_string();
+        let values =
+            service.call("GetGenericPortMappingEntry", &[("NewPortMappingIndex", &index)], ACTION_TIMEOUT)?;
+        Ok(entry(&values, &own))
+    })
+}
+
+/// Puts the entries together that `get` gives by their index.
+fn collect(mut get: impl FnMut(u32) -> Result<Entry, ActionError>) -> Result<Table, ActionError> {
+    let mut seen = BTreeMap::new();
+    let mut repeated = 0;
+    let mut incomplete = Some(format!("only the first {MAX_ENTRIES} were asked for"));
+    for index in 0..MAX_ENTRIES {
+        match get(index) {
+            // Others that end or begin move an entry, so that it may come twice.
+            Ok(entry) => match seen.insert(entry.key(), entry) {
+                None => repeated = 0,
+                Some(_) if repeated + 1 == MAX_REPEATED => {
+                    incomplete = Some("the gateway repeats itself".into());
+                    break;
+                }
+                Some(_) => repeated += 1,
+            },
+            Err(ActionError::Refused { code, .. }) if ENDS.contains(&code) => {
+                incomplete = None;
+                break;
+            }
+            Err(ActionError::Refused { code, .. }) if SLOPPY_ENDS.contains(&code) && index > 0 => {
+                incomplete = None;
+                break;
+            }
+            Err(ActionError::Refused { code, .. }) if SLOPPY_ENDS.contains(&code) => {
+                incomplete = Some(format!("the gateway says no more than error {code}"));
+                break;
+            }
+            Err(error) if index == 0 => return Err(error),
+            Err(error) => {
+                incomplete = Some(format!("then there was {error}"));
+                break;
+            }
+        }
+    }
+    Ok(Table { mappings: seen.into_values().collect(), incomplete })
+}
+
+fn entry(values: &[(String, String)], own: &[IpAddr]) -> Entry {
+    let value = |name| clean(soap::get(values, name).unwrap_or_default());
+    let number = |name| value(name).parse::<u16>().unwrap_or(0);
+    let internal_client = value("NewInternalClient");
+    let is_this_machine = internal_client.parse().is_ok_and(|address: IpAddr| own.contains(&address));
+    // A wildcard is the empty text (§2.2.18), and as some write it.
+    let remote_host =
+        Some(value("NewRemoteHost")).filter(|host| !["", "0.0.0.0", "*"].contains(&host.as_str()));
+    Entry {
+        external_port: number("NewExternalPort"),
+        transport: value("NewProtocol").to_ascii_uppercase(),
+        remote_host,
+        internal_port: number("NewInternalPort"),
+        lease_left_secs: value("NewLeaseDuration").parse().ok(),
+        description: value("NewPortMappingDescription"),
+        enabled: match value("NewEnabled").to_ascii_lowercase().as_str() {
+            "1" | "true" | "yes" => Some(true),
+            "0" | "false" | "no" => Some(false),
+            _ => None,
+        },
+        internal_client,
+        is_this_machine,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16) -> ActionError {
+        ActionError::Refused { code, description: String::new() }
+    }
+
+    fn mapping(port: u16) -> Entry {
+        entry(&[("NewExternalPort".into(), port.to_string())], &[])
+    }
+
+    #[test]
+    fn every_way_to_say_that_there_are_no_more_ends_the_list() {
+        for code in [713, 714, 402, 501] {
+            let get = |index| if index < 3 { Ok(mapping(9000 - index as u16)) } else { Err(refused(code)) };
+            let table = collect(get).unwrap();
+            let ports: Vec<u16> = table.mappings.iter().map(|entry| entry.external_port).collect();
+            assert_eq!((ports, table.incomplete), (vec![8998, 8999, 9000], None), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_error_in_between_leaves_what_was_read_and_the_doubt() {
+        let table =
+            collect(|index| if index < 2 { Ok(mapping(index as u16)) } else { Err(refused(800)) }).unwrap();
+        assert_eq!(
+            (table.mappings.len(), table.incomplete.as_deref()),
+            (2, Some("then there was error 800"))
+        );
+    }
+
+    #[test]
+    fn no_entry_and_no_reason_why_is_told_as_it_is() {
+        assert_eq!(collect(|_| Err(refused(713))), Ok(Table::default()));
+        assert_eq!(collect(|_| Err(refused(606))), Err(refused(606)));
+        let table = collect(|_| Err(refused(501))).unwrap();
+        assert_eq!(table.incomplete.as_deref(), Some("the gateway says no more than error 501"));
+    }
+
+    #[test]
+    fn a_gateway_that_gives_the_same_entry_for_ever_is_not_asked_for_ever() {
+        let mut asked = 0;
+        let table = collect(|_| {
+            asked += 1;
+            Ok(mapping(80))
+        });
+        assert_eq!(asked, 1 + MAX_REPEATED);
+        assert_eq!(table.unwrap().mappings.len(), 1);
+        let table = collect(|index| Ok(Entry { internal_port: index as u16, ..mapping(80) })).unwrap();
+        assert_eq!(table.mappings.len(), MAX_ENTRIES as usize);
+        assert!(table.incomplete.is_some());
+    }
+
+    #[test]
+    fn an_entry_is_read_and_cleaned() {
+        let values = [
+            ("NewRemoteHost", "0.0.0.0"),
+            ("NewExternalPort", "8080"),
+            ("NewProtocol", "tcp"),
+            ("NewInternalPort", "80"),
+            ("NewInternalClient", "192.168.1.5"),
+            ("NewEnabled", "1"),
+            ("NewPortMappingDescription", "a\u{1b}[31mb\u{202e}"),
+            ("NewLeaseDuration", "3600"),
+        ];
+        let values = values.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let expected = Entry {
+            external_port: 8080,
+            transport: "TCP".into(),
+            remote_host: None,
+            internal_client: "192.168.1.5".into(),
+            internal_port: 80,
+            lease_left_secs: Some(3600),
+            description: "a [31mb".into(),
+            enabled: Some(true),
+            is_this_machine: true,
+        };
+        assert_eq!(entry(&values, &["192.168.1.5".parse().unwrap()]), expected);
+        assert!(!entry(&values, &["192.168.1.6".parse().unwrap()]).is_this_machine);
+    }
+}

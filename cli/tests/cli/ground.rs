@@ -1,0 +1,124 @@
+//! Starting the program, and waiting for what it does.
+
+use plum_gateway::control::carry_out;
+use plum_gateway::server::Server;
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+/// Whatever has not happened after this long never will.
+pub const LONG: Duration = Duration::from_secs(30);
+
+pub fn gateway() -> Server {
+    Server::start_on_own_address(|_| {}).expect("a gateway on loopback")
+}
+
+pub fn order(server: &Server, command: &str) {
+    server.with_core(|core| carry_out(core, command)).expect("a command of the gateway's");
+}
+
+/// A gateway with every port closed.
+pub fn dead_gateway() -> Server {
+    let server = gateway();
+    order(&server, "close all");
+    server
+}
+
+/// What the gateway has mapped, as in `tcp 8080 -> 80`.
+pub fn table(server: &Server) -> Vec<String> {
+    server.with_core(|core| {
+        let text = |entry: &plum_gateway::core::Mapping| {
+            format!("{:?} {} -> {}", entry.transport, entry.external_port, entry.internal.port())
+        };
+        core.table().iter().map(text).collect()
+    })
+}
+
+/// The program with these words, in an environment that nobody has set anything in.
+pub fn plum(words: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plum"));
+    for name in ["PLUM_GATEWAY", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES"] {
+        command.env_remove(name);
+    }
+    command.env("TERM", "xterm").args(words.split_whitespace()).stdin(Stdio::null());
+    command
+}
+
+/// The program with these words, asking this gateway.
+pub fn plum_at(server: &Server, words: &str) -> Command {
+    let mut command = plum(words);
+    command.env("PLUM_GATEWAY", server.address().to_string());
+    command
+}
+
+/// Runs it to its end: exit code, standard output, standard error.
+pub fn run(mut command: Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("the program runs");
+    let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
+    (status.code().expect("it is not killed"), text(stdout), text(stderr))
+}
+
+/// The program as it runs; killed when dropped.
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    stderr: Option<ChildStderr>,
+}
+
+impl Running {
+    pub fn start(mut command: Command) -> Running {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
+        thread::spawn(move || {
+            for line in stdout.lines() {
+                let sent = line.map(|line| sender.send(line));
+                if !matches!(sent, Ok(Ok(()))) {
+                    break;
+                }
+            }
+        });
+        let stderr = child.stderr.take();
+        Running { child, lines, stderr }
+    }
+
+    /// The next line of its output.
+    pub fn line(&self) -> String {
+        self.lines.recv_timeout(LONG).expect("the program writes another line")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the program runs");
+    }
+
+    /// Waits for its end: exit status, the lines that were left, standard error.
+    pub fn end(mut self) -> (ExitStatus, Vec<String>, String) {
+        let mut rest = Vec::new();
+        loop {
+            match self.lines.recv_timeout(LONG) {
+                Ok(line) => rest.push(line),
+                // It has closed its output.
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the program does not end"),
+            }
+        }
+        let status = self.child.wait().expect("it can be waited for");
+        let mut errors = String::new();
+        if let Some(stderr) = &mut self.stderr {
+            stderr.read_to_string(&mut errors).expect("the program writes UTF-8");
+        }
+        (status, rest, errors)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

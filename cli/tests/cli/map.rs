@@ -1,0 +1,258 @@
+//! `plum map` where nobody watches: lines, JSON, signals, exit codes.
+
+use super::ground::{LONG, Running, dead_gateway, gateway, order, plum, plum_at, run, table};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::time::Instant;
+
+#[test]
+fn maps_until_a_signal_comes_and_removes_what_it_mapped() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let server = gateway();
+        let running = Running::start(plum_at(&server, "map 8080 6881/udp:16881"));
+        let mut lines = [running.line(), running.line()];
+        lines.sort();
+        assert_eq!(
+            lines,
+            ["6881/udp mapped 203.0.113.7:16881 by PCP", "8080/tcp mapped 203.0.113.7:8080 by PCP"]
+        );
+        assert_eq!(table(&server), ["Tcp 8080 -> 8080", "Udp 16881 -> 6881"]);
+        running.signal(signal);
+        let (status, rest, errors) = running.end();
+        assert_eq!(rest, ["8080/tcp removed", "6881/udp removed"]);
+        assert_eq!((status.code(), errors.as_str()), (Some(0), ""));
+        assert_eq!(table(&server), [""; 0]);
+    }
+}
+
+#[test]
+fn maps_ranges_and_both_transports() {
+    let server = gateway();
+    let (code, output, _) = run(plum_at(&server, "map 7000-7002/both:9000 --for 2s"));
+    assert_eq!(code, 0);
+    for transport in ["tcp", "udp"] {
+        for n in 0..3 {
+            let line = format!("{}/{transport} mapped 203.0.113.7:{} by PCP\n", 7000 + n, 9000 + n);
+            assert!(output.contains(&line), "{output}");
+        }
+    }
+    assert_eq!(table(&server), [""; 0]);
+}
+
+#[test]
+fn ends_after_its_time() {
+    let server = gateway();
+    let begun = Instant::now();
+    let (code, output, errors) = run(plum_at(&server, "map 8080 --for 1s"));
+    assert!(begun.elapsed().as_millis() >= 1000);
+    assert_eq!(output, "8080/tcp mapped 203.0.113.7:8080 by PCP\n8080/tcp removed\n");
+    assert_eq!((code, errors.as_str()), (0, ""));
+}
+
+#[test]
+fn each_protocol_can_be_chosen() {
+    for (protocol, faults, name) in
+        [("any", &[][..], "PCP"), ("pcp", &["natpmp-only"][..], "NAT-PMP"), ("upnp", &[], "UPnP-IGD")]
+    {
+        let server = gateway();
+        faults.iter().for_each(|fault| order(&server, fault));
+        let words = format!("map 8080 --for 1s --protocol {protocol} --gateway {}", server.address());
+        let (code, output, _) = run(plum(&words));
+        assert_eq!(code, 0);
+        assert!(output.starts_with(&format!("8080/tcp mapped 203.0.113.7:8080 by {name}\n")), "{output}");
+    }
+}
+
+#[test]
+fn the_option_comes_before_the_environment() {
+    let (server, other) = (gateway(), dead_gateway());
+    let (code, ..) = run(plum_at(&other, &format!("map 8080 --for 1s --gateway {}", server.address())));
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn json_has_an_object_a_line() {
+    let server = gateway();
+    order(&server, "set lifetime 1000");
+    let (code, output, _) = run(plum_at(&server, "map 8080/udp --json --for 1s"));
+    assert_eq!(code, 0);
+    let objects: Vec<Value> =
+        output.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    let [mapped, removed] = &objects[..] else { panic!("two objects: {output}") };
+    let renews_in = mapped["renews_in_secs"].as_u64().expect("a number");
+    let expires_in = mapped["expires_in_secs"].as_u64().expect("a number");
+    // RFC 6887 §11.2.1: the first renewal comes between 1/2 and 5/8 of the lifetime, here less what this test takes.
+    assert!((400..=625).contains(&renews_in) && (900..=1000).contains(&expires_in), "{output}");
+    assert_eq!(
+        *mapped,
+        json!({
+            "event": "mapped", "transport": "udp", "internal_port": 8080,
+            "external_address": "203.0.113.7", "external_port": 8080, "protocol": "PCP",
+            "renews_in_secs": renews_in, "expires_in_secs": expires_in,
+        })
+    );
+    assert_eq!(
+        *removed,
+        json!({"event": "removed", "transport": "udp", "internal_port": 8080, "confirmed": true})
+    );
+}
+
+#[test]
+fn json_has_the_reason_of_a_failure() {
+    let server = dead_gateway();
+    let (code, output, _) = run(plum_at(&server, "map 8080 --json"));
+    assert_eq!(code, 3);
+    let object: Value = serde_json::from_str(&output).expect("one object");
+    assert_eq!((&object["event"], &object["reason"]), (&json!("failed"), &json!("no-answer")));
+}
+
+#[test]
+fn without_a_gateway_it_says_what_to_do() {
+    let server = dead_gateway();
+    let (code, output, errors) = run(plum_at(&server, "map 8080 --discover-timeout 5s"));
+    assert_eq!(code, 3);
+    assert!(output.starts_with("8080/tcp failed: the gateway "), "{output}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert!(errors.starts_with("plum: the gateway ") && errors.contains("switch on UPnP"), "{errors}");
+}
+
+#[test]
+fn refused_by_the_gateway_is_another_exit_code() {
+    let server = gateway();
+    for refusal in ["refuse pcp-map 2", "refuse natpmp-map 2", "refuse AddPortMapping 606"] {
+        order(&server, refusal);
+    }
+    let (code, _, errors) = run(plum_at(&server, "map 8080"));
+    assert_eq!(code, 1);
+    assert!(errors.contains("does not make the mapping"), "{errors}");
+}
+
+#[test]
+fn goes_on_with_what_can_be_mapped() {
+    let server = gateway();
+    for refusal in
+        ["refuse pcp-map 2 port 81", "refuse natpmp-map 2 port 81", "refuse AddPortMapping 606 port 81"]
+    {
+        order(&server, refusal);
+    }
+    let running = Running::start(plum_at(&server, "map 80 81"));
+    let mut lines = [running.line(), running.line()];
+    lines.sort();
+    assert_eq!(lines[0], "80/tcp mapped 203.0.113.7:80 by PCP");
+    assert!(lines[1].starts_with("81/tcp failed: "), "{}", lines[1]);
+    running.signal(Signal::INT);
+    let (status, rest, _) = running.end();
+    assert_eq!(rest, ["80/tcp removed"]);
+    assert_eq!(status.code(), Some(1), "one could not be mapped");
+}
+
+#[test]
+fn keeps_trying_if_told_to() {
+    let server = dead_gateway();
+    let running = Running::start(plum_at(&server, "map 8080 --keep-trying --recheck 100ms"));
+    assert!(running.line().starts_with("8080/tcp failed: "));
+    order(&server, "open all");
+    assert_eq!(running.line(), "8080/tcp mapped 203.0.113.7:8080 by PCP");
+    running.signal(Signal::INT);
+    assert_eq!(running.end().0.code(), Some(0));
+}
+
+#[test]
+fn interrupted_before_anything_was_decided_is_130() {
+    let server = gateway();
+    for protocol in ["pcp", "natpmp", "ssdp"] {
+        order(&server, &format!("silence {protocol} always"));
+    }
+    let running = Running::start(plum_at(&server, "map 8080"));
+    assert!(server.wait_until(LONG, |core| core.counts.total() > 0), "it has asked");
+    running.signal(Signal::INT);
+    let (status, rest, _) = running.end();
+    assert_eq!((status.code(), rest), (Some(130), vec![]));
+}
+
+#[test]
+fn removal_that_is_not_confirmed_is_said() {
+    let server = gateway();
+    let running = Running::start(plum_at(&server, "map 8080"));
+    running.line();
+    order(&server, "silence pcp always");
+    running.signal(Signal::TERM);
+    let (status, rest, errors) = running.end();
+    assert_eq!(rest, ["8080/tcp removed, not confirmed"]);
+    assert_eq!(status.code(), Some(1));
+    assert!(errors.starts_with("plum: the gateway did not confirm the removal"), "{errors}");
+}
+
+#[test]
+fn second_signal_ends_it_at_once() {
+    let server = gateway();
+    let running = Running::start(plum_at(&server, "map 8080"));
+    running.line();
+    order(&server, "silence pcp always");
+    server.with_core(|core| core.counts.reset());
+    running.signal(Signal::INT);
+    // It is waiting for the answer to the removal now.
+    assert!(server.wait_until(LONG, |core| core.counts.total() > 0), "the removal was sent");
+    running.signal(Signal::INT);
+    assert_eq!(running.end().0.code(), Some(130));
+}
+
+#[test]
+fn gateway_restart_is_told_and_made_good() {
+    let server = gateway();
+    // So that the restart shows.
+    order(&server, "set epoch 1000");
+    let running = Running::start(plum_at(&server, "map 8080 --recheck 100ms"));
+    assert_eq!(running.line(), "8080/tcp mapped 203.0.113.7:8080 by PCP");
+    order(&server, "restart-without-memory");
+    assert_eq!(running.line(), "8080/tcp mapped 203.0.113.7:8080 by PCP");
+    assert_eq!(table(&server), ["Tcp 8080 -> 8080"]);
+}
+
+#[test]
+fn closed_output_ends_it_and_removes_the_mappings() {
+    let server = gateway();
+    let mut command = plum_at(&server, "map 8080");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut child =
+        command.stdout(writer).stderr(std::process::Stdio::null()).spawn().expect("the program runs");
+    drop(command);
+    drop(reader);
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+    assert_eq!(table(&server), [""; 0]);
+}
+
+#[test]
+fn log_goes_to_standard_error() {
+    let server = gateway();
+    let (_, output, errors) = run(plum_at(&server, "map 8080 --for 1s"));
+    assert!(!output.contains("INFO") && errors.is_empty(), "{output}{errors}");
+    let mut lengths = Vec::new();
+    for option in ["-v", "-vv", "-vvv"] {
+        let (code, output, errors) = run(plum_at(&server, &format!("map 8080 --for 1s {option}")));
+        assert_eq!(code, 0);
+        assert_eq!(output.lines().count(), 2, "{output}");
+        assert!(errors.contains("INFO    mapping 0: 203.0.113.7 port 8080 by Pcp"), "{errors}");
+        lengths.push(errors.len());
+    }
+    assert!(lengths.is_sorted() && lengths[0] < lengths[2]);
+}
+
+#[test]
+fn wrong_words_are_explained() {
+    for (words, says) in [
+        ("map", "PORT"),
+        ("map 0", "is no port"),
+        ("map 80/sctp", "none of tcp, udp, both"),
+        ("map 80-70", "first port of a range comes first"),
+        ("map 80 --for 0s", "longer than 0"),
+        ("map 80 --for soon", "2h 30m"),
+        ("map 80 --gateway somewhere", "is no gateway"),
+        ("map 80 80:81", "80/tcp is named twice"),
+        ("map 80 --json --plain", "cannot be used with"),
+    ] {
+        let (code, output, errors) = run(plum(words));
+        assert_eq!((code, output.as_str()), (2, ""), "{words}");
+        assert!(errors.contains(says), "{words}: {errors}");
+    }
+}
