@@ -75,6 +75,7 @@ static void in_a_callback(void) {
 	wait_for_the_end();
 }
 
+#ifndef PLUM_TEST_ABI_05
 static void in_a_callback_of_cleanup(void) {
 	clean_up_at_exit(PLUM_ERR_FAILED);
 	state_to_exit_in = PLUM_STATE_DESTROYED;
@@ -83,6 +84,7 @@ static void in_a_callback_of_cleanup(void) {
 	plum_cleanup();
 	wait_for_the_end();
 }
+#endif
 
 static void exit_in_message(plum_log_level_t level, const char *message) {
 	(void)level;
@@ -123,7 +125,9 @@ int main(void) {
 	check("while made", while_made);
 	check("with a handler that cleans up", with_a_handler_that_cleans_up);
 	check("in a callback", in_a_callback);
+#ifndef PLUM_TEST_ABI_05
 	check("in a callback of cleanup", in_a_callback_of_cleanup);
+#endif
 	check("in a log callback", in_a_log_callback);
 	// Nobody waits for the worker, nor for the gateway.
 	CHECK(check_now_ms() - started_ms < 5000);
