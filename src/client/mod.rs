@@ -11,9 +11,10 @@
 mod deliver;
 mod program;
 mod settings;
+mod watched;
 
-pub use crate::worker::is_worker_thread;
-pub use settings::Settings;
+pub use crate::worker::{Glass, is_worker_thread};
+pub use settings::{BadGateway, Settings, parse_gateway};
 
 use crate::dummytls::{DummyTls, RealSystem, System};
 use crate::engine::io::{Config, MappingId, Protocol, Wanted};

@@ -57,10 +57,14 @@ pub(super) fn dummytls_domain(settings: &Settings) -> Result<Option<String>, &[u
 
 /// PLUM_GATEWAY cannot be understood.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct BadGateway;
+pub struct BadGateway;
 
 /// `ADDR`, `ADDR:PORT`, `[ADDR]` or `[ADDR]:PORT`, where a bare IPv6 address has no port.
-pub(super) fn parse_gateway(text: &str) -> Result<(IpAddr, Option<u16>), BadGateway> {
+///
+/// # Errors
+///
+/// It is none of them, or no host has that address.
+pub fn parse_gateway(text: &str) -> Result<(IpAddr, Option<u16>), BadGateway> {
     let (address, port) = if let Ok(socket) = text.parse::<SocketAddr>() {
         if socket.port() == 0 {
             return Err(BadGateway);

@@ -98,6 +98,17 @@ pub enum Protocol {
     Direct,
 }
 
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Protocol::Pcp => "PCP",
+            Protocol::NatPmp => "NAT-PMP",
+            Protocol::UpnpIgd => "UPnP-IGD",
+            Protocol::Direct => "direct",
+        })
+    }
+}
+
 /// What the program is told about a mapping. `Pending` changes only what a query shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {

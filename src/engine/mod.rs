@@ -7,7 +7,8 @@
 //! - `discovery.rs`: the race of the protocols, and the choice for one mapping; `race.rs`: its beginning and end.
 //! - `gateway.rs`: what the drivers' notices mean for the mappings.
 //! - `lease.rs`: renewals, expiry, and all mappings remade after a restart.
-//! - `program.rs`: what the program is told. `ending.rs`: deletions and cleanup.
+//! - `program.rs`: what the program is told. `ending.rs`: deletions and cleanup. `standing.rs`: how a mapping stands, for the
+//!   Rust API.
 //! - `pcp`, `natpmp`, `upnp_igd`: the drivers, each asking one gateway by one protocol (`driver.rs` is their contract).
 
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@ mod program;
 mod race;
 mod requests;
 pub mod schedule;
+mod standing;
 pub mod timers;
 pub mod upnp_igd;
 pub mod window;
@@ -44,6 +46,7 @@ use natpmp::NatPmp;
 use network::Network;
 use pcp::Pcp;
 use schedule::Pace;
+pub use standing::{Hindrance, Standing};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use timers::Timers;

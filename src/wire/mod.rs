@@ -27,6 +27,15 @@ pub enum Transport {
     Udp,
 }
 
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Transport::Tcp => "TCP",
+            Transport::Udp => "UDP",
+        })
+    }
+}
+
 /// `text` without control characters (each becomes a space), trimmed and cut to `max_chars` characters: what
 /// came from the network, made fit for a line of a log or of a request.
 pub fn printable(text: &str, max_chars: usize) -> String {

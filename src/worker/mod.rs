@@ -1,7 +1,8 @@
 //! One thread that owns the sockets and the clock and carries inputs and outputs; it decides nothing.
 //!
 //! `run` is the thread's loop, `sockets` what it polls, `notes` what other threads leave for it, `machine` what it
-//! carries for (the engine), and `after_panic` what is left of it when something in it has panicked.
+//! carries for (the engine), `watched` the engine where other threads look at it, and `after_panic` what is left of it when
+//! something in it has panicked.
 
 #![forbid(unsafe_code)]
 
@@ -11,8 +12,10 @@ mod notes;
 mod run;
 mod sleep;
 mod sockets;
+mod watched;
 
 pub use machine::Machine;
+pub use watched::Glass;
 
 use crate::engine::Engine;
 use crate::engine::io::{Config, Event, MappingId, Random, Wanted};

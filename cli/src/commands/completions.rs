@@ -1,0 +1,22 @@
+//! `plum completions`: for the shells.
+
+use crate::Cli;
+use crate::exit::{Exit, Failure};
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+use std::io::Write;
+
+/// Print the completions for a shell
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Which shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut Cli::command(), "plum", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(Exit::Done)
+}

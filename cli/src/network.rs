@@ -1,0 +1,105 @@
+//! The options that say whom to ask, and how.
+
+use crate::exit::Failure;
+use clap::{Args, ValueEnum};
+use plum::{Builder, Gateway, Level, Protocols};
+use std::io::Write;
+use std::time::Duration;
+
+/// Which protocols may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// PCP, NAT-PMP, UPnP-IGD: the first of these that answers
+    #[default]
+    Any,
+    /// PCP and NAT-PMP, which is its forerunner
+    Pcp,
+    /// UPnP-IGD
+    Upnp,
+}
+
+impl From<Protocol> for Protocols {
+    fn from(protocol: Protocol) -> Protocols {
+        match protocol {
+            Protocol::Any => Protocols::Any,
+            Protocol::Pcp => Protocols::Pcp,
+            Protocol::Upnp => Protocols::Upnp,
+        }
+    }
+}
+
+/// The options of every command that speaks to a gateway.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Network")]
+pub struct Network {
+    /// Use this protocol only
+    #[arg(long, value_enum, default_value_t)]
+    pub protocol: Protocol,
+
+    /// Ask this gateway in place of the one of the default route: ADDR, ADDR:PORT or [ADDR]:PORT
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub gateway: Option<Gateway>,
+
+    /// How long finding a gateway may take [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub discover_timeout: Option<Duration>,
+
+    /// How long one mapping may take at a gateway that was found [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub mapping_timeout: Option<Duration>,
+
+    /// How often the gateway, and what could not be mapped, is looked at again [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub recheck: Option<Duration>,
+
+    /// Log what happens to standard error; -vv: also decisions; -vvv: also packets
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl Network {
+    /// The gateway that is named, by the option or by the environment variable that the library reads, too.
+    pub fn named_gateway(&self) -> Result<Option<Gateway>, Failure> {
+        match (self.gateway, std::env::var("PLUM_GATEWAY")) {
+            (Some(gateway), _) => Ok(Some(gateway)),
+            (None, Ok(text)) if !text.is_empty() => Ok(Some(text.parse()?)),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// The library with these settings.
+    pub fn builder(&self) -> Builder {
+        let mut builder = Builder::new().protocols(self.protocol.into());
+        if let Some(gateway) = self.gateway {
+            builder = builder.gateway(gateway);
+        }
+        if let Some(timeout) = self.discover_timeout {
+            builder = builder.discover_timeout(timeout);
+        }
+        if let Some(timeout) = self.mapping_timeout {
+            builder = builder.mapping_timeout(timeout);
+        }
+        if let Some(interval) = self.recheck {
+            builder = builder.recheck_interval(interval);
+        }
+        let level = match self.verbose {
+            0 => return builder,
+            1 => Level::Info,
+            2 => Level::Debug,
+            _ => Level::Verbose,
+        };
+        builder.log(level, |level, message| {
+            // A log that cannot be written is nobody's business.
+            let _ = writeln!(anstream::stderr(), "{:<7} {message}", format!("{level:?}").to_uppercase());
+        })
+    }
+}
+
+/// A span of time of a command line: `90s`, `5m`, `2h 30m`, never zero.
+pub fn parse_span(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("it has to be longer than 0".into()),
+        Ok(span) => Ok(span),
+        Err(error) => Err(format!("{error}; write it as in 90s, 5m or 2h 30m")),
+    }
+}

@@ -1,0 +1,53 @@
+//! How the mappings of `plum map` are shown: live on a terminal, else line by line.
+
+mod json;
+mod lines;
+mod live;
+
+pub use json::Json;
+pub use lines::Lines;
+pub use live::Live;
+
+use crate::spec::Port;
+use plum::{External, Obstacle, Renewal};
+use std::io;
+use std::time::Duration;
+
+/// A mapping, as it is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub port: Port,
+    pub status: Status,
+    /// As of now, where it is wanted ([`View::wants_renewals`]).
+    pub renewal: Option<Renewal>,
+}
+
+/// How a mapping stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Pending,
+    Mapped(External),
+    /// `None`: the reason has passed.
+    Failed(Option<Obstacle>),
+    /// Removed; whether the gateway has confirmed it.
+    Removed {
+        confirmed: bool,
+    },
+}
+
+/// Somewhere to show mappings.
+pub trait View {
+    /// One of them, `rows[changed]`, is another now.
+    fn change(&mut self, rows: &[Row], changed: usize) -> io::Result<()>;
+
+    /// A second has passed; `left` is what is left of `--for`.
+    fn tick(&mut self, rows: &[Row], left: Option<Duration>) -> io::Result<()>;
+
+    /// Whether it is to be called every second, with the time to the renewals.
+    fn wants_ticks(&self) -> bool;
+}
+
+/// A reason in a sentence.
+pub fn reason(obstacle: Option<Obstacle>) -> String {
+    obstacle.map_or_else(|| "cannot be mapped for now".to_owned(), |obstacle| obstacle.to_string())
+}

@@ -1,0 +1,23 @@
+//! Clients for sessions.
+//!
+//! A client's callers and its worker refer to each other for as long as they like, which is why it lives for ever. A session
+//! takes one that no other session uses, so there are never more than there were sessions at once. No id is given out twice
+//! by a client: what was a mapping of an ended session is unknown in the next.
+
+use super::events::Ear;
+use crate::client::Client;
+use parking_lot::Mutex;
+
+pub(super) type StaticClient = &'static Client<Ear>;
+
+static IDLE: Mutex<Vec<StaticClient>> = Mutex::new(Vec::new());
+
+/// A client without a session.
+pub(super) fn take() -> StaticClient {
+    IDLE.lock().pop().unwrap_or_else(|| Box::leak(Box::default()))
+}
+
+/// A client whose session has ended, or never began.
+pub(super) fn give_back(client: StaticClient) {
+    IDLE.lock().push(client);
+}
