@@ -8,6 +8,9 @@
 //! DESTROYED, or when `plum_destroy_mapping` has returned), and what they count is not atomic. Under ThreadSanitizer
 //! (tests/tsan/run) a callback too many, too late or at the same time as another is a report.
 
+// Of the ABI that this library is for.
+#![cfg(not(feature = "abi-05"))]
+
 mod books;
 mod callbacks;
 mod calls;
