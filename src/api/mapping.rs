@@ -211,7 +211,7 @@ impl Mapping {
         })?
     }
 
-    /// What is in the way, while it cannot be made. Waits as [`Mapping::renewal`] does.
+    /// What is in the way, while its state is [`State::Failed`]. Waits as [`Mapping::renewal`] does.
     pub fn obstacle(&self) -> Option<Obstacle> {
         if self.hall.is_forked() {
             return None;

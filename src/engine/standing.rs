@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::driver::{Key, Status};
-use super::io::{MappingId, Protocol};
+use super::io::{Event, MappingId, Protocol};
 use super::mapping::{ASKING, LeaseStep, State};
 use super::{Engine, Timer};
 use crate::time::Time;
@@ -19,7 +19,7 @@ pub struct Standing {
     pub renew_at: Option<Time>,
     /// When the gateway forgets it unless it is renewed; `None`: not made, permanent or direct.
     pub expires_at: Option<Time>,
-    /// Why it is not made; `None`: it is, or it is being made.
+    /// Why it is not made; `None`: it is, or nothing is decided yet.
     pub hindrance: Option<Hindrance>,
 }
 
@@ -40,27 +40,20 @@ impl Engine {
         let key = *self.ids.get(&id)?;
         let mapping = self.mappings.get(&key)?;
         let mut standing = Standing::default();
-        match mapping.state {
-            State::Mapped { lease: Some(lease), .. } => {
-                standing.expires_at = Some(lease.expires_at());
-                if lease.next != LeaseStep::Expire {
-                    standing.renew_at = self.timers.get(Timer::Mapping(key));
-                }
+        if let State::Mapped { lease: Some(lease), .. } = mapping.state {
+            standing.expires_at = Some(lease.expires_at());
+            if lease.next != LeaseStep::Expire {
+                standing.renew_at = self.timers.get(Timer::Mapping(key));
             }
-            State::Mapped { lease: None, .. } | State::Asked { .. } => {}
-            State::Refused => standing.hindrance = Some(Hindrance::Refused),
-            State::Waiting if self.network.is_known() && !self.network.is_up() => {
-                standing.hindrance = Some(Hindrance::NoRoute);
-            }
-            State::Waiting
-                if self.race.is_none() && self.network.is_known() && self.waiting.contains(&key) =>
-            {
-                let refused = |protocol: Protocol| mapping.is_excluded(now, protocol);
-                let refused = ASKING.into_iter().any(refused);
-                standing.hindrance = Some(if refused { Hindrance::Refused } else { Hindrance::Unanswered });
-            }
-            // It has its place in the pace, or the race is on.
-            State::Waiting => {}
+        }
+        // It stands until the mapping is made, also while that is tried again.
+        if mapping.holders.get(&id) == Some(&Some(Event::Failure)) {
+            let is_refused = ASKING.into_iter().any(|protocol| mapping.is_excluded(now, protocol));
+            standing.hindrance = Some(match mapping.state {
+                State::Waiting if !self.network.is_up() => Hindrance::NoRoute,
+                State::Waiting if !is_refused => Hindrance::Unanswered,
+                _ => Hindrance::Refused,
+            });
         }
         Some(standing)
     }

@@ -231,7 +231,7 @@ impl Board {
                 (State::Pending, _) => row.status = Status::Pending,
                 (State::Mapped(external), _) => row.status = Status::Mapped(external),
                 // The reason is asked for once.
-                (State::Failed, Status::Failed(_)) => {}
+                (State::Failed, Status::Failed(Some(_))) => {}
                 (State::Failed, _) => row.status = Status::Failed(mapping.obstacle()),
                 (State::Removed, _) => {}
             }
