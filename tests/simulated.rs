@@ -392,3 +392,50 @@ fn the_deletion_of_the_old_entry_does_not_take_the_new_one_away() {
     let entry = table.get(gateway::Transport::Tcp, port).expect("the gateway has what the program was told");
     assert_eq!(entry.internal.port(), 8000);
 }
+
+#[test]
+fn a_suspect_that_turns_out_to_be_no_speaker_ends_the_search() {
+    let mut world = World::new();
+    world.gateway().faults.max_lifetime = Some(30);
+    // NAT-PMP has answered in the race, and is not asked after it.
+    let ids = [world.create(Tcp, 8000), world.create(Tcp, 8001)];
+    world.run_until(World::all_success);
+    world.run_for(secs(1));
+    let faults = &mut world.gateway().faults;
+    (faults.closed.pcp, faults.closed.ssdp) = (true, true);
+    faults.natpmp = Spoken::UnsuppVersion(2);
+    world.run_for(secs(90));
+    assert!(ids.iter().all(|&id| world.is_failure(id)));
+}
+
+#[test]
+fn a_restart_that_one_protocol_has_seen_is_no_news_by_the_other() {
+    let mut world = World::new();
+    // NOT_AUTHORIZED of one port: both protocols are in use.
+    world.gateway().faults.refuse_port(Kind::PcpMap, 2, 8001);
+    let ids = [world.create(Tcp, 8000), world.create(Tcp, 8001)];
+    world.run_until(World::all_success);
+    world.run_for(secs(1000));
+    world.network.cut = true;
+    world.start_gateway(false);
+    world.run_for(secs(20));
+    world.network.cut = false;
+    world.run_for(secs(10_000));
+    for id in ids {
+        assert_eq!(world.callbacks(id).len(), 2, "{:?}", world.timeline(id));
+    }
+}
+
+#[test]
+fn the_first_mapping_after_a_time_of_none_looks_for_the_best_protocol_again() {
+    let mut world = World::new();
+    world.gateway().faults.closed.pcp = true;
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    world.destroy_and_wait(id);
+    world.gateway().faults.closed.pcp = false;
+    world.run_for(secs(60));
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    assert_eq!(world.success(id).map(|success| success.0), Some(Protocol::Pcp));
+}

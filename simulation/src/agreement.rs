@@ -26,6 +26,8 @@ pub struct Place {
     pub direct: bool,
     /// Which protocols may be used.
     pub allowed: Allowed,
+    /// A UPnP gateway has once said that it maps equal ports only: who has the internal port of a mapping now decides.
+    pub same_ports: bool,
 }
 
 /// An external port of a gateway.
@@ -374,7 +376,7 @@ fn upnp_word(world: &World<Watched>, place: &Place) -> Word {
         }
         count += 1;
         let refuses = |r: &gateway::Refusal| matches!(r.kind, Kind::Soap(_) | Kind::HttpDescription);
-        let has_habits = faults.refusals.iter().any(refuses) || faults.same_ports_only;
+        let has_habits = faults.refusals.iter().any(refuses) || faults.same_ports_only || place.same_ports;
         let is_full = gateway.config().max_mappings < 65_536;
         let address = external_address(gateway, Protocol::UpnpIgd);
         let has_address = address.is_some_and(|address| address != IpAddr::V4(Ipv4Addr::UNSPECIFIED));

@@ -57,6 +57,7 @@ pub fn character(rng: &mut fastrand::Rng) -> Faults {
         4 => faults.duplicate = Chance::both(f64::from(rng.u32(0..50)) / 100.0),
         5 => faults.external_address_text = Some("0.0.0.0".into()),
         6 => faults.epoch_survives_restart = true,
+        9..12 => faults.tables_apart = true,
         7 => {
             let code = pick(rng, &[2, 3, 4, 8, 9]);
             faults.refuse(Kind::PcpMap, code);
@@ -113,13 +114,16 @@ pub struct Trouble {
     /// A protocol may have been refused to a mapping for this long (`protocols.md`: tried again when the lifetime of that
     /// answer is over; UPnP's 727 holds for an hour).
     pub excludes_for: Duration,
+    /// An error that is a gateway's nature (724) is remembered as such.
+    pub is_remembered: bool,
     /// The longest lifetime that is granted while it lasts, where that is more than is asked for.
     pub lifetime: Duration,
 }
 
 /// Adds to what is wrong with a gateway.
 pub fn trouble(rng: &mut fastrand::Rng, faults: &mut Faults) -> Trouble {
-    let mut trouble = Trouble { name: "", excludes_for: Duration::ZERO, lifetime: Duration::ZERO };
+    let mut trouble =
+        Trouble { name: "", excludes_for: Duration::ZERO, is_remembered: false, lifetime: Duration::ZERO };
     trouble.name = match rng.u32(0..13) {
         0 => {
             faults.loss = Chance::both(f64::from(rng.u32(1..60)) / 100.0);
@@ -172,6 +176,7 @@ pub fn trouble(rng: &mut fastrand::Rng, faults: &mut Faults) -> Trouble {
                 let action = pick(rng, &Action::ALL);
                 let codes = [401, 402, 501, 602, 606, 714, 716, 718, 724, 725, 727, 728, 729];
                 let code = pick(rng, &codes);
+                trouble.is_remembered |= code == 724;
                 if code == 727 {
                     trouble.excludes_for = Duration::from_secs(3600);
                 }

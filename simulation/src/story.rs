@@ -89,6 +89,10 @@ pub struct Story {
     longest_lifetime: Duration,
     /// The gateway may have lost what we think it has, without its clock or an announcement telling.
     has_hidden_losses: bool,
+    /// A gateway has told the present engine that it maps equal ports only.
+    same_ports: bool,
+    /// The keys that were destroyed.
+    gone: BTreeSet<Key>,
     /// Restarts and set clocks since all was quiet.
     eras: u32,
     restarts: u64,
@@ -186,6 +190,8 @@ impl Story {
             losses: Vec::new(),
             longest_lifetime: Duration::from_secs(7200),
             has_hidden_losses: false,
+            same_ports: false,
+            gone: BTreeSet::new(),
             eras: 0,
             restarts: 0,
             comparisons: 0,
@@ -343,6 +349,7 @@ impl Story {
             local: route.local,
             direct: config.gateway.is_none() && route.local == PUBLIC_LOCAL,
             allowed: config.allowed,
+            same_ports: self.same_ports,
         })
     }
 
@@ -353,8 +360,12 @@ impl Story {
             port: NonZeroU16::new(if percent(rng, 60) { 0 } else { rng.u16(20_000..20_010) }),
         };
         let id = self.world.create_wishing(transport, port, wish);
-        let internal_port = NonZeroU16::new(port).expect("ports of stories are not 0");
-        self.live.insert(id, Key { transport, internal_port });
+        let key =
+            Key { transport, internal_port: NonZeroU16::new(port).expect("ports of stories are not 0") };
+        // Where answers get lost, a mapping and the deletion of the one before may come in any order: the request is
+        // sent once more (protocols.md, time and the key of a mapping), but if that is lost too, the next renewal tells.
+        self.has_hidden_losses |= self.settled_since.is_none() && self.gone.contains(&key);
+        self.live.insert(id, key);
         id
     }
 
@@ -366,6 +377,7 @@ impl Story {
         {
             self.leaving.push((self.world.now(), claim, key));
         }
+        self.gone.insert(key);
         self.world.destroy(id);
     }
 
@@ -426,6 +438,7 @@ impl Story {
         self.world.begin_again(|watched| watched.renew(config, seed));
         // The gateways are known to nobody any more; what was left behind is left behind.
         self.settled_since = None;
+        self.same_ports = false;
     }
 
     fn clean_up(&mut self) {
@@ -494,15 +507,17 @@ impl Story {
     fn trouble_gateway(&mut self, rng: &mut fastrand::Rng) {
         self.disturb();
         let n = self.any_node(rng);
-        let faults = &mut self.world.gateway_at(n).faults;
+        let mut faults = self.world.gateway_at(n).faults.clone();
         let mut names = Vec::new();
         let (mut excludes_for, mut lifetime) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..rng.usize(1..3) {
-            let trouble = gateways::trouble(rng, faults);
+            let trouble = gateways::trouble(rng, &mut faults);
             names.push(trouble.name);
             excludes_for = excludes_for.max(trouble.excludes_for);
             lifetime = lifetime.max(trouble.lifetime);
+            self.same_ports |= trouble.is_remembered;
         }
+        self.world.gateway_at(n).faults = faults;
         self.longest_lifetime = self.longest_lifetime.max(lifetime);
         // Those answers may come as long as this trouble lasts; `heal` counts from its end.
         self.excluded_until = self.excluded_until.max(self.world.now() + excludes_for);

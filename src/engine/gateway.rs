@@ -44,7 +44,14 @@ impl Engine {
             Notice::Refused { key, refusal } => self.handle_refusal(now, protocol, key, refusal),
             Notice::TimedOut { key } => self.handle_timed_out(now, protocol, key),
             Notice::Deleted { key, .. } => self.handle_deleted(protocol, key),
-            Notice::Restarted { shown_by } => self.remake_all(now, shown_by),
+            Notice::Restarted { shown_by } => {
+                // Both ask the same program of the gateway: what one has seen is no news when the other sees it.
+                match protocol {
+                    Protocol::Pcp => self.natpmp.forget_epoch(),
+                    _ => self.pcp.forget_epoch(),
+                }
+                self.remake_all(now, shown_by);
+            }
             Notice::Announced => self.handle_announced(now),
             Notice::EndsIn { key, left } => {
                 if self.mappings.get(&key).is_some_and(|mapping| mapping.mapped_by() == Some(protocol)) {
@@ -77,6 +84,8 @@ impl Engine {
                 if protocol == Protocol::NatPmp {
                     self.natpmp_promised = false;
                 }
+                // There is no doubt any more.
+                self.suspect.set(protocol, false);
                 // It has dropped all requests. A gateway that does not speak PCP or NAT-PMP holds no entry by them; a
                 // UPnP device that was lost may be back, with what its driver knows of.
                 let mut stranded = Vec::new();

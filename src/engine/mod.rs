@@ -224,7 +224,7 @@ impl Engine {
             // then may be now.
             self.timers.set(Timer::Recheck, now + self.config.recheck_interval);
             self.exhausted = PerProtocol::default();
-            if !ASKING.into_iter().any(|protocol| self.status(protocol) == Status::Up) {
+            if self.is_the_best_away() {
                 self.want_check(now);
             } else if self.status(Protocol::Pcp) != Status::Up {
                 // Whose answers do not tell the address.

@@ -124,6 +124,11 @@ impl NatPmp {
         self.pump(cx);
     }
 
+    /// The other protocol has seen that the gateway restarted.
+    pub fn forget_epoch(&mut self) {
+        self.requests.forget_epoch();
+    }
+
     /// It is up, but has fallen silent: it has to answer in the race that begins.
     pub fn doubt(&mut self) {
         self.requests.doubt();

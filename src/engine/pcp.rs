@@ -148,6 +148,11 @@ impl Pcp {
         self.pump(cx);
     }
 
+    /// The other protocol has seen that the gateway restarted.
+    pub fn forget_epoch(&mut self) {
+        self.requests.forget_epoch();
+    }
+
     /// It is up, but has fallen silent: it has to answer in the race that begins.
     pub fn doubt(&mut self) {
         self.requests.doubt();

@@ -178,6 +178,11 @@ impl Requests {
         self.entries.get(&key).is_some_and(|entry| entry.sent.asked_at().is_some())
     }
 
+    /// The gateway's clock is another one since: the next answer begins anew with it.
+    pub(super) fn forget_epoch(&mut self) {
+        self.epoch = Epoch::new(self.rule);
+    }
+
     /// The gateway that is up has fallen silent: it has to be found again.
     pub(super) fn doubt(&mut self) {
         if self.status == Status::Up {

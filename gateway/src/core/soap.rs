@@ -156,6 +156,9 @@ fn act(
         Action::GetSpecificPortMappingEntry => {
             let (transport, port) = (request.transport()?, request.number("NewExternalPort")?);
             let mapping = gateway.table().get(transport, port).ok_or(NO_SUCH_ENTRY)?;
+            if !gateway.is_seen_by(mapping, Protocol::Upnp) {
+                return Err(NO_SUCH_ENTRY);
+            }
             Ok(entry(gateway, mapping))
         }
         Action::GetGenericPortMappingEntry => {
@@ -175,6 +178,9 @@ fn act(
             let mapping = gateway.table().get(transport, port).ok_or(NO_SUCH_ENTRY)?;
             if mapping.internal.ip() != from.ip() {
                 return Err(NOT_AUTHORIZED);
+            }
+            if !gateway.is_seen_by(mapping, Protocol::Upnp) {
+                return Err(NO_SUCH_ENTRY);
             }
             gateway.table_mut().remove(transport, port);
             Ok(Vec::new())
@@ -209,7 +215,9 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
     let mut external_port = wanted;
     let mut old = gateway.table().get(transport, wanted).cloned();
     if any {
-        let ours = old.as_ref().is_some_and(|m| m.internal == SocketAddr::new(client, internal_port));
+        let internal = SocketAddr::new(client, internal_port);
+        let ours =
+            old.as_ref().is_some_and(|m| m.internal == internal && gateway.is_seen_by(m, Protocol::Upnp));
         if !ours {
             let wanted = if wanted == 0 { internal_port } else { wanted };
             let assigned = match gateway.faults.assigned_port {
@@ -219,7 +227,10 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
             external_port = gateway.assigned(transport, wanted, assigned).ok_or(NO_PORT_MAPS_AVAILABLE)?;
             old = None;
         }
-    } else if old.as_ref().is_some_and(|m| m.internal.ip() != client) {
+    } else if old
+        .as_ref()
+        .is_some_and(|m| m.internal.ip() != client || !gateway.is_seen_by(m, Protocol::Upnp))
+    {
         // An entry of the same client is overwritten, whatever its internal port.
         return Err(CONFLICT);
     }
