@@ -90,7 +90,7 @@ fn tables_apart_know_nothing_of_each_other_but_their_ports() {
     assert!(gateway.table().is_empty());
     let client = SocketAddr::new(CLIENT, 8000);
     gateway.table_mut().insert(Mapping {
-        transport: Transport::Udp,
+        transport: Transport::Tcp,
         external_port: 8000,
         internal: client,
         made_by: Protocol::Upnp,
@@ -100,7 +100,7 @@ fn tables_apart_know_nothing_of_each_other_but_their_ports() {
         expires_at: None,
     });
     ask_one(&mut gateway, secs(1), &natpmp_map(100));
-    assert_eq!(gateway.table().of_internal(Transport::Udp, client).count(), 2);
+    assert_eq!(gateway.table().of_internal(Transport::Tcp, client).count(), 2);
     ask_one(&mut gateway, secs(2), &natpmp_map(0));
     let left: Vec<_> = gateway.table().iter().map(|m| m.made_by).collect();
     assert_eq!(left, [Protocol::Upnp], "a deletion by NAT-PMP leaves UPnP's alone");
