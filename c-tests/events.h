@@ -6,6 +6,17 @@
 #include "check.h"
 #include <plum/plum.h>
 
+// The programs are built for both ABIs. In 0.5 no callback tells of the end of a mapping, so nobody can wait for one; the
+// config chooses no times and no protocols; nobody says who made a mapping; the log threshold stays as it is.
+#ifdef PLUM_TEST_ABI_05
+enum { DESTROYED_EVENTS = 0 };
+static inline void plum_set_log_level(plum_log_level_t level) {
+	(void)level;
+}
+#else
+enum { DESTROYED_EVENTS = 1 };
+#endif
+
 #define EVENTS_MAX 4096
 #define ANY_ID (-1)
 #define ANY_STATE (-1)
@@ -34,12 +45,15 @@ static inline void events_init(void) {
 // A plum_mapping_callback_t. It checks what holds for every call.
 static inline void record_event(int id, plum_state_t state, const plum_mapping_t *mapping) {
 	CHECK(mapping != NULL);
-	CHECK(state == PLUM_STATE_SUCCESS || state == PLUM_STATE_FAILURE || state == PLUM_STATE_DESTROYED);
+	CHECK(state == PLUM_STATE_SUCCESS || state == PLUM_STATE_FAILURE ||
+	      (DESTROYED_EVENTS && state == PLUM_STATE_DESTROYED));
 	CHECK(memchr(mapping->external_host, '\0', sizeof(mapping->external_host)) != NULL);
 	if (state == PLUM_STATE_SUCCESS) {
 		CHECK(mapping->external_host[0] != '\0');
 		CHECK(mapping->external_port != 0);
+#ifndef PLUM_TEST_ABI_05
 		CHECK(mapping->mapping_protocol != PLUM_MAPPING_PROTOCOL_UNKNOWN);
+#endif
 	} else {
 		CHECK_STRING(mapping->external_host, "");
 		CHECK_INT(mapping->external_port, 0);
@@ -106,12 +120,25 @@ static inline event_t wait_for_event(int id, int state) {
 	return wait_for_events(id, state, 1);
 }
 
-// The last event of every id seen is its one DESTROYED. For the end of a program, after plum_cleanup.
+// Waits until a mapping that is being destroyed is gone, and its callback, if there is one to come, has been called.
+static inline void wait_for_the_end_of(int id) {
+	if (DESTROYED_EVENTS) {
+		wait_for_event(id, PLUM_STATE_DESTROYED);
+		return;
+	}
+	long long deadline_ms = check_now_ms() + CHECK_PATIENCE_MS;
+	while (plum_query_mapping(id, NULL, NULL) != PLUM_ERR_NOT_AVAIL) {
+		CHECK(check_now_ms() < deadline_ms);
+		sched_yield();
+	}
+}
+
+// The last event of every id seen is its one DESTROYED, with ABI 0.6. For the end of a program, after plum_cleanup.
 static inline void check_all_destroyed_once(void) {
 	pthread_mutex_lock(&events.mutex);
 	for (int i = 0; i < events.count; ++i) {
 		int id = events.list[i].id;
-		CHECK_INT(count_events_locked(id, PLUM_STATE_DESTROYED), 1);
+		CHECK_INT(count_events_locked(id, PLUM_STATE_DESTROYED), DESTROYED_EVENTS);
 		if (events.list[i].state == PLUM_STATE_DESTROYED)
 			for (int later = i + 1; later < events.count; ++later)
 				CHECK(events.list[later].id != id);
@@ -143,6 +170,18 @@ static inline int create_recorded(plum_ip_protocol_t protocol, int internal_port
 	int id = plum_create_mapping(&mapping, record_event);
 	CHECK(id >= 0);
 	return id;
+}
+
+// Who made a mapping, where that is told; the values of plum_mapping_protocol_t.
+enum { BY_PCP = 1, BY_NATPMP = 2, BY_UPNP = 3 };
+
+static inline void check_made_by(const plum_mapping_t *mapping, int expected) {
+#ifdef PLUM_TEST_ABI_05
+	(void)mapping;
+	(void)expected;
+#else
+	CHECK_INT(mapping->mapping_protocol, expected);
+#endif
 }
 
 // The state as plum_query_mapping shows it.

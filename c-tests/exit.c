@@ -4,6 +4,7 @@
 
 #include "events.h"
 
+#include <sched.h>
 #include <sys/wait.h>
 
 enum { STATUS = 7 };
@@ -75,6 +76,7 @@ static void in_a_callback(void) {
 	wait_for_the_end();
 }
 
+#ifndef PLUM_TEST_ABI_05
 static void in_a_callback_of_cleanup(void) {
 	clean_up_at_exit(PLUM_ERR_FAILED);
 	state_to_exit_in = PLUM_STATE_DESTROYED;
@@ -83,6 +85,7 @@ static void in_a_callback_of_cleanup(void) {
 	plum_cleanup();
 	wait_for_the_end();
 }
+#endif
 
 static void ignore_message(plum_log_level_t level, const char *message) {
 	(void)level;
@@ -140,9 +143,12 @@ static void *call_for_ever(void *unused) {
 	for (;;) {
 		plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_UDP, 9620);
 		int id = plum_create_mapping(&mapping, NULL);
-		plum_query_mapping(id, NULL, NULL);
 		plum_destroy_mapping(id);
+		// One at a time: the worker must get to what the main thread waits for.
+		while (plum_query_mapping(id, NULL, NULL) == PLUM_ERR_SUCCESS)
+			sched_yield();
 	}
+	return NULL;
 }
 
 static void start_callers(void) {
@@ -173,6 +179,7 @@ static void *clean_up_for_ever(void *unused) {
 		create_quietly();
 		plum_cleanup();
 	}
+	return NULL;
 }
 
 // Its exit handler's cleanup may be the second, which waits for the first.
@@ -271,7 +278,9 @@ int main(void) {
 	check("while made", while_made);
 	check("with a handler that cleans up", with_a_handler_that_cleans_up);
 	check("in a callback", in_a_callback);
+#ifndef PLUM_TEST_ABI_05
 	check("in a callback of cleanup", in_a_callback_of_cleanup);
+#endif
 	check("in a log callback", in_a_log_callback);
 	check("by _exit", by_underscore_exit);
 	check("by _exit in a callback", by_underscore_exit_in_a_callback);

@@ -1,4 +1,4 @@
-// The ABI: names, values and layouts that programs compiled for libplum 0.6 have in them.
+// The ABI: names, values and layouts that programs compiled for libplum 0.6, or 0.5, have in them.
 
 #include "check.h"
 #include <plum/plum.h>
@@ -20,9 +20,6 @@ VALUE(PLUM_LOG_LEVEL_WARN, 3);
 VALUE(PLUM_LOG_LEVEL_ERROR, 4);
 VALUE(PLUM_LOG_LEVEL_FATAL, 5);
 VALUE(PLUM_LOG_LEVEL_NONE, 6);
-VALUE(PLUM_PROTOCOL_ANY, 0);
-VALUE(PLUM_PROTOCOL_PCP, 1);
-VALUE(PLUM_PROTOCOL_UPNP, 2);
 VALUE(PLUM_IP_PROTOCOL_TCP, 0);
 VALUE(PLUM_IP_PROTOCOL_UDP, 1);
 VALUE(PLUM_STATE_DESTROYED, 0);
@@ -30,17 +27,22 @@ VALUE(PLUM_STATE_PENDING, 1);
 VALUE(PLUM_STATE_SUCCESS, 2);
 VALUE(PLUM_STATE_FAILURE, 3);
 VALUE(PLUM_STATE_DESTROYING, 4);
-VALUE(PLUM_MAPPING_PROTOCOL_UNKNOWN, 0);
-VALUE(PLUM_MAPPING_PROTOCOL_PCP, 1);
-VALUE(PLUM_MAPPING_PROTOCOL_NATPMP, 2);
-VALUE(PLUM_MAPPING_PROTOCOL_UPNP, 3);
-VALUE(PLUM_MAPPING_PROTOCOL_DIRECT, 4);
 VALUE(PLUM_DUMMYTLS_PEM_CERT, 0);
 VALUE(PLUM_DUMMYTLS_PEM_CHAIN, 1);
 VALUE(PLUM_DUMMYTLS_PEM_FULLCHAIN, 2);
 VALUE(PLUM_DUMMYTLS_PEM_PRIVKEY, 3);
 VALUE(PLUM_MAX_HOST_LEN, 256);
 VALUE(PLUM_MAX_ADDRESS_LEN, 64);
+#ifndef PLUM_TEST_ABI_05
+VALUE(PLUM_PROTOCOL_ANY, 0);
+VALUE(PLUM_PROTOCOL_PCP, 1);
+VALUE(PLUM_PROTOCOL_UPNP, 2);
+VALUE(PLUM_MAPPING_PROTOCOL_UNKNOWN, 0);
+VALUE(PLUM_MAPPING_PROTOCOL_PCP, 1);
+VALUE(PLUM_MAPPING_PROTOCOL_NATPMP, 2);
+VALUE(PLUM_MAPPING_PROTOCOL_UPNP, 3);
+VALUE(PLUM_MAPPING_PROTOCOL_DIRECT, 4);
+#endif
 
 #if PLUM_MAX_HOST_LEN != 256 || PLUM_MAX_ADDRESS_LEN != 64 || PLUM_ERR_NOT_AVAIL != -3
 #error "programs use these in #if: they must be macros"
@@ -49,40 +51,41 @@ VALUE(PLUM_MAX_ADDRESS_LEN, 64);
 #define OFFSET(type, field, offset) STATIC_ASSERT(type##_##field, offsetof(type, field) == (offset))
 #define ENUM_SIZE(type) STATIC_ASSERT(size_of_##type, sizeof(type) == sizeof(int))
 ENUM_SIZE(plum_log_level_t);
-ENUM_SIZE(plum_protocol_t);
 ENUM_SIZE(plum_ip_protocol_t);
 ENUM_SIZE(plum_state_t);
-ENUM_SIZE(plum_mapping_protocol_t);
 ENUM_SIZE(plum_dummytls_cert_type_t);
-
-#if UINTPTR_MAX == 0xffffffffffffffff // LP64
-OFFSET(plum_config_t, log_level, 0);
-OFFSET(plum_config_t, log_callback, 8);
-OFFSET(plum_config_t, dummytls_domain, 16);
-OFFSET(plum_config_t, discover_timeout, 24);
-OFFSET(plum_config_t, mapping_timeout, 28);
-OFFSET(plum_config_t, recheck_period, 32);
-OFFSET(plum_config_t, protocol, 36);
-STATIC_ASSERT(size_of_plum_config_t, sizeof(plum_config_t) == 40);
-OFFSET(plum_mapping_t, user_ptr, 272);
-STATIC_ASSERT(size_of_plum_mapping_t, sizeof(plum_mapping_t) == 280);
-#else // ILP32
-OFFSET(plum_config_t, log_level, 0);
-OFFSET(plum_config_t, log_callback, 4);
-OFFSET(plum_config_t, dummytls_domain, 8);
-OFFSET(plum_config_t, discover_timeout, 12);
-OFFSET(plum_config_t, mapping_timeout, 16);
-OFFSET(plum_config_t, recheck_period, 20);
-OFFSET(plum_config_t, protocol, 24);
-STATIC_ASSERT(size_of_plum_config_t, sizeof(plum_config_t) == 28);
-OFFSET(plum_mapping_t, user_ptr, 268);
-STATIC_ASSERT(size_of_plum_mapping_t, sizeof(plum_mapping_t) == 272);
+#ifndef PLUM_TEST_ABI_05
+ENUM_SIZE(plum_protocol_t);
+ENUM_SIZE(plum_mapping_protocol_t);
 #endif
+
+enum { POINTER = sizeof(void *) }; // 8 in LP64, 4 in ILP32: what differs
+STATIC_ASSERT(size_of_a_pointer, POINTER == 8 || POINTER == 4);
+
+OFFSET(plum_config_t, log_level, 0);
+OFFSET(plum_config_t, log_callback, POINTER);
+OFFSET(plum_config_t, dummytls_domain, 2 * POINTER);
 OFFSET(plum_mapping_t, protocol, 0);
+#ifdef PLUM_TEST_ABI_05
+STATIC_ASSERT(size_of_plum_config_t, sizeof(plum_config_t) == 3 * POINTER);
+OFFSET(plum_mapping_t, internal_port, 4);
+OFFSET(plum_mapping_t, external_port, 6);
+OFFSET(plum_mapping_t, external_host, 8);
+OFFSET(plum_mapping_t, user_ptr, 264);
+STATIC_ASSERT(size_of_plum_mapping_t, sizeof(plum_mapping_t) == 264 + POINTER);
+#else
+OFFSET(plum_config_t, discover_timeout, 3 * POINTER);
+OFFSET(plum_config_t, mapping_timeout, 3 * POINTER + 4);
+OFFSET(plum_config_t, recheck_period, 3 * POINTER + 8);
+OFFSET(plum_config_t, protocol, 3 * POINTER + 12);
+STATIC_ASSERT(size_of_plum_config_t, sizeof(plum_config_t) == 3 * POINTER + 16);
 OFFSET(plum_mapping_t, mapping_protocol, 4);
 OFFSET(plum_mapping_t, internal_port, 8);
 OFFSET(plum_mapping_t, external_port, 10);
 OFFSET(plum_mapping_t, external_host, 12);
+OFFSET(plum_mapping_t, user_ptr, POINTER == 8 ? 272 : 268);
+STATIC_ASSERT(size_of_plum_mapping_t, sizeof(plum_mapping_t) == (POINTER == 8 ? 280 : 272));
+#endif
 
 // Assigning each function to a pointer of its documented type is the check: a wrong one does not compile under -Werror.
 static struct {
@@ -94,7 +97,9 @@ static struct {
 	int (*get_local_address)(char *, size_t);
 	int (*get_dummytls_certificate)(plum_dummytls_cert_type_t, char *, size_t);
 	int (*get_dummytls_host)(const char *, char *, size_t);
+#ifndef PLUM_TEST_ABI_05
 	void (*set_log_level)(plum_log_level_t);
+#endif
 } functions = {
     plum_init,
     plum_cleanup,
@@ -104,7 +109,9 @@ static struct {
     plum_get_local_address,
     plum_get_dummytls_certificate,
     plum_get_dummytls_host,
+#ifndef PLUM_TEST_ABI_05
     plum_set_log_level,
+#endif
 };
 
 static void log_nothing(plum_log_level_t level, const char *message) {

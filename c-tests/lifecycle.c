@@ -21,7 +21,7 @@ static void ids_are_never_given_out_twice(void) {
 	int first = create_recorded(PLUM_IP_PROTOCOL_TCP, 2000);
 	CHECK_INT(first, 0);
 	CHECK_INT(plum_destroy_mapping(first), PLUM_ERR_SUCCESS);
-	wait_for_event(first, PLUM_STATE_DESTROYED);
+	wait_for_the_end_of(first);
 	int second = create_recorded(PLUM_IP_PROTOCOL_TCP, 2000);
 	CHECK_INT(second, 1);
 	CHECK_INT(plum_destroy_mapping(first), PLUM_ERR_NOT_AVAIL);
@@ -46,7 +46,7 @@ static void cleanup_destroys_every_mapping_before_it_returns(void) {
 	CHECK_INT(plum_destroy_mapping(ids[COUNT - 1]), PLUM_ERR_SUCCESS);
 	cleanup_within(1500);
 	for (int i = 0; i < COUNT; ++i)
-		CHECK_INT(count_events(ids[i], PLUM_STATE_DESTROYED), 1);
+		CHECK_INT(count_events(ids[i], PLUM_STATE_DESTROYED), DESTROYED_EVENTS);
 	int total = count_events(ANY_ID, ANY_STATE);
 
 	// Afterwards nothing comes any more, also while the library lives its next life.
@@ -54,7 +54,7 @@ static void cleanup_destroys_every_mapping_before_it_returns(void) {
 	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, 2200);
 	wait_for_event(id, PLUM_STATE_SUCCESS);
 	cleanup_within(1000);
-	CHECK_INT(count_events(ANY_ID, ANY_STATE), total + 2);
+	CHECK_INT(count_events(ANY_ID, ANY_STATE), total + 1 + DESTROYED_EVENTS);
 }
 
 static void lives_many_times(void) {
@@ -69,9 +69,11 @@ static void lives_many_times(void) {
 		if (round % 2)
 			wait_for_event(id, PLUM_STATE_SUCCESS);
 		cleanup_within(1000);
-		CHECK_INT(count_events(id, PLUM_STATE_DESTROYED), 1);
+		CHECK_INT(count_events(id, PLUM_STATE_DESTROYED), DESTROYED_EVENTS);
 	}
 }
+
+#ifndef PLUM_TEST_ABI_05
 
 // --- two cleanups at the same time ---
 
@@ -145,13 +147,17 @@ static void a_second_cleanup_waits_for_the_first(void) {
 	CHECK_INT(plum_cleanup(), PLUM_ERR_FAILED);
 }
 
+#endif
+
 int main(void) {
 	check_time_limit(100);
 	events_init();
 	ids_are_never_given_out_twice();
 	cleanup_destroys_every_mapping_before_it_returns();
 	lives_many_times();
+#ifndef PLUM_TEST_ABI_05
 	a_second_cleanup_waits_for_the_first();
+#endif
 	check_all_destroyed_once();
 	return 0;
 }

@@ -50,7 +50,7 @@ static void map_and_unmap(int port) {
 	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, port);
 	wait_for_event(id, PLUM_STATE_SUCCESS);
 	CHECK_INT(plum_destroy_mapping(id), PLUM_ERR_SUCCESS);
-	wait_for_event(id, PLUM_STATE_DESTROYED);
+	wait_for_the_end_of(id);
 }
 
 static plum_config_t logging_config(plum_log_level_t level, plum_log_callback_t callback) {
@@ -92,6 +92,8 @@ static void only_messages_of_the_level_and_above_come(void) {
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 	CHECK_INT(logged.total, 0);
 }
+
+#ifndef PLUM_TEST_ABI_05
 
 static void the_level_can_be_changed_at_any_time(void) {
 	plum_config_t config = logging_config(PLUM_LOG_LEVEL_NONE, note_message);
@@ -135,6 +137,8 @@ static void a_query_never_logs(void) {
 	CHECK(total_logged() < total + 1000);
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
+
+#endif
 
 // --- a log callback that calls the library ---
 
@@ -262,8 +266,10 @@ int main(void) {
 	check_time_limit(100);
 	events_init();
 	only_messages_of_the_level_and_above_come();
+#ifndef PLUM_TEST_ABI_05
 	the_level_can_be_changed_at_any_time();
 	a_query_never_logs();
+#endif
 	a_log_callback_may_call_the_library();
 	without_callback_lines_go_to_standard_output();
 	a_terminal_gets_colours();

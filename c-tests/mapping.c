@@ -83,7 +83,7 @@ static void check_closed_outside(int external_port) {
 	close(outside);
 }
 
-static void map_and_send_bytes(plum_mapping_protocol_t expected) {
+static void map_and_send_bytes(int expected) {
 	int tcp_port, udp_port;
 	int listener = open_internal(SOCK_STREAM, &tcp_port);
 	int receiver = open_internal(SOCK_DGRAM, &udp_port);
@@ -92,8 +92,8 @@ static void map_and_send_bytes(plum_mapping_protocol_t expected) {
 
 	event_t tcp_made = wait_for_event(tcp, PLUM_STATE_SUCCESS);
 	event_t udp_made = wait_for_event(udp, PLUM_STATE_SUCCESS);
-	CHECK_INT(tcp_made.mapping.mapping_protocol, expected);
-	CHECK_INT(udp_made.mapping.mapping_protocol, expected);
+	check_made_by(&tcp_made.mapping, expected);
+	check_made_by(&udp_made.mapping, expected);
 	CHECK_STRING(tcp_made.mapping.external_host, gateway_external_address());
 	CHECK_STRING(udp_made.mapping.external_host, gateway_external_address());
 	CHECK_INT(gateway_mappings(), 2);
@@ -102,13 +102,13 @@ static void map_and_send_bytes(plum_mapping_protocol_t expected) {
 
 	// One removed by destroy, one by cleanup.
 	CHECK_INT(plum_destroy_mapping(tcp), PLUM_ERR_SUCCESS);
-	wait_for_event(tcp, PLUM_STATE_DESTROYED);
+	wait_for_the_end_of(tcp);
 	CHECK_INT(gateway_mappings(), 1);
 	check_closed_outside(tcp_made.mapping.external_port);
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 	CHECK_INT(gateway_mappings(), 0);
-	CHECK_INT(count_events(tcp, ANY_STATE), 2);
-	CHECK_INT(count_events(udp, ANY_STATE), 2);
+	CHECK_INT(count_events(tcp, ANY_STATE), 1 + DESTROYED_EVENTS);
+	CHECK_INT(count_events(udp, ANY_STATE), 1 + DESTROYED_EVENTS);
 	close(listener);
 	close(receiver);
 }
@@ -120,7 +120,7 @@ static void a_closed_gateway_is_a_failure(void) {
 	CHECK_INT(failure.mapping.internal_port, 8000);
 	CHECK_INT(queried_state(id), PLUM_STATE_FAILURE);
 	CHECK_INT(plum_destroy_mapping(id), PLUM_ERR_SUCCESS);
-	wait_for_event(id, PLUM_STATE_DESTROYED);
+	wait_for_the_end_of(id);
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
@@ -143,11 +143,11 @@ int main(int argc, char *argv[]) {
 	CHECK_INT(plum_init(&config), PLUM_ERR_SUCCESS);
 
 	if (strcmp(argv[1], "pcp") == 0)
-		map_and_send_bytes(PLUM_MAPPING_PROTOCOL_PCP);
+		map_and_send_bytes(BY_PCP);
 	else if (strcmp(argv[1], "natpmp") == 0)
-		map_and_send_bytes(PLUM_MAPPING_PROTOCOL_NATPMP);
+		map_and_send_bytes(BY_NATPMP);
 	else if (strcmp(argv[1], "upnp") == 0)
-		map_and_send_bytes(PLUM_MAPPING_PROTOCOL_UPNP);
+		map_and_send_bytes(BY_UPNP);
 	else if (strcmp(argv[1], "failure") == 0)
 		a_closed_gateway_is_a_failure();
 	else if (strcmp(argv[1], "wish") == 0)

@@ -276,7 +276,7 @@ int main(void) {
 	handle(SIGALRM, on_storm);
 	handle(SIGPROF, on_storm);
 	handle(SIGPIPE, on_broken_pipe);
-	start_undisturbed(limit_time);
+	pthread_t limit = start_undisturbed(limit_time);
 	open_server();
 	pthread_t server = start_undisturbed(serve);
 	char local_address[PLUM_MAX_ADDRESS_LEN] = "";
@@ -299,6 +299,8 @@ int main(void) {
 	set_storm(0);
 
 	check_all_destroyed_once();
+	CHECK(pthread_cancel(limit) == 0);
+	CHECK(pthread_join(limit, NULL) == 0);
 	CHECK(shutdown(listener, SHUT_RDWR) == 0);
 	CHECK(pthread_join(server, NULL) == 0);
 	close(listener);

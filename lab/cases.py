@@ -50,8 +50,8 @@ def case(function=None, **arguments):
 class Lab:
     """What a case works with: a fresh network, and what it starts there. All of it ends with the case."""
 
-    def __init__(self, built, directory):
-        self.built, self.directory = built, pathlib.Path(directory)
+    def __init__(self, built, plum, directory):
+        self.built, self.plum, self.directory = built, plum, pathlib.Path(directory)
         self.stack = contextlib.ExitStack()
         self.times = []
         self.net = Network()
@@ -159,9 +159,9 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(built):
+def lab(built, plum=None):
     with tempfile.TemporaryDirectory(prefix="plum-lab-") as directory:
-        it = Lab(built, directory)
+        it = Lab(built, plum, directory)
         try:
             yield it
         finally:

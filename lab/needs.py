@@ -16,6 +16,7 @@ _PACKAGES = {
     "nft": "nftables",
     "ip": "iproute2",
     "setpriv": "util-linux",
+    "setsid": "util-linux",
     "unshare": "util-linux",
     "mount": "mount",
 }

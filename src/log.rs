@@ -6,6 +6,7 @@
 
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::{Mutex, thread_local};
+use std::any::Any;
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::fmt::{self, Write as _};
@@ -160,6 +161,31 @@ fn print(level: Level, message: &str, coloured: bool) {
         let _ = output.write_all(line.as_bytes());
         let _ = output.flush();
     });
+}
+
+thread_local! {
+    /// What the panic hook was told of this thread's latest panic.
+    static PANIC: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// For a panic hook: keeps what is known of the panic, with the place where it happened, for whoever catches it. It must not be
+/// logged yet: the panicking thread holds its locks still, and the program's callback may call the library.
+pub fn keep_panic(text: String) {
+    let _ = PANIC.try_with(|kept| kept.set(Some(text)));
+}
+
+/// What to log of a panic that the calling thread has caught: what the hook kept, or the message alone.
+pub fn panic_text(payload: &(dyn Any + Send)) -> String {
+    if let Ok(Some(text)) = PANIC.try_with(Cell::take) {
+        return text;
+    }
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "panic".to_owned()
+    }
 }
 
 /// Marks the calling thread as inside the log callback, also when that panics.

@@ -1,21 +1,46 @@
-//! include/plum.h is what cbindgen makes of src/ffi, and of this version.
+//! The headers of both ABIs are what cbindgen makes of src/ffi, and of the versions in Cargo.toml.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-fn read(path: &str) -> String {
+/// An ABI and where its header lies, below `include`.
+struct Abi {
+    name: &'static str,
+    folder: &'static str,
+    is_05: bool,
+}
+
+const ABIS: [Abi; 2] =
+    [Abi { name: "0.6", folder: "", is_05: false }, Abi { name: "0.5", folder: "abi-0.5", is_05: true }];
+
+impl Abi {
+    /// As an error message names the header.
+    fn path(&self) -> PathBuf {
+        Path::new("include").join(self.folder).join("plum.h")
+    }
+
+    fn version(&self) -> String {
+        if !self.is_05 {
+            return env!("CARGO_PKG_VERSION").to_owned();
+        }
+        let manifest = read("Cargo.toml");
+        let version = manifest.lines().find_map(|line| line.strip_prefix("abi-05-version = "));
+        version.expect("Cargo.toml names it").trim_matches('"').to_owned()
+    }
+}
+
+fn read(path: impl AsRef<Path>) -> String {
     let path = Path::new(ROOT).join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The header, freshly made.
+/// What both headers are cut from, freshly made.
 fn generate() -> String {
     let root = Path::new(ROOT);
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is valid");
     let bindings = cbindgen::Builder::new()
         .with_config(config)
-        .with_src(root.join("src/ffi/types.rs"))
         .with_src(root.join("src/ffi/mod.rs"))
         .generate()
         .expect("src/ffi can be read");
@@ -23,49 +48,196 @@ fn generate() -> String {
     bindings.write(&mut header);
     let header = String::from_utf8(header).expect("the sources are UTF-8");
     // What a caller has to see to is a heading of its own in Rust's documentation, with this name.
-    let header = header.replace(" * # Safety\n *\n", " * Requires:\n");
-    // cbindgen leaves a space behind on some lines.
-    header.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    header.replace(" * # Safety\n *\n", " * Requires:\n")
 }
 
-/// `PLUM_BLESS=1 cargo test --test header` writes the header instead.
+/// The header of one ABI.
+fn header(generated: &str, abi: &Abi) -> String {
+    let lines: Vec<&str> = generated.lines().map(str::trim_end).collect(); // cbindgen leaves spaces behind
+    let lines = own_paragraphs(&own_lines(&lines, abi.is_05), abi.name);
+    let mut header = String::new();
+    for line in lines {
+        header.push_str(&line.replace("@PLUM_VERSION@", &abi.version()));
+        header.push('\n');
+    }
+    header
+}
+
+/// The lines without those that cbindgen marked as the other ABI's, and without its marks.
+fn own_lines(lines: &[&str], is_05: bool) -> Vec<String> {
+    let mut own: Vec<String> = Vec::new();
+    // Of each open #if: None where it is none of cbindgen's marks, else whether this ABI is meant.
+    let mut open: Vec<Option<bool>> = Vec::new();
+    let mut left_out = false;
+    for &line in lines {
+        let is_mark = match line.trim_start() {
+            "#if defined(PLUM_ABI_05)" => {
+                open.push(Some(is_05));
+                true
+            }
+            "#if !defined(PLUM_ABI_05)" => {
+                open.push(Some(!is_05));
+                true
+            }
+            end if end.starts_with("#endif") => open.pop().expect("#if and #endif match").is_some(),
+            other => {
+                if other.starts_with("#if") {
+                    open.push(None);
+                }
+                false
+            }
+        };
+        let is_other = open.contains(&Some(false));
+        let last = own.last_mut();
+        if is_mark || is_other {
+            left_out = true;
+        } else if line.is_empty() && left_out && last.as_ref().is_some_and(|last| last.is_empty()) {
+            // Around what was left out one empty line is enough.
+        } else if let (";", Some(last)) = (line.trim_start(), last) {
+            // Of a marked field, whose mark ends before it; perhaps of one that was left out.
+            if !last.ends_with(';') {
+                last.push(';');
+            }
+        } else {
+            own.push(line.to_owned());
+            left_out = false;
+        }
+    }
+    assert!(open.is_empty(), "#if and #endif match");
+    own
+}
+
+/// The lines without those paragraphs of comments that begin with the name of another ABI, and without this one's name.
+fn own_paragraphs(lines: &[String], name: &str) -> Vec<String> {
+    let mut own: Vec<String> = Vec::new();
+    let mut is_other = false;
+    for line in lines {
+        let text = line.trim_start();
+        let last = own.last().map_or("", |last| last.trim_start());
+        if let Some(rest) = text.strip_prefix("* ABI ") {
+            is_other = !rest.starts_with(&format!("{name}: "));
+        } else if text == "*" {
+            is_other = false;
+            if last == "*" || last == "/**" {
+                // One is enough, and none at the beginning.
+                continue;
+            }
+        } else if text == "*/" {
+            is_other = false;
+            if last == "*" {
+                own.pop();
+            }
+        }
+        if !is_other {
+            own.push(line.replacen(&format!("* ABI {name}: "), "* ", 1));
+        }
+    }
+    own
+}
+
+/// `PLUM_BLESS=1 cargo test --test header` writes the headers instead.
 #[test]
-fn the_committed_header_is_the_generated_one() {
+fn the_committed_headers_are_the_generated_ones() {
     let generated = generate();
-    if std::env::var_os("PLUM_BLESS").is_some() {
-        std::fs::write(Path::new(ROOT).join("include/plum.h"), &generated)
-            .expect("the header can be written");
+    for abi in &ABIS {
+        let path = abi.path();
+        let generated = header(&generated, abi);
+        if std::env::var_os("PLUM_BLESS").is_some() {
+            std::fs::write(Path::new(ROOT).join(&path), &generated).expect("the header can be written");
+        }
+        let committed = read(&path);
+        let path = path.display();
+        for (number, (committed, generated)) in committed.lines().zip(generated.lines()).enumerate() {
+            assert_eq!(committed, generated, "{path}:{}: write it anew with PLUM_BLESS=1", number + 1);
+        }
+        assert_eq!(committed.len(), generated.len(), "{path} has drifted: write it anew with PLUM_BLESS=1");
     }
-    let committed = read("include/plum.h");
-    for (number, (committed, generated)) in committed.lines().zip(generated.lines()).enumerate() {
-        assert_eq!(committed, generated, "include/plum.h:{}: write it anew with PLUM_BLESS=1", number + 1);
-    }
-    assert_eq!(
-        committed.len(),
-        generated.len(),
-        "include/plum.h has drifted: write it anew with PLUM_BLESS=1"
-    );
 }
 
 #[test]
-fn the_header_is_for_c_programmers() {
-    let header = read("include/plum.h");
+fn the_headers_are_for_c_programmers() {
+    for abi in &ABIS {
+        let header = read(abi.path());
+        for word in [
+            "# Safety",
+            "# Errors",
+            "# Panics",
+            "MaybeUninit",
+            "usize",
+            "Option<",
+            "::",
+            "c_int",
+            "`None`",
+            "ABI 0.",
+            "PLUM_ABI_05",
+            "@PLUM",
+        ] {
+            assert!(!header.contains(word), "{} says {word:?}", abi.path().display());
+        }
+    }
+}
+
+#[test]
+fn the_header_of_abi_05_knows_nothing_of_0_6() {
+    let header = read(ABIS[1].path());
     for word in
-        ["# Safety", "# Errors", "# Panics", "MaybeUninit", "usize", "Option<", "::", "c_int", "`None`"]
+        ["mapping_protocol", "plum_protocol_t", "discover_timeout", "recheck_period", "plum_set_log_level"]
     {
-        assert!(!header.contains(word), "include/plum.h says {word:?}");
+        assert!(!header.contains(word), "{word}");
+    }
+    // The state's name stays; that a callback tells of it is said nowhere.
+    assert!(!header.contains("with DESTROYED") && !header.contains("DESTROYED comes"));
+}
+
+/// The names that the libraries are built with are those that the headers declare.
+#[test]
+fn the_headers_declare_what_the_libraries_export() {
+    for abi in &ABIS {
+        let header = read(abi.path());
+        let mut declared: Vec<&str> = header
+            .lines()
+            .filter(|line| !line.starts_with([' ', '#', '/', '}']) && !line.starts_with("typedef"))
+            .filter_map(|line| line.split_once('('))
+            .map(|(before, _)| before.rsplit(' ').next().expect("a name"))
+            .collect();
+        declared.sort_unstable();
+        let exported = read(format!("cmake/exported-{}.txt", abi.name));
+        assert_eq!(declared, exported.lines().collect::<Vec<_>>(), "ABI {}", abi.name);
     }
 }
 
 #[test]
-fn the_header_names_the_version_of_the_package() {
-    let define = format!("#define PLUM_VERSION \"{}\"\n", env!("CARGO_PKG_VERSION"));
-    assert!(read("include/plum.h").contains(&define), "cbindgen.toml has another version than Cargo.toml");
+fn the_nested_headers_only_include_the_real_ones() {
+    for abi in &ABIS {
+        let nested = read(Path::new("include").join(abi.folder).join("plum/plum.h"));
+        let code: Vec<&str> =
+            nested.lines().filter(|line| !line.starts_with("/*") && !line.is_empty()).collect();
+        assert_eq!(code, ["#include \"../plum.h\""]);
+    }
 }
 
 #[test]
-fn the_nested_header_only_includes_the_real_one() {
-    let nested = read("include/plum/plum.h");
-    let code: Vec<&str> = nested.lines().filter(|line| !line.starts_with("/*") && !line.is_empty()).collect();
-    assert_eq!(code, ["#include \"../plum.h\""]);
+fn this_test_tells_the_abis_apart() {
+    let lines = [
+        "#ifdef X",
+        "a;",
+        "#if !defined(PLUM_ABI_05)",
+        "b",
+        "#endif",
+        ";",
+        "",
+        "#if defined(PLUM_ABI_05)",
+        "c",
+        "#endif",
+        "",
+        "d",
+        "#endif // X",
+    ];
+    assert_eq!(own_lines(&lines, false), ["#ifdef X", "a;", "b;", "", "d", "#endif // X"]);
+    assert_eq!(own_lines(&lines, true), ["#ifdef X", "a;", "", "c", "", "d", "#endif // X"]);
+
+    let lines =
+        ["/**", " * ABI 0.6: a", " * a", " *", " * b", " *", " * ABI 0.5: c", " */", "d"].map(str::to_owned);
+    assert_eq!(own_paragraphs(&lines, "0.6"), ["/**", " * a", " * a", " *", " * b", " */", "d"]);
+    assert_eq!(own_paragraphs(&lines, "0.5"), ["/**", " * b", " *", " * c", " */", "d"]);
 }

@@ -286,7 +286,7 @@ fn multicast_search_reaches_every_gateway_on_the_interface() {
     let third = Config { http_port: 80, ..Config::at(IpAddr::from([10, 0, 0, 1])) };
     for (config, interface) in [(second, INTERFACE), (third, INTERFACE + 1)] {
         let gateway = plum_gateway::core::Gateway::new(config, world::gateway_time(world.now()));
-        world.network.nodes.push(world::Node { gateway, power: world::Power::On, interface });
+        world.network.nodes.push(world::Node { gateway, power: world::Power::On, interface, home: 0 });
     }
     let group = at(IpAddr::from([239, 255, 255, 250]), 1900);
     put_out(&mut world, [open(Socket::Ssdp, None), send(Socket::Ssdp, group, SEARCH)]);
@@ -374,15 +374,57 @@ fn events_are_kept_with_their_times() {
     let mut world = new_world();
     let id = world.create(Transport::Tcp, 8000);
     world.run_for(ms(3));
-    put_out(&mut world, [event(id, Event::Pending), event(id, success(8000))]);
-    assert_eq!(world.timeline(id), [(START + ms(3), Event::Pending), (START + ms(3), success(8000))]);
+    put_out(&mut world, [event(id, Event::Failure), event(id, success(8000))]);
+    assert_eq!(world.timeline(id), [(START + ms(3), Event::Failure), (START + ms(3), success(8000))]);
     assert!(world.all_success());
     world.destroy(id);
     put_out(&mut world, [event(id, Event::Destroyed)]);
-    assert_eq!(world.callbacks(id), [success(8000), Event::Destroyed]);
+    assert_eq!(world.callbacks(id), [Event::Failure, success(8000), Event::Destroyed]);
     world.begin_cleanup();
     put_out(&mut world, [Output::Finished]);
     assert_eq!(world.finished_at(), Some(START + ms(3)));
+}
+
+#[test]
+#[should_panic(expected = "Pending of 0, which was Some(Failure)")]
+fn forbids_that_a_failed_mapping_waits_again() {
+    let mut world = new_world();
+    let id = world.create(Transport::Tcp, 8000);
+    put_out(&mut world, [event(id, Event::Failure), event(id, Event::Pending)]);
+}
+
+#[test]
+fn another_engine_follows_the_first_in_the_same_world() {
+    let mut world = new_world();
+    let first = ExchangeId(1);
+    put_out(&mut world, [Output::Connect { exchange: first, to: at(GATEWAY, 5000) }]);
+    world.run_for(ms(5));
+    put_out(&mut world, [Output::HangUp { exchange: first }]);
+    world.begin_cleanup();
+    put_out(&mut world, [Output::Finished]);
+    world.begin_again(|machine| *machine = Machine::default());
+    // It numbers its connections as the first did.
+    put_out(&mut world, [Output::Connect { exchange: first, to: at(GATEWAY, 5000) }]);
+    world.run_for(ms(5));
+    let inputs = inputs(&mut world);
+    assert!(matches!(inputs[..], [(_, Input::TcpConnected { exchange: ExchangeId(1), .. })]), "{inputs:?}");
+}
+
+#[test]
+fn a_gateway_of_another_home_hears_nothing() {
+    let mut world = natpmp_world();
+    let config = Config { seed: 7, ..Config::at(GATEWAY) };
+    let gateway = plum_gateway::core::Gateway::new(config, world::gateway_time(world.now()));
+    let node = world::Node { gateway, power: world::Power::On, interface: INTERFACE, home: 1 };
+    world.network.nodes.push(node);
+    ask_address(&mut world);
+    world.network.move_to_home(1);
+    world.run_for(ms(10));
+    assert_eq!(inputs(&mut world).len(), 0, "what was on its way is lost");
+    ask_address(&mut world);
+    world.run_for(ms(10));
+    assert_eq!(inputs(&mut world).len(), 1);
+    assert_eq!(world.gateway_at(1).counts.natpmp_address, 1);
 }
 
 #[test]

@@ -290,8 +290,9 @@ impl<L: Listener> Client<L> {
         }
         match crate::net::start_thread("plum", None, Box::new(|| self.destroy_rest())) {
             Ok(thread) => {
-                // A panic in it was a callback's.
-                let _ = thread.join();
+                if let Err(panic) = thread.join() {
+                    log!(Fatal, "A callback panicked: {}", log::panic_text(&*panic));
+                }
             }
             Err(_) => {
                 log!(Fatal, "mappings are left over and no thread to destroy them");

@@ -3,7 +3,7 @@
 //! Resolving may hang for as long as the system's resolver likes, so it runs on threads that nobody has to wait for.
 
 use super::{NAME_LIMIT, System};
-use crate::log::log;
+use crate::log::{self, log};
 #[cfg(shuttle)]
 use crate::sync::IsFinished;
 use crate::sync::thread::JoinHandle;
@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -239,7 +240,10 @@ impl Names {
         let system = Arc::clone(&self.system);
         let body = Box::new(move || {
             let _ending = Ending(shared);
-            then(system.resolve(&host));
+            let resolved = catch_unwind(AssertUnwindSafe(|| then(system.resolve(&host))));
+            if let Err(panic) = resolved {
+                log!(Fatal, "defect in the library: {}", log::panic_text(&*panic));
+            }
         });
         let thread = crate::net::start_thread("plum-names", None, body);
         state.threads.retain(|thread| !thread.is_finished());

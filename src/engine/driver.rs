@@ -118,6 +118,13 @@ pub enum Notice {
     },
     /// The gateway announced itself: all mappings are to be renewed soon.
     Announced,
+    /// The gateway means to keep the mapping for less time than was granted (UPnP check).
+    EndsIn {
+        /// Which.
+        key: Key,
+        /// What is left of its lifetime.
+        left: Duration,
+    },
     /// The mapping is no more on the gateway (UPnP check).
     Gone {
         /// Which.

@@ -28,7 +28,12 @@ impl Engine {
             Notice::StatusChanged => self.handle_status(now, protocol),
             Notice::SpeaksNatPmp => {
                 log!(Info, "the gateway speaks NAT-PMP, not PCP");
-                self.natpmp_promised = true;
+                if self.race.is_some() {
+                    self.natpmp_promised = true;
+                } else {
+                    // Nobody would notice if that were not so.
+                    self.natpmp.probe(cx!(self, now));
+                }
                 self.unsettled = true;
             }
             // PCP has been asked already, with the race.
@@ -39,8 +44,21 @@ impl Engine {
             Notice::Refused { key, refusal } => self.handle_refusal(now, protocol, key, refusal),
             Notice::TimedOut { key } => self.handle_timed_out(now, protocol, key),
             Notice::Deleted { key, .. } => self.handle_deleted(protocol, key),
-            Notice::Restarted { shown_by } => self.remake_all(now, shown_by),
+            Notice::Restarted { shown_by } => {
+                // Both ask the same program of the gateway: what one has seen is no news when the other sees it.
+                match protocol {
+                    Protocol::Pcp => self.natpmp.forget_epoch(),
+                    _ => self.pcp.forget_epoch(),
+                }
+                self.remake_all(now, shown_by);
+            }
             Notice::Announced => self.handle_announced(now),
+            Notice::EndsIn { key, left } => {
+                if self.mappings.get(&key).is_some_and(|mapping| mapping.mapped_by() == Some(protocol)) {
+                    log!(Debug, "{key}: the gateway keeps the mapping for {} s more", left.as_secs());
+                    self.begin_lease(now, key, Some(left));
+                }
+            }
             Notice::Gone { key } => {
                 if let Some(mapping) = self.mappings.get_mut(&key)
                     && mapping.mapped_by() == Some(protocol)
@@ -66,6 +84,8 @@ impl Engine {
                 if protocol == Protocol::NatPmp {
                     self.natpmp_promised = false;
                 }
+                // There is no doubt any more.
+                self.suspect.set(protocol, false);
                 // It has dropped all requests. A gateway that does not speak PCP or NAT-PMP holds no entry by them; a
                 // UPnP device that was lost may be back, with what its driver knows of.
                 let mut stranded = Vec::new();
@@ -135,6 +155,8 @@ impl Engine {
                 with_driver!(self, leaver, forget(now, key));
             } else {
                 with_driver!(self, leaver, delete(now, key));
+                // Where the gateway has one table for all protocols, that may have removed what stays, too.
+                self.confirm(now, key);
             }
             if leaver == protocol {
                 if good_port.is_none() {

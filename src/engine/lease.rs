@@ -6,7 +6,7 @@ use super::discovery::{Choice, choose};
 use super::driver::{Key, Status};
 use super::io::Protocol;
 use super::mapping::{Lease, LeaseStep, State};
-use super::schedule::{PACKETS_AN_EXCHANGE, counted_lifetime, renewal_at, stage_after};
+use super::schedule::{EXCHANGES_AN_ATTEMPT, PACKETS_AN_EXCHANGE, counted_lifetime, renewal_at, stage_after};
 use super::{Engine, Timer, cx, with_driver};
 use crate::log::log;
 use crate::time::Time;
@@ -17,6 +17,9 @@ const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Renewals after an announcement are spread over this time: all hosts of the network hear it at once.
 const ANNOUNCEMENT_SPREAD_MILLIS: u64 = 5000;
+
+/// When a mapping is asked for once more that may have been removed by a late deletion.
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
 /// Packets that one request costs the gateway, for the pace.
 fn packets(protocol: Protocol) -> u32 {
@@ -31,16 +34,34 @@ impl Engine {
             (lifetime, renewal_at(cx!(self, now), now, lifetime, 0).unwrap_or(now + lifetime))
         });
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        let confirm_at = std::mem::take(&mut mapping.confirm).then(|| now + CONFIRM_AFTER);
         let State::Mapped { lease, .. } = &mut mapping.state else { return };
         match first {
             Some((lifetime, renew_at)) => {
+                let renew_at = confirm_at.unwrap_or(renew_at).min(renew_at);
                 *lease = Some(Lease { made_at: now, lifetime, next: LeaseStep::Renew });
                 self.timers.set(Timer::Mapping(key), renew_at);
             }
             None => {
                 *lease = None;
-                self.timers.cancel(Timer::Mapping(key));
+                match confirm_at {
+                    Some(at) => self.timers.set(Timer::Mapping(key), at),
+                    None => self.timers.cancel(Timer::Mapping(key)),
+                }
             }
+        }
+    }
+
+    /// A deletion is under way that may remove this mapping, too: it is asked for once more, soon.
+    pub(super) fn confirm(&mut self, now: Time, key: Key) {
+        let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        // If another grant follows at once, the lease that begins with it knows.
+        mapping.confirm = true;
+        if let State::Mapped { lease, .. } = &mut mapping.state {
+            if let Some(lease) = lease {
+                lease.next = LeaseStep::Renew;
+            }
+            self.timers.set(Timer::Mapping(key), now + CONFIRM_AFTER);
         }
     }
 
@@ -48,6 +69,8 @@ impl Engine {
     pub(super) fn handle_mapping_timer(&mut self, now: Time, key: Key) {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         match &mut mapping.state {
+            // Slept through: there is nothing left to be renewed.
+            State::Mapped { lease: Some(lease), .. } if now >= lease.expires_at() => self.expire(key),
             State::Mapped { protocol, lease: Some(lease), .. } => match lease.next {
                 LeaseStep::Renew => {
                     let at = self.pace.take(now, packets(*protocol));
@@ -64,10 +87,45 @@ impl Engine {
             State::Mapped { lease: None, .. } => self.renew(now, key),
             State::Refused | State::Waiting => {
                 mapping.state = State::Waiting;
-                self.waiting.insert(key);
-                self.advance(now, key);
+                // Hundreds that were refused at once are not tried again at once.
+                let at = match std::mem::take(&mut mapping.has_turn) {
+                    true => now,
+                    false => self.pace.take(now, self.packets_of_a_retry()),
+                };
+                if at > now {
+                    self.wait_for_turn(key, at);
+                } else {
+                    self.try_again(now, key);
+                }
             }
             State::Asked { .. } => {}
+        }
+    }
+
+    /// A waiting mapping has its place in the pace.
+    fn wait_for_turn(&mut self, key: Key, at: Time) {
+        if let Some(mapping) = self.mappings.get_mut(&key) {
+            mapping.has_turn = true;
+            self.waiting.remove(&key);
+            self.timers.set(Timer::Mapping(key), at);
+        }
+    }
+
+    /// A mapping that was refused, or lost, has its turn.
+    fn try_again(&mut self, now: Time, key: Key) {
+        self.waiting.insert(key);
+        if !self.raced && self.is_the_best_away() {
+            // Who was not there when it was refused may make it now.
+            self.start_race(now);
+        }
+        self.advance(now, key);
+    }
+
+    /// What another attempt costs, for the pace: in UPnP it is seldom one exchange where the last was refused.
+    fn packets_of_a_retry(&self) -> u32 {
+        match self.status(Protocol::Pcp) == Status::Up || self.status(Protocol::NatPmp) == Status::Up {
+            true => 1,
+            false => EXCHANGES_AN_ATTEMPT * PACKETS_AN_EXCHANGE,
         }
     }
 
@@ -145,8 +203,7 @@ impl Engine {
         self.lose(key);
         let at = self.pace.take(now, packets(protocol));
         if at > now {
-            self.waiting.remove(&key);
-            self.timers.set(Timer::Mapping(key), at);
+            self.wait_for_turn(key, at);
         }
     }
 

@@ -120,6 +120,10 @@ pub struct Mapping {
     pub excluded_until: PerProtocol<Time>,
     /// Where it was reachable last: suggested when it is made anew.
     pub last: Option<External>,
+    /// A deletion of it by another protocol may still be under way: once made, it is asked for once more.
+    pub confirm: bool,
+    /// Its timer is a place in the pace: when it comes, the mapping is asked for.
+    pub has_turn: bool,
     /// It had been lost: SUCCESS is told again even if nothing changed.
     pub lost: bool,
     /// In `State::Refused` for silence: a change of the network may be all that was missing.
@@ -137,6 +141,8 @@ impl Mapping {
             entries: PerProtocol::default(),
             excluded_until: PerProtocol::default(),
             last: None,
+            confirm: false,
+            has_turn: false,
             lost: false,
             unanswered: false,
         }

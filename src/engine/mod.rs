@@ -105,6 +105,8 @@ pub struct Engine {
     network: Network,
     shortage: Shortage,
     race: Option<Race>,
+    /// There has been a race since the last recheck.
+    raced: bool,
     /// Protocols that were silent for a whole race since the last recheck.
     exhausted: PerProtocol<bool>,
     /// Protocols that are up by their own account but let a request time out: not trusted until they answer.
@@ -169,6 +171,7 @@ impl Engine {
             network: Network::default(),
             shortage: Shortage::default(),
             race: None,
+            raced: false,
             exhausted: PerProtocol::default(),
             suspect: PerProtocol::default(),
             answered_at: PerProtocol::default(),
@@ -221,7 +224,7 @@ impl Engine {
             // then may be now.
             self.timers.set(Timer::Recheck, now + self.config.recheck_interval);
             self.exhausted = PerProtocol::default();
-            if !ASKING.into_iter().any(|protocol| self.status(protocol) == Status::Up) {
+            if self.is_the_best_away() {
                 self.want_check(now);
             } else if self.status(Protocol::Pcp) != Status::Up {
                 // Whose answers do not tell the address.
@@ -372,6 +375,8 @@ impl Engine {
                 break;
             }
         }
+        self.pcp.go_on(cx!(self, now));
+        self.natpmp.go_on(cx!(self, now));
         self.end_race_if_won(now);
         self.finish_cleanup_if_done(now);
     }
@@ -476,12 +481,20 @@ impl Engine {
     fn ask(&mut self, now: Time, key: Key, protocol: Protocol) {
         let spoken_for_sure = self.is_up_by_own_account(protocol);
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
+        let mut deletes = false;
         for other in mapping.asked.marked().filter(|&other| other != protocol) {
             // Before the winner's first request: gateways keep one table for all protocols.
             mapping.asked.set(other, false);
             mapping.entries.set(other, false);
-            with_driver!(self, other, abandon(now, key));
+            deletes |= match other {
+                Protocol::Pcp => self.pcp.abandon(cx!(self, now), key),
+                Protocol::NatPmp => self.natpmp.abandon(cx!(self, now), key),
+                Protocol::UpnpIgd => self.upnp.abandon(cx!(self, now), key),
+                Protocol::Direct => false,
+            };
         }
+        // A deletion that comes late removes the new mapping: so it is asked for once more.
+        mapping.confirm |= deletes || mapping.entries.marked().any(|other| other != protocol);
         if spoken_for_sure {
             mapping.state = State::Asked { protocol };
             self.waiting.remove(&key);

@@ -16,6 +16,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+/// An external address older than this is asked for anew with the next mapping.
+const ADDRESS_LIFETIME: Duration = Duration::from_secs(60);
+
 /// The driver of one gateway; `driver.rs` says what its methods promise.
 #[derive(Debug)]
 pub struct NatPmp {
@@ -24,6 +27,8 @@ pub struct NatPmp {
     open: bool,
     /// The external address, once the gateway has told it.
     address: Option<Ipv4Addr>,
+    /// When it did so last.
+    address_at: Time,
     /// An announcement says that it may be another one now.
     address_is_doubtful: bool,
     /// External ports and lifetimes that were granted while the address was not known.
@@ -38,6 +43,7 @@ impl NatPmp {
             remote: None,
             open: false,
             address: None,
+            address_at: Time::ZERO,
             address_is_doubtful: false,
             granted: Map::new(),
         }
@@ -79,6 +85,9 @@ impl NatPmp {
     /// Makes or renews the gateway mapping of a key.
     pub fn map(&mut self, cx: &mut Cx<'_>, key: Key, suggestion: Suggestion) {
         if !self.granted.contains_key(&key) {
+            // Nobody may have asked for it since the last mapping was made.
+            self.address_is_doubtful |=
+                !self.requests.is_mapped(key) && cx.now.since(self.address_at) > ADDRESS_LIFETIME;
             self.requests.map(cx.now, key, suggestion, &mut || Nonce([0; 12]));
             if self.requests.status() != Status::Out {
                 self.need_address(cx);
@@ -94,10 +103,17 @@ impl NatPmp {
         self.pump(cx);
     }
 
-    /// Another protocol won.
-    pub fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) {
+    /// Another protocol won; whether a deletion goes out for it. What takes the place of the request in the window waits for `go_on`: it may be the next to
+    /// be abandoned.
+    pub fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) -> bool {
         let unreported = self.granted.remove(&key).is_some();
-        self.requests.abandon(cx.now, key, unreported);
+        let deletes = self.requests.abandon(cx.now, key, unreported);
+        self.pump_urgent(cx);
+        deletes
+    }
+
+    /// Sends what there is room for, after the last `abandon`.
+    pub fn go_on(&mut self, cx: &mut Cx<'_>) {
         self.pump(cx);
     }
 
@@ -106,6 +122,11 @@ impl NatPmp {
         self.granted.remove(&key);
         self.requests.forget(key);
         self.pump(cx);
+    }
+
+    /// The other protocol has seen that the gateway restarted.
+    pub fn forget_epoch(&mut self) {
+        self.requests.forget_epoch();
     }
 
     /// It is up, but has fallen silent: it has to answer in the race that begins.
@@ -219,7 +240,7 @@ impl NatPmp {
             self.address = None;
         }
         if result == ResultCode::Success {
-            self.set_address(address);
+            self.set_address(cx.now, address);
         } else {
             log!(Debug, "NAT-PMP: the gateway has no external address: {result:?}");
             while let Some((key, _)) = self.granted.pop_first() {
@@ -288,7 +309,8 @@ impl NatPmp {
         }
     }
 
-    fn set_address(&mut self, address: Ipv4Addr) {
+    fn set_address(&mut self, now: Time, address: Ipv4Addr) {
+        self.address_at = now;
         self.address_is_doubtful = false;
         let before = self.address.replace(address);
         if before.is_some_and(|before| before != address) {
@@ -316,8 +338,17 @@ impl NatPmp {
 
     /// Sends what may be sent now.
     fn pump(&mut self, cx: &mut Cx<'_>) {
+        self.send(cx, false);
+    }
+
+    /// Sends what does not wait for the window.
+    fn pump_urgent(&mut self, cx: &mut Cx<'_>) {
+        self.send(cx, true);
+    }
+
+    fn send(&mut self, cx: &mut Cx<'_>, urgent_only: bool) {
         let Some(to) = self.remote.filter(|_| self.open) else { return };
-        while let Some(ask) = self.requests.poll_ask(cx) {
+        while let Some(ask) = self.requests.poll_ask(cx, urgent_only) {
             let bytes = match ask {
                 Ask::Query => natpmp::emit_address_request().to_vec(),
                 Ask::Map { key, suggestion } => emit(key, suggestion.port, LIFETIME_SECS),

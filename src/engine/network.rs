@@ -278,6 +278,7 @@ impl Engine {
     fn check_gateway(&mut self, now: Time) {
         self.network.checked_at = Some(now);
         self.exhausted = PerProtocol::default();
+        self.raced = false;
         let mut in_use = PerProtocol::default();
         for mapping in self.mappings.values() {
             if let Some(protocol) = mapping.mapped_by() {
@@ -289,10 +290,19 @@ impl Engine {
             self.outputs.push_back(Output::Close { socket: Socket::Notifications });
         }
         for protocol in ASKING {
-            if !self.is_allowed(protocol) || self.status(protocol) != Status::Up {
+            if !self.is_allowed(protocol) {
                 continue;
             }
+            let status = self.status(protocol);
             match protocol {
+                // Out until the next recheck: this one.
+                Protocol::Pcp if in_use.has(protocol) && status == Status::Out => {
+                    self.pcp.revive(cx!(self, now));
+                }
+                Protocol::NatPmp if in_use.has(protocol) && status == Status::Out => {
+                    self.natpmp.probe(cx!(self, now));
+                }
+                _ if status != Status::Up => {}
                 Protocol::Pcp => self.pcp.check(cx!(self, now)),
                 Protocol::NatPmp if in_use.has(protocol) => self.natpmp.check(cx!(self, now)),
                 Protocol::UpnpIgd if in_use.has(protocol) => self.upnp.check(cx!(self, now)),

@@ -125,9 +125,16 @@ impl Pcp {
         self.pump(cx);
     }
 
-    /// Another protocol won.
-    pub fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) {
-        self.requests.abandon(cx.now, key, false);
+    /// Another protocol won; whether a deletion goes out for it. What takes the place of the request in the window waits for `go_on`: it may be the next to
+    /// be abandoned.
+    pub fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) -> bool {
+        let deletes = self.requests.abandon(cx.now, key, false);
+        self.pump_urgent(cx);
+        deletes
+    }
+
+    /// Sends what there is room for, after the last `abandon`.
+    pub fn go_on(&mut self, cx: &mut Cx<'_>) {
         self.pump(cx);
     }
 
@@ -141,6 +148,11 @@ impl Pcp {
         self.pump(cx);
     }
 
+    /// The other protocol has seen that the gateway restarted.
+    pub fn forget_epoch(&mut self) {
+        self.requests.forget_epoch();
+    }
+
     /// It is up, but has fallen silent: it has to answer in the race that begins.
     pub fn doubt(&mut self) {
         self.requests.doubt();
@@ -150,6 +162,14 @@ impl Pcp {
     pub fn probe(&mut self, cx: &mut Cx<'_>) {
         if self.remote.is_some() && self.local.is_some() {
             self.requests.probe();
+        }
+        self.pump(cx);
+    }
+
+    /// The recheck interval has passed, and mappings of ours are by a protocol that is out: perhaps it is back.
+    pub fn revive(&mut self, cx: &mut Cx<'_>) {
+        if self.remote.is_some() && self.local.is_some() && self.requests.probe() {
+            self.requests.query(cx.now, Kind::Check);
         }
         self.pump(cx);
     }
@@ -291,11 +311,20 @@ impl Pcp {
 
     /// Sends what may be sent now.
     fn pump(&mut self, cx: &mut Cx<'_>) {
+        self.send(cx, false);
+    }
+
+    /// Sends what does not wait for the window.
+    fn pump_urgent(&mut self, cx: &mut Cx<'_>) {
+        self.send(cx, true);
+    }
+
+    fn send(&mut self, cx: &mut Cx<'_>, urgent_only: bool) {
         let (Some(to), Some(client)) = (self.remote, self.local) else { return };
         if self.mismatch == Mismatch::Told {
             return;
         }
-        while let Some(ask) = self.requests.poll_ask(cx) {
+        while let Some(ask) = self.requests.poll_ask(cx, urgent_only) {
             let bytes = match ask {
                 Ask::Query => pcp::emit_announce_request(client).to_vec(),
                 Ask::Map { key, suggestion } => self.emit(client, key, suggestion, LIFETIME_SECS),

@@ -52,6 +52,7 @@ impl Engine {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         mapping.lost |= mapping.mapped_by().is_some();
         mapping.state = State::Waiting;
+        mapping.has_turn = false;
         self.waiting.insert(key);
         self.timers.cancel(Timer::Mapping(key));
         self.unsettled = true;

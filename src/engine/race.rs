@@ -6,6 +6,7 @@ use super::discovery::Race;
 use super::driver::{Key, Status};
 use super::io::{Protocol, Socket};
 use super::mapping::{ASKING, State};
+use super::schedule::PACKETS_A_RACE;
 use super::{Engine, Timer, cx};
 use crate::log::log;
 use crate::time::Time;
@@ -16,6 +17,8 @@ impl Engine {
     pub(super) fn start_race(&mut self, now: Time) {
         let race = Race::new(now, self.config.discover_timeout);
         self.race = Some(race);
+        self.raced = true;
+        self.pace.take(now, PACKETS_A_RACE);
         self.timers.set(Timer::Grace, race.grace_ends_at);
         self.timers.set(Timer::RaceEnd, race.ends_at);
         if self.is_allowed(Protocol::Pcp) {
@@ -89,6 +92,12 @@ impl Engine {
         ASKING.into_iter().any(|protocol| self.is_allowed(protocol) && self.status(protocol) == status)
     }
 
+    /// Whether the best protocol that may be used is not up.
+    pub(super) fn is_the_best_away(&self) -> bool {
+        let best = ASKING.into_iter().find(|&protocol| self.is_allowed(protocol));
+        best.is_some_and(|protocol| self.status(protocol) != Status::Up)
+    }
+
     /// Whether an answer may still come to what the race has asked.
     pub(super) fn is_race_open(&self, now: Time) -> bool {
         self.race.is_some_and(|race| {
@@ -124,6 +133,8 @@ impl Engine {
         for protocol in self.suspect.marked() {
             self.exhausted.set(protocol, true);
         }
+        // It can be over because nobody wants anything any more: a promise that was not kept by then is none.
+        self.natpmp_promised &= self.natpmp.status() == Status::Up;
         self.natpmp.rest(cx!(self, now));
         self.upnp.rest(cx!(self, now));
     }

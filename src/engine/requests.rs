@@ -137,6 +137,11 @@ impl Requests {
         self.entries.get(&key).map(|entry| entry.nonce)
     }
 
+    /// Whether the gateway has a mapping of a key, by its last word.
+    pub(super) fn is_mapped(&self, key: Key) -> bool {
+        self.entries.get(&key).is_some_and(|entry| entry.mapped)
+    }
+
     /// The nonces of all keys that are not deleted.
     pub(super) fn nonces(&self) -> impl Iterator<Item = (Key, Nonce)> {
         self.entries
@@ -171,6 +176,11 @@ impl Requests {
     /// Whether an answer about `key` would answer something that was sent.
     pub(super) fn awaits(&self, key: Key) -> bool {
         self.entries.get(&key).is_some_and(|entry| entry.sent.asked_at().is_some())
+    }
+
+    /// The gateway's clock is another one since: the next answer begins anew with it.
+    pub(super) fn forget_epoch(&mut self) {
+        self.epoch = Epoch::new(self.rule);
     }
 
     /// The gateway that is up has fallen silent: it has to be found again.
@@ -259,9 +269,10 @@ impl Requests {
         }
     }
 
-    /// Another protocol maps this key. `unreported`: a grant came that the core does not know of.
-    pub(super) fn abandon(&mut self, now: Time, key: Key, unreported: bool) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
+    /// Another protocol maps this key. `unreported`: a grant came that the core does not know of. Whether a deletion goes
+    /// out.
+    pub(super) fn abandon(&mut self, now: Time, key: Key, unreported: bool) -> bool {
+        let Some(entry) = self.entries.get_mut(&key) else { return false };
         let called_back = match entry.state {
             State::Mapping if entry.doubtful => true,
             State::Idle => unreported || (entry.doubtful && !entry.mapped),
@@ -275,9 +286,9 @@ impl Requests {
             }
             State::Mapping | State::Following => {
                 self.forget(key);
-                return;
+                return false;
             }
-            State::Deleting | State::Abandoned | State::Gone { .. } => return,
+            State::Deleting | State::Abandoned | State::Gone { .. } => return false,
         };
         if called_back {
             entry.state = State::Abandoned;
@@ -286,6 +297,7 @@ impl Requests {
         self.window.remove(Slot::Key(key));
         self.followers.cancel(key);
         self.confirms.cancel(key);
+        called_back
     }
 
     /// Whether a deletion of a key was sent within [`entry::MEMORY`] and not answered.
@@ -361,14 +373,15 @@ impl Requests {
         [self.window.poll_timeout(), self.followers.next(), self.confirms.next()].into_iter().flatten().min()
     }
 
-    /// The next datagram to be sent now, which then counts as sent.
-    pub(super) fn poll_ask(&mut self, cx: &mut Cx<'_>) -> Option<Ask> {
+    /// The next datagram to be sent now, which then counts as sent. `urgent_only`: of those beside the window.
+    pub(super) fn poll_ask(&mut self, cx: &mut Cx<'_>, urgent_only: bool) -> Option<Ask> {
         if self.status == Status::Out {
             return None;
         }
         loop {
             let ask = match self.urgent.pop_front() {
                 Some(ask) => Some(ask),
+                None if urgent_only => return None,
                 None => match self.window.poll_send(cx)? {
                     Slot::Query => Some(Ask::Query),
                     Slot::Key(key) => self.entries.get(&key).map(|entry| match entry.state {

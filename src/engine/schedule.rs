@@ -53,6 +53,14 @@ pub fn retry_after(answer_lifetime: Duration, recheck_interval: Duration) -> Dur
 /// of its end, FIN.
 pub const PACKETS_AN_EXCHANGE: u32 = 6;
 
+/// Exchanges that an attempt at a mapping takes where the first request is refused: GetExternalIPAddress, AddPortMapping,
+/// a look at what is there, AddPortMapping at another port. What goes beyond is reckoned when it comes.
+pub const EXCHANGES_AN_ATTEMPT: u32 = 4;
+
+/// Packets that a race costs the gateway in its first second, beside the mappings': twice or thrice six searches, one
+/// or two public-address requests.
+pub const PACKETS_A_RACE: u32 = 20;
+
 /// Spreads what the library does by itself (renewals, looks at what is there, remaking after a restart), so that a
 /// gateway never sees more than 100 packets in any second for it: a bucket of 40 that gains 50 a second, which
 /// leaves 10 for retransmissions.
@@ -69,7 +77,7 @@ impl Pace {
     /// Takes `packets` from the bucket; when they may be sent, `now` if at once.
     pub fn take(&mut self, now: Time, packets: u32) -> Time {
         let depth = Self::INTERVAL * (Self::BURST as u32);
-        let at = now.max(self.full_at - depth);
+        let at = now.max(self.full_at + Self::INTERVAL * packets - depth);
         self.full_at = self.full_at.max(now) + Self::INTERVAL * packets;
         at
     }

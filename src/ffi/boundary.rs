@@ -2,7 +2,7 @@
 
 use super::types::PLUM_ERR_FAILED;
 use crate::client;
-use crate::log::log;
+use crate::log::{self, log};
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,20 +57,9 @@ pub(super) fn enter<T: Fallback>(body: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(value) => value,
         Err(payload) => {
-            log!(Fatal, "defect in the library: {}", message(&*payload));
+            log!(Fatal, "defect in the library: {}", log::panic_text(&*payload));
             T::FAILED
         }
-    }
-}
-
-/// The text of a caught panic.
-fn message(payload: &(dyn std::any::Any + Send)) -> &str {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        text
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text
-    } else {
-        "panic"
     }
 }
 
@@ -80,14 +69,22 @@ fn silence_panics() {
     #[cfg(feature = "own-std")]
     {
         static ONCE: std::sync::Once = std::sync::Once::new();
-        // Where it happened is known here only, so this is logged besides what the boundary logs.
-        ONCE.call_once(|| std::panic::set_hook(Box::new(|info| log!(Fatal, "{info}"))));
+        ONCE.call_once(|| std::panic::set_hook(Box::new(hook)));
     }
+}
+
+/// In place of writing to standard error. Where it happened is known here only.
+#[cfg(any(feature = "own-std", test))]
+fn hook(info: &std::panic::PanicHookInfo<'_>) {
+    log::keep_panic(info.to_string());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Level;
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     #[test]
     fn turns_a_panic_into_failed() {
@@ -97,8 +94,36 @@ mod tests {
 
     #[test]
     fn finds_the_text_of_a_panic() {
-        assert_eq!(message(&"literal"), "literal");
-        assert_eq!(message(&String::from("formatted")), "formatted");
-        assert_eq!(message(&7), "panic");
+        assert_eq!(log::panic_text(&"literal"), "literal");
+        assert_eq!(log::panic_text(&String::from("formatted")), "formatted");
+        assert_eq!(log::panic_text(&7), "panic");
+    }
+
+    // The log callback may call the library, which takes its locks.
+    #[test]
+    fn logs_a_panic_when_its_locks_are_released() {
+        static TABLE: Mutex<()> = Mutex::new(());
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(hook));
+        let messages = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&messages);
+        let on_message = move |level, text: &std::ffi::CStr| {
+            let is_free = TABLE.try_lock().is_some();
+            heard.lock().push((level, text.to_string_lossy().into_owned(), is_free));
+        };
+        log::open(Some(Level::Fatal), Some(Box::new(on_message)));
+        enter(|| -> () {
+            let _table = TABLE.lock();
+            panic!("of a test, with a lock held")
+        });
+        log::close();
+        std::panic::set_hook(before);
+        let messages = std::mem::take(&mut *messages.lock());
+        let about = messages.iter().filter(|(_, text, _)| text.contains("with a lock held"));
+        let about: Vec<_> = about.collect();
+        assert!(
+            matches!(about[..], [(Level::Fatal, text, true)] if text.contains("boundary.rs")),
+            "{messages:?}"
+        );
     }
 }

@@ -1,12 +1,15 @@
 //! From the client's values to the program's: the mapping callback and what `plum_query_mapping` shows.
 
 use super::boundary::leave_callback;
+#[cfg(not(feature = "abi-05"))]
+use super::types::plum_mapping_protocol_t;
 use super::types::{
-    PLUM_MAX_HOST_LEN, plum_ip_protocol_t, plum_mapping_callback_t, plum_mapping_protocol_t, plum_mapping_t,
-    plum_state_t,
+    PLUM_MAX_HOST_LEN, plum_ip_protocol_t, plum_mapping_callback_t, plum_mapping_t, plum_state_t,
 };
 use crate::client::{External, Listener, News, State};
-use crate::engine::io::{MappingId, Protocol, Wanted};
+#[cfg(not(feature = "abi-05"))]
+use crate::engine::io::Protocol;
+use crate::engine::io::{MappingId, Wanted};
 use crate::wire::Transport;
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
@@ -27,7 +30,7 @@ impl CListener {
     ///
     /// # Safety
     ///
-    /// The callback may be called on any thread until its DESTROYED has been, and always returns.
+    /// The callback may be called on any thread as long as the mapping lives, and always returns.
     pub(super) unsafe fn new(callback: plum_mapping_callback_t, user_ptr: *mut c_void) -> CListener {
         CListener { callback, user_ptr }
     }
@@ -39,19 +42,14 @@ impl CListener {
                 Transport::Tcp => plum_ip_protocol_t::PLUM_IP_PROTOCOL_TCP,
                 Transport::Udp => plum_ip_protocol_t::PLUM_IP_PROTOCOL_UDP,
             }),
-            mapping_protocol: MaybeUninit::new(plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_UNKNOWN),
+            #[cfg(not(feature = "abi-05"))]
+            mapping_protocol: MaybeUninit::new(mapping_protocol(external)),
             internal_port: wanted.internal_port.get(),
             external_port: 0,
             external_host: [0; PLUM_MAX_HOST_LEN],
             user_ptr: self.user_ptr,
         };
         if let Some(external) = external {
-            mapping.mapping_protocol = MaybeUninit::new(match external.protocol {
-                Protocol::Pcp => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_PCP,
-                Protocol::NatPmp => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_NATPMP,
-                Protocol::UpnpIgd => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_UPNP,
-                Protocol::Direct => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_DIRECT,
-            });
             mapping.external_port = external.port.get();
             // A host name has at most 253 bytes, so this cuts nothing; the last byte stays NUL in any case.
             let room = &mut mapping.external_host[..PLUM_MAX_HOST_LEN - 1];
@@ -69,6 +67,8 @@ impl Listener for CListener {
         let (state, external) = match news {
             News::Success(external) => (plum_state_t::PLUM_STATE_SUCCESS, Some(external)),
             News::Failure => (plum_state_t::PLUM_STATE_FAILURE, None),
+            // A program of that time knows of no such callback, and has freed its data right after the destroy.
+            News::Destroyed if cfg!(feature = "abi-05") => return,
             News::Destroyed => (plum_state_t::PLUM_STATE_DESTROYED, None),
         };
         // Mutable, since C lets the program cast `const` away from what was not born with it.
@@ -77,6 +77,18 @@ impl Listener for CListener {
         // else uses it.
         unsafe { callback(id, state, (&raw mut mapping).cast_const()) }
         leave_callback();
+    }
+}
+
+/// Who made a mapping, as the program sees it.
+#[cfg(not(feature = "abi-05"))]
+fn mapping_protocol(external: Option<&External>) -> plum_mapping_protocol_t {
+    match external.map(|external| external.protocol) {
+        None => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_UNKNOWN,
+        Some(Protocol::Pcp) => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_PCP,
+        Some(Protocol::NatPmp) => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_NATPMP,
+        Some(Protocol::UpnpIgd) => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_UPNP,
+        Some(Protocol::Direct) => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_DIRECT,
     }
 }
 

@@ -60,10 +60,12 @@ pub unsafe extern "C" fn plum_init(config: *const plum_config_t) -> c_int {
     })
 }
 
-/// Ends what plum_init() began: removes every mapping at the gateway (best effort, 5 seconds at most), calls the
-/// callback of each with DESTROYED, ends the worker thread. After its return no callback of any kind comes, and
-/// plum_init() may be called again. From its start plum_init() and plum_create_mapping() return PLUM_ERR_FAILED. A second
-/// plum_cleanup() at the same time waits for the first.
+/// Ends what plum_init() began: removes every mapping at the gateway (best effort, 5 seconds at most) and ends the
+/// worker thread. After its return no callback of any kind comes, and plum_init() may be called again. From its start
+/// plum_init() and plum_create_mapping() return PLUM_ERR_FAILED. A second plum_cleanup() at the same time waits for the
+/// first.
+///
+/// ABI 0.6: The callback of each mapping is called with DESTROYED before it returns.
 ///
 /// It waits for running callbacks: do not hold a lock here that a callback takes.
 ///
@@ -77,8 +79,8 @@ pub extern "C" fn plum_cleanup() -> c_int {
 /// port of this machine, until the mapping is destroyed. Returns at once; the work is the worker thread's.
 ///
 /// `mapping` is copied. Set `protocol`, `internal_port` and `user_ptr`; `external_port` and `external_host` are a wish
-/// that the gateway may ignore (0 and the empty string: none); `mapping_protocol` is ignored.
-/// `callback` may be NULL: then poll with plum_query_mapping().
+/// that the gateway may ignore (0 and the empty string: none). `callback` may be NULL: then poll with
+/// plum_query_mapping().
 ///
 /// Returns the id of the mapping, >= 0 and never given out twice in a process; PLUM_ERR_INVALID if `mapping` is NULL, its
 /// `internal_port` is 0 or its `protocol` neither TCP nor UDP; PLUM_ERR_FAILED if the library is not
@@ -87,8 +89,8 @@ pub extern "C" fn plum_cleanup() -> c_int {
 /// # Safety
 ///
 /// `mapping` is NULL or points to a mapping whose fields named above are set, the host up to its NUL; nobody writes to
-/// them during the call. `callback` is NULL or may be called on another thread until it has been called with DESTROYED;
-/// it returns: no exception, no longjmp() leaves it.
+/// them during the call. `callback` is NULL or may be called on another thread as long as the mapping lives; it returns: no
+/// exception, no longjmp() leaves it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_create_mapping(
     mapping: *const plum_mapping_t,
@@ -113,8 +115,8 @@ pub unsafe extern "C" fn plum_create_mapping(
 
 /// Looks at a mapping. Never waits for a callback, and never logs.
 ///
-/// `state` and `mapping` are written on success only; either may be NULL. `external_host`, `external_port` and
-/// `mapping_protocol` are set in the state SUCCESS, else "", 0 and UNKNOWN.
+/// `state` and `mapping` are written on success only; either may be NULL. What the gateway gave is set in the state
+/// SUCCESS, else `external_host` is "" and `external_port` 0.
 ///
 /// Returns PLUM_ERR_SUCCESS; PLUM_ERR_FAILED if the library is not initialised; PLUM_ERR_INVALID if `id` is negative;
 /// PLUM_ERR_NOT_AVAIL if the mapping is unknown or destroyed.
@@ -149,13 +151,18 @@ pub unsafe extern "C" fn plum_query_mapping(
     })
 }
 
-/// Destroys a mapping: it is removed at the gateway, and its callback called with DESTROYED, within about a second,
-/// by the worker thread. Destroying a mapping that is being destroyed already is no error.
+/// Destroys a mapping: the worker thread removes it at the gateway, within about a second. Destroying a mapping that
+/// is being destroyed already is no error.
 ///
 /// If a SUCCESS or FAILURE callback of this very mapping is running on the worker thread, it waits for that callback to
 /// end (do not hold a lock here that the callback takes); it waits for nothing else, and not at all from inside a
-/// callback. After its return on any other thread no SUCCESS or FAILURE callback of the mapping is running or will
-/// ever run: what only those use may be freed. DESTROYED is still to come.
+/// callback.
+///
+/// ABI 0.6: After its return on any other thread no SUCCESS or FAILURE callback of the mapping is running or will
+/// ever run: what only those use may be freed. DESTROYED is still to come, once, as the last callback of the mapping.
+///
+/// ABI 0.5: After its return on any other thread no callback of the mapping is running or will ever run: what only
+/// that uses may be freed.
 ///
 /// Returns PLUM_ERR_SUCCESS; PLUM_ERR_FAILED if the library is not initialised; PLUM_ERR_INVALID if `id` is negative;
 /// PLUM_ERR_NOT_AVAIL if the mapping is unknown or destroyed.
@@ -254,6 +261,7 @@ pub unsafe extern "C" fn plum_get_dummytls_host(
 /// # Safety
 ///
 /// `level` has a value, whichever.
+#[cfg(not(feature = "abi-05"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_set_log_level(level: MaybeUninit<plum_log_level_t>) {
     enter(|| {

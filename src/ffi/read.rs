@@ -10,7 +10,7 @@ use crate::dummytls::File;
 use crate::engine::io::{Allowed, Suggestion, Wanted};
 use crate::log::Level;
 use crate::wire::Transport;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -65,6 +65,7 @@ pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
         })
     });
     let domain = config.dummytls_domain;
+    let [discover_timeout_millis, mapping_timeout_millis, recheck_interval_millis] = times_millis(config);
     Some(Settings {
         // SAFETY: the field is set, by the contract.
         log_level: unsafe { threshold(&config.log_level) }?,
@@ -75,17 +76,50 @@ pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
             // SAFETY: a string, says the contract; so readable up to its NUL.
             Some(unsafe { read_bytes(domain, DOMAIN_LIMIT) })
         },
-        discover_timeout_millis: config.discover_timeout,
-        mapping_timeout_millis: config.mapping_timeout,
-        recheck_interval_millis: config.recheck_period,
+        discover_timeout_millis,
+        mapping_timeout_millis,
+        recheck_interval_millis,
         // SAFETY: the field is set, by the contract.
-        allowed: match unsafe { raw(&config.protocol) } {
-            0 => Allowed::Any,
-            1 => Allowed::Pcp,
-            2 => Allowed::Upnp,
-            _ => return None,
-        },
+        allowed: unsafe { allowed(config) }?,
     })
+}
+
+/// `discover_timeout`, `mapping_timeout`, `recheck_period`.
+#[cfg(not(feature = "abi-05"))]
+fn times_millis(config: &plum_config_t) -> [c_int; 3] {
+    [config.discover_timeout, config.mapping_timeout, config.recheck_period]
+}
+
+/// Programs of that time had no choice: the defaults.
+#[cfg(feature = "abi-05")]
+fn times_millis(_: &plum_config_t) -> [c_int; 3] {
+    [0; 3]
+}
+
+/// The protocols that may be used.
+///
+/// # Safety
+///
+/// `protocol` is set, to whatever value.
+#[cfg(not(feature = "abi-05"))]
+unsafe fn allowed(config: &plum_config_t) -> Option<Allowed> {
+    // SAFETY: the same contract.
+    match unsafe { raw(&config.protocol) } {
+        0 => Some(Allowed::Any),
+        1 => Some(Allowed::Pcp),
+        2 => Some(Allowed::Upnp),
+        _ => None,
+    }
+}
+
+/// Programs of that time had no choice.
+///
+/// # Safety
+///
+/// None is needed: nothing is read.
+#[cfg(feature = "abi-05")]
+unsafe fn allowed(_: &plum_config_t) -> Option<Allowed> {
+    Some(Allowed::Any)
 }
 
 /// The mapping that `plum_create_mapping` is to make.

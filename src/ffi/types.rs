@@ -3,6 +3,9 @@
 //! Rust names are the C names, so that one search finds both sides. An enum that comes from the program is a
 //! `MaybeUninit` of it: in C any `int` may stand there, a Rust enum must never hold one that is out of range.
 //! It is read as a `c_int` and converted by [`super::read`].
+//!
+//! The feature `abi-05` makes the ABI of libplum 0.5 of them. A paragraph of a comment that begins with "ABI 0.5:" or
+//! "ABI 0.6:" is for the header of that ABI alone, and stands there without these words.
 
 #![allow(non_camel_case_types)]
 
@@ -51,6 +54,7 @@ pub enum plum_log_level_t {
 pub type plum_log_callback_t = Option<unsafe extern "C" fn(level: plum_log_level_t, message: *const c_char)>;
 
 /// The protocols that may be used.
+#[cfg(not(feature = "abi-05"))]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum plum_protocol_t {
@@ -73,13 +77,17 @@ pub struct plum_config_t {
     /// `1-2-3-4.DOMAIN` if that name resolves to the address. NULL or empty: none, the host is the address.
     pub dummytls_domain: *const c_char,
     /// The longest that finding a gateway may take, in milliseconds. 0 or negative: 10000.
+    #[cfg(not(feature = "abi-05"))]
     pub discover_timeout: c_int,
     /// The longest that making one mapping may take at a known gateway, in milliseconds. 0 or negative: 10000.
+    #[cfg(not(feature = "abi-05"))]
     pub mapping_timeout: c_int,
     /// How often the gateway and failed mappings are looked at again, in milliseconds, at least 100.
     /// 0 or negative: 300000.
+    #[cfg(not(feature = "abi-05"))]
     pub recheck_period: c_int,
     /// The protocols that may be used.
+    #[cfg(not(feature = "abi-05"))]
     pub protocol: MaybeUninit<plum_protocol_t>,
 }
 
@@ -96,11 +104,17 @@ pub enum plum_ip_protocol_t {
 /// The state of a mapping.
 ///
 /// It starts as PENDING, becomes SUCCESS or FAILURE, may change between these three any number of times, and ends by
-/// DESTROYING and DESTROYED. Callbacks tell of SUCCESS, FAILURE and DESTROYED only.
+/// DESTROYING and DESTROYED.
+///
+/// ABI 0.6: Callbacks tell of SUCCESS, FAILURE and DESTROYED only.
+///
+/// ABI 0.5: Callbacks tell of SUCCESS and FAILURE only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum plum_state_t {
-    /// It is gone: the last callback of its id. plum_query_mapping() returns PLUM_ERR_NOT_AVAIL.
+    /// ABI 0.6: It is gone: the last callback of its id. plum_query_mapping() returns PLUM_ERR_NOT_AVAIL.
+    ///
+    /// ABI 0.5: It is gone: plum_query_mapping() returns PLUM_ERR_NOT_AVAIL.
     PLUM_STATE_DESTROYED = 0,
     /// It is being made, or made anew after it was lost.
     PLUM_STATE_PENDING = 1,
@@ -108,11 +122,12 @@ pub enum plum_state_t {
     PLUM_STATE_SUCCESS = 2,
     /// No gateway can make it for now. The library goes on trying: SUCCESS may follow.
     PLUM_STATE_FAILURE = 3,
-    /// plum_destroy_mapping() or plum_cleanup() was called, DESTROYED is to come.
+    /// plum_destroy_mapping() or plum_cleanup() was called: it is being removed.
     PLUM_STATE_DESTROYING = 4,
 }
 
 /// Who made a mapping.
+#[cfg(not(feature = "abi-05"))]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum plum_mapping_protocol_t {
@@ -134,6 +149,7 @@ pub struct plum_mapping_t {
     /// The transport. Always what the program gave.
     pub protocol: MaybeUninit<plum_ip_protocol_t>,
     /// Who made the mapping. On SUCCESS only, else UNKNOWN; plum_create_mapping() ignores it.
+    #[cfg(not(feature = "abi-05"))]
     pub mapping_protocol: MaybeUninit<plum_mapping_protocol_t>,
     /// The port on this machine, 1 to 65535. Always what the program gave.
     pub internal_port: u16,
@@ -148,14 +164,19 @@ pub struct plum_mapping_t {
     pub user_ptr: *mut c_void,
 }
 
-/// Is told what became of a mapping: the state is SUCCESS, FAILURE or DESTROYED.
+/// ABI 0.6: Is told what became of a mapping: the state is SUCCESS, FAILURE or DESTROYED.
+///
+/// ABI 0.5: Is told what became of a mapping: the state is SUCCESS or FAILURE.
 ///
 /// `mapping` is never NULL and valid only during the call.
 ///
 /// SUCCESS comes when the mapping is first made, and again when its external host, port or protocol changed or
 /// when it had been lost and was made anew; an uneventful renewal is silent. FAILURE comes once when no gateway can
-/// make it; the library goes on trying, so SUCCESS may follow. DESTROYED comes exactly once for every mapping, as the
-/// last callback of its id.
+/// make it; the library goes on trying, so SUCCESS may follow.
+///
+/// ABI 0.6: DESTROYED comes exactly once for every mapping, as the last callback of its id.
+///
+/// ABI 0.5: None comes any more once plum_destroy_mapping() has returned: what the callback uses may be freed then.
 ///
 /// It runs on the library's worker thread, one callback at a time, with no lock of the library held, and may run
 /// before plum_create_mapping() has returned. Inside it every function but plum_cleanup() may be called, on any

@@ -6,7 +6,7 @@
 
 use super::{Command, Front};
 use crate::engine::io::{Event, MappingId};
-use crate::log::log;
+use crate::log::{self, log};
 use crate::net::clock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -52,9 +52,11 @@ fn tell(front: &mut Front, id: MappingId, event: Event) {
 
 /// Calls the program; `None`: it panicked, too.
 fn guard<T>(call: impl FnOnce() -> T) -> Option<T> {
-    let result = catch_unwind(AssertUnwindSafe(call));
-    if result.is_err() {
-        log!(Fatal, "The program's side panicked");
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(value) => Some(value),
+        Err(panic) => {
+            log!(Fatal, "The program's side panicked: {}", log::panic_text(&*panic));
+            None
+        }
     }
-    result.ok()
 }

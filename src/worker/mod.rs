@@ -22,7 +22,7 @@ pub use watched::Glass;
 
 use crate::engine::Engine;
 use crate::engine::io::{Config, Event, MappingId, Random, Wanted};
-use crate::log::log;
+use crate::log::{self, log};
 use crate::net;
 use crate::ordered::Map;
 use crate::sync::thread::{self, JoinHandle};
@@ -236,12 +236,8 @@ fn serve<M: Machine>(make_machine: impl FnOnce() -> M, sockets: Sockets, mut fro
     mark_worker_thread();
     let result = catch_unwind(AssertUnwindSafe(|| run::run(make_machine(), sockets, &mut front)));
     if let Err(panic) = result {
-        let message = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("of an unknown kind");
-        log!(Fatal, "The worker panicked, mappings are kept up no more: {message}");
+        let text = log::panic_text(&*panic);
+        log!(Fatal, "The worker panicked, mappings are kept up no more: {text}");
         after_panic::serve(&mut front);
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! The library is one of a process, so every test runs in a process of its own. Its gateway is an address on
 //! loopback where nothing listens.
+//!
+//! This is the contract of ABI 0.6. For ABI 0.5 the C programs of c-tests/ are built and run once more.
+
+#![cfg(not(feature = "abi-05"))]
 
 mod ground;
 mod log;

@@ -9,9 +9,10 @@ use std::mem::MaybeUninit;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Mappings of one thread, and of all: so that the books stay small and cleanup quick.
-const OWN_MAX: usize = 40;
+const OWN_MAX: usize = 30;
 const LIVE_MAX: usize = 1000;
 
 /// An enum as C sees it: any int.
@@ -51,21 +52,27 @@ pub fn call_everything(mut random: Rng, stop: &AtomicBool) {
                     books::check_destroyed(one.id);
                 }
             }
-            61..280 if own.len() < OWN_MAX => own.extend(create(random, Context::Program)),
-            61..460 if !own.is_empty() => destroy_own(own.swap_remove(random.usize(..own.len()))),
-            500..560 => {
+            61..180 if own.len() < OWN_MAX => own.extend(create(random, Context::Program)),
+            61..260 if own.len() > OWN_MAX / 2 => {
+                // The oldest as a rule, since it has most likely been told something.
+                let any = random.usize(..own.len());
+                destroy_own(own.remove(if random.u8(..4) > 0 { 0 } else { any }));
+            }
+            500..520 => {
                 count(Tally::DestroysOfOthers);
                 let id = any_id(random);
                 if destroy(Context::Program, id) == PLUM_ERR_SUCCESS {
                     books::quiet(id);
                 }
             }
-            560..660 if !own.is_empty() => query_own(&own[random.usize(..own.len())]),
-            560..760 => drop(query(Context::Program, any_id(random))),
+            520..660 if !own.is_empty() => query_own(&own[random.usize(..own.len())]),
+            520..760 => drop(query(Context::Program, any_id(random))),
             760..780 => local_address(random),
             780..783 => certificate(random),
             783..790 => host(random),
             790..820 => set_level(random),
+            // Now and then the worker gets to its work, and mappings get older.
+            820..870 => std::thread::sleep(Duration::from_micros(random.u64(0..4000))),
             _ => std::thread::yield_now(),
         }
     }
@@ -160,7 +167,7 @@ fn create(random: &mut Rng, context: Context) -> Option<Own> {
     }
     count(Tally::Creates);
     // Few ports, so that keys are shared, deleted and taken over.
-    let port = random.u16(4000..4024);
+    let port = random.u16(4000..4100);
     if random.u8(..32) == 0 {
         // SAFETY: valid for the call.
         let id = unsafe { plum_create_mapping(&wanted(port, null_mut()), None) };

@@ -17,6 +17,8 @@ pub struct Seen {
     pub events: Vec<(Time, Event)>,
     /// When the program destroyed it.
     pub destroyed_at: Option<Time>,
+    /// The same, less the time that the machine had slept by then.
+    destroyed_awake_at: Time,
 }
 
 impl Seen {
@@ -36,8 +38,13 @@ pub struct Checks {
     /// When `Output::Finished` came.
     pub finished_at: Option<Time>,
     used: BTreeSet<ExchangeId>,
-    /// The mappings whose `Destroyed` is still to come, longest wait first.
+    /// The mappings whose `Destroyed` is still to come, longest wait first. The time that the machine sleeps does not
+    /// count.
     awaiting: BTreeSet<(Time, MappingId)>,
+    /// How long the machine has slept.
+    slept: Duration,
+    /// How long of that before cleanup.
+    slept_before_cleanup: Duration,
 }
 
 impl Checks {
@@ -46,7 +53,19 @@ impl Checks {
         let seen = self.seen.get_mut(&id).expect("a mapping of this world");
         assert!(seen.destroyed_at.is_none() && !seen.is_gone(), "the test destroys {id} twice");
         seen.destroyed_at = Some(now);
-        self.awaiting.insert((now, id));
+        seen.destroyed_awake_at = now - self.slept;
+        self.awaiting.insert((seen.destroyed_awake_at, id));
+    }
+
+    /// The program ends.
+    pub fn cleanup(&mut self, now: Time) {
+        self.cleanup_at = Some(now);
+        self.slept_before_cleanup = self.slept;
+    }
+
+    /// The machine sleeps for so long.
+    pub fn sleep(&mut self, span: Duration) {
+        self.slept += span;
     }
 
     /// An event of a mapping.
@@ -72,10 +91,15 @@ impl Checks {
                 // Rule 4: FAILURE comes once.
                 assert_ne!(last, Some(event), "Failure of {id} again, with nothing in between");
             }
-            Event::Pending => {}
+            Event::Pending => {
+                assert!(!ending, "Pending of {id} while it is being destroyed");
+                // Rule 4: a mapping that failed stays so until it succeeds.
+                let was_made = matches!(last, Some(Event::Success { .. }));
+                assert!(was_made, "Pending of {id}, which was {last:?}");
+            }
         }
-        if let (Event::Destroyed, Some(at)) = (event, seen.destroyed_at) {
-            self.awaiting.remove(&(at, id));
+        if event == Event::Destroyed && seen.destroyed_at.is_some() {
+            self.awaiting.remove(&(seen.destroyed_awake_at, id));
         }
         seen.events.push((now, event));
     }
@@ -85,6 +109,11 @@ impl Checks {
         assert!(self.used.insert(exchange), "{exchange:?} is used twice");
         // protocols.md, Many mappings: HTTP, 4 exchanges at once.
         assert!(open <= 4, "{open} TCP connections at a time");
+    }
+
+    /// The highest number of a connection so far.
+    pub fn last_exchange(&self) -> u64 {
+        self.used.last().map_or(0, |exchange| exchange.0)
     }
 
     /// Cleanup is complete.
@@ -100,10 +129,12 @@ impl Checks {
     /// What must have happened by now.
     pub fn deadlines(&self, now: Time) {
         if let Some(&(at, id)) = self.awaiting.first() {
-            assert!(now.since(at) <= DESTROY_TIMEOUT, "no Destroyed of {id} within {DESTROY_TIMEOUT:?}");
+            let awake = now - self.slept;
+            assert!(awake.since(at) <= DESTROY_TIMEOUT, "no Destroyed of {id} within {DESTROY_TIMEOUT:?}");
         }
         if let Some(at) = self.cleanup_at.filter(|_| self.finished_at.is_none()) {
-            assert!(now.since(at) <= CLEANUP_TIMEOUT, "cleanup not Finished within {CLEANUP_TIMEOUT:?}");
+            let awake = now.since(at) - (self.slept - self.slept_before_cleanup);
+            assert!(awake <= CLEANUP_TIMEOUT, "cleanup not Finished within {CLEANUP_TIMEOUT:?}");
         }
     }
 }

@@ -26,7 +26,9 @@ pub use network::{Input, Network, Node, Power, engine_time, gateway_time};
 
 use checks::Checks;
 use plum::engine::Engine;
-use plum::engine::io::{Config, Event, MappingId, Output, Protocol, Route, Socket, Suggestion, Wanted};
+use plum::engine::io::{
+    Config, Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, Suggestion, Wanted,
+};
 use plum::time::Time;
 use plum::wire::Transport;
 use plum_gateway::core::{self as gateway, Gateway};
@@ -99,10 +101,18 @@ pub struct World<E: Endpoint = Engine> {
     now: Time,
     checks: Checks,
     next_id: MappingId,
+    /// Added to the numbers of the engine's connections: one engine after another begins with the same.
+    exchange_base: u64,
     steps_at_once: usize,
     timeouts_in_a_row: usize,
     trace: VecDeque<(Time, String)>,
     trace_len: usize,
+}
+
+impl Default for World {
+    fn default() -> World {
+        World::new()
+    }
 }
 
 impl World {
@@ -128,7 +138,7 @@ impl<E: Endpoint> World<E> {
         let mut network = Network::new(!setup.seed, setup.latency, setup.route);
         for config in setup.gateways {
             let gateway = Gateway::new(config, gateway_time(START));
-            network.nodes.push(Node { gateway, power: Power::On, interface: INTERFACE });
+            network.nodes.push(Node { gateway, power: Power::On, interface: INTERFACE, home: 0 });
         }
         World {
             network,
@@ -139,6 +149,7 @@ impl<E: Endpoint> World<E> {
             now: START,
             checks: Checks::default(),
             next_id: 0,
+            exchange_base: 0,
             steps_at_once: 0,
             timeouts_in_a_row: 0,
             trace: VecDeque::new(),
@@ -198,9 +209,18 @@ impl<E: Endpoint> World<E> {
     /// The program begins to end.
     pub fn begin_cleanup(&mut self) {
         self.note(|| "cleanup".into());
-        self.checks.cleanup_at = Some(self.now);
+        self.checks.cleanup(self.now);
         self.engine.handle_cleanup(self.now);
         self.carry_outputs();
+    }
+
+    /// The program begins anew after its cleanup, with what `renew` puts in place of the engine: the ids go on.
+    pub fn begin_again(&mut self, renew: impl FnOnce(&mut E)) {
+        self.note(|| "init".into());
+        assert!(self.checks.finished_at.is_some(), "a new engine beside an old one");
+        self.exchange_base += self.checks.last_exchange();
+        self.checks = Checks::default();
+        renew(&mut self.engine);
     }
 
     /// Whatever else is to be done with what this world is around; its outputs are carried then.
@@ -276,6 +296,32 @@ impl<E: Endpoint> World<E> {
     /// How long this world has been running.
     pub fn elapsed(&self) -> Duration {
         self.now.since(START)
+    }
+
+    /// What this world is around.
+    pub fn endpoint(&self) -> &E {
+        &self.engine
+    }
+
+    /// The same; nothing that gives it outputs may be done with it, see [`World::act`].
+    pub fn endpoint_mut(&mut self) -> &mut E {
+        &mut self.engine
+    }
+
+    /// The mappings of the present engine, as the program sees them.
+    pub fn mappings(&self) -> impl Iterator<Item = (MappingId, &Seen)> {
+        self.checks.seen.iter().map(|(&id, seen)| (id, seen))
+    }
+
+    /// Keeps so much of what happens from now on.
+    pub fn set_trace(&mut self, len: usize) {
+        self.trace_len = len;
+        self.trace.truncate(len);
+    }
+
+    /// What has happened lately, as far as it is kept.
+    pub fn trace(&self) -> impl Iterator<Item = (Duration, &str)> {
+        self.trace.iter().map(|(at, text)| (at.since(START), text.as_str()))
     }
 
     /// The seed of this world.
@@ -378,11 +424,15 @@ impl<E: Endpoint> World<E> {
     pub fn sleep_for(&mut self, span: Duration) {
         self.note(|| format!("the machine sleeps for {span:?}"));
         let until = self.now + span;
+        self.checks.sleep(span);
+        self.network.fall_asleep();
         while let Some(at) = self.network.next_at().filter(|&at| at <= until) {
-            self.pass(at);
+            self.now = at;
             self.network.collect(at);
             while self.network.next_input(at).is_some() {}
         }
+        self.network.wake_up(until);
+        self.now = until;
         self.pass(until);
         self.change_network();
     }
@@ -438,12 +488,15 @@ impl<E: Endpoint> World<E> {
     fn hand_over(&mut self, input: Input) {
         self.note(|| describe_input(&input));
         let now = self.now;
+        let inside = |exchange: ExchangeId| ExchangeId(exchange.0 - self.exchange_base);
         match input {
             Input::Datagram { socket, from, bytes } => self.engine.handle_datagram(now, socket, from, &bytes),
             Input::Refused { socket } => self.engine.handle_refused(now, socket),
-            Input::TcpConnected { exchange, local } => self.engine.handle_tcp_connected(now, exchange, local),
-            Input::TcpData { exchange, bytes } => self.engine.handle_tcp_data(now, exchange, &bytes),
-            Input::TcpEnd { exchange, end } => self.engine.handle_tcp_end(now, exchange, end),
+            Input::TcpConnected { exchange, local } => {
+                self.engine.handle_tcp_connected(now, inside(exchange), local);
+            }
+            Input::TcpData { exchange, bytes } => self.engine.handle_tcp_data(now, inside(exchange), &bytes),
+            Input::TcpEnd { exchange, end } => self.engine.handle_tcp_end(now, inside(exchange), end),
         }
     }
 
@@ -464,6 +517,7 @@ impl<E: Endpoint> World<E> {
     fn carry(&mut self, output: Output) {
         let now = self.now;
         assert!(self.checks.finished_at.is_none(), "after Finished: {output:?}");
+        let outside = |exchange: ExchangeId| ExchangeId(exchange.0 + self.exchange_base);
         match output {
             Output::LookUpRoute { toward } => {
                 self.route_lookups += 1;
@@ -494,22 +548,29 @@ impl<E: Endpoint> World<E> {
             }
             Output::Connect { exchange, to } => {
                 self.checks.connect(exchange, self.network.connections() + 1);
-                self.network.connect(now, exchange, to);
+                self.network.connect(now, outside(exchange), to);
             }
             Output::Write { exchange, bytes } => {
-                let established = self.network.connection(exchange);
+                let established = self.network.connection(outside(exchange));
                 assert_eq!(established, Some(true), "Write on {exchange:?}, which is not established");
-                self.network.write(now, exchange, bytes);
+                self.network.write(now, outside(exchange), bytes);
             }
             Output::HangUp { exchange } => {
-                assert!(self.network.hang_up(now, exchange), "HangUp of {exchange:?}, which is gone");
+                assert!(
+                    self.network.hang_up(now, outside(exchange)),
+                    "HangUp of {exchange:?}, which is gone"
+                );
             }
             Output::Event { id, event } => self.checks.event(now, id, event),
             Output::Finished => self.checks.finished(now),
         }
     }
 
-    fn note(&mut self, text: impl FnOnce() -> String) {
+    /// Adds to what is kept of what happens.
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
+        if self.trace_len == 0 {
+            return;
+        }
         if self.trace.len() >= self.trace_len {
             self.trace.pop_front();
         }

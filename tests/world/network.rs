@@ -28,6 +28,8 @@ pub struct Node {
     pub power: Power,
     /// The interface of the engine's machine that it is linked to.
     pub interface: u32,
+    /// The home that it stands in: it hears the machine there alone.
+    pub home: usize,
 }
 
 impl Node {
@@ -81,6 +83,8 @@ enum Travelling {
 #[derive(Debug)]
 struct OnItsWay {
     arrives_at: Time,
+    /// Where it is on its way: whoever has left gets nothing of it.
+    home: usize,
     number: u64,
     what: Travelling,
 }
@@ -110,6 +114,10 @@ pub struct Network {
     pub jitter: Duration,
     /// The probability that a datagram is lost, either way.
     pub loss: f64,
+    /// The probability that a datagram comes twice, either way.
+    pub duplicate: f64,
+    /// Somebody on the link forges PCP answers: right in all but the nonce, which only the gateway can know.
+    pub forger: bool,
     /// So many datagrams to gateways are lost next.
     pub lose_requests: u32,
     /// So many datagrams to the machine are lost next.
@@ -122,6 +130,10 @@ pub struct Network {
     pub routes_toward: BTreeMap<IpAddr, Option<Route>>,
     /// The gateways.
     pub nodes: Vec<Node>,
+    /// The home that the machine is in.
+    home: usize,
+    /// While the machine sleeps: what came on connections, which their other ends send again.
+    held: Option<Vec<Travelling>>,
     random: fastrand::Rng,
     sockets: BTreeMap<Socket, OpenSocket>,
     connections: BTreeMap<ExchangeId, Tcp>,
@@ -140,18 +152,35 @@ impl Network {
             latency,
             jitter: Duration::ZERO,
             loss: 0.0,
+            duplicate: 0.0,
+            forger: false,
             lose_requests: 0,
             lose_replies: 0,
             cut: false,
             route,
             routes_toward: BTreeMap::new(),
             nodes: Vec::new(),
+            home: 0,
+            held: None,
             random: fastrand::Rng::with_seed(seed),
             sockets: BTreeMap::new(),
             connections: BTreeMap::new(),
             queue: BinaryHeap::new(),
             queued: 0,
             next_port: 40_000,
+        }
+    }
+
+    /// The home that the machine is in.
+    pub fn home(&self) -> usize {
+        self.home
+    }
+
+    /// The machine is carried to another home: what was on its way is lost, and its connections with it.
+    pub fn move_to_home(&mut self, home: usize) {
+        self.home = home;
+        for tcp in self.connections.values_mut() {
+            tcp.stalled = true;
         }
     }
 
@@ -216,6 +245,10 @@ impl Network {
         if !self.has_address(from.ip()) || self.loses(true) {
             return;
         }
+        if self.comes_twice() {
+            let arrives_at = now + self.travel_time();
+            self.push(arrives_at, Travelling::ToGateway { from, to, bytes: bytes.clone(), interface });
+        }
         let arrives_at = now + self.travel_time();
         self.push(arrives_at, Travelling::ToGateway { from, to, bytes, interface });
     }
@@ -275,7 +308,7 @@ impl Network {
     pub fn collect(&mut self, now: Time) {
         for node in 0..self.nodes.len() {
             while let Some(output) = self.nodes[node].gateway.poll_output(gateway_time(now)) {
-                if self.nodes[node].power == Power::On {
+                if self.nodes[node].power == Power::On && self.nodes[node].home == self.home {
                     self.carry(now, node, output);
                 }
             }
@@ -288,7 +321,17 @@ impl Network {
             Output::Send { from, to, bytes } => {
                 // Port 0 stands for "another port than the one that was asked".
                 let from = if from.port() == 0 { SocketAddr::new(from.ip(), 61_001) } else { from };
+                if self.forger
+                    && let Some(bytes) = forged(&bytes)
+                {
+                    self.push(now + self.latency, Travelling::ToMachine { from, to, bytes, interface });
+                }
                 if !self.loses(false) {
+                    if self.comes_twice() {
+                        let arrives_at = now + self.travel_time();
+                        let bytes = bytes.clone();
+                        self.push(arrives_at, Travelling::ToMachine { from, to, bytes, interface });
+                    }
                     let arrives_at = now + self.travel_time();
                     self.push(arrives_at, Travelling::ToMachine { from, to, bytes, interface });
                 }
@@ -319,14 +362,45 @@ impl Network {
                 return None;
             }
             let Reverse(arrived) = self.queue.pop()?;
-            if let Some(input) = self.arrive(now, arrived.what) {
+            // A gateway hears of the end of a connection in any case: its own patience ends, too.
+            let is_end = matches!(arrived.what, Travelling::EndToGateway { .. });
+            if (arrived.home == self.home || is_end)
+                && let Some(input) = self.arrive(now, arrived.what)
+            {
                 return Some(input);
             }
             self.collect(now);
         }
     }
 
+    /// The machine falls asleep: datagrams are lost on it from now on.
+    pub fn fall_asleep(&mut self) {
+        self.held = Some(Vec::new());
+    }
+
+    /// It is awake again.
+    pub fn wake_up(&mut self, now: Time) {
+        for what in self.held.take().into_iter().flatten() {
+            self.push(now, what);
+        }
+    }
+
     fn arrive(&mut self, now: Time, what: Travelling) -> Option<Input> {
+        if let Some(held) = &mut self.held {
+            match what {
+                Travelling::ToMachine { .. } | Travelling::Refusal { .. } => return None,
+                Travelling::Accepted { .. }
+                | Travelling::SegmentToMachine { .. }
+                | Travelling::EndToMachine { .. } => {
+                    held.push(what);
+                    return None;
+                }
+                Travelling::ToGateway { .. }
+                | Travelling::Syn { .. }
+                | Travelling::SegmentToGateway { .. }
+                | Travelling::EndToGateway { .. } => {}
+            }
+        }
         match what {
             Travelling::ToGateway { from, to, bytes, interface } => {
                 if !self.cut {
@@ -387,7 +461,7 @@ impl Network {
                 Some(Input::TcpEnd { exchange, end })
             }
             Travelling::EndToGateway { node, connection } => {
-                if !self.cut && self.nodes[node].power == Power::On {
+                if self.nodes[node].power == Power::On {
                     self.nodes[node].gateway.handle_tcp_end(gateway_time(now), connection);
                 }
                 None
@@ -404,7 +478,8 @@ impl Network {
         interface: u32,
     ) {
         if to.ip().is_multicast() {
-            for node in &mut self.nodes {
+            let home = self.home;
+            for node in self.nodes.iter_mut().filter(|node| node.home == home) {
                 if to == SSDP_GROUP && node.interface == interface && node.power == Power::On {
                     let refused = node.gateway.refuses(UdpPort::Ssdp, bytes);
                     if !refused {
@@ -453,7 +528,7 @@ impl Network {
     }
 
     fn node_of(&self, address: IpAddr) -> Option<usize> {
-        self.nodes.iter().position(|node| node.address() == address)
+        self.nodes.iter().position(|node| node.home == self.home && node.address() == address)
     }
 
     fn loses(&mut self, request: bool) -> bool {
@@ -463,6 +538,10 @@ impl Network {
             return true;
         }
         self.loss > 0.0 && self.random.f64() < self.loss
+    }
+
+    fn comes_twice(&mut self) -> bool {
+        self.duplicate > 0.0 && self.random.f64() < self.duplicate
     }
 
     fn travel_time(&mut self) -> Duration {
@@ -478,7 +557,7 @@ impl Network {
     fn push(&mut self, arrives_at: Time, what: Travelling) {
         assert!(self.queue.len() < MAX_ON_THEIR_WAY, "{MAX_ON_THEIR_WAY} packets on their way at once");
         self.queued += 1;
-        self.queue.push(Reverse(OnItsWay { arrives_at, number: self.queued, what }));
+        self.queue.push(Reverse(OnItsWay { arrives_at, home: self.home, number: self.queued, what }));
     }
 }
 
@@ -490,4 +569,16 @@ pub fn gateway_time(now: Time) -> Duration {
 /// The gateways' time on the engine's clock.
 pub fn engine_time(at: Duration) -> Time {
     Time::ZERO + at
+}
+
+/// A PCP answer about a mapping as a forger would have it: another nonce, another external port.
+fn forged(answer: &[u8]) -> Option<Vec<u8>> {
+    // RFC 6887 §7.2 and §11.1: version 2, MAP; the nonce is at 24, the assigned external port at 42.
+    if answer.len() < 60 || answer[..2] != [2, 0x81] {
+        return None;
+    }
+    let mut bytes = answer.to_vec();
+    bytes[24] ^= 0x55;
+    bytes[42] ^= 0x11;
+    Some(bytes)
 }

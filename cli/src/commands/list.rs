@@ -46,7 +46,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     })?;
     let gateway = named.or(route.gateway);
     let until = Instant::now() + arguments.questions.patience();
-    let devices = upnp::find(named, arguments.questions.silence())?;
+    let devices = upnp::find(named, arguments.questions.silence(), until)?;
     let Some((device, service)) = upnp::choose(&devices, gateway, until) else {
         let who = match gateway {
             Some(address) => format!("the gateway {address} does not answer by UPnP"),

@@ -107,7 +107,7 @@ fn find(arguments: &Arguments) -> Result<Target, Failure> {
     let mut upnp = None;
     if arguments.protocol != Protocol::Pcp {
         let until = Instant::now() + arguments.questions.patience();
-        let mut devices = upnp::find(address, arguments.questions.silence())?;
+        let mut devices = upnp::find(address, arguments.questions.silence(), until)?;
         if let Some((device, service)) = upnp::choose(&devices, gateway, until) {
             upnp = Some((devices.swap_remove(device).services.swap_remove(service), route.local));
         }

@@ -1,6 +1,6 @@
 //! The questions.
 
-use super::{Device, Finding, Findings, Natpmp, Pcp, Service, Surroundings, Tried, Upnp, Way};
+use super::{Device, Finding, Findings, Natpmp, Pcp, Service, Surroundings, Tried, Upnp, Way, surroundings};
 use crate::datagram::{Reaction, ask};
 use crate::exit::Failure;
 use crate::natpmp::{self, Address};
@@ -43,12 +43,13 @@ pub fn look_around(whom: Whom) -> Findings {
         interface.index == Some(route.interface) || interface.ip() == route.local
     };
     let interface = interfaces.iter().find(is_that).map(|interface| clean(&interface.name));
-    let way = Way {
+    let mut way = Way {
         interface_index: route.interface,
         internal_address: route.local,
         // The library asks a gateway that was named, whatever the address.
         is_public: is_public(route.local) && named.is_none(),
         gateway: named.or(route.gateway),
+        gateway_is_absent: false,
         gateway_is_named: named.is_some(),
         interface,
     };
@@ -77,6 +78,8 @@ pub fn look_around(whom: Whom) -> Findings {
         let natpmp = natpmp.map(|thread| thread.join().unwrap_or_default()).unwrap_or_default();
         (pcp, natpmp, upnp)
     });
+    // It was asked for its hardware address, if it is on this link.
+    way.gateway_is_absent = way.gateway.is_some_and(surroundings::is_absent);
     Findings {
         surroundings: Surroundings::of(way.interface.as_deref()),
         way: Some(way),

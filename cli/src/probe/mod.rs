@@ -39,6 +39,8 @@ pub struct Way {
     pub is_public: bool,
     /// `None`: the route has no next hop.
     pub gateway: Option<IpAddr>,
+    /// Nobody has the gateway's address, as far as this machine knows.
+    pub gateway_is_absent: bool,
     /// The gateway was named, and is not that of the default route.
     pub gateway_is_named: bool,
 }
@@ -189,7 +191,7 @@ impl Upnp {
     }
 }
 
-/// Milliseconds, to a tenth.
+/// Milliseconds, with three digits behind the point.
 fn millis<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((span.as_secs_f64() * 1e4).round() / 10.0)
+    serializer.serialize_f64((span.as_secs_f64() * 1e6).round() / 1e3)
 }

@@ -1,6 +1,7 @@
 //! Where this machine stands, if its gateway may not be the router that counts.
 
 use serde::Serialize;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// What stands between this machine and the home's network.
@@ -25,15 +26,38 @@ const CONTAINER_MARKS: [&str; 3] = ["/.dockerenv", "/run/.containerenv", "/run/s
 impl Surroundings {
     /// By the interface that leads to the internet, and by what else there is to see.
     pub fn of(interface: Option<&str>) -> Option<Surroundings> {
-        if interface.is_some_and(is_tunnel) {
+        let interface = interface?;
+        if CONTAINER_MARKS.iter().any(|mark| Path::new(mark).exists()) && is_made_for_containers(interface) {
+            return Some(Surroundings::Container);
+        }
+        if is_tunnel(interface) {
             return Some(Surroundings::Vpn);
         }
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        if release.to_ascii_lowercase().contains("microsoft") {
-            return Some(Surroundings::Wsl);
-        }
-        CONTAINER_MARKS.iter().any(|mark| Path::new(mark).exists()).then_some(Surroundings::Container)
+        release.to_ascii_lowercase().contains("microsoft").then_some(Surroundings::Wsl)
     }
+}
+
+/// Whether an interface is one end of a pair, or of a tunnel to a program: a container on the host's network has neither.
+fn is_made_for_containers(interface: &str) -> bool {
+    let read = |name: &str| std::fs::read_to_string(format!("/sys/class/net/{interface}/{name}")).ok();
+    // sysfs-class-net: the interface at the other end, or itself.
+    read("tun_flags").is_some() || read("iflink") != read("ifindex")
+}
+
+/// Whether nobody has answered to ARP for an address, where the system tells: Linux, for IPv4.
+pub fn is_absent(address: IpAddr) -> bool {
+    std::fs::read_to_string("/proc/net/arp").is_ok_and(|table| is_incomplete(&table, address))
+}
+
+/// Whether a table like /proc/net/arp (proc(5)) has the address without its hardware address, which flag 2 says.
+fn is_incomplete(table: &str, address: IpAddr) -> bool {
+    table.lines().skip(1).any(|line| {
+        let mut words = line.split_whitespace();
+        let is_that = words.next().and_then(|word| word.parse().ok()) == Some(address);
+        let flags = words.nth(1).and_then(|flags| u32::from_str_radix(flags.strip_prefix("0x")?, 16).ok());
+        is_that && flags.is_some_and(|flags| flags & 2 == 0)
+    })
 }
 
 /// Whether an interface is called as tunnels are: with a number behind it, or a name of its own behind a dash.
@@ -47,7 +71,20 @@ fn is_tunnel(interface: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_tunnel;
+    use super::{is_incomplete, is_tunnel};
+
+    #[test]
+    fn an_address_that_nobody_has_is_told_by_its_flags() {
+        let table = "IP address       HW type     Flags       HW address            Mask     Device\n\
+                     192.168.1.1      0x1         0x2         00:11:22:33:44:55     *        eth0\n\
+                     192.168.1.99     0x1         0x0         00:00:00:00:00:00     *        eth0\n\
+                     192.168.1.98     0x1\n";
+        for (address, expected) in
+            [("192.168.1.1", false), ("192.168.1.99", true), ("192.168.1.98", false), ("::1", false)]
+        {
+            assert_eq!(is_incomplete(table, address.parse().unwrap()), expected, "{address}");
+        }
+    }
 
     #[test]
     fn tunnels_are_told_by_their_names() {

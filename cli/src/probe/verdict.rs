@@ -231,7 +231,7 @@ fn judge_silence(findings: &Findings, way: &Way, gateway: &str) -> (Kind, String
         );
     }
     let unreachable = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable];
-    if not_sent.iter().flatten().any(|kind| unreachable.contains(kind)) {
+    if way.gateway_is_absent || not_sent.iter().flatten().any(|kind| unreachable.contains(kind)) {
         return (
             Kind::Unreachable,
             format!("Nobody has the address of {gateway}."),

@@ -96,10 +96,10 @@ pub enum Undescribed {
 /// Searches for gateways and reads their descriptions. With `only` that host alone is asked, else the gateway of the default
 /// route and everybody on its interface.
 ///
-/// The gateway of the route comes first, then the others in the order of their answers. Takes `timeout` if nobody answers.
-pub fn find(only: Option<IpAddr>, timeout: Duration) -> io::Result<Vec<Device>> {
-    let search = Search::toward(only, timeout)?;
-    let until = Instant::now() + timeout;
+/// The gateway of the route comes first, then the others in the order of their answers. Takes `silence` if nobody answers, and
+/// no longer than `until` if descriptions are slow.
+pub fn find(only: Option<IpAddr>, silence: Duration, until: Instant) -> io::Result<Vec<Device>> {
+    let search = Search::toward(only, silence)?;
     let gateway = search.gateway;
     let mut devices = each(search, until, move |found| describe(found.from, &found.location, until).ok())?;
     devices.sort_by_key(|device| Some(device.address) != gateway);

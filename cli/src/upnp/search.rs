@@ -34,6 +34,9 @@ const SEARCH_INTERVAL: Duration = Duration::from_millis(500);
 /// After the first gateway that was found others may still answer for this long.
 const STRAGGLER_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// How long it takes to hear of work that ended for want of time.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// Descriptions that are fetched at most: anyone may answer a search.
 const MAX_LOCATIONS: usize = 16;
 
@@ -120,7 +123,7 @@ impl Search {
 }
 
 /// Searches, and has `work` done for each that answers, all of them at the same time; until the answers are there, or
-/// `until`. An error: nothing could be sent.
+/// `until`, by when any work ends. An error: nothing could be sent.
 pub fn each<T: Send + 'static>(
     search: Search,
     until: Instant,
@@ -145,7 +148,7 @@ pub fn each<T: Send + 'static>(
     let (mut locations, mut at_work, mut results, mut error) = (BTreeSet::new(), 0, Vec::new(), None);
     loop {
         let waits_for_work = at_work > 0 && (results.is_empty() || search.everybody);
-        let wait_until = if waits_for_work { until } else { listen_until };
+        let wait_until = if waits_for_work { until + REPORT_TIMEOUT } else { listen_until };
         let Some(left) = left(wait_until) else { break };
         match noted.recv_timeout(left) {
             Ok(Note::Found(found)) => {

@@ -3,7 +3,9 @@
 #![cfg(unix)]
 
 mod ground;
+mod list;
 mod map;
 mod others;
+mod probe;
 mod terminal;
 mod unmap;

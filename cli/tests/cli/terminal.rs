@@ -5,9 +5,9 @@ use plum_gateway::server::Server;
 use rexpect::process::WaitStatus;
 use rexpect::session::{PtySession, spawn_command};
 
-const GREEN: &str = "\u{1b}[32m";
+pub const GREEN: &str = "\u{1b}[32m";
 
-fn watch(server: &Server, words: &str, environment: &[(&str, &str)]) -> PtySession {
+pub fn watch(server: &Server, words: &str, environment: &[(&str, &str)]) -> PtySession {
     let mut command = plum_at(server, words);
     command.envs(environment.iter().copied());
     let millis = u64::try_from(LONG.as_millis()).expect("it fits");
@@ -15,7 +15,7 @@ fn watch(server: &Server, words: &str, environment: &[(&str, &str)]) -> PtySessi
 }
 
 /// Waits for its end; all that it wrote since the last thing that was waited for.
-fn end(mut session: PtySession) -> (i32, String) {
+pub fn end(mut session: PtySession) -> (i32, String) {
     let rest = session.exp_eof().expect("the program ends");
     match session.process().wait().expect("it can be waited for") {
         WaitStatus::Exited(_, code) => (code, rest),
@@ -84,7 +84,7 @@ fn colours_are_off_with_no_color() {
 }
 
 /// Whether there is an SGR sequence in it (ECMA-48: CSI, numbers, `m`).
-fn contains_style(text: &str) -> bool {
+pub fn contains_style(text: &str) -> bool {
     text.split("\u{1b}[")
         .skip(1)
         .any(|after| after.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'))

@@ -10,6 +10,7 @@ use std::time::Duration;
 pub enum Action {
     GetExternalIPAddress,
     GetStatusInfo,
+    GetNATRSIPStatus,
     GetSpecificPortMappingEntry,
     GetGenericPortMappingEntry,
     AddPortMapping,
@@ -21,9 +22,10 @@ pub enum Action {
 
 impl Action {
     /// Every action the gateway knows.
-    pub const ALL: [Action; 7] = [
+    pub const ALL: [Action; 8] = [
         Action::GetExternalIPAddress,
         Action::GetStatusInfo,
+        Action::GetNATRSIPStatus,
         Action::GetSpecificPortMappingEntry,
         Action::GetGenericPortMappingEntry,
         Action::AddPortMapping,

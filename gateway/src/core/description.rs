@@ -53,6 +53,8 @@ pub struct Igd {
     pub services: Vec<WanService>,
     /// The URLBase of the description.
     pub url_base: Option<String>,
+    /// What it calls itself.
+    pub friendly_name: String,
     /// The unique part of its names.
     pub uuid: String,
 }
@@ -71,6 +73,7 @@ impl Igd {
             version,
             services: kinds.iter().map(|&kind| WanService::connected(kind)).collect(),
             url_base: None,
+            friendly_name: "Simulated gateway".into(),
             uuid: "7d1f2a60-0000-4000-8000-00c0ffee0001".into(),
         }
     }
@@ -136,8 +139,11 @@ pub(super) fn xml(gateway: &Gateway) -> String {
         &format!("<serviceList>\r\n{services}</serviceList>\r\n"),
     );
     let wan = device("WANDevice", "WAN", &format!("{common}<deviceList>{connection}</deviceList>\r\n"));
-    let root =
-        device("InternetGatewayDevice", "Simulated gateway", &format!("<deviceList>{wan}</deviceList>\r\n"));
+    let root = device(
+        "InternetGatewayDevice",
+        &escape(&igd.friendly_name),
+        &format!("<deviceList>{wan}</deviceList>\r\n"),
+    );
     format!(
         "<?xml version=\"1.0\"?>\r\n<root xmlns=\"urn:schemas-upnp-org:device-1-0\">\r\n\
          <specVersion><major>1</major><minor>0</minor></specVersion>\r\n{url_base}{root}\r\n</root>\r\n"

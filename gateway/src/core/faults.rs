@@ -211,6 +211,9 @@ pub struct Faults {
     pub junk: Junk,
     /// A restart leaves the epoch as it was (miniupnpd with `system_uptime=yes`).
     pub epoch_survives_restart: bool,
+    /// PCP and NAT-PMP have a table of their own beside UPnP's: none sees or removes the entries of the other, but an
+    /// external port still belongs to one.
+    pub tables_apart: bool,
     /// Leases other than permanent ones get error 725.
     pub permanent_leases_only: bool,
     /// An external port other than the internal one gets error 724.

@@ -95,10 +95,11 @@ impl Gateway {
     }
 
     fn handle_request(&mut self, connection: ConnectionId, from: SocketAddr, request: &Request) {
+        let services = self.config.igd.as_ref().map_or(0, |igd| igd.services.len());
         let control = request.path.rsplit_once("ctl/").and_then(|(_, n)| n.parse::<usize>().ok());
         let described = matches!(request.path.as_str(), "/rootDesc.xml" | "/moved.xml");
         let action = control
-            .filter(|_| request.verb == "POST")
+            .filter(|&service| request.verb == "POST" && service < services)
             .map(|service| soap::Request::parse(service, request.header("SOAPAction"), &request.body));
         match (&action, described && request.verb == "GET") {
             (Some(action), _) => {

@@ -238,6 +238,7 @@ impl Gateway {
             made_by: Protocol::Script,
             nonce: None,
             description: "taken".into(),
+            granted_at: self.now,
             expires_at: None,
         });
     }
@@ -455,7 +456,7 @@ impl Gateway {
     ) -> Option<(u16, u32)> {
         let longest = self.faults.max_lifetime.unwrap_or(u32::MAX);
         let lifetime = self.faults.lifetime.unwrap_or(lifetime).min(longest);
-        let old = self.table.of_internal(transport, internal).next().cloned();
+        let old = self.table.of_internal(transport, internal).find(|m| self.is_seen_by(m, made_by)).cloned();
         let wanted = if suggested_port == 0 { internal.port() } else { suggested_port };
         let external_port = match (&old, self.faults.assigned_port) {
             (Some(old), _) => old.external_port,
@@ -469,12 +470,22 @@ impl Gateway {
         if old.is_none() && self.table.len() >= self.config.max_mappings {
             return None;
         }
-        let expires_at = Some(self.now + Duration::from_secs(lifetime.into()));
+        let granted_at = self.now;
+        let expires_at = Some(granted_at + Duration::from_secs(lifetime.into()));
         let mapping = match old {
-            Some(old) => Mapping { nonce: nonce.or(old.nonce), expires_at, ..old },
+            Some(old) => Mapping { nonce: nonce.or(old.nonce), granted_at, expires_at, ..old },
             None => {
                 let description = format!("{made_by:?}");
-                Mapping { transport, external_port, internal, made_by, nonce, description, expires_at }
+                Mapping {
+                    transport,
+                    external_port,
+                    internal,
+                    made_by,
+                    nonce,
+                    description,
+                    granted_at,
+                    expires_at,
+                }
             }
         };
         self.table.insert(mapping);
@@ -491,9 +502,15 @@ impl Gateway {
         self.table.free_port(transport, wanted)
     }
 
-    /// Removes every mapping of an internal address and port, whoever made it.
-    fn remove_internal(&mut self, transport: Transport, internal: SocketAddr) {
-        let ports: Vec<u16> = self.table.of_internal(transport, internal).map(|m| m.external_port).collect();
+    /// Whether a protocol works on the table that a mapping is in.
+    fn is_seen_by(&self, mapping: &Mapping, protocol: Protocol) -> bool {
+        !self.faults.tables_apart || (mapping.made_by == Protocol::Upnp) == (protocol == Protocol::Upnp)
+    }
+
+    /// Removes every mapping of an internal address and port from the table that a protocol works on.
+    fn remove_internal(&mut self, transport: Transport, internal: SocketAddr, protocol: Protocol) {
+        let theirs = self.table.of_internal(transport, internal).filter(|m| self.is_seen_by(m, protocol));
+        let ports: Vec<u16> = theirs.map(|m| m.external_port).collect();
         for port in ports {
             self.table.remove(transport, port);
         }

@@ -83,7 +83,7 @@ fn map(
             .grant(transport, internal, suggested_port, lifetime, Protocol::NatPmp, None)
             .ok_or(OUT_OF_RESOURCES)?
     } else if internal_port > 0 {
-        gateway.remove_internal(transport, internal);
+        gateway.remove_internal(transport, internal, Protocol::NatPmp);
         (0, 0)
     } else {
         // RFC 6886 §3.4: internal port 0 deletes all of the client's mappings of the transport.

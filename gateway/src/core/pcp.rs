@@ -138,7 +138,7 @@ fn map(gateway: &mut Gateway, from: SocketAddr, request: &[u8]) -> (u8, u32, Opt
         body
     };
     if lifetime == 0 {
-        gateway.remove_internal(transport, internal);
+        gateway.remove_internal(transport, internal, Protocol::Pcp);
         return (SUCCESS, 0, Some(body(suggested_port, suggested_address)));
     }
     match gateway.grant(transport, internal, suggested_port, lifetime, Protocol::Pcp, Some(nonce)) {

@@ -152,9 +152,13 @@ fn act(
             ("NewLastConnectionError", "ERROR_NONE".into()),
             ("NewUptime", gateway.epoch().to_string()),
         ]),
+        Action::GetNATRSIPStatus => Ok(vec![("NewRSIPAvailable", "0".into()), ("NewNATEnabled", "1".into())]),
         Action::GetSpecificPortMappingEntry => {
             let (transport, port) = (request.transport()?, request.number("NewExternalPort")?);
             let mapping = gateway.table().get(transport, port).ok_or(NO_SUCH_ENTRY)?;
+            if !gateway.is_seen_by(mapping, Protocol::Upnp) {
+                return Err(NO_SUCH_ENTRY);
+            }
             Ok(entry(gateway, mapping))
         }
         Action::GetGenericPortMappingEntry => {
@@ -174,6 +178,9 @@ fn act(
             let mapping = gateway.table().get(transport, port).ok_or(NO_SUCH_ENTRY)?;
             if mapping.internal.ip() != from.ip() {
                 return Err(NOT_AUTHORIZED);
+            }
+            if !gateway.is_seen_by(mapping, Protocol::Upnp) {
+                return Err(NO_SUCH_ENTRY);
             }
             gateway.table_mut().remove(transport, port);
             Ok(Vec::new())
@@ -208,7 +215,9 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
     let mut external_port = wanted;
     let mut old = gateway.table().get(transport, wanted).cloned();
     if any {
-        let ours = old.as_ref().is_some_and(|m| m.internal == SocketAddr::new(client, internal_port));
+        let internal = SocketAddr::new(client, internal_port);
+        let ours =
+            old.as_ref().is_some_and(|m| m.internal == internal && gateway.is_seen_by(m, Protocol::Upnp));
         if !ours {
             let wanted = if wanted == 0 { internal_port } else { wanted };
             let assigned = match gateway.faults.assigned_port {
@@ -218,7 +227,10 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
             external_port = gateway.assigned(transport, wanted, assigned).ok_or(NO_PORT_MAPS_AVAILABLE)?;
             old = None;
         }
-    } else if old.as_ref().is_some_and(|m| m.internal.ip() != client) {
+    } else if old
+        .as_ref()
+        .is_some_and(|m| m.internal.ip() != client || !gateway.is_seen_by(m, Protocol::Upnp))
+    {
         // An entry of the same client is overwritten, whatever its internal port.
         return Err(CONFLICT);
     }
@@ -231,6 +243,7 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
     let old = old.filter(|old| old.internal == internal);
     let made_by = old.as_ref().map_or(Protocol::Upnp, |old| old.made_by);
     let nonce = old.and_then(|old| old.nonce);
+    let granted_at = gateway.now;
     gateway.table_mut().insert(Mapping {
         transport,
         external_port,
@@ -238,6 +251,7 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
         made_by,
         nonce,
         description,
+        granted_at,
         expires_at,
     });
     Ok(if any { vec![("NewReservedPort", external_port.to_string())] } else { Vec::new() })
@@ -258,7 +272,9 @@ fn entry(gateway: &Gateway, mapping: &Mapping) -> Arguments {
 fn check_order(gateway: &mut Gateway, request: &Request) -> Result<(), u16> {
     const KEY: [&str; 3] = ["NewRemoteHost", "NewExternalPort", "NewProtocol"];
     let expected: &[&str] = match request.action {
-        Action::GetExternalIPAddress | Action::GetStatusInfo | Action::Unknown => &[],
+        Action::GetExternalIPAddress | Action::GetStatusInfo | Action::GetNATRSIPStatus | Action::Unknown => {
+            &[]
+        }
         Action::GetSpecificPortMappingEntry | Action::DeletePortMapping => &KEY,
         Action::GetGenericPortMappingEntry => &["NewPortMappingIndex"],
         Action::AddPortMapping | Action::AddAnyPortMapping => &[

@@ -3,7 +3,7 @@
 //! An external port belongs to one mapping, whoever asked for it and how. So what one protocol deletes, the
 //! others have lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub struct Mapping {
     pub nonce: Option<[u8; 12]>,
     /// What UPnP was told to call it.
     pub description: String,
+    /// When it was made or renewed last, on the gateway's clock.
+    pub granted_at: Duration,
     /// When it ends, on the gateway's clock; `None`: never.
     pub expires_at: Option<Duration>,
 }
@@ -70,9 +72,13 @@ pub struct Table {
     by_internal: BTreeMap<(Transport, IpAddr, u16), BTreeSet<u16>>,
     by_expiry: BTreeSet<(Duration, Transport, u16)>,
     changes: u64,
+    expired: VecDeque<Mapping>,
 }
 
 impl Table {
+    /// How many expired mappings are kept for [`Table::pop_expired`].
+    const KEPT: usize = 1000;
+
     /// Every mapping, in the order of transport and external port.
     pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
         self.by_external.values()
@@ -151,8 +157,17 @@ impl Table {
             if at > now {
                 break;
             }
-            self.remove(transport, external_port);
+            let Some(mapping) = self.remove(transport, external_port) else { continue };
+            self.expired.push_back(mapping);
+            if self.expired.len() > Table::KEPT {
+                self.expired.pop_front();
+            }
         }
+    }
+
+    /// The next of the mappings that have run out, in their order (of the latest 1000).
+    pub fn pop_expired(&mut self) -> Option<Mapping> {
+        self.expired.pop_front()
     }
 
     /// When the next mapping ends.

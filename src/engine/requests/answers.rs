@@ -57,6 +57,17 @@ impl Requests {
             return None;
         }
         entry.sent.note_answered();
+        if granted && verdict == Verdict::Fits {
+            let is_overtaken = entry.mapped && epoch_secs < entry.granted_epoch_secs;
+            entry.granted_epoch_secs = entry.granted_epoch_secs.max(epoch_secs);
+            if is_overtaken && entry.state == State::Idle {
+                // What it said after that has come already.
+                log!(Debug, "{key}: drops an answer that was overtaken by a later one");
+                return Some(Effect::default());
+            }
+        } else if granted {
+            entry.granted_epoch_secs = epoch_secs;
+        }
         self.window.handle_sign_of_life(now);
         self.known = true;
         self.set_status(Status::Up);
@@ -77,7 +88,12 @@ impl Requests {
     }
 
     fn note_restart(&mut self, shown_by: Option<Key>) {
-        self.entries.for_each_mut(|key, entry| entry.mapped &= Some(key) == shown_by);
+        self.entries.for_each_mut(|key, entry| {
+            if Some(key) != shown_by {
+                entry.mapped = false;
+                entry.granted_epoch_secs = 0;
+            }
+        });
         self.notices.push_back(Notice::Restarted { shown_by });
     }
 
@@ -121,7 +137,13 @@ impl Requests {
         match entry.state {
             State::Mapping if !deleted_lately => {
                 log!(Debug, "{key}: granted for no time");
+                let was_mapped = std::mem::take(&mut entry.mapped);
+                let unasked = entry.unasked;
                 self.handle_refused(now, key, Refusal::Failed { retry_after: Duration::ZERO });
+                if was_mapped && !unasked {
+                    // RFC 6886 §3.4, RFC 6887 §15: that is what the answer to a deletion says.
+                    self.notices.push_back(Notice::Gone { key });
+                }
             }
             State::Deleting if !self.window.was_sent(Slot::Key(key)) => {}
             State::Deleting => {

@@ -21,6 +21,8 @@ pub(super) struct Entry {
     pub(super) suggestion: Suggestion,
     /// Where the gateway mapped it last.
     pub(super) external: Option<(Option<IpAddr>, NonZeroU16)>,
+    /// The gateway's clock when it granted that.
+    pub(super) granted_epoch_secs: u32,
     /// The gateway has it, by its last word.
     pub(super) mapped: bool,
     /// A map request was sent, and the gateway has not said what became of it.
@@ -92,6 +94,7 @@ impl Entry {
             state: State::Idle,
             suggestion: Suggestion::default(),
             external: None,
+            granted_epoch_secs: 0,
             mapped: false,
             doubtful: false,
             unasked: false,

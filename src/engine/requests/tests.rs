@@ -277,7 +277,7 @@ both! {
             let epoch = 1000 + u32::try_from(round).unwrap() * 11;
             t.map(udp(4000)).answer(Some(udp(4000)), epoch).delete(udp(4000)).answer(Some(udp(4000)), epoch);
             // Whatever the key, the next one finds the last one forgotten.
-            t.map(udp(5000)).answer(Some(udp(5000)), epoch);
+            t.map(udp(5000)).answer(Some(udp(5000)), epoch).answer(None, epoch);
             assert!(t.driver.poll_timeout().is_none());
         }
     }

@@ -93,7 +93,7 @@ macro_rules! forward {
             <$driver>::delete(self, cx, key)
         }
         fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) {
-            <$driver>::abandon(self, cx, key)
+            <$driver>::abandon(self, cx, key);
         }
         fn probe(&mut self, cx: &mut Cx<'_>) {
             <$driver>::probe(self, cx)

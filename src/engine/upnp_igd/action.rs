@@ -5,6 +5,7 @@ use crate::log::log;
 use crate::wire::http::Reply;
 use crate::wire::{Transport, soap};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// What is written into the gateway's table.
 const DESCRIPTION: &str = "libplum";
@@ -197,6 +198,13 @@ impl OutArguments {
     /// NewReservedPort: the external port that AddAnyPortMapping has chosen.
     pub(super) fn reserved_port(&self) -> Option<u16> {
         soap::get(&self.0, "NewReservedPort")?.trim().parse().ok().filter(|&port| port != 0)
+    }
+
+    /// NewLeaseDuration of an entry: the seconds that are left of it; `None` where that is 0, which some gateways say of
+    /// every entry.
+    pub(super) fn lease_left(&self) -> Option<Duration> {
+        let secs: u32 = soap::get(&self.0, "NewLeaseDuration")?.trim().parse().ok()?;
+        (secs > 0).then(|| Duration::from_secs(secs.into()))
     }
 
     /// Whom an entry leads to.

@@ -168,6 +168,11 @@ impl Exchanges {
             .any(|exchange| exchange.job == job && matches!(exchange.phase, Phase::Reading { .. }))
     }
 
+    /// Whether as many looks at entries wait already as may be under way: more would pile up, and then all come at once.
+    pub(super) fn has_enough_checks(&self) -> bool {
+        self.queue.values().filter(|job| job.is_check()).take(MAX_OPEN_CHECKS).count() == MAX_OPEN_CHECKS
+    }
+
     /// Takes the jobs out of the queue for which `unwanted` holds.
     pub(super) fn drop_queued(&mut self, unwanted: &dyn Fn(Job) -> bool) {
         self.queue.retain(|_, &mut job| !unwanted(job));

@@ -6,6 +6,7 @@ use super::port::{Attempt, Verdict};
 use super::{Timer, UpnpIgd};
 use crate::engine::driver::{Key, Notice, Refusal, Status};
 use crate::engine::io::{Cx, Suggestion};
+use crate::engine::schedule::{EXCHANGES_AN_ATTEMPT, PACKETS_AN_EXCHANGE};
 use crate::log::log;
 use crate::ordered::Map;
 use crate::time::Time;
@@ -50,6 +51,13 @@ pub(super) struct Made {
     lifetime: Option<Duration>,
 }
 
+/// The lease of an entry, as the core counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub(super) since: Time,
+    pub(super) lifetime: Duration,
+}
+
 /// All about one key.
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -59,6 +67,8 @@ pub(super) struct Mapping {
     /// The attempt that a request of it is queued or open for.
     pub(super) attempt: Option<Attempt>,
     pub(super) made: Option<Made>,
+    /// A permanent one is as long as can be.
+    pub(super) lease: Option<Lease>,
     /// Its place in the queue, for all requests of an attempt.
     turn: u64,
     /// The first request of the attempt has left: the time runs.
@@ -75,6 +85,7 @@ impl Mapping {
             held: None,
             attempt: None,
             made: None,
+            lease: None,
             turn: 0,
             is_timed: false,
             removal_troubles: 0,
@@ -84,6 +95,11 @@ impl Mapping {
     /// The next request of the attempt.
     pub(super) fn attempt_action(&self, client: IpAddr) -> Option<Action> {
         self.attempt.as_ref().map(|attempt| attempt.action(client))
+    }
+
+    /// Whether the request of the attempt is AddPortMapping.
+    pub(super) fn adds_by_number(&self) -> bool {
+        self.attempt.as_ref().is_some_and(Attempt::adds_by_number)
     }
 
     /// The next request of the removal. What may not be ours is looked at first: gateways let one host delete
@@ -316,12 +332,19 @@ impl UpnpIgd {
         // only a look can tell.
         if let Some(other) = self.owner(key, port) {
             self.check_soon(cx, other);
+            self.check_soon(cx, key);
         }
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         let Some(attempt) = mapping.attempt.take() else { return };
-        mapping.made = Some(Made { port, lifetime: attempt.lifetime() });
+        let quirks = self.control.as_ref().map(|control| control.quirks).unwrap_or_default();
+        let lifetime = attempt.lifetime().into_iter().chain(quirks.longest_lease).min();
+        mapping.made = Some(Made { port, lifetime });
+        mapping.lease = Some(Lease { since: cx.now, lifetime: lifetime.unwrap_or(Duration::MAX) });
         self.grant(cx, key, false);
         self.note_made(cx, key);
+        if !quirks.has_shown_lease {
+            self.look_at_lease_later(cx, key);
+        }
     }
 
     /// Tells the core of an entry that was made, if the external address is known, or is not to be waited for.
@@ -342,6 +365,7 @@ impl UpnpIgd {
 
     fn refuse(&mut self, cx: &mut Cx<'_>, key: Key, refusal: Refusal) {
         self.notices.push_back(Notice::Refused { key, refusal });
+        self.note_removed(key);
         if self.mappings.get(&key).is_some_and(|mapping| mapping.held.is_some_and(|held| !held.certain)) {
             // An earlier request of this attempt had no answer. The core takes the refusal for the whole truth.
             self.remove(cx, key, false);
@@ -353,7 +377,16 @@ impl UpnpIgd {
     fn time_out(&mut self, cx: &mut Cx<'_>, key: Key) {
         log!(Debug, "UPnP-IGD: no answer about {key}");
         self.notices.push_back(Notice::TimedOut { key });
+        self.note_removed(key);
         self.end_attempt(cx, key);
+    }
+
+    /// A renewal has come to nothing: if it has removed the entry on its way, the core does not know.
+    fn note_removed(&mut self, key: Key) {
+        let Some(mapping) = self.mappings.get(&key) else { return };
+        if mapping.held.is_none() && mapping.attempt.as_ref().is_some_and(Attempt::renews) {
+            self.notices.push_back(Notice::Gone { key });
+        }
     }
 
     /// Nothing is wanted of the mapping any more; what is on the gateway stays there.
@@ -438,6 +471,9 @@ impl UpnpIgd {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         let Some(attempt) = &mut mapping.attempt else { return };
         if attempt.count_request() {
+            if attempt.requests() > EXCHANGES_AN_ATTEMPT {
+                cx.pace.take(cx.now, PACKETS_AN_EXCHANGE);
+            }
             self.exchanges.enqueue(Job::Make(key), mapping.turn);
         } else {
             log!(Warn, "UPnP-IGD: mapping of {key} given up after too many requests");
@@ -469,6 +505,9 @@ impl UpnpIgd {
         self.timers.cancel(Timer::Notice(key));
         if self.mappings.remove(&key).is_some() {
             self.ports_freed = true;
+        }
+        if self.mappings.is_empty() {
+            self.timers.cancel(Timer::Lease);
         }
     }
 }

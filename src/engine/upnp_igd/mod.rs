@@ -30,7 +30,7 @@ use crate::wire::igd::WanService;
 use crate::wire::soap;
 pub use device::preference;
 
-use action::{Action, Answer};
+use action::{Action, Answer, code};
 use device::{Discovery, Identity};
 use exchange::{Done, Exchanges, Job, LONGEST_EXCHANGE, Trouble};
 use mapping::Mapping;
@@ -45,6 +45,8 @@ use watch::{ExternalAddress, Watch};
 const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 /// The longest reply to an action that is read, head and all.
 const MAX_REPLY_BYTES: usize = 1 << 16;
+/// HTTP statuses of a server that has no such control URL: Not Found, Method Not Allowed, Gone.
+const NOT_FOUND: [u16; 3] = [404, 405, 410];
 /// After a control URL did not answer, how long nothing is asked of it.
 const HOLD_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long to wait before the control URL is asked again when the system had nothing to make a connection of.
@@ -80,6 +82,8 @@ enum Timer {
     Hold,
     /// When to look at the next mapping.
     Check,
+    /// When to look at a lease.
+    Lease,
     /// When to tell the core of a notification that came too soon after the last.
     Recheck,
 }
@@ -95,7 +99,8 @@ impl Word for Timer {
             Timer::Settle => (5, 0),
             Timer::Hold => (6, 0),
             Timer::Check => (7, 0),
-            Timer::Recheck => (8, 0),
+            Timer::Lease => (8, 0),
+            Timer::Recheck => (9, 0),
         }
         .word()
     }
@@ -130,6 +135,8 @@ pub struct UpnpIgd {
     control: Option<Control>,
     /// The control URL that was lost last, until one has answered.
     suspect: Option<Url>,
+    /// The control URL that was lost last for not knowing its service, until one has made a mapping.
+    misfit: Option<Url>,
     /// Since when the control URL does not answer.
     trouble_since: Option<Time>,
     /// When the control URL answered last.
@@ -161,6 +168,7 @@ impl UpnpIgd {
             discovery: Discovery::default(),
             control: None,
             suspect: None,
+            misfit: None,
             trouble_since: None,
             answered_at: Time::ZERO,
             external: ExternalAddress::default(),
@@ -241,6 +249,7 @@ impl UpnpIgd {
                 // Its only purpose is that `settle` looks again.
                 Timer::Hold => {}
                 Timer::Check => self.check_next(cx),
+                Timer::Lease => self.look_at_lease(cx),
                 Timer::Recheck => self.notify_recheck(cx),
             }
         }
@@ -367,7 +376,16 @@ impl UpnpIgd {
         }
         let job = done.job;
         let opened_at = done.opened_at;
+        let has_no_service = done.result.as_ref().is_ok_and(|reply| NOT_FOUND.contains(&reply.status));
         let answer = read(done.result);
+        if self.is_misfit(job, &answer, has_no_service) {
+            self.misfit = self.control.as_ref().map(|control| control.url.clone());
+            self.lose_control(cx);
+            return;
+        }
+        if self.is_required(job) && job != Job::Address && matches!(answer, Ok(Answer::Done(_))) {
+            self.misfit = None;
+        }
         if answer.is_ok() {
             self.trouble_since = None;
             self.suspect = None;
@@ -391,6 +409,23 @@ impl UpnpIgd {
             Err(Trouble::Starved) => self.timers.set(Timer::Hold, cx.now + STARVED_HOLD),
             Err(Trouble::Refused | Trouble::TimedOut) => self.handle_trouble(cx, opened_at),
             Ok(_) | Err(Trouble::Broken) => {}
+        }
+    }
+
+    /// Whether an answer shows that the service is not at the control URL any more: there is another gateway, or another
+    /// description. Found again at the same place, it is believed.
+    fn is_misfit(&self, job: Job, answer: &Result<Answer, Trouble>, has_no_service: bool) -> bool {
+        let is_unknown = self.is_required(job) && matches!(answer, Ok(Answer::Error(code::INVALID_ACTION)));
+        let url = self.control.as_ref().map(|control| &control.url);
+        (is_unknown || has_no_service) && url.is_some() && url != self.misfit.as_ref()
+    }
+
+    /// WANIPConnection:1 §2.4 requires GetExternalIPAddress and AddPortMapping: a service that does not know them is none.
+    fn is_required(&self, job: Job) -> bool {
+        match job {
+            Job::Address => true,
+            Job::Make(key) => self.mappings.get(&key).is_some_and(Mapping::adds_by_number),
+            _ => false,
         }
     }
 

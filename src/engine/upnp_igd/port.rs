@@ -28,6 +28,10 @@ pub(super) struct Quirks {
     pub(super) no_add_any: bool,
     /// GetSpecificPortMappingEntry does not find what is there, or has no answer.
     pub(super) hides_entries: bool,
+    /// The longest lease that it keeps, where that is less than it is asked for and says it grants.
+    pub(super) longest_lease: Option<Duration>,
+    /// A look has shown how long a lease is.
+    pub(super) has_shown_lease: bool,
 }
 
 /// What is asked next.
@@ -126,6 +130,16 @@ impl Attempt {
         matches!(self.step, Step::Add | Step::AddAny)
     }
 
+    /// Whether there was an entry of ours when it began.
+    pub(super) fn renews(&self) -> bool {
+        self.renews
+    }
+
+    /// Whether the next request is AddPortMapping.
+    pub(super) fn adds_by_number(&self) -> bool {
+        self.step == Step::Add
+    }
+
     /// Whether the next request removes our own entry.
     pub(super) fn clears(&self) -> bool {
         self.step == Step::Clear
@@ -140,6 +154,11 @@ impl Attempt {
     pub(super) fn count_request(&mut self) -> bool {
         self.requests += 1;
         self.requests <= MAX_REQUESTS
+    }
+
+    /// How many requests were counted.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.into()
     }
 
     /// The next request; `client` is our address on its connection.

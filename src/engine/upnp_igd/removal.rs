@@ -32,22 +32,23 @@ impl UpnpIgd {
     }
 
     /// Another protocol won: forgets an unsent request; one that was sent is followed by a removal once it is
-    /// answered, without notice.
-    pub fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) {
-        let Some(mapping) = self.mappings.get(&key) else { return };
+    /// answered, without notice. Whether there is a removal.
+    pub fn abandon(&mut self, cx: &mut Cx<'_>, key: Key) -> bool {
+        let Some(mapping) = self.mappings.get(&key) else { return false };
         let may_be_made = mapping.made.is_some()
             || mapping.held.is_some_and(|held| !held.certain)
             || self.exchanges.is_written(Job::Make(key));
         match mapping.goal {
-            Goal::Remove { .. } => return,
+            Goal::Remove { .. } => return true,
             Goal::Rest | Goal::Make if may_be_made => self.remove(cx, key, false),
-            Goal::Rest => return,
+            Goal::Rest => return false,
             Goal::Make => {
                 self.drop_unsent(cx, key);
                 self.end_attempt(cx, key);
             }
         }
         self.settle(cx);
+        may_be_made
     }
 
     /// How many removals are under way, those included whose `Deleted` has been given already; not those that

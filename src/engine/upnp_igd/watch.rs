@@ -1,13 +1,13 @@
 //! Looking after what is there: the external address, the entries, the gateway's notifications.
 
-use super::action::{Answer, Owner, code};
+use super::action::{Answer, OutArguments, Owner, code};
 use super::device::is_usable;
 use super::exchange::{Job, Trouble};
 use super::mapping::{Goal, Held, NO_ADDRESS};
 use super::{HOLD_TIMEOUT, Timer, UpnpIgd, search};
 use crate::engine::driver::{Key, Notice};
 use crate::engine::io::Cx;
-use crate::engine::schedule::PACKETS_AN_EXCHANGE;
+use crate::engine::schedule::{PACKETS_AN_EXCHANGE, RENEWAL_FLOOR};
 use crate::log::log;
 use crate::ordered::Set;
 use crate::time::Time;
@@ -26,6 +26,10 @@ const MAX_FAILED_LOOKS: u8 = 2;
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(60);
 /// How often the external address is asked for before we do without.
 const MAX_ADDRESS_TRIES: u8 = 2;
+/// When the lease of a gateway's first entry is looked at: after the first rush, and before one of a minute is half over.
+const LEASE_LOOK_AFTER: Duration = Duration::from_secs(20);
+/// A lease may seem shorter by this than it is: the gateway counts whole seconds, and its answer takes its time.
+const LEASE_SLACK: Duration = Duration::from_secs(5);
 /// Between two notices that the gateway is to be looked at.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -71,6 +75,8 @@ pub(super) struct Watch {
     /// How many looks in a row have brought nothing.
     failed_looks: u8,
     address_checked_at: Option<Time>,
+    /// The mapping whose lease is to be looked at.
+    lease_of: Option<Key>,
     /// When the core was last told to look at the gateway.
     rechecked_at: Option<Time>,
 }
@@ -97,6 +103,13 @@ impl UpnpIgd {
                 })
                 .map(|(key, _)| key);
             self.watch.unchecked.extend(held);
+        }
+        if hides_entries && self.watch.unchecked.is_empty() {
+            // Perhaps it was only a bad time: one look tells.
+            let any = self.mappings.iter().find(|(_, mapping)| {
+                mapping.goal == Goal::Rest && mapping.held.is_some_and(|held| held.certain)
+            });
+            self.watch.unchecked.extend(any.map(|(key, _)| key));
         }
         self.schedule_check(cx, cx.now);
         if self.timers.get(Timer::Check) == Some(cx.now) {
@@ -202,7 +215,9 @@ impl UpnpIgd {
 
     /// Looks at the next entry.
     pub(super) fn check_next(&mut self, cx: &mut Cx<'_>) {
-        while let Some(key) = self.watch.unchecked.pop_first() {
+        while !self.exchanges.has_enough_checks()
+            && let Some(key) = self.watch.unchecked.pop_first()
+        {
             if self.mappings.get(&key).is_some_and(|mapping| {
                 mapping.goal == Goal::Rest && mapping.held.is_some_and(|held| held.certain)
             }) && self.exchanges.opened_at(Job::Check(key)).is_none()
@@ -262,6 +277,10 @@ impl UpnpIgd {
                 let owner = entry.owner(key, client);
                 if owner == Owner::Ours {
                     self.watch.remade.remove(&key);
+                    if let Some(control) = &mut self.control {
+                        control.quirks.hides_entries = false;
+                    }
+                    self.compare_lease(cx.now, key, entry);
                 }
                 owner == Owner::Foreign
             }
@@ -299,6 +318,58 @@ impl UpnpIgd {
         self.notices.push_back(Notice::Gone { key });
     }
 
+    /// Some gateways grant what they are asked for, and keep it for less: what they have is looked at once.
+    pub(super) fn look_at_lease_later(&mut self, cx: &mut Cx<'_>, key: Key) {
+        if self.timers.get(Timer::Lease).is_none() {
+            self.watch.lease_of = Some(key);
+            self.timers.set(Timer::Lease, cx.now + LEASE_LOOK_AFTER);
+        }
+    }
+
+    /// The lease is to be looked at now.
+    pub(super) fn look_at_lease(&mut self, cx: &mut Cx<'_>) {
+        if let Some(key) = self.watch.lease_of.take()
+            && self.mappings.contains_key(&key)
+            && self.control.as_ref().is_some_and(|control| !control.quirks.has_shown_lease)
+        {
+            self.check_soon(cx, key);
+        }
+    }
+
+    /// An entry of ours shows what is left of its lease.
+    fn compare_lease(&mut self, now: Time, key: Key, entry: &OutArguments) {
+        let (Some(mapping), Some(control)) = (self.mappings.get_mut(&key), &mut self.control) else { return };
+        control.quirks.has_shown_lease = true;
+        let (Some(lease), Some(left)) = (mapping.lease, entry.lease_left()) else { return };
+        if mapping.goal != Goal::Rest {
+            return;
+        }
+        let granted = now.since(lease.since) + left;
+        let expected = (lease.since + lease.lifetime).since(now);
+        // What is all but over is not to be believed: the next look will find it gone.
+        if left + LEASE_SLACK < expected && left >= 2 * RENEWAL_FLOOR {
+            log!(Info, "UPnP-IGD: the gateway keeps {key} for {} s only", granted.as_secs());
+            control.quirks.longest_lease = Some(granted);
+            self.shorten_leases(now, granted);
+        } else if control.quirks.longest_lease.is_some_and(|longest| longest + LEASE_SLACK < granted) {
+            control.quirks.longest_lease = None;
+        }
+    }
+
+    /// No lease is longer than this.
+    fn shorten_leases(&mut self, now: Time, longest: Duration) {
+        let notices = &mut self.notices;
+        self.mappings.for_each_mut(|key, mapping| {
+            if let Some(lease) = &mut mapping.lease
+                && lease.lifetime > longest + LEASE_SLACK
+            {
+                lease.lifetime = longest;
+                let left = (lease.since + longest).since(now);
+                notices.push_back(Notice::EndsIn { key, left });
+            }
+        });
+    }
+
     /// The entry of a mapping is to be changed: a look at it is of no use any more.
     pub(super) fn stop_check(&mut self, cx: &mut Cx<'_>, key: Key) {
         self.watch.unchecked.remove(&key);
@@ -311,5 +382,6 @@ impl UpnpIgd {
         self.watch.remade.clear();
         self.watch.failed_looks = 0;
         self.timers.cancel(Timer::Check);
+        self.timers.cancel(Timer::Lease);
     }
 }

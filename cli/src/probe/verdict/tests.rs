@@ -12,6 +12,7 @@ fn silent() -> Findings {
             internal_address: "192.168.1.5".parse().unwrap(),
             is_public: false,
             gateway: Some("192.168.1.1".parse().unwrap()),
+            gateway_is_absent: false,
             gateway_is_named: false,
         }),
         pcp: Finding::Silent,
@@ -213,6 +214,9 @@ fn what_this_machine_does_not_send_is_its_own_firewalls() {
     let gone = ErrorKind::HostUnreachable;
     let findings = Findings { pcp: not_sent(gone), natpmp: not_sent(gone), ..silent() };
     check(&findings, Kind::Unreachable, Exit::NoGateway, &["Nobody has the address", "192.168.1.1"]);
+    let mut absent = silent();
+    absent.way.as_mut().unwrap().gateway_is_absent = true;
+    check(&absent, Kind::Unreachable, Exit::NoGateway, &["Nobody has the address", "switched on"]);
 }
 
 #[test]

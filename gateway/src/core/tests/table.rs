@@ -44,6 +44,7 @@ fn free_ports_are_searched_upward_and_go_on_at_1024() {
             made_by: Protocol::Script,
             nonce: None,
             description: String::new(),
+            granted_at: Duration::ZERO,
             expires_at: None,
         });
     };
@@ -78,4 +79,29 @@ fn restart_without_memory_empties_it_and_starts_the_epoch_anew() {
     gateway.set_epoch(1000);
     gateway.handle_timeout(secs(18));
     assert_eq!(gateway.epoch(), 1001);
+}
+
+#[test]
+fn tables_apart_know_nothing_of_each_other_but_their_ports() {
+    let mut gateway = new_gateway();
+    gateway.faults.tables_apart = true;
+    ask_one(&mut gateway, secs(0), &natpmp_map(100));
+    ask_one(&mut gateway, secs(0), &natpmp_map(0));
+    assert!(gateway.table().is_empty());
+    let client = SocketAddr::new(CLIENT, 8000);
+    gateway.table_mut().insert(Mapping {
+        transport: Transport::Tcp,
+        external_port: 8000,
+        internal: client,
+        made_by: Protocol::Upnp,
+        nonce: None,
+        description: String::new(),
+        granted_at: secs(0),
+        expires_at: None,
+    });
+    ask_one(&mut gateway, secs(1), &natpmp_map(100));
+    assert_eq!(gateway.table().of_internal(Transport::Tcp, client).count(), 2);
+    ask_one(&mut gateway, secs(2), &natpmp_map(0));
+    let left: Vec<_> = gateway.table().iter().map(|m| m.made_by).collect();
+    assert_eq!(left, [Protocol::Upnp], "a deletion by NAT-PMP leaves UPnP's alone");
 }

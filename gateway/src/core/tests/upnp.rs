@@ -198,12 +198,14 @@ fn description_names_each_service_with_its_control_url() {
     let mut igd = Igd::with(1, &[WanKind::Ppp1, WanKind::Ip1]);
     igd.url_base = Some("http://192.168.1.1:5000/".into());
     igd.services[1].control_url = Some("ctl/1".into());
+    igd.friendly_name = "R&D <1>".into();
     let mut gateway = Gateway::new(Config { igd: Some(igd), ..Config::at(GATEWAY) }, secs(0));
     let (head, body) = get(&mut gateway);
     assert!(
         head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains(&format!("Content-Length: {}", body.len()))
     );
     assert_eq!(value(&body, "URLBase"), "http://192.168.1.1:5000/");
+    assert_eq!(value(&body, "friendlyName"), "R&amp;D &lt;1&gt;");
     let ppp = body.find("<serviceType>urn:schemas-upnp-org:service:WANPPPConnection:1<").unwrap();
     let ip = body.find("<serviceType>urn:schemas-upnp-org:service:WANIPConnection:1<").unwrap();
     assert!(ppp < body.find("<controlURL>/ctl/0<").unwrap() && ip < body.find("<controlURL>ctl/1<").unwrap());
@@ -239,6 +241,7 @@ fn address_and_status_are_told_while_connected() {
     let address = act(&mut gateway, "GetExternalIPAddress", &[]).unwrap();
     assert_eq!(value(&address, "NewExternalIPAddress"), "203.0.113.7");
     assert_eq!(value(&act(&mut gateway, "GetStatusInfo", &[]).unwrap(), "NewConnectionStatus"), "Connected");
+    assert_eq!(value(&act(&mut gateway, "GetNATRSIPStatus", &[]).unwrap(), "NewNATEnabled"), "1");
     gateway.config.igd.as_mut().unwrap().services[0].status = "Disconnected".into();
     let address = act(&mut gateway, "GetExternalIPAddress", &[]).unwrap();
     assert_eq!(value(&address, "NewExternalIPAddress"), "");

@@ -159,7 +159,9 @@ impl Bench {
     }
 
     pub fn abandon(&mut self, key: Key) {
-        self.drive(|driver, cx| driver.abandon(cx, key));
+        self.drive(|driver, cx| {
+            driver.abandon(cx, key);
+        });
     }
 
     pub fn forget(&mut self, key: Key) {

@@ -55,6 +55,25 @@ fn a_control_url_that_refuses_twice_is_lost_and_found_again() {
 }
 
 #[test]
+fn a_service_that_does_not_know_add_port_mapping_is_lost_once_and_then_believed() {
+    let mut bench = Bench::with_igd(IP1);
+    bench.start_up();
+    bench.igd().always.push(("AddPortMapping", 401));
+    bench.map(tcp(4000), no_wish());
+    bench.run_until(1000);
+    assert_eq!(bench.notices.last(), Some(&(bench.notices[0].0, Notice::StatusChanged)));
+    assert_eq!(bench.notices[0].1, Notice::Lost);
+    for attempt in 0..2 {
+        bench.notices.clear();
+        bench.search();
+        bench.map(tcp(4000), no_wish());
+        bench.run_until(3000 + attempt * 1000);
+        assert_eq!(bench.notices_of(tcp(4000)), [refused(tcp(4000))]);
+        assert!(bench.notices.iter().all(|(_, notice)| *notice != Notice::Lost), "{:?}", bench.notices);
+    }
+}
+
+#[test]
 fn a_control_url_that_refuses_once_is_asked_again() {
     let mut bench = Bench::with_igd(IP1);
     bench.start_up();

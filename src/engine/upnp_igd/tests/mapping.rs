@@ -10,13 +10,14 @@ fn refused(of: crate::engine::driver::Key) -> Notice {
     Notice::Refused { key: of, refusal: FAILED }
 }
 
-/// Maps TCP 4000 with this wish on a WANIPConnection:1 prepared so; gives the bench back half a minute later.
+/// Maps TCP 4000 with this wish on a WANIPConnection:1 prepared so; gives the bench back 15 s later, when
+/// every attempt is over and leases are not looked at yet.
 fn map_on(service_type: &'static str, wished: Option<u16>, prepare: impl FnOnce(&mut Igd)) -> Bench {
     let mut bench = Bench::with_igd(service_type);
     prepare(bench.igd());
     bench.start_up();
     bench.map(tcp(4000), wished.map_or_else(no_wish, wish));
-    bench.run_until(30_000);
+    bench.run_until(15_000);
     bench
 }
 
@@ -76,7 +77,7 @@ fn any_port_of_igd2_is_renewed_by_name() {
     assert_eq!(bench.notices_of(tcp(4000)), [granted(tcp(4000), 5001)]);
     bench.requests.clear();
     bench.map(tcp(4000), wish(5001));
-    bench.run_until(31_000);
+    bench.run_until(16_000);
     assert_eq!(bench.lines(), ["AddPortMapping tcp 5001 to 192.168.1.20:4000 for 7200"]);
     assert_eq!(bench.notices_of(tcp(4000)).len(), 2);
 }
@@ -110,7 +111,7 @@ fn permanent_leases_are_remembered() {
         assert_eq!(bench.notices_of(tcp(4000)), [granted_for_ever(tcp(4000), 4000)]);
         bench.requests.clear();
         bench.map(udp(4000), no_wish());
-        bench.run_until(31_000);
+        bench.run_until(18_000);
         assert_eq!(bench.lines(), ["AddPortMapping udp 4000 to 192.168.1.20:4000 for 0"]);
     }
 }
@@ -216,7 +217,7 @@ fn wildcards_only_is_for_the_next_protocol() {
 
 #[test]
 fn other_errors_fail_the_mapping_alone() {
-    for code in [401, 600, 605, 715, 716, 728, 732, 899, 0] {
+    for code in [600, 605, 715, 716, 728, 732, 899, 0] {
         let mut bench = map_on(IP1, None, |igd| igd.always.push(("AddPortMapping", code)));
         assert_eq!(bench.notices_of(tcp(4000)), [refused(tcp(4000))], "{code}");
         assert_eq!(bench.requests.len(), 1, "{code}");
@@ -343,7 +344,7 @@ fn a_gateway_that_takes_its_own_hidden_entry_for_a_conflict_keeps_the_port() {
     bench.requests.clear();
     bench.igd().script.push_back(("AddPortMapping", 718));
     bench.map(tcp(4000), wish(4000));
-    bench.run_until(60_000);
+    bench.run_until(18_000);
     assert_eq!(
         bench.lines(),
         [
@@ -378,7 +379,8 @@ fn any_port_that_is_not_told_is_asked_for_by_name() {
     bench.requests.clear();
     bench.map(tcp(4001), no_wish());
     bench.run_until(31_000);
-    assert_eq!(bench.lines(), ["AddPortMapping tcp 4001 to 192.168.1.20:4001 for 7200"]);
+    assert_eq!(bench.lines()[0], "AddPortMapping tcp 4001 to 192.168.1.20:4001 for 7200");
+    assert_eq!(bench.count("AddAnyPortMapping"), 0);
 }
 
 #[test]

@@ -1,0 +1,134 @@
+//! `plum list`.
+
+use super::ground::{Running, dead_gateway, gateway, order, plum_at, run};
+use super::terminal::{GREEN, contains_style, end, watch};
+use plum_gateway::core::{Igd, Mapping, Protocol, Transport, WanKind};
+use plum_gateway::server::Server;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::net::SocketAddr;
+
+fn insert(server: &Server, transport: Transport, external_port: u16, internal: &str, description: &str) {
+    let internal: SocketAddr = internal.parse().expect("an address");
+    let (description, made_by) = (description.to_owned(), Protocol::Script);
+    server.with_core(|core| {
+        core.table_mut().insert(Mapping {
+            transport,
+            external_port,
+            internal,
+            made_by,
+            nonce: None,
+            description,
+            granted_at: std::time::Duration::ZERO,
+            expires_at: None,
+        });
+    });
+}
+
+#[test]
+fn shows_every_mapping_in_order_and_marks_its_own() {
+    let server = gateway();
+    insert(&server, Transport::Tcp, 9000, "192.0.2.77:80", "web");
+    insert(&server, Transport::Udp, 70, "192.0.2.78:70", "");
+    let running = Running::start(plum_at(&server, "map 8080:18080"));
+    running.line();
+    let (code, output, errors) = run(plum_at(&server, "list"));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[0], "EXTERNAL   LEADS TO                       ENDS IN     DESCRIPTION");
+    assert_eq!(lines[1], "70/udp     192.0.2.78:70                  never");
+    assert_eq!(lines[2], "9000/tcp   192.0.2.77:80                  never       web");
+    assert!(lines[3].starts_with("18080/tcp  127.0.0.1:8080 (this machine)  "), "{output}");
+    assert!(lines[3].contains("1 h 59 min") || lines[3].contains("2 h 00 min"), "{output}");
+    assert_eq!(lines.len(), 4);
+
+    let (code, output, _) = run(plum_at(&server, "list --json"));
+    let listed: Value = serde_json::from_str(&output).expect("it is JSON");
+    assert_eq!((code, &listed["gateway"]), (0, &server.address().to_string().into()));
+    assert_eq!((&listed["service"], &listed["incomplete"]), (&"WANIPConnection:1".into(), &Value::Null));
+    let mappings = listed["mappings"].as_array().expect("mappings");
+    let ports: Vec<_> = mappings.iter().map(|mapping| &mapping["external_port"]).collect();
+    assert_eq!(ports, [70, 9000, 18080]);
+    assert_eq!(mappings[1]["internal_client"], "192.0.2.77");
+    assert_eq!((&mappings[1]["description"], &mappings[1]["transport"]), (&"web".into(), &"TCP".into()));
+    assert_eq!((&mappings[1]["lease_left_secs"], &mappings[1]["enabled"]), (&0.into(), &true.into()));
+    assert_eq!(
+        (&mappings[1]["is_this_machine"], &mappings[2]["is_this_machine"]),
+        (&false.into(), &true.into())
+    );
+    running.signal(Signal::INT);
+    assert_eq!(running.end().0.code(), Some(0));
+}
+
+#[test]
+fn empty_table_is_told_as_one() {
+    let (code, output, _) = run(plum_at(&gateway(), "list"));
+    assert_eq!(code, 0);
+    assert!(output.starts_with("The gateway \"Simulated gateway\" at 127."), "{output}");
+    assert!(output.ends_with(" has no mappings.\n") && output.lines().count() == 1, "{output}");
+}
+
+#[test]
+fn asks_the_service_that_the_library_would_use() {
+    let mut igd = Igd::with(1, &[WanKind::Ip1, WanKind::Ppp1]);
+    igd.services[0].status = "Disconnected".into();
+    let server = Server::start_on_own_address(|config| config.gateway.igd = Some(igd.clone()))
+        .expect("a gateway on loopback");
+    let (code, output, _) = run(plum_at(&server, "list --json"));
+    assert_eq!(code, 0);
+    assert!(output.contains(r#""service":"WANPPPConnection:1""#), "{output}");
+}
+
+#[test]
+fn gateway_without_upnp_is_told_as_it_is() {
+    let server =
+        Server::start_on_own_address(|config| config.gateway.igd = None).expect("a gateway on loopback");
+    for server in [server, dead_gateway()] {
+        let (code, output, errors) = run(plum_at(&server, "list --timeout 500ms"));
+        assert_eq!((code, output.as_str()), (3, ""));
+        assert!(
+            errors.starts_with(&format!("plum: the gateway {} does not answer by UPnP", server.address()))
+        );
+        assert!(errors.contains("PCP and NAT-PMP have no list") && errors.lines().count() == 1, "{errors}");
+    }
+}
+
+#[test]
+fn refusal_and_silence_in_between_are_told() {
+    let server = gateway();
+    insert(&server, Transport::Tcp, 9000, "192.0.2.77:80", "web");
+    order(&server, "refuse GetGenericPortMappingEntry 606");
+    let (code, output, errors) = run(plum_at(&server, "list"));
+    assert_eq!((code, output.as_str()), (1, ""));
+    assert!(errors.starts_with("plum: the gateway does not show its mappings: error 606"), "{errors}");
+    order(&server, "no-faults");
+    order(&server, "refuse GetGenericPortMappingEntry 501");
+    let (code, output, _) = run(plum_at(&server, "list"));
+    assert_eq!(code, 0);
+    assert!(output.contains("There may be more: the gateway says no more than error 501."), "{output}");
+}
+
+#[test]
+fn what_others_call_their_mappings_does_not_reach_the_terminal_raw() {
+    let igd = Igd { friendly_name: "\u{1b}[2J".into(), ..Igd::default() };
+    let server = Server::start_on_own_address(|config| config.gateway.igd = Some(igd.clone()))
+        .expect("a gateway on loopback");
+    insert(&server, Transport::Tcp, 9000, "192.0.2.77:80", "\u{1b}]0;owned\u{7}name\r\n\u{202e}\u{9b}x");
+    for words in ["list", "list --json"] {
+        let (_, output, _) = run(plum_at(&server, words));
+        let is_foreign = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(output.contains("name") && !output.chars().any(is_foreign), "{output:?}");
+        assert_eq!(output.lines().count(), if words == "list" { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn own_mappings_are_coloured_on_a_terminal() {
+    let server = gateway();
+    insert(&server, Transport::Tcp, 9000, "127.0.0.1:80", "web");
+    let (code, output) = end(watch(&server, "list", &[]));
+    assert_eq!(code, 0);
+    assert!(output.contains(&format!("{GREEN}9000/tcp")), "{output:?}");
+    let (_, output) = end(watch(&server, "list", &[("NO_COLOR", "1")]));
+    assert!(output.contains("9000/tcp") && !contains_style(&output), "{output:?}");
+}

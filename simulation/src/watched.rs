@@ -1,0 +1,343 @@
+//! The engine with an observer around it: everything that goes in and comes out is seen, counted and judged at once.
+
+use crate::allocations;
+use crate::invariants::{self, Flight, Packets, Pending};
+use crate::world::{Endpoint, Seeded};
+use plum::engine::Engine;
+use plum::engine::io::{Config, Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
+use plum::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// What has happened in a story, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Datagrams that the engine sent.
+    pub datagrams_sent: u64,
+    /// Datagrams that it was handed.
+    pub datagrams_received: u64,
+    /// TCP connections that it opened.
+    pub exchanges: u64,
+    /// Mappings that the program created.
+    pub mappings: u64,
+    /// Callbacks that the program got.
+    pub callbacks: u64,
+    /// How often the program began anew after its cleanup.
+    pub inits: u64,
+    /// Calls of `handle_timeout`.
+    pub timeouts: u64,
+}
+
+/// The engine and what is known of it from outside.
+pub struct Watched {
+    engine: Engine,
+    config: Config,
+    now: Time,
+    hash: u64,
+    /// What has happened so far.
+    pub counts: Counts,
+    /// The mappings that are being made.
+    pub pending: Pending,
+    /// Requests that wait for an answer.
+    pub flight: Flight,
+    /// Packets lately.
+    pub packets: Packets,
+    /// Bytes that the engine holds.
+    heap: isize,
+    most_heap: isize,
+    live: BTreeSet<MappingId>,
+    /// Those of them that are SUCCESS.
+    made: BTreeSet<MappingId>,
+    most_live: usize,
+    route: Option<Option<Route>>,
+    /// Where the connections go that have not carried a request yet.
+    connections: BTreeMap<ExchangeId, IpAddr>,
+    /// When something came from each address last.
+    heard_at: BTreeMap<IpAddr, Time>,
+}
+
+/// FNV-1a: the same on every machine.
+const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
+const HASH_FACTOR: u64 = 0x0100_0000_01b3;
+
+fn engine(config: &Config, seed: u64) -> Engine {
+    Engine::new(config.clone(), Box::new(Seeded(fastrand::Rng::with_seed(seed))))
+}
+
+impl Watched {
+    /// An engine whose randomness is this seed's.
+    pub fn new(config: Config, seed: u64) -> Watched {
+        let before = allocations::in_use();
+        let engine = engine(&config, seed);
+        let heap = allocations::in_use() - before;
+        Watched {
+            engine,
+            config,
+            now: Time::ZERO,
+            hash: HASH_START,
+            counts: Counts::default(),
+            pending: Pending::default(),
+            flight: Flight::default(),
+            packets: Packets::default(),
+            heap,
+            most_heap: heap,
+            live: BTreeSet::new(),
+            made: BTreeSet::new(),
+            most_live: 0,
+            route: None,
+            connections: BTreeMap::new(),
+            heard_at: BTreeMap::new(),
+        }
+    }
+
+    /// Another engine in its place: the program has called init again.
+    pub fn renew(&mut self, config: Config, seed: u64) {
+        let before = allocations::in_use();
+        self.engine = engine(&config, seed);
+        self.config = config;
+        self.heap += allocations::in_use() - before;
+        self.most_live = 0;
+        self.most_heap = self.heap;
+        self.live.clear();
+        self.made.clear();
+        self.pending = Pending::default();
+        self.flight = Flight::default();
+        self.route = None;
+        self.connections.clear();
+        self.counts.inits += 1;
+    }
+
+    /// The engine's configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What everything that went in and came out amounts to: equal runs have equal numbers.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// When something came from an address last.
+    pub fn heard_at(&self, address: IpAddr) -> Option<Time> {
+        self.heard_at.get(&address).copied()
+    }
+
+    /// The machine has slept.
+    pub fn sleep(&mut self, now: Time, span: Duration) {
+        self.pending.sleep(span);
+        self.be_busy(now);
+    }
+
+    /// The most that the engine has held, and for how many mappings at once.
+    pub fn most_held(&self) -> (isize, usize) {
+        (self.most_heap, self.most_live)
+    }
+
+    /// Mappings come or go: until that is done packets are not counted.
+    fn be_busy(&mut self, now: Time) {
+        self.packets.be_busy_until(now + invariants::busy_for(self.live.len()));
+    }
+
+    fn mix(&mut self, word: u64) {
+        self.hash = (self.hash ^ word).wrapping_mul(HASH_FACTOR);
+    }
+
+    fn mix_bytes(&mut self, bytes: &[u8]) {
+        self.mix(bytes.len() as u64);
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.mix(u64::from_le_bytes(word));
+        }
+    }
+
+    /// Hands something to the engine.
+    fn enter(&mut self, now: Time, what: u64, call: impl FnOnce(&mut Engine)) {
+        self.now = now;
+        self.mix(now.as_micros());
+        self.mix(what);
+        let before = allocations::in_use();
+        call(&mut self.engine);
+        self.heap += allocations::in_use() - before;
+        self.most_heap = self.most_heap.max(self.heap);
+        invariants::memory_is_bounded_by_the_mappings(self.heap, self.most_live);
+        let limit = invariants::longest_pending(&self.config, self.most_live);
+        invariants::no_mapping_waits_for_ever(&self.pending, now, limit);
+    }
+
+    fn note_output(&mut self, output: &Output) {
+        match output {
+            Output::Send { socket, to, bytes } => {
+                self.mix(*socket as u64);
+                self.mix_bytes(bytes);
+                self.counts.datagrams_sent += 1;
+                let _ = to;
+            }
+            Output::Connect { exchange, .. } => {
+                self.mix(exchange.0);
+                self.counts.exchanges += 1;
+            }
+            Output::Write { bytes, .. } => self.mix_bytes(bytes),
+            Output::HangUp { exchange } => self.mix(!exchange.0),
+            Output::Event { id, event } => {
+                self.mix(u64::from(id.cast_unsigned()));
+                self.mix(match event {
+                    Event::Pending => 1,
+                    Event::Success { protocol, port, .. } => {
+                        2 << 32 | (*protocol as u64) << 16 | u64::from(port.get())
+                    }
+                    Event::Failure => 3,
+                    Event::Destroyed => 4,
+                });
+                self.counts.callbacks += u64::from(*event != Event::Pending);
+            }
+            Output::LookUpRoute { .. } => self.mix(11),
+            Output::Open { socket, .. } => self.mix(100 + *socket as u64),
+            Output::Close { socket } => self.mix(200 + *socket as u64),
+            Output::Finished => self.mix(12),
+        }
+    }
+}
+
+/// The bytes that go to whoever takes an output.
+fn heap_of(output: &Output) -> isize {
+    match output {
+        Output::Send { bytes, .. } | Output::Write { bytes, .. } => bytes.capacity() as isize,
+        _ => 0,
+    }
+}
+
+impl Endpoint for Watched {
+    fn handle_create(&mut self, now: Time, id: MappingId, wanted: Wanted) {
+        self.counts.mappings += 1;
+        self.live.insert(id);
+        self.most_live = self.most_live.max(self.live.len());
+        self.pending.begin(now, id);
+        self.be_busy(now);
+        self.enter(now, 20, |engine| engine.handle_create(now, id, wanted));
+    }
+
+    fn handle_destroy(&mut self, now: Time, id: MappingId) {
+        self.be_busy(now);
+        self.enter(now, 21, |engine| engine.handle_destroy(now, id));
+    }
+
+    fn handle_cleanup(&mut self, now: Time) {
+        self.be_busy(now);
+        self.enter(now, 22, |engine| engine.handle_cleanup(now));
+    }
+
+    fn handle_route(&mut self, now: Time, route: Option<Route>) {
+        if self.route != Some(route) {
+            // Another network: everything is made anew.
+            self.route = Some(route);
+            self.pending.restart(now);
+            self.flight = Flight::default();
+            self.be_busy(now);
+        }
+        self.enter(now, 23, |engine| engine.handle_route(now, route));
+    }
+
+    fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
+        self.enter(now, 24 + u64::from(local.is_some()), |engine| engine.handle_opened(now, socket, local));
+    }
+
+    fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]) {
+        self.counts.datagrams_received += 1;
+        self.heard_at.insert(from.ip(), now);
+        self.flight.handle_reply(socket, bytes);
+        self.mix_bytes(bytes);
+        self.enter(now, 30 + socket as u64, |engine| engine.handle_datagram(now, socket, from, bytes));
+    }
+
+    fn handle_refused(&mut self, now: Time, socket: Socket) {
+        self.flight.clear(socket);
+        self.enter(now, 40 + socket as u64, |engine| engine.handle_refused(now, socket));
+    }
+
+    fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr) {
+        self.enter(now, 50, |engine| engine.handle_tcp_connected(now, exchange, local));
+    }
+
+    fn handle_tcp_data(&mut self, now: Time, exchange: ExchangeId, bytes: &[u8]) {
+        self.mix_bytes(bytes);
+        self.enter(now, 51, |engine| engine.handle_tcp_data(now, exchange, bytes));
+    }
+
+    fn handle_tcp_end(&mut self, now: Time, exchange: ExchangeId, end: TcpEnd) {
+        self.connections.remove(&exchange);
+        self.enter(now, 52 + end as u64, |engine| engine.handle_tcp_end(now, exchange, end));
+    }
+
+    fn handle_network_changed(&mut self, now: Time) {
+        self.enter(now, 60, |engine| engine.handle_network_changed(now));
+    }
+
+    fn handle_timeout(&mut self, now: Time) {
+        self.counts.timeouts += 1;
+        self.enter(now, 61, |engine| engine.handle_timeout(now));
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        let now = self.now;
+        let before = allocations::in_use();
+        let output = self.engine.poll_output();
+        self.heap += allocations::in_use() - before;
+        let output = output?;
+        self.heap -= heap_of(&output);
+        self.note_output(&output);
+        let retries = self.made.len() < self.live.len();
+        match &output {
+            Output::Send { socket, to, bytes } => {
+                self.flight.send(now, *socket, bytes);
+                invariants::requests_in_flight_are_few(&self.flight, *socket);
+                // protocols.md, discovery: a race asks for a first window of mappings, and makes all of them at once when
+                // somebody answers.
+                let is_race = *socket == Socket::Ssdp || *socket == Socket::NatPmp && bytes.len() == 2;
+                if is_race && self.made.len() < self.live.len() {
+                    self.be_busy(now);
+                }
+                self.packets.send(now, to.ip(), 1, retries);
+            }
+            Output::Connect { exchange, to } => {
+                self.packets.send(now, to.ip(), 1, retries);
+                self.connections.insert(*exchange, to.ip());
+            }
+            Output::Write { exchange, .. } => {
+                if let Some(to) = self.connections.remove(exchange) {
+                    self.packets.send(now, to, invariants::PACKETS_OF_A_REQUEST, retries);
+                }
+            }
+            Output::HangUp { exchange } => {
+                self.connections.remove(exchange);
+            }
+            Output::Event { id, event } => {
+                match event {
+                    Event::Pending => {
+                        self.pending.begin(now, *id);
+                        self.be_busy(now);
+                    }
+                    _ => self.pending.end(*id),
+                }
+                match event {
+                    Event::Success { .. } => {
+                        self.made.insert(*id);
+                    }
+                    _ => {
+                        self.made.remove(id);
+                    }
+                }
+                if *event == Event::Destroyed {
+                    self.live.remove(id);
+                }
+            }
+            _ => {}
+        }
+        Some(output)
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        self.engine.poll_timeout()
+    }
+}

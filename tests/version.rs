@@ -1,0 +1,130 @@
+//! The versions stand in Cargo.toml alone; what has to repeat one is named here and says the same.
+
+use std::path::Path;
+use std::process::Command;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The version of the package, which is that of ABI 0.6.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn read(path: &str) -> String {
+    let path = Path::new(ROOT).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The version of the libraries with ABI 0.5.
+fn version_05() -> String {
+    let manifest = read("Cargo.toml");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("abi-05-version = "));
+    version.expect("Cargo.toml names it").trim_matches('"').to_owned()
+}
+
+/// What spells one of the versions with reason, by the beginnings of paths.
+const MAY_SPELL: [&str; 9] = [
+    // Where they stand, and what cargo makes of it.
+    "Cargo.toml",
+    "Cargo.lock",
+    "fuzz/Cargo.lock",
+    // Generated; tests/header.rs compares them.
+    "include/plum.h",
+    "include/abi-0.5/plum.h",
+    // Compared below.
+    "CHANGELOG.md",
+    "debian/changelog",
+    "debian/libplum0.6.symbols",
+    // What was measured, and with what: the C library too.
+    "benches/",
+];
+
+#[test]
+fn nothing_else_spells_a_version() {
+    let listed = match Command::new("git").args(["-C", ROOT, "ls-files", "-z"]).output() {
+        Ok(output) if output.status.success() => output.stdout,
+        _ => {
+            println!("nothing_else_spells_a_version was NOT run: there is no git, or this is no clone");
+            return;
+        }
+    };
+    let versions = [VERSION.to_owned(), version_05()];
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for path in listed.split(|&byte| byte == 0).filter(|path| !path.is_empty()) {
+        let path = std::str::from_utf8(path).expect("our names are ASCII");
+        // Documents may speak of versions: of the C library's, or of what was measured.
+        let is_document = path.ends_with(".md") && path != "CHANGELOG.md" || path.starts_with("docs/");
+        if is_document || MAY_SPELL.iter().any(|may| path.starts_with(may)) {
+            continue;
+        }
+        let Ok(text) = std::fs::read_to_string(Path::new(ROOT).join(path)) else { continue };
+        seen += 1;
+        for (number, line) in text.lines().enumerate() {
+            // Of comments too, but not of those that explain which C library is meant.
+            if versions.iter().any(|version| spells(line, version)) && !is_comment(line) {
+                wrong.push(format!("{path}:{}: {line}", number + 1));
+            }
+        }
+    }
+    assert!(seen > 100, "the files are found");
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// Whether `version` stands in `line`, not as a part of a longer one.
+fn spells(line: &str, version: &str) -> bool {
+    line.match_indices(version).any(|(at, _)| {
+        let mut before = line[..at].chars().rev();
+        let mut after = line[at + version.len()..].chars();
+        let goes_on = |near: Option<char>, beyond: Option<char>| {
+            let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+            is_digit(near) || near == Some('.') && is_digit(beyond)
+        };
+        !goes_on(before.next(), before.next()) && !goes_on(after.next(), after.next())
+    })
+}
+
+/// A line of comment alone, in any of our languages.
+fn is_comment(line: &str) -> bool {
+    let line = line.trim_start();
+    ["# ", "//", "/*", "* "].iter().any(|start| line.starts_with(start))
+}
+
+#[test]
+fn the_changelog_is_of_this_version() {
+    let changelog = read("CHANGELOG.md");
+    let newest = changelog.lines().find(|line| line.starts_with("## ")).expect("a release");
+    assert!(spells(newest, VERSION), "{newest}");
+}
+
+#[test]
+fn the_debian_package_is_of_this_version() {
+    let changelog = read("debian/changelog");
+    let first = changelog.lines().next().expect("an entry");
+    assert!(first.starts_with(&format!("libplum ({VERSION}-")), "{first}");
+}
+
+/// The symbols file names the SONAME, the API's functions and no others. What was added later than the first release may
+/// have a later version than the others, never one later than this.
+#[test]
+fn the_debian_symbols_are_those_of_the_library() {
+    let symbols = read("debian/libplum0.6.symbols");
+    let mut lines = symbols.lines();
+    assert_eq!(lines.next(), Some(&*format!("libplum.so.{VERSION} libplum0.6 #MINVER#")));
+    let names: Vec<&str> = lines
+        .filter_map(|line| line.strip_prefix(' '))
+        .filter_map(|line| line.split_once('@'))
+        .map(|(name, _)| name)
+        .collect();
+    let exported = read("cmake/exported-0.6.txt");
+    assert_eq!(names, exported.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn this_test_tells_versions_apart() {
+    for line in ["3.4.5", "libplum.so.3.4.5)", "(3.4.5-1)", "of 3.4.5."] {
+        assert!(spells(line, "3.4.5"), "{line}");
+    }
+    for line in ["13.4.5", "1.3.4.5", "3.4.50", "3.4.5.1", "3x4x5"] {
+        assert!(!spells(line, "3.4.5"), "{line}");
+    }
+    assert!(is_comment("  // 3.4.5") && is_comment("# x") && !is_comment("#define X") && !is_comment("/usr"));
+}
