@@ -4,10 +4,10 @@ use plum_gateway::control::carry_out;
 use plum_gateway::server::Server;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Whatever has not happened after this long never will.
 pub const LONG: Duration = Duration::from_secs(30);
@@ -55,10 +55,10 @@ pub fn plum_at(server: &Server, words: &str) -> Command {
 }
 
 /// Runs it to its end: exit code, standard output, standard error.
-pub fn run(mut command: Command) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command.output().expect("the program runs");
-    let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
-    (status.code().expect("it is not killed"), text(stdout), text(stderr))
+pub fn run(command: Command) -> (i32, String, String) {
+    let (status, lines, errors) = Running::start(command).end();
+    let output = lines.into_iter().map(|line| line + "\n").collect();
+    (status.code().expect("it is not killed"), output, errors)
 }
 
 /// The program as it runs; killed when dropped.
@@ -69,19 +69,24 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn start(mut command: Command) -> Running {
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    pub fn start(command: Command) -> Running {
+        Running::start_into(command, Stdio::piped())
+    }
+
+    /// With its output going elsewhere, unless that is piped: then there are no lines.
+    pub fn start_into(mut command: Command, stdout: Stdio) -> Running {
+        let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("the program runs");
         let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
-        thread::spawn(move || {
-            for line in stdout.lines() {
-                let sent = line.map(|line| sender.send(line));
-                if !matches!(sent, Ok(Ok(()))) {
-                    break;
+        if let Some(stdout) = child.stdout.take() {
+            thread::spawn(move || {
+                for line in BufReader::new(stdout).lines() {
+                    let sent = line.map(|line| sender.send(line));
+                    if !matches!(sent, Ok(Ok(()))) {
+                        break;
+                    }
                 }
-            }
-        });
+            });
+        }
         let stderr = child.stderr.take();
         Running { child, lines, stderr }
     }
@@ -95,6 +100,18 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).expect("the program runs");
     }
 
+    /// Waits until it has ended. (There is no event for it that comes with a limit.)
+    fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + LONG;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < until, "the program does not end");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Waits for its end: exit status, the lines that were left, standard error.
     pub fn end(mut self) -> (ExitStatus, Vec<String>, String) {
         let mut rest = Vec::new();
@@ -106,7 +123,7 @@ impl Running {
                 Err(RecvTimeoutError::Timeout) => panic!("the program does not end"),
             }
         }
-        let status = self.child.wait().expect("it can be waited for");
+        let status = self.wait();
         let mut errors = String::new();
         if let Some(stderr) = &mut self.stderr {
             stderr.read_to_string(&mut errors).expect("the program writes UTF-8");
