@@ -2,7 +2,7 @@
 
 mod world;
 
-use plum::engine::io::{Protocol, Suggestion};
+use plum::engine::io::{Protocol, Socket, Suggestion};
 use plum::wire::Transport::{Tcp, Udp};
 use plum_gateway::core::{self as gateway, Gateway, Igd, Kind, Spoken, Times, WanKind};
 use std::net::{IpAddr, Ipv4Addr};
@@ -438,4 +438,50 @@ fn the_first_mapping_after_a_time_of_none_looks_for_the_best_protocol_again() {
     let id = world.create(Tcp, 8000);
     world.run_until(|world| world.is_success(id));
     assert_eq!(world.success(id).map(|success| success.0), Some(Protocol::Pcp));
+}
+
+#[test]
+fn a_restart_is_seen_though_the_protocol_had_been_silent_for_a_while() {
+    let mut world = World::new();
+    world.gateway().faults.closed.natpmp = true;
+    let id = world.create(Tcp, 8000);
+    world.run_for(secs(1000));
+    // The announcement is heard, but the renewal that follows it in the next seconds is not.
+    world.start_gateway(false);
+    world.run_for(Duration::from_millis(2));
+    world.gateway().faults.closed.pcp = true;
+    world.run_for(secs(60));
+    world.gateway().faults.closed.pcp = false;
+    world.run_for(secs(320));
+    assert!(world.is_success(id));
+    assert_eq!(world.table().len(), 1);
+}
+
+#[test]
+fn a_shortened_lease_is_found_out_though_the_first_mapping_is_gone() {
+    let mut world = World::new();
+    let faults = &mut world.gateway().faults;
+    (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    faults.lifetime = Some(100);
+    let first = world.create(Tcp, 8000);
+    let second = world.create(Tcp, 8001);
+    world.run_until(World::all_success);
+    world.destroy_and_wait(first);
+    world.run_for(secs(1000));
+    assert_eq!(world.gateway().table_mut().pop_expired(), None);
+    assert_eq!(world.callbacks(second).len(), 1);
+}
+
+#[test]
+fn a_socket_that_is_there_again_brings_its_protocol_back_with_the_next_try() {
+    let mut world = World::new();
+    world.unopenable.insert(Socket::Pcp);
+    world.gateway().faults.refuse(Kind::NatPmpMap, 4);
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_failure(id));
+    world.destroy_and_wait(id);
+    world.unopenable.clear();
+    world.run_for(secs(400));
+    let id = world.create(Tcp, 8000);
+    assert!(world.runs_until(secs(35), |world| world.is_success(id)));
 }

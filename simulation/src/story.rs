@@ -526,6 +526,8 @@ impl Story {
             let span = self.span(rng);
             self.pass(span);
             self.world.gateway_at(n).faults = self.characters[n].clone();
+            let now = self.world.now();
+            self.world.endpoint_mut().relieve(now);
             self.excluded_until = self.excluded_until.max(self.world.now() + excludes_for);
             self.world.note(|| format!("gateway {n} is as ever"));
         } else {
@@ -581,8 +583,11 @@ impl Story {
                 let announce = rng.bool();
                 self.world.note(|| format!("gateway {n} has the external address {address}"));
                 self.world.gateway_at(n).set_external_address(address, announce);
-                // PCP tells it with the next renewal only.
-                self.has_hidden_losses = true;
+                // PCP tells it with the next renewal only; the others are asked for it at each recheck.
+                let by_pcp = |&id: &MappingId| {
+                    self.world.success(id).is_some_and(|success| success.0 == Protocol::Pcp)
+                };
+                self.has_hidden_losses |= self.live.keys().any(by_pcp);
             }
             6 => {
                 self.world.note(|| format!("gateway {n} forgets its mappings"));
@@ -735,6 +740,7 @@ impl Story {
             }
         }
         let now = self.world.now();
+        self.world.endpoint_mut().relieve(now);
         self.excluded_until = self.excluded_until.max(now + std::mem::take(&mut self.open_exclusion));
         let route = self.homes[self.world.network.home()].route;
         if self.world.network.route != Some(route) {
@@ -870,7 +876,14 @@ impl Story {
     fn quiet_down(&self) -> Duration {
         let config = self.world.endpoint().config();
         let keys = u32::try_from(self.live.len()).unwrap_or(u32::MAX);
-        config.discover_timeout + config.mapping_timeout * 2 + LEAVING + Duration::from_millis(600) * keys
+        // protocols.md, many mappings: a protocol that was there and is silent now is found out by the first request that
+        // times out; the next try is 30 s later, or a recheck period.
+        let retry = config.mapping_timeout + config.recheck_interval.min(Duration::from_secs(31));
+        config.discover_timeout
+            + config.mapping_timeout * 2
+            + retry
+            + LEAVING
+            + Duration::from_millis(600) * keys
     }
 
     fn end(&mut self, rng: &mut fastrand::Rng) {

@@ -129,6 +129,11 @@ impl Watched {
         self.be_busy(now);
     }
 
+    /// A slow gateway or network is fast again: renewals that were due, and waited four at a time for their turn, go out.
+    pub fn relieve(&mut self, now: Time) {
+        self.be_busy(now);
+    }
+
     /// The most that the engine has held, and for how many mappings at once.
     pub fn most_held(&self) -> (isize, usize) {
         (self.most_heap, self.most_live)

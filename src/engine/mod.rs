@@ -261,6 +261,9 @@ impl Engine {
         }
         if local.is_some() && self.race.is_some() {
             self.join_race(now, socket);
+        } else if local.is_some() {
+            // Whoever is tried again meets one more.
+            self.raced = false;
         }
         self.settle(now);
     }

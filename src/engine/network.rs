@@ -295,11 +295,13 @@ impl Engine {
             }
             let status = self.status(protocol);
             match protocol {
-                // Out until the next recheck: this one.
-                Protocol::Pcp if in_use.has(protocol) && status == Status::Out => {
+                // Out until the next recheck: this one. Or it has fallen silent, and may be back.
+                Protocol::Pcp if in_use.has(protocol) && status != Status::Up => {
+                    self.pcp.doubt();
                     self.pcp.revive(cx!(self, now));
                 }
-                Protocol::NatPmp if in_use.has(protocol) && status == Status::Out => {
+                Protocol::NatPmp if in_use.has(protocol) && status != Status::Up => {
+                    self.natpmp.doubt();
                     self.natpmp.probe(cx!(self, now));
                 }
                 _ if status != Status::Up => {}

@@ -3,7 +3,7 @@
 use super::action::{Answer, OutArguments, Owner, code};
 use super::device::is_usable;
 use super::exchange::{Job, Trouble};
-use super::mapping::{Goal, Held, NO_ADDRESS};
+use super::mapping::{Goal, Held, Mapping, NO_ADDRESS};
 use super::{HOLD_TIMEOUT, Timer, UpnpIgd, search};
 use crate::engine::driver::{Key, Notice};
 use crate::engine::io::Cx;
@@ -328,8 +328,10 @@ impl UpnpIgd {
 
     /// The lease is to be looked at now.
     pub(super) fn look_at_lease(&mut self, cx: &mut Cx<'_>) {
-        if let Some(key) = self.watch.lease_of.take()
-            && self.mappings.contains_key(&key)
+        let is_there = |mapping: &Mapping| mapping.goal == Goal::Rest && mapping.held.is_some();
+        let first = self.watch.lease_of.take().filter(|key| self.mappings.get(key).is_some_and(is_there));
+        let any = || self.mappings.iter().find(|(_, mapping)| is_there(mapping)).map(|(key, _)| key);
+        if let Some(key) = first.or_else(any)
             && self.control.as_ref().is_some_and(|control| !control.quirks.has_shown_lease)
         {
             self.check_soon(cx, key);
