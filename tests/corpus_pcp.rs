@@ -240,6 +240,11 @@ fn natpmp_messages_parse_to_their_facts() {
 fn check_natpmp_reply(name: &str, reply: natpmp::Reply, facts: &Facts) {
     let result = match reply {
         natpmp::Reply::SpeaksPcp => panic!("{name} is not of PCP"),
+        natpmp::Reply::CutMapError { result, epoch_secs, transport } => {
+            agrees(name, facts, "epoch", epoch_secs);
+            agrees(name, facts, "opcode", if transport == Transport::Tcp { 130u32 } else { 129 });
+            result
+        }
         natpmp::Reply::Address { result, epoch_secs, address } => {
             agrees(name, facts, "epoch", epoch_secs);
             if let Some(expected) = facts.get("external").or(facts.get("address")) {

@@ -442,7 +442,7 @@ fn the_first_mapping_after_a_time_of_none_looks_for_the_best_protocol_again() {
 
 #[test]
 fn a_restart_is_seen_though_the_protocol_had_been_silent_for_a_while() {
-    let mut world = World::new();
+    let mut world = World::set_up(|setup| setup.gateways[0].announcements = 1);
     world.gateway().faults.closed.natpmp = true;
     let id = world.create(Tcp, 8000);
     world.run_for(secs(1000));

@@ -170,6 +170,11 @@ impl NatPmp {
                     self.handle_map(cx, key, result, epoch_secs, external_port, lifetime_secs)
                 })
             }
+            // Of a single request there is no doubt what it answers.
+            Ok(Reply::CutMapError { result, epoch_secs, transport }) => self
+                .requests
+                .only_awaited(transport)
+                .is_some_and(|key| self.handle_map(cx, key, result, epoch_secs, 0, 0)),
             Ok(Reply::SpeaksPcp) => self.handle_speaks_pcp(),
             Err(_) => false,
         };

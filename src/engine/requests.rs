@@ -10,6 +10,7 @@ use super::timers::Timers;
 use super::window::{Kind, Window};
 use crate::ordered::{Map, Word};
 use crate::time::Time;
+use crate::wire::Transport;
 use crate::wire::pcp::Nonce;
 use entry::{Deletion, Entry, MEMORY, Sent, State};
 use std::collections::VecDeque;
@@ -176,6 +177,17 @@ impl Requests {
     /// Whether an answer about `key` would answer something that was sent.
     pub(super) fn awaits(&self, key: Key) -> bool {
         self.entries.get(&key).is_some_and(|entry| entry.sent.asked_at().is_some())
+    }
+
+    /// The only key of a transport that an answer is awaited for; `None` where there is none, or more than one.
+    pub(super) fn only_awaited(&self, transport: Transport) -> Option<Key> {
+        let mut awaited = self
+            .entries
+            .iter()
+            .filter(|(key, entry)| key.transport == transport && entry.sent.asked_at().is_some())
+            .map(|(key, _)| key);
+        let only = awaited.next();
+        only.filter(|_| awaited.next().is_none())
     }
 
     /// The gateway's clock is another one since: the next answer begins anew with it.

@@ -114,6 +114,15 @@ pub enum Reply {
         /// Granted lifetime; 0: deleted.
         lifetime_secs: u32,
     },
+    /// An error to a mapping request, cut short after the epoch as some gateways do: it does not say which.
+    CutMapError {
+        /// How it went: not `Success`.
+        result: ResultCode,
+        /// Seconds since the start of the epoch.
+        epoch_secs: u32,
+        /// TCP or UDP.
+        transport: Transport,
+    },
     /// A PCP server's word for a version that it does not speak.
     SpeaksPcp,
 }
@@ -149,7 +158,14 @@ pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
             Ok(Reply::Address { result, epoch_secs, address })
         }
         Some(transport) => {
-            let all: &[u8; 16] = bytes.first_chunk().ok_or(Malformed)?;
+            let Some(all) = bytes.first_chunk::<16>() else {
+                let is_error = result != ResultCode::Success;
+                return if is_error {
+                    Ok(Reply::CutMapError { result, epoch_secs, transport })
+                } else {
+                    Err(Malformed)
+                };
+            };
             Ok(Reply::Map {
                 result,
                 epoch_secs,

@@ -324,7 +324,11 @@ impl Network {
                 if self.forger
                     && let Some(bytes) = forged(&bytes)
                 {
+                    // Before the true answer, and after it.
+                    let late = now + self.latency + self.jitter + Duration::from_millis(5);
+                    let bytes_again = bytes.clone();
                     self.push(now + self.latency, Travelling::ToMachine { from, to, bytes, interface });
+                    self.push(late, Travelling::ToMachine { from, to, bytes: bytes_again, interface });
                 }
                 if !self.loses(false) {
                     if self.comes_twice() {

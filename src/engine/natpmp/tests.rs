@@ -215,3 +215,18 @@ fn the_announcement_of_an_address_is_told_and_the_next_renewal_asks_for_it() {
         t.says(&[]);
     }
 }
+
+#[test]
+fn an_error_that_is_cut_short_answers_the_only_request_of_its_transport() {
+    let cut = |bytes: &mut Vec<u8>| {
+        bytes[3] = 4;
+        bytes.truncate(8);
+    };
+    let mut t = Table::known();
+    t.map(udp(4000)).map(tcp(4000)).take();
+    t.answer_with(Some(udp(4000)), 1000, cut);
+    t.says(&["0 = refused UDP 4000, 0s"]);
+    // Of two it might be either.
+    t.map(tcp(5000)).take();
+    t.answer_with(Some(tcp(5000)), 1000, cut).says(&[]);
+}

@@ -117,3 +117,14 @@ fn every_result_code_survives() {
         assert_eq!(result == ResultCode::Other(code), code > 5, "result {code}");
     }
 }
+
+#[test]
+fn a_map_error_that_is_cut_short_is_read_as_far_as_it_goes() {
+    let cut = [0, 129, 0, 4, 0, 0, 0, 7];
+    let reply =
+        Reply::CutMapError { result: ResultCode::OutOfResources, epoch_secs: 7, transport: Transport::Udp };
+    assert_eq!(parse(&cut), Ok(reply));
+    assert_eq!(parse(&cut[..7]), Err(Malformed));
+    // A success that does not say what was mapped is none.
+    assert_eq!(parse(&[0, 129, 0, 0, 0, 0, 0, 7]), Err(Malformed));
+}
