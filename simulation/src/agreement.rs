@@ -26,6 +26,9 @@ pub struct Place {
     pub direct: bool,
     /// Which protocols may be used.
     pub allowed: Allowed,
+    /// A gateway may have said that a NAT stands between us and it, which puts PCP and NAT-PMP out (`protocols.md`, PCP:
+    /// ADDRESS_MISMATCH, if it stays).
+    pub mismatch: bool,
     /// A UPnP gateway has once said that it maps equal ports only: who has the internal port of a mapping now decides.
     pub same_ports: bool,
 }
@@ -163,7 +166,10 @@ pub fn nothing_is_lost_in_quiet(
         let since = timeline.partition_point(|&(at, _)| at <= quiet_since);
         let by_upnp = |event| matches!(event, Event::Success { protocol: Protocol::UpnpIgd, .. });
         let lost = (since..timeline.len()).find(|&n| {
-            let is_excused = unseen_restart && n > 0 && by_upnp(timeline[n - 1].1);
+            let before = if n > 0 { timeline[n - 1].1 } else { Event::Pending };
+            // A protocol that is spoken no more leaves its mappings SUCCESS until their lifetimes end.
+            let is_over = !world.network.nodes.iter().any(|node| is_spoken_by(&node.gateway, before));
+            let is_excused = is_over || (unseen_restart && by_upnp(before));
             timeline[n].1 == Event::Pending && !is_excused
         });
         let lost = lost.map(|n| timeline[n]);
@@ -297,6 +303,7 @@ pub fn outlook(world: &World<Watched>, place: &Place, key: Key) -> Outlook {
             continue;
         }
         let word = match (protocol, gateway) {
+            (Protocol::Pcp | Protocol::NatPmp, _) if place.mismatch => Word::Unclear,
             (Protocol::Pcp, Some(gateway)) => pcp_word(gateway, place, key),
             (Protocol::NatPmp, Some(gateway)) => natpmp_word(gateway, key),
             (Protocol::UpnpIgd, _) => upnp_word(world, place),

@@ -91,6 +91,8 @@ pub struct Story {
     has_hidden_losses: bool,
     /// A gateway has told the present engine that it maps equal ports only.
     same_ports: bool,
+    /// There was trouble that the present engine may remember for good: see `Trouble::lasts`.
+    has_lasting_trouble: bool,
     /// The keys that were destroyed.
     gone: BTreeSet<Key>,
     /// Restarts and set clocks since all was quiet.
@@ -191,6 +193,7 @@ impl Story {
             longest_lifetime: Duration::from_secs(7200),
             has_hidden_losses: false,
             same_ports: false,
+            has_lasting_trouble: false,
             gone: BTreeSet::new(),
             eras: 0,
             restarts: 0,
@@ -350,6 +353,7 @@ impl Story {
             direct: config.gateway.is_none() && route.local == PUBLIC_LOCAL,
             allowed: config.allowed,
             same_ports: self.same_ports,
+            mismatch: self.has_lasting_trouble,
         })
     }
 
@@ -439,6 +443,7 @@ impl Story {
         // The gateways are known to nobody any more; what was left behind is left behind.
         self.settled_since = None;
         self.same_ports = false;
+        self.has_lasting_trouble = false;
     }
 
     fn clean_up(&mut self) {
@@ -485,10 +490,12 @@ impl Story {
             }
             2 => {
                 network.jitter = Duration::from_millis(rng.u64(1..2000));
+                self.has_lasting_trouble = true;
                 "reorders packets"
             }
             3 => {
                 network.latency = Duration::from_millis(rng.u64(1..400));
+                self.has_lasting_trouble = true;
                 "is slow"
             }
             _ => {
@@ -516,6 +523,7 @@ impl Story {
             excludes_for = excludes_for.max(trouble.excludes_for);
             lifetime = lifetime.max(trouble.lifetime);
             self.same_ports |= trouble.is_remembered;
+            self.has_lasting_trouble |= trouble.lasts;
         }
         self.world.gateway_at(n).faults = faults;
         self.longest_lifetime = self.longest_lifetime.max(lifetime);
@@ -865,6 +873,7 @@ impl Story {
         self.world.network.lose_requests = 0;
         if let agreement::Outlook::Granted(protocol) = outlook
             && is_new
+            && !self.has_lasting_trouble
             && known.contains(&protocol)
         {
             agreement::a_lost_request_is_sent_again(self.world.state(id));

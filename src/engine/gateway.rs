@@ -6,6 +6,7 @@ use super::direct::{Worth, worth};
 use super::discovery::{Choice, choose};
 use super::driver::{Key, Notice, Refusal, Status};
 use super::io::{Event, Protocol};
+use super::lease::packets;
 use super::mapping::{External, State};
 use super::{Engine, Timer, cx, with_driver};
 use crate::log::log;
@@ -236,6 +237,8 @@ impl Engine {
         {
             mapping.note_asked(next);
             let suggestion = mapping.suggestion();
+            // What this costs, those that wait for their turn make up for.
+            self.pace.take(now, packets(next));
             with_driver!(self, next, map(now, key, suggestion));
         }
     }
