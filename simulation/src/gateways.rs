@@ -114,7 +114,7 @@ pub struct Trouble {
     /// A protocol may have been refused to a mapping for this long (`protocols.md`: tried again when the lifetime of that
     /// answer is over; UPnP's 727 holds for an hour).
     pub excludes_for: Duration,
-    /// An error that is a gateway's nature (724) is remembered as such.
+    /// What UPnP may take for the gateway's nature: equal ports only (724), entries that it does not tell of.
     pub is_remembered: bool,
     /// ADDRESS_MISMATCH puts PCP and NAT-PMP out for good, and slow answers make every wait longer.
     pub lasts: bool,
@@ -187,7 +187,7 @@ pub fn trouble(rng: &mut fastrand::Rng, faults: &mut Faults) -> Trouble {
                 let action = pick(rng, &Action::ALL);
                 let codes = [401, 402, 501, 602, 606, 714, 716, 718, 724, 725, 727, 728, 729];
                 let code = pick(rng, &codes);
-                trouble.is_remembered |= code == 724;
+                trouble.is_remembered = true;
                 if code == 727 {
                     trouble.excludes_for = Duration::from_secs(3600);
                 }
@@ -199,6 +199,7 @@ pub fn trouble(rng: &mut fastrand::Rng, faults: &mut Faults) -> Trouble {
         }
         11 => {
             bad_http(rng, faults);
+            trouble.is_remembered = true;
             "has a bad HTTP server"
         }
         _ => {

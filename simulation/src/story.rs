@@ -89,14 +89,16 @@ pub struct Story {
     longest_lifetime: Duration,
     /// The gateway may have lost what we think it has, without its clock or an announcement telling.
     has_hidden_losses: bool,
-    /// A gateway has told the present engine that it maps equal ports only.
-    same_ports: bool,
+    /// A gateway may have taught the present engine what is not so: see `Trouble::is_remembered`.
+    has_taught: bool,
     /// There was trouble that the present engine may remember for good: see `Trouble::lasts`.
     has_lasting_trouble: bool,
     /// The keys that were destroyed.
     gone: BTreeSet<Key>,
     /// Restarts and set clocks since all was quiet.
     eras: u32,
+    /// A gateway has restarted, or its clock was set.
+    has_lost: bool,
     restarts: u64,
     comparisons: u64,
     inits: u64,
@@ -192,10 +194,11 @@ impl Story {
             losses: Vec::new(),
             longest_lifetime: Duration::from_secs(7200),
             has_hidden_losses: false,
-            same_ports: false,
+            has_taught: false,
             has_lasting_trouble: false,
             gone: BTreeSet::new(),
             eras: 0,
+            has_lost: false,
             restarts: 0,
             comparisons: 0,
             inits: 0,
@@ -352,7 +355,7 @@ impl Story {
             local: route.local,
             direct: config.gateway.is_none() && route.local == PUBLIC_LOCAL,
             allowed: config.allowed,
-            same_ports: self.same_ports,
+            has_taught: self.has_taught,
             mismatch: self.has_lasting_trouble,
         })
     }
@@ -442,7 +445,7 @@ impl Story {
         self.world.begin_again(|watched| watched.renew(config, seed));
         // The gateways are known to nobody any more; what was left behind is left behind.
         self.settled_since = None;
-        self.same_ports = false;
+        self.has_taught = false;
         self.has_lasting_trouble = false;
     }
 
@@ -522,11 +525,13 @@ impl Story {
             names.push(trouble.name);
             excludes_for = excludes_for.max(trouble.excludes_for);
             lifetime = lifetime.max(trouble.lifetime);
-            self.same_ports |= trouble.is_remembered;
+            self.has_taught |= trouble.is_remembered;
             self.has_lasting_trouble |= trouble.lasts;
         }
         self.world.gateway_at(n).faults = faults;
         self.longest_lifetime = self.longest_lifetime.max(lifetime);
+        // A renewal that shortens a lease may be carried out, and its answer lost.
+        self.has_hidden_losses |= names.contains(&"grants other lifetimes");
         // Those answers may come as long as this trouble lasts; `heal` counts from its end.
         self.excluded_until = self.excluded_until.max(self.world.now() + excludes_for);
         self.world.note(|| format!("gateway {n} {}", names.join(", ")));
@@ -550,12 +555,14 @@ impl Story {
         let address = gateway.config().address;
         let heard_at = self.world.endpoint().heard_at(address).unwrap_or(Time::ZERO);
         self.eras += 1;
+        self.has_lost = true;
         // A mapping stays SUCCESS until its lifetime ends where its protocol is spoken no more.
         let is_deaf = self.live.keys().any(|&id| {
             let protocol = self.world.success(id).map(|(protocol, ..)| protocol);
             protocol.is_some_and(|protocol| !agreement::is_spoken(gateway, protocol))
         });
-        let epoch_tells = !gateway.faults.epoch_survives_restart && self.eras <= 2 && !is_deaf;
+        let epoch_tells =
+            !gateway.faults.epoch_survives_restart && self.eras <= 2 && !is_deaf && !self.has_taught;
         if !is_told || !epoch_tells {
             self.has_hidden_losses = true;
         } else {
@@ -803,7 +810,7 @@ impl Story {
         for n in 0..self.world.network.nodes.len() {
             self.world.gateway_at(n);
         }
-        agreement::nothing_is_lost_in_quiet(&self.world, &self.live, since, self.restarts > 0);
+        agreement::nothing_is_lost_in_quiet(&self.world, &place, &self.live, since, self.has_lost);
         agreement::the_reported_state_is_the_gateways(&self.world, &place, &self.live);
         agreement::no_entry_is_unknown(&self.world, &place, &self.live, gateway_time(since));
         for (at, claim, key) in std::mem::take(&mut self.leaving) {

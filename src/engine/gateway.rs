@@ -31,7 +31,7 @@ impl Engine {
                 log!(Info, "the gateway speaks NAT-PMP, not PCP");
                 if self.race.is_some() {
                     self.natpmp_promised = true;
-                } else {
+                } else if !self.is_up_by_own_account(Protocol::NatPmp) {
                     // Nobody would notice if that were not so.
                     self.natpmp.probe(cx!(self, now));
                 }
