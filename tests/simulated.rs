@@ -502,3 +502,21 @@ fn mappings_asked_of_a_protocol_that_fell_silent_fail_in_time_whatever_the_reche
     let id = world.create(Tcp, 8001);
     assert!(world.runs_until(secs(25), |world| world.is_failure(id)), "{:?}", world.timeline(id));
 }
+
+#[test]
+fn a_gateway_without_power_for_a_while_is_believed_when_it_says_that_its_table_is_empty() {
+    let mut world = World::new();
+    let faults = &mut world.gateway().faults;
+    (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    // Looks are not answered, the external address is.
+    world.run_for(secs(299) - world.elapsed());
+    world.gateway().faults.http.hang_up = Times::Next(40);
+    world.run_for(secs(20));
+    world.gateway().faults.http.hang_up = Times::Never;
+    world.gateway().forget_mappings();
+    world.run_for(secs(320));
+    assert!(world.is_success(id), "{:?}", world.timeline(id));
+    assert_eq!(world.table().len(), 1);
+}

@@ -182,10 +182,8 @@ pub fn requests_in_flight_are_few(flight: &Flight, socket: Socket) {
 /// Packets that an HTTP exchange costs the gateway once the connection stands: the ACK of its SYN, the request, the
 /// ACKs of the reply and of its end, FIN. The SYN comes before.
 pub const PACKETS_OF_A_REQUEST: u32 = 5;
-/// `protocols.md`, many mappings: 100 packets a second at most when nothing is created or destroyed. What an attempt takes
-/// beyond its reckoning (a refusal after which another protocol is asked, the removal of an old entry) makes others wait,
-/// but may itself fall into a full second.
-const MOST_PACKETS: u32 = 100 + 12;
+/// `protocols.md`, many mappings: the most packets a second when nothing is created or destroyed.
+const MOST_PACKETS: u32 = 100;
 
 /// Where mappings are FAILURE, attempts at them are paced as four exchanges each; an attempt may take twelve (`protocols.md`,
 /// UPnP: at most 12 requests a mapping), and two of them begin in one second at most.
@@ -200,6 +198,8 @@ pub fn busy_for(mappings: usize) -> Duration {
 /// Packets that go to each address, lately.
 #[derive(Default)]
 pub struct Packets {
+    /// Requests get lost, or are not answered: how often they are sent again is the schedule's to say.
+    pub is_troubled: bool,
     busy_until: Time,
     to: BTreeMap<IpAddr, LastSecond>,
     /// The most that any gateway saw in any second.
@@ -223,7 +223,7 @@ impl Packets {
     ///
     /// `retries`: there are mappings that failed.
     pub fn send(&mut self, now: Time, to: IpAddr, packets: u32, retries: bool) {
-        if now < self.busy_until {
+        if now < self.busy_until || self.is_troubled {
             self.to.clear();
             return;
         }

@@ -481,6 +481,7 @@ impl Story {
 
     fn trouble_network(&mut self, rng: &mut fastrand::Rng) {
         self.disturb();
+        self.world.endpoint_mut().packets.is_troubled = true;
         let network = &mut self.world.network;
         let what = match rng.u32(0..5) {
             0 => {
@@ -516,6 +517,7 @@ impl Story {
 
     fn trouble_gateway(&mut self, rng: &mut fastrand::Rng) {
         self.disturb();
+        self.world.endpoint_mut().packets.is_troubled = true;
         let n = self.any_node(rng);
         let mut faults = self.world.gateway_at(n).faults.clone();
         let mut names = Vec::new();
@@ -586,6 +588,7 @@ impl Story {
             2 | 3 => {
                 let power = if rng.bool() { Power::Off } else { Power::Stopped };
                 self.world.note(|| format!("gateway {n} is {power:?}"));
+                self.world.endpoint_mut().packets.is_troubled = true;
                 self.world.network.set_power(now, n, power);
                 let span = self.span(rng);
                 self.pass(span);
@@ -755,6 +758,7 @@ impl Story {
             }
         }
         let now = self.world.now();
+        self.world.endpoint_mut().packets.is_troubled = false;
         self.world.endpoint_mut().relieve(now);
         self.excluded_until = self.excluded_until.max(now + std::mem::take(&mut self.open_exclusion));
         let route = self.homes[self.world.network.home()].route;
