@@ -485,3 +485,38 @@ fn a_socket_that_is_there_again_brings_its_protocol_back_with_the_next_try() {
     let id = world.create(Tcp, 8000);
     assert!(world.runs_until(secs(35), |world| world.is_success(id)));
 }
+
+#[test]
+fn mappings_asked_of_a_protocol_that_fell_silent_fail_in_time_whatever_the_rechecks_find() {
+    let mut world = World::set_up(|setup| setup.engine.recheck_interval = secs(30));
+    add_home(&mut world, |_| {});
+    let faults = &mut world.gateway_at(1).faults;
+    faults.pcp = Spoken::UnsuppVersion(1);
+    faults.silence.natpmp = Times::Always;
+    faults.closed.ssdp = true;
+    let made = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(made));
+    world.run_for(secs(22));
+    move_house(&mut world);
+    world.run_for(secs(1));
+    let id = world.create(Tcp, 8001);
+    assert!(world.runs_until(secs(25), |world| world.is_failure(id)), "{:?}", world.timeline(id));
+}
+
+#[test]
+fn a_gateway_without_power_for_a_while_is_believed_when_it_says_that_its_table_is_empty() {
+    let mut world = World::new();
+    let faults = &mut world.gateway().faults;
+    (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    // Looks are not answered, the external address is.
+    world.run_for(secs(299) - world.elapsed());
+    world.gateway().faults.http.hang_up = Times::Next(40);
+    world.run_for(secs(20));
+    world.gateway().faults.http.hang_up = Times::Never;
+    world.gateway().forget_mappings();
+    world.run_for(secs(320));
+    assert!(world.is_success(id), "{:?}", world.timeline(id));
+    assert_eq!(world.table().len(), 1);
+}

@@ -26,8 +26,11 @@ pub struct Place {
     pub direct: bool,
     /// Which protocols may be used.
     pub allowed: Allowed,
-    /// A UPnP gateway has once said that it maps equal ports only: who has the internal port of a mapping now decides.
-    pub same_ports: bool,
+    /// A gateway may have said that a NAT stands between us and it, which puts PCP and NAT-PMP out (`protocols.md`, PCP:
+    /// ADDRESS_MISMATCH, if it stays).
+    pub mismatch: bool,
+    /// UPnP may have learnt of a gateway that it maps equal ports only, or does not tell of its entries.
+    pub has_taught: bool,
 }
 
 /// An external port of a gateway.
@@ -139,12 +142,22 @@ pub fn the_reported_state_is_the_gateways(
                 let can_be_made = matches!(outlook, Outlook::Granted(_));
                 assert!(!can_be_made, "agreement: {id} ({key}) is FAILURE, but it is {outlook:?}");
             }
+            Event::Pending if is_just_over(world, place, id) => {}
             Event::Pending => {
                 panic!("agreement: {id} ({key}) is PENDING, though all has been quiet for long")
             }
             Event::Destroyed => panic!("agreement: {id} ({key}) is DESTROYED, which nobody asked for"),
         }
     }
+}
+
+/// Whether a mapping's lifetime has just ended because its protocol is spoken no more: another is being looked for.
+fn is_just_over(world: &World<Watched>, place: &Place, id: MappingId) -> bool {
+    let [.., (_, before), (since, _)] = world.timeline(id) else { return false };
+    let config = world.endpoint().config();
+    let Event::Success { protocol, .. } = *before else { return false };
+    let is_spoken = place.nodes_of(world, protocol).any(|(_, gateway)| is_spoken(gateway, protocol));
+    !is_spoken && world.now().since(*since) <= config.discover_timeout + config.mapping_timeout * 2
 }
 
 /// `behaviour.md`, callback rule 3: an uneventful renewal is silent; `protocols.md`: a mapping stays SUCCESS until its
@@ -154,6 +167,7 @@ pub fn the_reported_state_is_the_gateways(
 /// all mappings are made anew, also those that another protocol, or another device, has made.
 pub fn nothing_is_lost_in_quiet(
     world: &World<Watched>,
+    place: &Place,
     live: &BTreeMap<MappingId, Key>,
     quiet_since: Time,
     unseen_restart: bool,
@@ -163,7 +177,15 @@ pub fn nothing_is_lost_in_quiet(
         let since = timeline.partition_point(|&(at, _)| at <= quiet_since);
         let by_upnp = |event| matches!(event, Event::Success { protocol: Protocol::UpnpIgd, .. });
         let lost = (since..timeline.len()).find(|&n| {
-            let is_excused = unseen_restart && n > 0 && by_upnp(timeline[n - 1].1);
+            let before = if n > 0 { timeline[n - 1].1 } else { Event::Pending };
+            // A protocol that is spoken no more leaves its mappings SUCCESS until their lifetimes end.
+            let is_over = match before {
+                Event::Success { protocol, .. } => {
+                    !place.nodes_of(world, protocol).any(|(_, gateway)| is_spoken(gateway, protocol))
+                }
+                _ => false,
+            };
+            let is_excused = is_over || (unseen_restart && by_upnp(before));
             timeline[n].1 == Event::Pending && !is_excused
         });
         let lost = lost.map(|n| timeline[n]);
@@ -297,6 +319,7 @@ pub fn outlook(world: &World<Watched>, place: &Place, key: Key) -> Outlook {
             continue;
         }
         let word = match (protocol, gateway) {
+            (Protocol::Pcp | Protocol::NatPmp, _) if place.mismatch => Word::Unclear,
             (Protocol::Pcp, Some(gateway)) => pcp_word(gateway, place, key),
             (Protocol::NatPmp, Some(gateway)) => natpmp_word(gateway, key),
             (Protocol::UpnpIgd, _) => upnp_word(world, place),
@@ -377,7 +400,7 @@ fn upnp_word(world: &World<Watched>, place: &Place) -> Word {
         }
         count += 1;
         let refuses = |r: &gateway::Refusal| matches!(r.kind, Kind::Soap(_) | Kind::HttpDescription);
-        let has_habits = faults.refusals.iter().any(refuses) || faults.same_ports_only || place.same_ports;
+        let has_habits = faults.refusals.iter().any(refuses) || faults.same_ports_only || place.has_taught;
         let is_full = gateway.config().max_mappings < 65_536;
         let address = external_address(gateway, Protocol::UpnpIgd);
         let has_address = address.is_some_and(|address| address != IpAddr::V4(Ipv4Addr::UNSPECIFIED));

@@ -114,16 +114,23 @@ pub struct Trouble {
     /// A protocol may have been refused to a mapping for this long (`protocols.md`: tried again when the lifetime of that
     /// answer is over; UPnP's 727 holds for an hour).
     pub excludes_for: Duration,
-    /// An error that is a gateway's nature (724) is remembered as such.
+    /// What UPnP may take for the gateway's nature: equal ports only (724), entries that it does not tell of.
     pub is_remembered: bool,
+    /// ADDRESS_MISMATCH puts PCP and NAT-PMP out for good, and slow answers make every wait longer.
+    pub lasts: bool,
     /// The longest lifetime that is granted while it lasts, where that is more than is asked for.
     pub lifetime: Duration,
 }
 
 /// Adds to what is wrong with a gateway.
 pub fn trouble(rng: &mut fastrand::Rng, faults: &mut Faults) -> Trouble {
-    let mut trouble =
-        Trouble { name: "", excludes_for: Duration::ZERO, is_remembered: false, lifetime: Duration::ZERO };
+    let mut trouble = Trouble {
+        name: "",
+        excludes_for: Duration::ZERO,
+        is_remembered: false,
+        lasts: false,
+        lifetime: Duration::ZERO,
+    };
     trouble.name = match rng.u32(0..13) {
         0 => {
             faults.loss = Chance::both(f64::from(rng.u32(1..60)) / 100.0);
@@ -133,10 +140,12 @@ pub fn trouble(rng: &mut fastrand::Rng, faults: &mut Faults) -> Trouble {
             faults.duplicate = Chance::both(f64::from(rng.u32(1..100)) / 100.0);
             faults.reorder = f64::from(rng.u32(0..60)) / 100.0;
             faults.reorder_by = Duration::from_millis(rng.u64(1..2000));
+            trouble.lasts = true;
             "doubles and reorders"
         }
         2 => {
             faults.delay = Duration::from_millis(rng.u64(0..3000));
+            trouble.lasts = true;
             "is slow"
         }
         3 | 4 => {
@@ -167,7 +176,9 @@ pub fn trouble(rng: &mut fastrand::Rng, faults: &mut Faults) -> Trouble {
             let kind = pick(rng, &[Kind::PcpMap, Kind::NatPmpMap, Kind::PcpDelete, Kind::NatPmpAddress]);
             let lifetime = pick(rng, &[0, 30, 300, 1800]);
             let times = if rng.bool() { Times::Always } else { Times::Next(rng.u32(1..10)) };
-            faults.refuse_some(Refusal { kind, port: None, code: rng.u16(1..14), lifetime, times });
+            let code = rng.u16(1..14);
+            trouble.lasts |= code == 12;
+            faults.refuse_some(Refusal { kind, port: None, code, lifetime, times });
             trouble.excludes_for = Duration::from_secs(u64::from(lifetime).max(30));
             "refuses"
         }
@@ -176,7 +187,7 @@ pub fn trouble(rng: &mut fastrand::Rng, faults: &mut Faults) -> Trouble {
                 let action = pick(rng, &Action::ALL);
                 let codes = [401, 402, 501, 602, 606, 714, 716, 718, 724, 725, 727, 728, 729];
                 let code = pick(rng, &codes);
-                trouble.is_remembered |= code == 724;
+                trouble.is_remembered = true;
                 if code == 727 {
                     trouble.excludes_for = Duration::from_secs(3600);
                 }
@@ -188,6 +199,7 @@ pub fn trouble(rng: &mut fastrand::Rng, faults: &mut Faults) -> Trouble {
         }
         11 => {
             bad_http(rng, faults);
+            trouble.is_remembered = true;
             "has a bad HTTP server"
         }
         _ => {

@@ -92,31 +92,41 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(225);
 /// `protocols.md`, many mappings: a window of 64 requests in flight, at most 128.
 const MOST_IN_FLIGHT: usize = 128;
 
+/// So many answers to later requests, and a request is lost.
+const LATER_ANSWERS: usize = 3;
+
+/// A request that is in flight: its socket, and what of its bytes tells it from others.
+type Request = (Socket, u8, u16);
+
 /// PCP and NAT-PMP requests for mappings that were sent and not answered, as far as they cannot count as lost yet.
 #[derive(Default)]
 pub struct Flight {
-    sent_at: BTreeMap<(Socket, u8, u16), Time>,
-    oldest: VecDeque<(Time, (Socket, u8, u16))>,
+    sent: BTreeMap<Request, (Time, u64)>,
+    oldest: VecDeque<(Time, u64, Request)>,
+    sendings: u64,
+    /// The highest sendings that were answered, by socket.
+    answered: BTreeMap<Socket, [u64; LATER_ANSWERS]>,
 }
 
 impl Flight {
     /// A datagram is sent. A deletion calls back what is in flight for its key, and may go beside the window.
     pub fn send(&mut self, now: Time, socket: Socket, bytes: &[u8]) {
-        while let Some(&(at, request)) = self.oldest.front()
+        while let Some(&(at, sending, request)) = self.oldest.front()
             && at + SHORTEST_WAIT <= now
         {
             self.oldest.pop_front();
-            if self.sent_at.get(&request) == Some(&at) {
-                self.sent_at.remove(&request);
+            if self.sent.get(&request).is_some_and(|&(_, last)| last == sending) {
+                self.sent.remove(&request);
             }
         }
         match request(socket, bytes) {
             Some((request, true)) => {
-                self.sent_at.remove(&request);
+                self.sent.remove(&request);
             }
             Some((request, false)) => {
-                self.sent_at.insert(request, now);
-                self.oldest.push_back((now, request));
+                self.sendings += 1;
+                self.sent.insert(request, (now, self.sendings));
+                self.oldest.push_back((now, self.sendings, request));
             }
             None => {}
         }
@@ -125,26 +135,28 @@ impl Flight {
     /// A datagram came.
     pub fn handle_reply(&mut self, socket: Socket, bytes: &[u8]) {
         let request = match (socket, bytes.len()) {
-            (Socket::Pcp, 44..) => Some((socket, bytes[36], u16::from_be_bytes([bytes[40], bytes[41]]))),
-            (Socket::NatPmp, 10..) => {
-                Some((socket, bytes[1] & 0x7f, u16::from_be_bytes([bytes[8], bytes[9]])))
-            }
+            (Socket::Pcp, 44..) => (socket, bytes[36], u16::from_be_bytes([bytes[40], bytes[41]])),
+            (Socket::NatPmp, 10..) => (socket, bytes[1] & 0x7f, u16::from_be_bytes([bytes[8], bytes[9]])),
             // UNSUPP_VERSION, without a key.
             _ => return self.clear(socket),
         };
-        if let Some(request) = request {
-            self.sent_at.remove(&request);
+        let Some((_, sending)) = self.sent.remove(&request) else { return };
+        let answered = self.answered.entry(socket).or_default();
+        if let Some(lowest) = answered.iter_mut().min() {
+            *lowest = (*lowest).max(sending);
         }
+        let lost_before = answered.iter().min().copied().unwrap_or(0);
+        self.sent.retain(|&(of, ..), &mut (_, sending)| of != socket || sending >= lost_before);
     }
 
     /// Nobody answers there: what was asked is dropped.
     pub fn clear(&mut self, socket: Socket) {
-        self.sent_at.retain(|&(of, ..), _| of != socket);
+        self.sent.retain(|&(of, ..), _| of != socket);
     }
 }
 
 /// Socket, transport and internal port of a request about a mapping, and whether it deletes it.
-fn request(socket: Socket, bytes: &[u8]) -> Option<((Socket, u8, u16), bool)> {
+fn request(socket: Socket, bytes: &[u8]) -> Option<(Request, bool)> {
     match (socket, bytes.len()) {
         (Socket::Pcp, 60) => {
             let key = (socket, bytes[36], u16::from_be_bytes([bytes[40], bytes[41]]));
@@ -160,10 +172,10 @@ fn request(socket: Socket, bytes: &[u8]) -> Option<((Socket, u8, u16), bool)> {
 
 /// `protocols.md`, many mappings: at most 128 requests are in flight, by each protocol.
 pub fn requests_in_flight_are_few(flight: &Flight, socket: Socket) {
-    if flight.sent_at.len() <= MOST_IN_FLIGHT {
+    if flight.sent.len() <= MOST_IN_FLIGHT {
         return;
     }
-    let count = flight.sent_at.keys().filter(|&&(of, ..)| of == socket).count();
+    let count = flight.sent.keys().filter(|&&(of, ..)| of == socket).count();
     assert!(count <= MOST_IN_FLIGHT, "in flight: {count} requests, {MOST_IN_FLIGHT} are the most");
 }
 
@@ -186,6 +198,8 @@ pub fn busy_for(mappings: usize) -> Duration {
 /// Packets that go to each address, lately.
 #[derive(Default)]
 pub struct Packets {
+    /// Requests get lost, or are not answered: how often they are sent again is the schedule's to say.
+    pub is_troubled: bool,
     busy_until: Time,
     to: BTreeMap<IpAddr, LastSecond>,
     /// The most that any gateway saw in any second.
@@ -209,7 +223,7 @@ impl Packets {
     ///
     /// `retries`: there are mappings that failed.
     pub fn send(&mut self, now: Time, to: IpAddr, packets: u32, retries: bool) {
-        if now < self.busy_until {
+        if now < self.busy_until || self.is_troubled {
             self.to.clear();
             return;
         }

@@ -89,12 +89,16 @@ pub struct Story {
     longest_lifetime: Duration,
     /// The gateway may have lost what we think it has, without its clock or an announcement telling.
     has_hidden_losses: bool,
-    /// A gateway has told the present engine that it maps equal ports only.
-    same_ports: bool,
+    /// A gateway may have taught the present engine what is not so: see `Trouble::is_remembered`.
+    has_taught: bool,
+    /// There was trouble that the present engine may remember for good: see `Trouble::lasts`.
+    has_lasting_trouble: bool,
     /// The keys that were destroyed.
     gone: BTreeSet<Key>,
     /// Restarts and set clocks since all was quiet.
     eras: u32,
+    /// A gateway has restarted, or its clock was set.
+    has_lost: bool,
     restarts: u64,
     comparisons: u64,
     inits: u64,
@@ -190,9 +194,11 @@ impl Story {
             losses: Vec::new(),
             longest_lifetime: Duration::from_secs(7200),
             has_hidden_losses: false,
-            same_ports: false,
+            has_taught: false,
+            has_lasting_trouble: false,
             gone: BTreeSet::new(),
             eras: 0,
+            has_lost: false,
             restarts: 0,
             comparisons: 0,
             inits: 0,
@@ -349,7 +355,8 @@ impl Story {
             local: route.local,
             direct: config.gateway.is_none() && route.local == PUBLIC_LOCAL,
             allowed: config.allowed,
-            same_ports: self.same_ports,
+            has_taught: self.has_taught,
+            mismatch: self.has_lasting_trouble,
         })
     }
 
@@ -438,7 +445,8 @@ impl Story {
         self.world.begin_again(|watched| watched.renew(config, seed));
         // The gateways are known to nobody any more; what was left behind is left behind.
         self.settled_since = None;
-        self.same_ports = false;
+        self.has_taught = false;
+        self.has_lasting_trouble = false;
     }
 
     fn clean_up(&mut self) {
@@ -473,6 +481,7 @@ impl Story {
 
     fn trouble_network(&mut self, rng: &mut fastrand::Rng) {
         self.disturb();
+        self.world.endpoint_mut().packets.is_troubled = true;
         let network = &mut self.world.network;
         let what = match rng.u32(0..5) {
             0 => {
@@ -485,10 +494,12 @@ impl Story {
             }
             2 => {
                 network.jitter = Duration::from_millis(rng.u64(1..2000));
+                self.has_lasting_trouble = true;
                 "reorders packets"
             }
             3 => {
                 network.latency = Duration::from_millis(rng.u64(1..400));
+                self.has_lasting_trouble = true;
                 "is slow"
             }
             _ => {
@@ -506,6 +517,7 @@ impl Story {
 
     fn trouble_gateway(&mut self, rng: &mut fastrand::Rng) {
         self.disturb();
+        self.world.endpoint_mut().packets.is_troubled = true;
         let n = self.any_node(rng);
         let mut faults = self.world.gateway_at(n).faults.clone();
         let mut names = Vec::new();
@@ -515,10 +527,13 @@ impl Story {
             names.push(trouble.name);
             excludes_for = excludes_for.max(trouble.excludes_for);
             lifetime = lifetime.max(trouble.lifetime);
-            self.same_ports |= trouble.is_remembered;
+            self.has_taught |= trouble.is_remembered;
+            self.has_lasting_trouble |= trouble.lasts;
         }
         self.world.gateway_at(n).faults = faults;
         self.longest_lifetime = self.longest_lifetime.max(lifetime);
+        // A renewal that shortens a lease may be carried out, and its answer lost.
+        self.has_hidden_losses |= names.contains(&"grants other lifetimes");
         // Those answers may come as long as this trouble lasts; `heal` counts from its end.
         self.excluded_until = self.excluded_until.max(self.world.now() + excludes_for);
         self.world.note(|| format!("gateway {n} {}", names.join(", ")));
@@ -542,12 +557,14 @@ impl Story {
         let address = gateway.config().address;
         let heard_at = self.world.endpoint().heard_at(address).unwrap_or(Time::ZERO);
         self.eras += 1;
+        self.has_lost = true;
         // A mapping stays SUCCESS until its lifetime ends where its protocol is spoken no more.
         let is_deaf = self.live.keys().any(|&id| {
             let protocol = self.world.success(id).map(|(protocol, ..)| protocol);
             protocol.is_some_and(|protocol| !agreement::is_spoken(gateway, protocol))
         });
-        let epoch_tells = !gateway.faults.epoch_survives_restart && self.eras <= 2 && !is_deaf;
+        let epoch_tells =
+            !gateway.faults.epoch_survives_restart && self.eras <= 2 && !is_deaf && !self.has_taught;
         if !is_told || !epoch_tells {
             self.has_hidden_losses = true;
         } else {
@@ -571,6 +588,7 @@ impl Story {
             2 | 3 => {
                 let power = if rng.bool() { Power::Off } else { Power::Stopped };
                 self.world.note(|| format!("gateway {n} is {power:?}"));
+                self.world.endpoint_mut().packets.is_troubled = true;
                 self.world.network.set_power(now, n, power);
                 let span = self.span(rng);
                 self.pass(span);
@@ -740,6 +758,7 @@ impl Story {
             }
         }
         let now = self.world.now();
+        self.world.endpoint_mut().packets.is_troubled = false;
         self.world.endpoint_mut().relieve(now);
         self.excluded_until = self.excluded_until.max(now + std::mem::take(&mut self.open_exclusion));
         let route = self.homes[self.world.network.home()].route;
@@ -795,7 +814,7 @@ impl Story {
         for n in 0..self.world.network.nodes.len() {
             self.world.gateway_at(n);
         }
-        agreement::nothing_is_lost_in_quiet(&self.world, &self.live, since, self.restarts > 0);
+        agreement::nothing_is_lost_in_quiet(&self.world, &place, &self.live, since, self.has_lost);
         agreement::the_reported_state_is_the_gateways(&self.world, &place, &self.live);
         agreement::no_entry_is_unknown(&self.world, &place, &self.live, gateway_time(since));
         for (at, claim, key) in std::mem::take(&mut self.leaving) {
@@ -865,6 +884,7 @@ impl Story {
         self.world.network.lose_requests = 0;
         if let agreement::Outlook::Granted(protocol) = outlook
             && is_new
+            && !self.has_lasting_trouble
             && known.contains(&protocol)
         {
             agreement::a_lost_request_is_sent_again(self.world.state(id));

@@ -6,6 +6,7 @@ use super::direct::{Worth, worth};
 use super::discovery::{Choice, choose};
 use super::driver::{Key, Notice, Refusal, Status};
 use super::io::{Event, Protocol};
+use super::lease::packets;
 use super::mapping::{External, State};
 use super::{Engine, Timer, cx, with_driver};
 use crate::log::log;
@@ -30,7 +31,7 @@ impl Engine {
                 log!(Info, "the gateway speaks NAT-PMP, not PCP");
                 if self.race.is_some() {
                     self.natpmp_promised = true;
-                } else {
+                } else if !self.is_up_by_own_account(Protocol::NatPmp) {
                     // Nobody would notice if that were not so.
                     self.natpmp.probe(cx!(self, now));
                 }
@@ -236,6 +237,8 @@ impl Engine {
         {
             mapping.note_asked(next);
             let suggestion = mapping.suggestion();
+            // What this costs, those that wait for their turn make up for.
+            self.pace.take(now, packets(next));
             with_driver!(self, next, map(now, key, suggestion));
         }
     }

@@ -22,7 +22,7 @@ const ANNOUNCEMENT_SPREAD_MILLIS: u64 = 5000;
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
 /// Packets that one request costs the gateway, for the pace.
-fn packets(protocol: Protocol) -> u32 {
+pub(super) fn packets(protocol: Protocol) -> u32 {
     if protocol == Protocol::UpnpIgd { PACKETS_AN_EXCHANGE } else { 1 }
 }
 

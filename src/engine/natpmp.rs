@@ -86,8 +86,10 @@ impl NatPmp {
     pub fn map(&mut self, cx: &mut Cx<'_>, key: Key, suggestion: Suggestion) {
         if !self.granted.contains_key(&key) {
             // Nobody may have asked for it since the last mapping was made.
-            self.address_is_doubtful |=
-                !self.requests.is_mapped(key) && cx.now.since(self.address_at) > ADDRESS_LIFETIME;
+            if !self.requests.is_mapped(key) && cx.now.since(self.address_at) > ADDRESS_LIFETIME {
+                self.address_is_doubtful = true;
+                self.address_at = cx.now;
+            }
             self.requests.map(cx.now, key, suggestion, &mut || Nonce([0; 12]));
             if self.requests.status() != Status::Out {
                 self.need_address(cx);

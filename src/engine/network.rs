@@ -299,10 +299,12 @@ impl Engine {
                 Protocol::Pcp if in_use.has(protocol) && status != Status::Up => {
                     self.pcp.doubt();
                     self.pcp.revive(cx!(self, now));
+                    self.call_into_race(protocol);
                 }
                 Protocol::NatPmp if in_use.has(protocol) && status != Status::Up => {
                     self.natpmp.doubt();
                     self.natpmp.probe(cx!(self, now));
+                    self.call_into_race(protocol);
                 }
                 _ if status != Status::Up => {}
                 Protocol::Pcp => self.pcp.check(cx!(self, now)),

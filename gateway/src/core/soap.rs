@@ -226,6 +226,9 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
             };
             external_port = gateway.assigned(transport, wanted, assigned).ok_or(NO_PORT_MAPS_AVAILABLE)?;
             old = None;
+            if gateway.faults.same_ports_only && external_port != internal_port {
+                return Err(NO_PORT_MAPS_AVAILABLE);
+            }
         }
     } else if old
         .as_ref()

@@ -28,6 +28,8 @@ pub(super) struct Quirks {
     pub(super) no_add_any: bool,
     /// GetSpecificPortMappingEntry does not find what is there, or has no answer.
     pub(super) hides_entries: bool,
+    /// That is so because it did not find what it had just made.
+    pub(super) denies_entries: bool,
     /// The longest lease that it keeps, where that is less than it is asked for and says it grants.
     pub(super) longest_lease: Option<Duration>,
     /// A look has shown how long a lease is.

@@ -272,6 +272,13 @@ impl UpnpIgd {
         answer: &Result<Answer, Trouble>,
         local: Option<IpAddr>,
     ) {
+        if let (Ok(Answer::Done(_) | Answer::Error(code::NO_SUCH_ENTRY)), Some(control)) =
+            (answer, &mut self.control)
+            && !control.quirks.denies_entries
+        {
+            // It has had no answer to looks, but has one now.
+            control.quirks.hides_entries = false;
+        }
         let is_gone = match (answer, local) {
             (Ok(Answer::Done(entry)), Some(client)) => {
                 let owner = entry.owner(key, client);
@@ -279,6 +286,7 @@ impl UpnpIgd {
                     self.watch.remade.remove(&key);
                     if let Some(control) = &mut self.control {
                         control.quirks.hides_entries = false;
+                        control.quirks.denies_entries = false;
                     }
                     self.compare_lease(cx.now, key, entry);
                 }
@@ -307,6 +315,9 @@ impl UpnpIgd {
         }
         if self.watch.remade.contains(&key) {
             self.stop_believing(cx);
+            if let Some(control) = &mut self.control {
+                control.quirks.denies_entries = true;
+            }
             return;
         }
         let Some(Held { port, .. }) = self.mappings.get(&key).and_then(|mapping| mapping.held) else {
