@@ -520,3 +520,45 @@ fn a_gateway_without_power_for_a_while_is_believed_when_it_says_that_its_table_i
     assert!(world.is_success(id), "{:?}", world.timeline(id));
     assert_eq!(world.table().len(), 1);
 }
+
+#[test]
+fn a_mapping_that_leaves_another_device_for_the_gateway_leaves_nothing_there() {
+    let mut world = World::new();
+    let stranger = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 2));
+    let config = gateway::Config { seed: 9, ..gateway::Config::at(stranger) };
+    let node = Node {
+        gateway: Gateway::new(config, gateway_time(world.now())),
+        power: Power::On,
+        interface: INTERFACE,
+        home: 0,
+    };
+    world.network.nodes.push(node);
+    (world.gateway().faults.closed.ssdp, world.gateway().faults.closed.natpmp) = (true, true);
+    // NOT_AUTHORIZED of one port.
+    world.gateway().faults.refuse_port(Kind::PcpMap, 2, 8000);
+    let id = world.create(Tcp, 8000);
+    let other = world.create(Tcp, 8001);
+    world.run_until(World::all_success);
+    assert_eq!(world.success(id).map(|success| success.0), Some(Protocol::UpnpIgd));
+    assert_eq!(world.success(other).map(|success| success.0), Some(Protocol::Pcp));
+    world.gateway().faults.refusals.clear();
+    world.run_for(secs(4700));
+    assert_eq!(world.success(id).map(|success| success.0), Some(Protocol::Pcp));
+    assert!(world.gateway_at(1).table().is_empty());
+}
+
+#[test]
+fn a_grant_that_comes_twice_after_its_deletion_was_sent_counts_once() {
+    for seed in 1..30 {
+        let mut world = World::set_up(|setup| setup.seed = seed);
+        // So slow that NAT-PMP wins, whose answers are the faster ones.
+        world.network.latency = Duration::from_millis(190);
+        world.network.jitter = Duration::from_millis(200);
+        world.network.duplicate = 1.0;
+        let id = world.create(Tcp, 8000);
+        world.run_for(secs(30));
+        assert!(world.is_success(id), "seed {seed}");
+        let (_, _, port) = world.success(id).expect("it is made");
+        assert_eq!(world.table().iter().next().map(|m| m.external_port), Some(port), "seed {seed}");
+    }
+}

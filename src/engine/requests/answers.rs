@@ -102,6 +102,12 @@ impl Requests {
         let Some(entry) = self.entries.get_mut(&key) else { return false };
         entry.mapped = true;
         match entry.state {
+            // A copy of the answer that began this: the deletion between the two is still to come.
+            State::Mapping
+                if entry.pending_deletion(now).is_some() && !self.window.was_sent(Slot::Key(key)) =>
+            {
+                false
+            }
             State::Mapping | State::Idle => {
                 entry.doubtful = false;
                 entry.external = NonZeroU16::new(port).map(|port| (address, port));

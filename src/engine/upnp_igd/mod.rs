@@ -222,6 +222,12 @@ impl UpnpIgd {
         }
     }
 
+    /// Whether the service in use is on another device than the gateway.
+    pub fn is_elsewhere(&self) -> bool {
+        let gateway = self.network.and_then(|network| network.gateway);
+        self.control.as_ref().is_some_and(|control| Some(control.url.address.ip().to_canonical()) != gateway)
+    }
+
     /// What the core is to know, in order, until `None`.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()

@@ -300,6 +300,8 @@ impl UpnpIgd {
                 return;
             }
             (Err(Trouble::TimedOut | Trouble::Broken), _) => {
+                // Whether it lets what was made anew be seen is open again.
+                self.watch.remade.remove(&key);
                 self.watch.failed_looks += 1;
                 if self.watch.failed_looks < MAX_FAILED_LOOKS {
                     self.check_soon(cx, key);
