@@ -151,8 +151,10 @@ impl Engine {
             let leaver = if good_port.is_some() && (protocol < old || old_refuses) { old } else { protocol };
             mapping.entries.set(leaver, false);
             mapping.asked.set(leaver, false);
-            // An entry of the same external port may be the same entry, by the name of another protocol.
-            if port == 0 || port == external.port.get() {
+            // An entry of the same external port may be the same entry, by the name of another protocol; not on another
+            // device.
+            let is_one_table = !self.upnp.is_elsewhere() || ![old, protocol].contains(&Protocol::UpnpIgd);
+            if port == 0 || (port == external.port.get() && is_one_table) {
                 with_driver!(self, leaver, forget(now, key));
             } else {
                 with_driver!(self, leaver, delete(now, key));

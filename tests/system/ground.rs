@@ -11,7 +11,7 @@ use plum_gateway::server::{Config, Server};
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -142,6 +142,9 @@ pub fn pcp_only() -> Settings {
     Settings { allowed: Allowed::Pcp, ..settings() }
 }
 
+/// The clients of all tests. They live for ever, as a program's does; kept here they are no leaks.
+static CLIENTS: Mutex<Vec<&'static Client<Ear>>> = Mutex::new(Vec::new());
+
 /// A session of the library, and what it has said.
 pub struct Program {
     client: &'static Client<Ear>,
@@ -160,6 +163,7 @@ impl Program {
         };
         let settings = Settings { log_callback: Some(Box::new(log_callback)), ..settings };
         let client: &'static Client<Ear> = Box::leak(Box::new(Client::new()));
+        CLIENTS.lock().expect("not poisoned").push(client);
         client.init(Some(settings)).expect("init");
         Program { client, tell, told, log }
     }
@@ -174,7 +178,7 @@ impl Program {
         internal_port: u16,
         inside: impl Fn(&News) + Send + Sync + 'static,
     ) -> MappingId {
-        let tell = std::sync::Mutex::new(self.tell.clone());
+        let tell = Mutex::new(self.tell.clone());
         let ear = move |id, news: &News| {
             let _ = tell.lock().expect("not poisoned").send((id, news.clone()));
             inside(news);
