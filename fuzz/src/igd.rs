@@ -7,19 +7,22 @@ use plum::wire::igd::{self, Description};
 const MAX_SERVICES: usize = 32;
 /// The longest text kept of one element, in octets.
 const MAX_TEXT_BYTES: usize = 4096;
-/// The longest part of a device's name, in characters.
+/// The longest name of a device or of its maker, in characters.
 const MAX_NAME_CHARS: usize = 64;
 
 /// Texts are clean and bounded, and a description reads the same when written as the standard says.
 pub fn run(data: &[u8]) {
     let Ok(description) = igd::parse(data) else { return };
-    let Description { url_base, root_device_type, name, services } = &description;
-    for text in [name, root_device_type].into_iter().chain(url_base) {
+    let Description { url_base, root_device_type, friendly_name, manufacturer, model_name, services } =
+        &description;
+    let names = [friendly_name, manufacturer, model_name];
+    for text in names.into_iter().chain([root_device_type]).chain(url_base) {
         assert_clean(text);
         assert!(text.len() <= MAX_TEXT_BYTES);
     }
     assert!(url_base.as_ref().is_none_or(|base| !base.is_empty()));
-    assert!(name.chars().count() <= 2 * MAX_NAME_CHARS + " / ".len());
+    assert!(names.iter().all(|name| name.chars().count() <= MAX_NAME_CHARS));
+    assert!(description.name().chars().count() <= 2 * MAX_NAME_CHARS + " / ".len());
     assert!(services.len() <= MAX_SERVICES);
     for service in services {
         assert_clean(&service.service_type);
@@ -27,12 +30,7 @@ pub fn run(data: &[u8]) {
         assert!(service.service_type.len() <= MAX_TEXT_BYTES && service.control_url.len() <= MAX_TEXT_BYTES);
         assert!(service.kind().is_none() || !service.control_url.is_empty());
     }
-    // Two names make one; which part was which is not to be seen any more.
-    let mut expected = description.clone();
-    if name.chars().count() > MAX_NAME_CHARS {
-        expected.name = String::new();
-    }
-    assert_eq!(igd::parse(write(&expected).as_bytes()), Ok(expected));
+    assert_eq!(igd::parse(write(&description).as_bytes()), Ok(description));
 }
 
 /// As UPnP Device Architecture 2.0 §2.3 writes it.
@@ -43,7 +41,9 @@ fn write(description: &Description) -> String {
     }
     text += "<device>";
     text += &element("deviceType", &description.root_device_type);
-    text += &element("friendlyName", &description.name);
+    text += &element("friendlyName", &description.friendly_name);
+    text += &element("manufacturer", &description.manufacturer);
+    text += &element("modelName", &description.model_name);
     text += "<serviceList>";
     for service in &description.services {
         text += "<service>\r\n";

@@ -63,6 +63,10 @@ fn write(reply: Reply) -> Vec<u8> {
             bytes.extend(lifetime_secs.to_be_bytes());
             bytes
         }
+        Reply::CutMapError { result, epoch_secs, transport } => {
+            let opcode = if transport == Transport::Tcp { 130 } else { 129 };
+            head(opcode, result, epoch_secs)
+        }
     }
 }
 

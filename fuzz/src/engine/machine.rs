@@ -216,7 +216,7 @@ impl Machine {
     /// The program ends, if it has not begun to.
     pub fn cleanup(&mut self) {
         if self.checks.cleanup_at.is_none() {
-            self.checks.cleanup_at = Some(self.now);
+            self.checks.cleanup(self.now);
             self.call(|engine, now| engine.handle_cleanup(now));
         }
     }
@@ -334,6 +334,7 @@ impl Machine {
     /// The machine sleeps: its clock has gone on, what was on its way is lost. The worker notices a long sleep.
     pub fn sleep(&mut self, span: Duration, is_noticed: bool) {
         self.in_flight.clear();
+        self.checks.sleep(span);
         self.set_time(self.now + span);
         while self.gateway.poll_output(gateway_time(self.now)).is_some() {}
         if is_noticed {
