@@ -113,8 +113,9 @@ impl ReplyReader {
                         .map_err(|()| ReadError::TooLong)?
                     {
                         // What does not begin like HTTP never becomes it: its end is not waited for.
-                        let begins = self.line.trim_ascii_start().get(..5);
-                        return match begins {
+                        // (Control characters may yet turn out to be a blank line, see `is_blank`.)
+                        let blank = self.line.iter().take_while(|b| is_blank(&[**b])).count();
+                        return match self.line[blank..].get(..5) {
                             Some(word) if self.head.is_empty() && !word.eq_ignore_ascii_case(b"HTTP/") => {
                                 Err(ReadError::Malformed)
                             }

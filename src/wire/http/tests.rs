@@ -406,6 +406,15 @@ fn endless_heads_are_too_long() {
 }
 
 #[test]
+fn blank_lines_before_the_head_are_blank_however_they_are_cut() {
+    let reply = b"\0\0\0\0\0\0\0\0\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let octets: Vec<&[u8]> = reply.chunks(1).collect();
+    let whole = read_within(usize::MAX, &[reply]);
+    assert_eq!(whole.as_ref().map(|(reply, _)| reply.body.as_slice()), Ok(&b"ok"[..]));
+    assert_eq!(read_within(usize::MAX, &octets), whole);
+}
+
+#[test]
 fn what_does_not_begin_like_http_is_not_waited_for() {
     for junk in [&b"\x8a\x01\xff\x00\x7f"[..], b"SSH-2.0", b"\r\n  220 mail"] {
         assert_eq!(ReplyReader::new(1000).push(junk), Err(ReadError::Malformed), "{junk:?}");
