@@ -31,7 +31,13 @@ pub(super) fn status(line: &str) -> Option<u16> {
     }
     // RFC 9112 §4: status-code = 3DIGIT. Some devices glue the reason to it.
     let digits = words.next()?.get(..3)?;
-    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+    // RFC 9110 §15: they begin with 100.
+    digits
+        .bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| digits.parse().ok())
+        .flatten()
+        .filter(|&code| code >= 100)
 }
 
 fn is_http_version(word: &str) -> bool {

@@ -365,9 +365,15 @@ fn redirect_says_where_to() {
 
 #[test]
 fn what_is_not_http_is_refused_with_its_first_line() {
-    for text in
-        ["<root/>\n", "SSH-2.0-x\r\n", "HTTP/1.1\r\n", "HTTP/1.1 OK\r\n", "HTTP/1.1 20\r\n", "X: y\r\n"]
-    {
+    for text in [
+        "<root/>\n",
+        "SSH-2.0-x\r\n",
+        "HTTP/1.1\r\n",
+        "HTTP/1.1 OK\r\n",
+        "HTTP/1.1 20\r\n",
+        "HTTP/1.1 020 OK\r\n",
+        "X: y\r\n",
+    ] {
         let mut reader = ReplyReader::new(usize::MAX);
         assert_eq!(reader.push(text.as_bytes()), Err(ReadError::Malformed), "{text}");
     }
