@@ -1,4 +1,4 @@
-//! Link arguments of the shared library.
+//! Link arguments of the shared library, and the systems that have routing sockets.
 
 use std::env::var;
 
@@ -7,6 +7,12 @@ fn main() {
     println!("cargo:rerun-if-changed=Cargo.toml");
     let unix = var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family.split(',').any(|one| one == "unix"));
     let apple = var("CARGO_CFG_TARGET_VENDOR").is_ok_and(|vendor| vendor == "apple");
+    // route(4): src/net/bsd.
+    let bsd =
+        var("CARGO_CFG_TARGET_OS").is_ok_and(|os| ["freebsd", "netbsd", "openbsd"].contains(&os.as_str()));
+    if apple || bsd {
+        println!("cargo:rustc-cfg=routing_sockets");
+    }
     if unix && !apple {
         // As the C library does: the SONAME carries the full version, since the structs differ between versions.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libplum.so.{}", abi_version());
