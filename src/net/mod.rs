@@ -5,8 +5,10 @@
 //! `udp`, `tcp` and `signals` are the same everywhere; what differs between systems is in `linux` (Android too), `bsd` (macOS
 //! and iOS too) and `other` (what is portable), which have the same functions.
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+// The conditions `netlink` and `routing_sockets`: build.rs.
+#[cfg(not(netlink))]
 mod multicast;
+#[cfg(any(netlink, routing_sockets))]
 mod notices;
 mod portable;
 // Here for its tests, which need no routing socket.
@@ -17,13 +19,13 @@ pub mod tcp;
 pub mod udp;
 mod wall_clock;
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(netlink)]
 #[path = "linux/mod.rs"]
 mod platform;
-#[cfg(routing_sockets)] // build.rs
+#[cfg(routing_sockets)]
 #[path = "bsd/mod.rs"]
 mod platform;
-#[cfg(not(any(target_os = "linux", target_os = "android", routing_sockets)))]
+#[cfg(not(any(netlink, routing_sockets)))]
 #[path = "other.rs"]
 mod platform;
 

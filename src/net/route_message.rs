@@ -24,7 +24,8 @@ const RTM_GET: u8 = 4;
 const NO_CHANGES: [u8; 6] = [RTM_GET, 5, 6, 7, 8, 0xb];
 
 const RTF_UP: u32 = 0x1;
-const RTF_GATEWAY: u32 = 0x2;
+/// The route leads by a next hop.
+pub const RTF_GATEWAY: u32 = 0x2;
 const RTF_REJECT: u32 = 0x8;
 /// RTF_LLINFO or RTF_LLDATA: a neighbour's link-layer address.
 const RTF_LINK_LAYER: u32 = 0x400;

@@ -1,5 +1,6 @@
 //! The table of routes as sysctl(3) gives it, for where a sandbox forbids routing sockets.
 
+use super::super::route_message::RTF_GATEWAY;
 use libc::{c_int, c_void};
 use std::ptr::null_mut;
 
@@ -13,7 +14,7 @@ const SLACK: usize = 4096;
 pub fn gateway_routes(v6: bool) -> Option<Vec<u8>> {
     let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     // sysctl(3): CTL_NET, PF_ROUTE: protocol number, address family, what, which flags.
-    let mut name = [libc::CTL_NET, libc::PF_ROUTE, 0, family, libc::NET_RT_FLAGS, libc::RTF_GATEWAY];
+    let mut name = [libc::CTL_NET, libc::PF_ROUTE, 0, family, libc::NET_RT_FLAGS, RTF_GATEWAY as c_int];
     let needed = read(&mut name, None)?;
     if needed > DUMP_LEN_MAX {
         return None;

@@ -100,6 +100,8 @@ struct ClockSteps {
 }
 
 impl ClockSteps {
+    // musl: deprecated since its time_t has more bits than the one of the libc crate on some processors. Any will do.
+    #[cfg_attr(target_env = "musl", allow(deprecated))]
     fn watch() -> io::Result<ClockSteps> {
         // SAFETY: timerfd_create(2) takes no pointers.
         let descriptor =
