@@ -7,9 +7,9 @@
 
 cmake_minimum_required(VERSION 3.16)
 
-# TARGET, the Rust target, is asked on Apple's systems alone, which need neither OBJCOPY nor NM.
+# RUST_TARGET is asked on Apple's systems alone, which need neither OBJCOPY nor NM.
 set(needed ARCHIVE OBJECT NAMES CC OBJCOPY NM)
-if(TARGET MATCHES "-apple-")
+if(RUST_TARGET MATCHES "-apple-")
   set(needed ARCHIVE OBJECT NAMES CC)
 endif()
 foreach(variable IN LISTS needed)
@@ -44,9 +44,9 @@ function(run)
 endfunction()
 
 set(partial "${OBJECT}.partial")
-if(TARGET MATCHES "-apple-")
+if(RUST_TARGET MATCHES "-apple-")
   # ld(1) of Apple: -r with a list of what is exported makes all other names local. In the list C's names are with their _.
-  string(REGEX MATCH "^[^-]+" architecture "${TARGET}")
+  string(REGEX MATCH "^[^-]+" architecture "${RUST_TARGET}")
   string(REPLACE "aarch64" "arm64" architecture "${architecture}")
   list(TRANSFORM names PREPEND "_")
   list(JOIN names "\n" lines)
