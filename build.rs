@@ -1,4 +1,4 @@
-//! Link arguments of the shared library.
+//! Link arguments of the shared library, and how the system tells of routes: a condition that src/net knows.
 
 use std::env::var;
 
@@ -7,6 +7,12 @@ fn main() {
     println!("cargo:rerun-if-changed=Cargo.toml");
     let unix = var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family.split(',').any(|one| one == "unix"));
     let apple = var("CARGO_CFG_TARGET_VENDOR").is_ok_and(|vendor| vendor == "apple");
+    match var("CARGO_CFG_TARGET_OS").as_deref() {
+        Ok("linux" | "android") => println!("cargo:rustc-cfg=netlink"),
+        Ok("freebsd" | "netbsd" | "openbsd") => println!("cargo:rustc-cfg=routing_sockets"),
+        _ if apple => println!("cargo:rustc-cfg=routing_sockets"),
+        _ => {}
+    }
     if unix && !apple {
         // As the C library does: the SONAME carries the full version, since the structs differ between versions.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libplum.so.{}", abi_version());

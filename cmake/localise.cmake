@@ -7,7 +7,12 @@
 
 cmake_minimum_required(VERSION 3.16)
 
-foreach(variable ARCHIVE OBJECT NAMES CC OBJCOPY NM)
+# RUST_TARGET is asked on Apple's systems alone, which need neither OBJCOPY nor NM.
+set(needed ARCHIVE OBJECT NAMES CC OBJCOPY NM)
+if(RUST_TARGET MATCHES "-apple-")
+  set(needed ARCHIVE OBJECT NAMES CC)
+endif()
+foreach(variable IN LISTS needed)
   if(NOT ${variable})
     message(FATAL_ERROR "localise.cmake needs -D${variable}=...")
   endif()
@@ -39,6 +44,19 @@ function(run)
 endfunction()
 
 set(partial "${OBJECT}.partial")
+if(RUST_TARGET MATCHES "-apple-")
+  # ld(1) of Apple: -r with a list of what is exported makes all other names local. In the list C's names are with their _.
+  string(REGEX MATCH "^[^-]+" architecture "${RUST_TARGET}")
+  string(REPLACE "aarch64" "arm64" architecture "${architecture}")
+  list(TRANSFORM names PREPEND "_")
+  list(JOIN names "\n" lines)
+  file(WRITE "${partial}.txt" "${lines}\n")
+  list(TRANSFORM names PREPEND "-Wl,-u," OUTPUT_VARIABLE roots)
+  run("${CC}" -r -nostdlib -arch ${architecture} ${roots} "-Wl,-exported_symbols_list,${partial}.txt" "${ARCHIVE}" -o "${partial}")
+  file(REMOVE "${partial}.txt")
+  file(RENAME "${partial}" "${OBJECT}")
+  return()
+endif()
 # --force-group-allocation dissolves section groups. With them DW.ref.rust_eh_personality would stay shared with another
 # Rust library of the same program, whose first panic would then run into our personality routine.
 # BFD is named because gold and older lld lack that option.

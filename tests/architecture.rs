@@ -52,14 +52,17 @@ const LAYERS: [(&str, &[&str]); 12] = [
 const UNSAFE_LAYERS: [&str; 2] = ["ffi", "net"];
 
 /// Their files that do hold it, and how often, so that none slips in: it is to be read again where one of these changes.
-const UNSAFE_FILES: [(&str, usize); 10] = [
+const UNSAFE_FILES: [(&str, usize); 13] = [
     ("ffi/listener.rs", 3),
     ("ffi/memory.rs", 9),
     ("ffi/mod.rs", 20),
     ("ffi/read.rs", 14),
     ("ffi/types.rs", 2),
+    ("net/bsd/clock.rs", 2),
+    ("net/bsd/dump.rs", 1),
+    ("net/bsd/mod.rs", 1),
     ("net/linux/clock.rs", 2),
-    ("net/linux/mod.rs", 4),
+    ("net/linux/mod.rs", 5),
     ("net/linux/watch.rs", 3),
     ("net/signals.rs", 13),
     ("net/wall_clock.rs", 2),
@@ -76,6 +79,27 @@ const BANNED: [(&str, &[&str], &str); 9] = [
     ("dbg!", &[], "standard error is the program's: use log!"),
     ("todo!", &[], "the library does not panic"),
     ("unimplemented!", &[], "the library does not panic"),
+];
+
+/// Where code is compiled under a condition, outside `net` and the build files: file or folder, conditions, why.
+const CONDITIONS: [(&str, &[&str], &str); 5] = [
+    ("", &["test"], "tests"),
+    ("src", &["shuttle", "not(shuttle)"], "a checker in the place of locks and threads: tests/interleavings"),
+    (
+        "src/ffi",
+        &[r#"feature = "abi-05""#, r#"not(feature = "abi-05")"#],
+        "fewer fields and functions: ABI 0.5",
+    ),
+    (
+        "src/ffi/boundary.rs",
+        &[r#"feature = "own-std""#, r#"any(feature = "own-std", test)"#],
+        "whose the panic hook is",
+    ),
+    (
+        "gateway/src/server/alarm.rs",
+        &[r#"target_os = "linux""#, r#"not(target_os = "linux")"#],
+        "the simulated gateway's timer is exact where the system has an exact one",
+    ),
 ];
 
 struct Source {
@@ -95,33 +119,68 @@ impl Source {
 /// All of src but lib.rs and the files of tests.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut folders = vec![root.clone()];
     let mut sources = Vec::new();
+    for path in rust_files(&root) {
+        if path == root.join("lib.rs") {
+            continue;
+        }
+        let inner = path.strip_prefix(&root).expect("it is below").with_extension("");
+        let mut module: Vec<String> =
+            inner.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        if module.last().is_some_and(|last| last == "mod") {
+            module.pop();
+        }
+        if module.iter().any(|part| part == "tests") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("the file can be read");
+        sources.push(Source { path, module, code: without_tests(&without_texts(&text)) });
+    }
+    assert!(sources.len() >= LAYERS.len(), "the sources are where this test looks for them");
+    sources
+}
+
+/// All Rust files of a folder and those in it, sorted.
+fn rust_files(root: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![root.to_owned()];
+    let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("the folder can be read") {
             let path = entry.expect("the folder can be read").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && path != root.join("lib.rs")
-            {
-                let inner = path.strip_prefix(&root).expect("it is below").with_extension("");
-                let mut module: Vec<String> =
-                    inner.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
-                if module.last().is_some_and(|last| last == "mod") {
-                    module.pop();
-                }
-                if module.iter().any(|part| part == "tests") {
-                    continue;
-                }
-                let text = fs::read_to_string(&path).expect("the file can be read");
-                sources.push(Source { path, module, code: without_tests(&without_texts(&text)) });
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
             }
         }
     }
-    sources.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(sources.len() >= LAYERS.len(), "the sources are where this test looks for them");
-    sources
+    files.sort();
+    files
+}
+
+/// The conditions of each `cfg(...)`, `cfg!(...)` and `cfg_attr(...)`; of the last, with what it attributes.
+fn conditions(text: &str) -> Vec<String> {
+    // Character by character as long as the text.
+    let code = without_texts(text);
+    let text: Vec<char> = text.chars().collect();
+    let mut found = Vec::new();
+    for word in ["cfg", "cfg_attr"] {
+        for at in find_words(&code, word) {
+            let mut depth = 0;
+            let inner: String = code[at + word.len()..]
+                .char_indices()
+                .skip_while(|&(_, c)| c != '(')
+                .take_while(|&(_, c)| {
+                    depth += i32::from(c == '(') - i32::from(c == ')');
+                    depth > 0
+                })
+                .skip(1)
+                .map(|(offset, _)| text[code[..at + word.len() + offset].chars().count()])
+                .collect();
+            found.push(inner);
+        }
+    }
+    found
 }
 
 /// The code with comments and the contents of literals replaced by spaces.
@@ -386,6 +445,42 @@ fn unsafe_stands_where_it_was_read() {
     for (path, _) in UNSAFE_FILES {
         assert!(UNSAFE_LAYERS.iter().any(|layer| path.starts_with(&format!("{layer}/"))), "{path}");
     }
+}
+
+#[test]
+fn code_depends_on_the_system_in_net_alone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut wrong = Vec::new();
+    let mut used = [false; CONDITIONS.len()];
+    for folder in ["src", "cli/src", "gateway/src"] {
+        for path in rust_files(&root.join(folder)) {
+            let name = path.strip_prefix(root).expect("it is below");
+            if name.starts_with("src/net") {
+                continue;
+            }
+            for condition in conditions(&fs::read_to_string(&path).expect("the file can be read")) {
+                let allowed = CONDITIONS.iter().position(|(place, conditions, _)| {
+                    name.starts_with(place) && conditions.contains(&condition.as_str())
+                });
+                match allowed {
+                    Some(row) => used[row] = true,
+                    None => wrong.push(format!("{}: {condition}", name.display())),
+                }
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+    assert_eq!(used, [true; CONDITIONS.len()], "every exception is one");
+}
+
+#[test]
+fn this_test_finds_conditions() {
+    assert_eq!(
+        conditions(
+            "// cfg(a)\n#[cfg(test)] é #[cfg(any(b, not(c = \"d)\")))] if cfg!(windows) #[cfg_attr(e, f(g))]"
+        ),
+        ["test", "any(b, not(c = \"d)\"))", "windows", "e, f(g)"]
+    );
 }
 
 #[test]

@@ -2,18 +2,30 @@
 //!
 //! No protocol knowledge. Beside `ffi` the only module that may hold `unsafe`.
 //!
-//! `udp`, `tcp` and `signals` are the same everywhere; what differs between systems is in `linux` (complete) and
-//! `other` (what is portable), which have the same functions.
+//! `udp`, `tcp` and `signals` are the same everywhere; what differs between systems is in `linux` (Android too), `bsd` (macOS
+//! and iOS too) and `other` (what is portable), which have the same functions.
 
+// The conditions `netlink` and `routing_sockets`: build.rs.
+#[cfg(not(netlink))]
+mod multicast;
+#[cfg(any(netlink, routing_sockets))]
+mod notices;
+mod portable;
+// Here for its tests, which need no routing socket.
+#[cfg(any(routing_sockets, test))]
+mod route_message;
 mod signals;
 pub mod tcp;
 pub mod udp;
 mod wall_clock;
 
-#[cfg(target_os = "linux")]
+#[cfg(netlink)]
 #[path = "linux/mod.rs"]
 mod platform;
-#[cfg(not(target_os = "linux"))]
+#[cfg(routing_sockets)]
+#[path = "bsd/mod.rs"]
+mod platform;
+#[cfg(not(any(netlink, routing_sockets)))]
 #[path = "other.rs"]
 mod platform;
 
@@ -48,7 +60,6 @@ pub struct Notices {
 
 /// Addresses that stand for "the internet" in a route lookup. They are set aside for documentation and
 /// never sent to (RFC 5737 §3: TEST-NET-1, TEST-NET-2).
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 const INTERNET: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 1)];
 
 /// Fills `bytes` from the operating system's random number generator.

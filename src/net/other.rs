@@ -5,13 +5,15 @@
 
 #![forbid(unsafe_code)]
 
-use super::{INTERNET, Notices, Route};
+pub(super) use super::multicast::{join_v4, prepare_listener, set_multicast_interface_v4};
+pub use super::portable::find_route;
+
+use super::Notices;
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
-use socket2::Socket;
 use std::ffi::CStr;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The clocks.
 pub mod clock {
@@ -34,23 +36,6 @@ pub mod clock {
 /// The value of an environment variable. Text that is not Unicode becomes U+FFFD.
 pub fn environment(name: &CStr) -> Option<String> {
     Some(std::env::var_os(name.to_str().ok()?)?.to_string_lossy().into_owned())
-}
-
-/// Looks up the source address toward an address, or toward the internet. No packet is sent. `None`: no route.
-///
-/// # Errors
-///
-/// The system has no socket to ask with.
-pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
-    // Connecting a UDP socket chooses the route and sends nothing; the port is that of discard.
-    let toward = SocketAddr::new(toward.unwrap_or(INTERNET[0].into()), 9);
-    let any: IpAddr =
-        if toward.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-    Ok(match socket.connect(toward) {
-        Ok(()) => Some(Route { gateway: None, local: socket.local_addr()?.ip(), interface: 0 }),
-        Err(_) => None,
-    })
 }
 
 /// Never tells anything.
@@ -91,25 +76,4 @@ pub(super) fn listening_address(group: SocketAddr) -> SocketAddr {
         SocketAddr::V4(group) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, group.port())),
         SocketAddr::V6(group) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, group.port())),
     }
-}
-
-/// Lets the port be shared with other programs.
-pub(super) fn prepare_listener(socket: &Socket, _group: SocketAddr) -> io::Result<()> {
-    #[cfg(unix)]
-    let _ = socket.set_reuse_port(true);
-    socket.set_reuse_address(true)
-}
-
-/// Joins an IPv4 group on the interface that has the local address.
-pub(super) fn join_v4(socket: &Socket, group: Ipv4Addr, local: Ipv4Addr, _interface: u32) -> io::Result<()> {
-    socket.join_multicast_v4(&group, &local)
-}
-
-/// Sends IPv4 multicasts from this socket out of the interface that has the local address.
-pub(super) fn set_multicast_interface_v4(
-    socket: &Socket,
-    local: Ipv4Addr,
-    _interface: u32,
-) -> io::Result<()> {
-    socket.set_multicast_if_v4(&local)
 }

@@ -57,13 +57,15 @@ mod mask {
     /// Takes one signal of the set, if there still is one.
     pub fn take_pending(set: &sigset_t) {
         // It does not wait: what was sent to the whole process another thread may have taken meanwhile.
-        #[cfg(target_os = "linux")]
+        #[cfg(not(any(target_vendor = "apple", target_os = "openbsd")))]
         {
             let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
             // SAFETY: sigtimedwait(2): it reads the set and the time, and takes null for what it might tell.
             unsafe { libc::sigtimedwait(set, null_mut(), &raw const now) };
         }
-        #[cfg(not(target_os = "linux"))]
+        // These have no call that does not wait. A program in which several threads block SIGPIPE, and one of them takes the
+        // signal in this very moment, is not known.
+        #[cfg(any(target_vendor = "apple", target_os = "openbsd"))]
         {
             let mut signal = 0;
             // SAFETY: sigwait(3): it reads the set and writes the number; both pointers are valid.
@@ -137,13 +139,13 @@ pub fn without_sigpipe<T>(body: impl FnOnce() -> T) -> T {
 /// Ends the calling thread, and the process if it has no other: nothing is unwound, no exit handler runs. For
 /// what is left of a thread in the child of a fork, where every lock may be held for ever.
 pub fn end_thread() -> ! {
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     loop {
         // SAFETY: _exit(2), "C library/kernel differences": it ends the thread, and touches no memory. The thread's own is not
         // given back; it is that of a copy of the process that has no more use for it.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     }
-    #[cfg(all(unix, not(target_os = "linux")))]
+    #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
     // SAFETY: _exit(2) has no precondition. Of a fork's child this thread is all there is, but for what it started itself.
     unsafe {
         libc::_exit(0)

@@ -10,7 +10,7 @@ pub fn wall_clock() -> (u32, u32, u32) {
 
 #[cfg(unix)]
 fn local(secs: u64) -> Option<(u32, u32, u32)> {
-    let secs = libc::time_t::try_from(secs).ok()?;
+    let secs = secs.try_into().ok()?;
     let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
     // SAFETY: localtime_r(3) reads the time and fills the tm; both pointers are valid. It may read TZ of the environment: that
     // nobody changes that meanwhile is what getenv(3) asks of every C program.

@@ -112,7 +112,7 @@ pub extern "C" fn on_mapping(id: c_int, state: plum_state_t, mapping: *const plu
 }
 
 pub fn host_of(mapping: &plum_mapping_t) -> String {
-    let bytes: Vec<u8> = mapping.external_host.iter().map(|&c| c.cast_unsigned()).collect();
+    let bytes: Vec<u8> = mapping.external_host.iter().map(|&c| c.to_ne_bytes()[0]).collect();
     CStr::from_bytes_until_nul(&bytes).expect("it ends in NUL").to_str().expect("text").to_owned()
 }
 

@@ -179,7 +179,7 @@ contract! {
             for protocol in [0, 1] {
                 let mut mapping = plum_mapping_t { protocol: int(protocol), external_port: 4000, ..wanted(user_ptr) };
                 for (to, from) in mapping.external_host.iter_mut().zip(host) {
-                    *to = from.cast_signed();
+                    *to = c_char::from_ne_bytes([*from]);
                 }
                 let id = create(&mapping);
                 *std::hint::black_box(&mut mapping) = wanted(null_mut());

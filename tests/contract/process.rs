@@ -210,7 +210,7 @@ contract! {
             // SAFETY: the limit is valid for the call.
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
         };
-        limit((status("", "VmSize") + 4096) * 1024);
+        limit(((status("", "VmSize") + 4096) * 1024) as libc::rlim_t);
         // Stacks that the C library has kept are used again: hold them.
         let (release, released) = std::sync::mpsc::channel::<()>();
         let released = std::sync::Arc::new(std::sync::Mutex::new(released));

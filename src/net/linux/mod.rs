@@ -1,25 +1,45 @@
-//! Linux.
+//! Linux, and Android as far as it lets programs.
 
 pub mod clock;
 mod route;
 mod watch;
 
-pub use route::find_route;
 pub use watch::Watch;
 
+use super::{Route, portable};
+
 use socket2::{InterfaceIndexOrAddress, Socket};
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
+#[cfg(target_os = "linux")]
+use std::ffi::c_char;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
+/// Looks up the route toward an address, or toward the internet. No packet is sent. `None`: there is none.
+///
+/// # Errors
+///
+/// The kernel could not be asked, or had no memory for an answer: whether there is a route is not known.
+pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
+    match route::find_route(toward) {
+        // Some makers' sandboxes for apps forbid more of netlink than Android itself does.
+        Err(error) if cfg!(target_os = "android") && error.kind() == io::ErrorKind::PermissionDenied => {
+            portable::find_route(toward)
+        }
+        other => other,
+    }
+}
+
 // As secure_getenv(3) declares it. glibc since 2.17 and musl have it; the libc crate does not name it for Linux.
+#[cfg(target_os = "linux")]
 unsafe extern "C" {
     fn secure_getenv(name: *const c_char) -> *const c_char;
 }
 
 /// The value of an environment variable, unless this process runs with rights its caller does not have.
 /// Bytes that are not UTF-8 become U+FFFD.
+#[cfg(target_os = "linux")]
 pub fn environment(name: &CStr) -> Option<String> {
     // SAFETY: secure_getenv(3) takes a NUL-terminated name. That nobody changes the environment until the value
     // is copied below is what getenv(3) asks of every C program.
@@ -31,19 +51,39 @@ pub fn environment(name: &CStr) -> Option<String> {
     Some(unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned())
 }
 
+/// The value of an environment variable, unless this process runs with rights its caller does not have.
+/// Bytes that are not UTF-8 become U+FFFD.
+#[cfg(target_os = "android")] // which has secure_getenv only since version 16
+pub fn environment(name: &CStr) -> Option<String> {
+    // SAFETY: getauxval(3) takes a number and cannot do harm with any.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return None;
+    }
+    Some(std::env::var_os(name.to_str().ok()?)?.to_string_lossy().into_owned())
+}
+
 /// Where a listener for `group` is bound: to the group itself, or it would take other programs' unicast.
 pub(super) fn listening_address(group: SocketAddr) -> SocketAddr {
     group
 }
 
 /// Lets the port be shared with other programs, and keeps out what only they joined.
-pub(super) fn prepare_listener(socket: &Socket, group: SocketAddr) -> io::Result<()> {
+pub(super) fn prepare_listener(
+    socket: &Socket,
+    #[cfg_attr(target_os = "android", expect(unused_variables))] group: SocketAddr,
+) -> io::Result<()> {
     socket.set_reuse_address(true)?;
     // For those that share by this option only; refused by kernels before 3.9, which need it not.
     let _ = socket.set_reuse_port(true);
     // ip(7): IP_MULTICAST_ALL is on by default and delivers the groups that any socket of this machine joined,
-    // on whatever interface.
-    if group.is_ipv4() { socket.set_multicast_all_v4(false) } else { socket.set_multicast_all_v6(false) }
+    // on whatever interface. Android has it too, but no crate names it there; its apps see one network.
+    #[cfg(target_os = "linux")]
+    if group.is_ipv4() {
+        socket.set_multicast_all_v4(false)?;
+    } else {
+        socket.set_multicast_all_v6(false)?;
+    }
+    Ok(())
 }
 
 /// Joins an IPv4 group on one interface.

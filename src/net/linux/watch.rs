@@ -1,5 +1,6 @@
 //! Notices of the kernel: links, addresses and routes that change, and the end of a sleep.
 
+use super::super::notices::drain;
 use super::super::{Notices, is_shortage};
 use mio::event::Source;
 use mio::unix::SourceFd;
@@ -7,13 +8,11 @@ use mio::{Interest, Registry, Token};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// Notices read in one go; a flood must not keep the reader from other work.
-const NOTICES_A_TURN: usize = 1024;
-
-/// How many errors in a row mean that the socket is of no use any more: those that tell of something come once each.
-const ERRORS_A_TURN: usize = 8;
+/// linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, _ROUTE, _RULE, RTMGRP_IPV6_IFADDR, _ROUTE. (The libc crate does not
+/// name them for Android.)
+const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400;
 
 /// The start of a notice is enough: that there is one says all we want to know.
 const NOTICE_LEN: usize = 16;
@@ -22,7 +21,8 @@ const NOTICE_LEN: usize = 16;
 ///
 /// A source for mio, edge-triggered: after an event call [`Watch::drain`].
 pub struct Watch {
-    changes: Socket,
+    /// `None` where a sandbox keeps it from us: changes are then seen by the periodic recheck.
+    changes: Option<Socket>,
     /// `None` where the kernel has none. A sleep is then seen at the next wake of whatever reason.
     clock_steps: Option<ClockSteps>,
 }
@@ -34,15 +34,13 @@ impl Watch {
     ///
     /// Those of opening a netlink socket (a sandbox, too many open files).
     pub fn open() -> io::Result<Watch> {
-        let mut changes = Socket::new(NETLINK_ROUTE)?;
-        changes.set_non_blocking(true)?;
-        let groups = libc::RTMGRP_LINK
-            | libc::RTMGRP_IPV4_IFADDR
-            | libc::RTMGRP_IPV4_ROUTE
-            | libc::RTMGRP_IPV4_RULE
-            | libc::RTMGRP_IPV6_IFADDR
-            | libc::RTMGRP_IPV6_ROUTE;
-        changes.bind(&SocketAddr::new(0, groups as u32))?;
+        let changes = match watch_changes() {
+            // Since Android 11 an app may not bind a netlink socket; asked again, it would be refused again.
+            Err(error) if cfg!(target_os = "android") && error.kind() == io::ErrorKind::PermissionDenied => {
+                None
+            }
+            other => Some(other?),
+        };
         let clock_steps = match ClockSteps::watch() {
             Err(error) if is_shortage(&error) => return Err(error),
             other => other.ok(),
@@ -55,56 +53,43 @@ impl Watch {
         if let Some(clock_steps) = &mut self.clock_steps {
             clock_steps.clear();
         }
-        let mut changed = false;
-        let mut errors = 0;
-        for _ in 0..NOTICES_A_TURN {
+        let Some(changes) = &self.changes else {
+            return Notices { changed: false, more: false, broken: false };
+        };
+        drain(|| {
             let mut notice = [0; NOTICE_LEN];
-            match self.changes.recv_from(&mut &mut notice[..], 0) {
-                // Port number 0 is the kernel; privileged processes may send here, too.
-                Ok((_, from)) => {
-                    changed |= from.port_number() == 0;
-                    errors = 0;
-                }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Notices { changed, more: false, broken: false },
-                    io::ErrorKind::Interrupted => {}
-                    // netlink(7): ENOBUFS tells that notices were lost, so there were some. It is told once, and
-                    // those that were kept still wait behind it. No other error is known here, and one that
-                    // stays would be read for ever.
-                    _ => {
-                        changed = true;
-                        errors += 1;
-                        if errors == ERRORS_A_TURN {
-                            return Notices { changed, more: false, broken: true };
-                        }
-                    }
-                },
-            }
-        }
-        Notices { changed, more: true, broken: false }
+            let (_, from) = changes.recv_from(&mut &mut notice[..], 0)?;
+            // Port number 0 is the kernel; privileged processes may send here, too.
+            Ok(from.port_number() == 0)
+        })
     }
+
+    /// What is watched.
+    fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let changes = self.changes.as_ref().map(AsRawFd::as_raw_fd);
+        changes.into_iter().chain(self.clock_steps.as_ref().map(|steps| steps.timer.as_raw_fd()))
+    }
+}
+
+/// A socket that gets the kernel's notices.
+fn watch_changes() -> io::Result<Socket> {
+    let mut changes = Socket::new(NETLINK_ROUTE)?;
+    changes.set_non_blocking(true)?;
+    changes.bind(&SocketAddr::new(0, GROUPS))?;
+    Ok(changes)
 }
 
 impl Source for Watch {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        SourceFd(&self.changes.as_raw_fd()).register(registry, token, interests)?;
-        self.clock_steps
-            .as_ref()
-            .map_or(Ok(()), |steps| SourceFd(&steps.timer.as_raw_fd()).register(registry, token, interests))
+        self.descriptors().try_for_each(|one| SourceFd(&one).register(registry, token, interests))
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        SourceFd(&self.changes.as_raw_fd()).reregister(registry, token, interests)?;
-        self.clock_steps
-            .as_ref()
-            .map_or(Ok(()), |steps| SourceFd(&steps.timer.as_raw_fd()).reregister(registry, token, interests))
+        self.descriptors().try_for_each(|one| SourceFd(&one).reregister(registry, token, interests))
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        SourceFd(&self.changes.as_raw_fd()).deregister(registry)?;
-        self.clock_steps
-            .as_ref()
-            .map_or(Ok(()), |steps| SourceFd(&steps.timer.as_raw_fd()).deregister(registry))
+        self.descriptors().try_for_each(|one| SourceFd(&one).deregister(registry))
     }
 }
 
@@ -115,6 +100,8 @@ struct ClockSteps {
 }
 
 impl ClockSteps {
+    // musl: deprecated since its time_t has more bits than the one of the libc crate on some processors. Any will do.
+    #[cfg_attr(target_env = "musl", allow(deprecated))]
     fn watch() -> io::Result<ClockSteps> {
         // SAFETY: timerfd_create(2) takes no pointers.
         let descriptor =

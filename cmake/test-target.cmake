@@ -1,0 +1,98 @@
+# Tries target.cmake: cmake -P test-target.cmake
+
+cmake_minimum_required(VERSION 3.16)
+include("${CMAKE_CURRENT_LIST_DIR}/target.cmake")
+
+set(tried 0)
+
+# expect(TARGETS [VARIABLE VALUE]...): in a build with these variables.
+function(expect targets)
+  # What this cmake knows of itself is not to count.
+  foreach(variable CMAKE_SYSTEM_NAME CMAKE_SYSTEM_PROCESSOR CMAKE_SIZEOF_VOID_P CMAKE_C_COMPILER CMAKE_C_COMPILER_TARGET
+      CMAKE_C_LIBRARY_ARCHITECTURE CMAKE_LIBRARY_ARCHITECTURE CMAKE_ANDROID_ARCH_ABI ANDROID_ABI CMAKE_OSX_ARCHITECTURES
+      CMAKE_OSX_SYSROOT MSVC)
+    set(${variable} "")
+  endforeach()
+  set(settings ${ARGN})
+  while(settings)
+    list(POP_FRONT settings variable value)
+    string(REPLACE "+" ";" value "${value}")
+    set(${variable} "${value}")
+  endwhile()
+  string(REPLACE "+" ";" targets "${targets}")
+  plum_rust_targets(found)
+  if(NOT "${found}" STREQUAL "${targets}")
+    message(SEND_ERROR "${ARGN}: \"${found}\" in place of \"${targets}\"")
+  endif()
+  math(EXPR tried "${tried} + 1")
+  set(tried ${tried} PARENT_SCOPE)
+endfunction()
+
+function(expect_on system processor targets)
+  expect("${targets}" CMAKE_SYSTEM_NAME ${system} CMAKE_SYSTEM_PROCESSOR ${processor} ${ARGN})
+  set(tried ${tried} PARENT_SCOPE)
+endfunction()
+
+# Linux.
+expect_on(Linux x86_64 x86_64-unknown-linux-gnu CMAKE_SIZEOF_VOID_P 8)
+expect_on(Linux x86_64 i686-unknown-linux-gnu CMAKE_SIZEOF_VOID_P 4)
+expect_on(Linux i386 i686-unknown-linux-gnu)
+expect_on(Linux i686 i686-unknown-linux-gnu CMAKE_C_COMPILER /usr/bin/i686-linux-gnu-gcc)
+expect_on(Linux aarch64 aarch64-unknown-linux-gnu CMAKE_SIZEOF_VOID_P 8)
+expect_on(Linux aarch64 armv7-unknown-linux-gnueabihf CMAKE_SIZEOF_VOID_P 4)
+expect_on(Linux armv7l armv7-unknown-linux-gnueabihf)
+expect_on(Linux armv7 armv7-unknown-linux-gnueabi CMAKE_C_COMPILER /usr/bin/arm-linux-gnueabi-gcc)
+expect_on(Linux arm arm-unknown-linux-gnueabihf CMAKE_C_COMPILER /usr/bin/arm-linux-gnueabihf-gcc)
+expect_on(Linux armv6l arm-unknown-linux-gnueabi CMAKE_C_LIBRARY_ARCHITECTURE arm-linux-gnueabi)
+expect_on(Linux armv7l armv7-unknown-linux-musleabihf CMAKE_C_COMPILER_TARGET armv7-alpine-linux-musleabihf)
+expect_on(Linux x86_64 x86_64-unknown-linux-musl CMAKE_C_COMPILER /usr/bin/musl-gcc)
+expect_on(Linux aarch64 aarch64-unknown-linux-musl CMAKE_C_LIBRARY_ARCHITECTURE aarch64-linux-musl)
+expect_on(Linux s390x s390x-unknown-linux-gnu)
+expect_on(Linux ppc64le powerpc64le-unknown-linux-gnu)
+expect_on(Linux ppc64 powerpc64-unknown-linux-gnu)
+expect_on(Linux riscv64 riscv64gc-unknown-linux-gnu)
+expect_on(Linux loongarch64 loongarch64-unknown-linux-gnu)
+expect_on(Linux mips64el mips64el-unknown-linux-gnuabi64)
+expect_on(Linux hexagon "")
+# Android: CMake's variable, the NDK's, both; the processor is not asked.
+expect(aarch64-linux-android CMAKE_SYSTEM_NAME Android CMAKE_ANDROID_ARCH_ABI arm64-v8a)
+expect(armv7-linux-androideabi CMAKE_SYSTEM_NAME Android CMAKE_ANDROID_ARCH_ABI armeabi-v7a)
+expect(armv7-linux-androideabi CMAKE_SYSTEM_NAME Android ANDROID_ABI "armeabi-v7a with NEON")
+expect(i686-linux-android CMAKE_SYSTEM_NAME Android CMAKE_ANDROID_ARCH_ABI x86 ANDROID_ABI x86)
+expect(x86_64-linux-android CMAKE_SYSTEM_NAME Android CMAKE_SYSTEM_PROCESSOR i686 ANDROID_ABI x86_64)
+expect(riscv64-linux-android CMAKE_SYSTEM_NAME Android CMAKE_ANDROID_ARCH_ABI riscv64)
+expect("" CMAKE_SYSTEM_NAME Android CMAKE_ANDROID_ARCH_ABI mips)
+# Apple's.
+expect_on(Darwin arm64 aarch64-apple-darwin)
+expect_on(Darwin x86_64 x86_64-apple-darwin)
+expect_on(Darwin arm64 x86_64-apple-darwin CMAKE_OSX_ARCHITECTURES x86_64)
+expect_on(Darwin arm64 aarch64-apple-darwin+x86_64-apple-darwin CMAKE_OSX_ARCHITECTURES arm64+x86_64)
+expect_on(Darwin arm64 aarch64-apple-darwin CMAKE_OSX_ARCHITECTURES arm64+arm64e)
+expect_on(Darwin arm64 "" CMAKE_OSX_ARCHITECTURES arm64+ppc)
+expect_on(iOS arm64 aarch64-apple-ios CMAKE_OSX_SYSROOT iphoneos)
+expect_on(iOS arm64 aarch64-apple-ios-sim CMAKE_OSX_SYSROOT /Platforms/iPhoneSimulator.platform/SDKs/iPhoneSimulator.sdk)
+expect_on(iOS arm64 aarch64-apple-ios-sim+x86_64-apple-ios
+  CMAKE_OSX_SYSROOT iphonesimulator CMAKE_OSX_ARCHITECTURES arm64+x86_64)
+expect_on(tvOS arm64 aarch64-apple-tvos CMAKE_OSX_SYSROOT appletvos)
+expect_on(visionOS arm64 aarch64-apple-visionos-sim CMAKE_OSX_SYSROOT xrsimulator)
+# The BSDs.
+expect_on(FreeBSD amd64 x86_64-unknown-freebsd CMAKE_SIZEOF_VOID_P 8)
+expect_on(FreeBSD i386 i686-unknown-freebsd)
+expect_on(FreeBSD arm64 aarch64-unknown-freebsd)
+expect_on(OpenBSD amd64 x86_64-unknown-openbsd CMAKE_SIZEOF_VOID_P 8)
+expect_on(NetBSD x86_64 x86_64-unknown-netbsd)
+# Windows.
+expect_on(Windows AMD64 x86_64-pc-windows-msvc MSVC 1 CMAKE_SIZEOF_VOID_P 8)
+expect_on(Windows AMD64 i686-pc-windows-msvc MSVC 1 CMAKE_SIZEOF_VOID_P 4)
+expect_on(Windows x86 i686-pc-windows-msvc MSVC 1)
+expect_on(Windows ARM64 aarch64-pc-windows-msvc MSVC 1)
+expect_on(Windows x86_64 x86_64-pc-windows-gnu CMAKE_C_COMPILER /usr/bin/x86_64-w64-mingw32-gcc)
+expect_on(Windows i686 i686-pc-windows-gnu)
+expect_on(Windows ARM64 aarch64-pc-windows-gnullvm)
+# What we know nothing of.
+expect_on(SunOS x86_64 "")
+expect_on(Linux "" "")
+
+if(tried LESS 50)
+  message(SEND_ERROR "only ${tried} rows were tried")
+endif()

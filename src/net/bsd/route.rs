@@ -1,0 +1,86 @@
+//! Looking up a route: the source address by a socket that connects, the next hop by a routing socket.
+
+#![forbid(unsafe_code)]
+
+use super::super::route_message::{HERE, Hop};
+use super::super::{INTERNET, Route, fill_random, is_shortage, portable};
+use super::dump::gateway_routes;
+use super::{clock, open_routing_socket};
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The kernel answers while it takes the question, or at once afterwards; this is only used up where something is broken.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// An answer has some 200 bytes.
+const REPLY_LEN_MAX: usize = 2048;
+
+/// Looks up the route toward an address, or toward the internet. No packet is sent. `None`: there is none.
+///
+/// # Errors
+///
+/// The kernel could not be asked, or had no memory for an answer: whether there is a route is not known.
+pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
+    if let Some(address) = toward {
+        return look_up(address);
+    }
+    // The first one may be on-link (some networks do use 192.0.2.0/24) or blackholed, which says nothing about
+    // the way to the internet. Then the second one decides, also where it has no route.
+    match look_up(INTERNET[0].into())? {
+        Some(route) if route.gateway.is_some() => Ok(Some(route)),
+        _ => look_up(INTERNET[1].into()),
+    }
+}
+
+fn look_up(address: IpAddr) -> io::Result<Option<Route>> {
+    let Some(route) = portable::find_route(Some(address))? else { return Ok(None) };
+    let hop = match ask(address) {
+        Err(error) if is_shortage(&error) => return Err(error),
+        Ok(None) => return Ok(None),
+        Ok(Some(hop)) => hop,
+        // A sandbox keeps routing sockets from us.
+        Err(_) => fall_back(address).unwrap_or(Hop { gateway: None, interface: 0 }),
+    };
+    Ok(Some(Route { gateway: hop.gateway, interface: hop.interface, ..route }))
+}
+
+/// Asks the kernel; `None`: it knows no way.
+fn ask(address: IpAddr) -> io::Result<Option<Hop>> {
+    let mut socket = open_routing_socket()?;
+    socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    let mut sequence = [0; 4];
+    // Another copy of this library in the process may ask at the same time, and hears both answers.
+    fill_random(&mut sequence)?;
+    let sequence = u32::from_ne_bytes(sequence);
+    if let Err(error) = socket.send(&HERE.question(address, sequence)) {
+        return if is_no_route(&error) { Ok(None) } else { Err(error) };
+    }
+    let begun = clock::now();
+    while clock::now().since(begun) < REPLY_TIMEOUT {
+        let mut buffer = [0; REPLY_LEN_MAX];
+        let len = match socket.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        match HERE.read_answer(&buffer[..len], std::process::id(), sequence) {
+            Some(Ok(hop)) => return Ok(Some(hop)),
+            Some(Err(error)) if is_shortage(&error) => return Err(error),
+            Some(Err(_)) => return Ok(None),
+            None => {}
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// route(4): ESRCH says that there is no such entry; the others are its kin.
+fn is_no_route(error: &io::Error) -> bool {
+    let codes = [libc::ESRCH, libc::ENETUNREACH, libc::EHOSTUNREACH];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+/// The default route, from the table that a program in a sandbox may still read (iOS).
+fn fall_back(address: IpAddr) -> Option<Hop> {
+    let v6 = address.is_ipv6();
+    HERE.find_default(&gateway_routes(v6)?, v6)
+}

@@ -1,0 +1,58 @@
+//! Notices of the kernel: links, addresses and routes that change.
+
+#![forbid(unsafe_code)]
+
+use super::super::Notices;
+use super::super::notices::drain;
+use super::super::route_message::HERE;
+use super::open_routing_socket;
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use socket2::Socket;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+
+/// The start of a notice, with the flags of a route, is enough.
+const NOTICE_LEN: usize = 64;
+
+/// Becomes readable when links, addresses or routes have changed.
+///
+/// A source for mio, edge-triggered: after an event call [`Watch::drain`].
+pub struct Watch {
+    changes: Socket,
+}
+
+impl Watch {
+    /// Starts watching. Needs no privilege.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening a routing socket (a sandbox, too many open files).
+    pub fn open() -> io::Result<Watch> {
+        let changes = open_routing_socket()?;
+        changes.set_nonblocking(true)?;
+        Ok(Watch { changes })
+    }
+
+    /// Reads all that is pending.
+    pub fn drain(&mut self) -> Notices {
+        drain(|| {
+            let mut notice = [0; NOTICE_LEN];
+            let len = self.changes.read(&mut notice)?;
+            Ok(HERE.tells_of_change(&notice[..len]))
+        })
+    }
+}
+
+impl Source for Watch {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.changes.as_raw_fd()).register(registry, token, interests)
+    }
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.changes.as_raw_fd()).reregister(registry, token, interests)
+    }
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.changes.as_raw_fd()).deregister(registry)
+    }
+}

@@ -1,0 +1,355 @@
+//! The messages of routing sockets: route(4) of macOS, FreeBSD, OpenBSD and NetBSD.
+//!
+//! They have the same parts in the same order everywhere, but not in the same places: a header, then one socket address
+//! after the other, as far as bits of the header name them. A [`Layout`] says where things stand; so all of them are
+//! read by the same code, which any machine can test.
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+// What is the same everywhere: net/route.h, sys/socket.h.
+const LENGTH_AT: usize = 0;
+const VERSION_AT: usize = 2;
+const TYPE_AT: usize = 3;
+
+const RTM_ADD: u8 = 1;
+const RTM_DELETE: u8 = 2;
+const RTM_CHANGE: u8 = 3;
+const RTM_GET: u8 = 4;
+
+/// Messages that tell of a lookup, of one host, or of the way to a neighbour's link-layer address; none of them of a change:
+/// RTM_GET (of whatever program, this one too), RTM_LOSING, RTM_REDIRECT, RTM_MISS, RTM_LOCK, RTM_RESOLVE.
+const NO_CHANGES: [u8; 6] = [RTM_GET, 5, 6, 7, 8, 0xb];
+
+const RTF_UP: u32 = 0x1;
+/// The route leads by a next hop.
+pub const RTF_GATEWAY: u32 = 0x2;
+const RTF_REJECT: u32 = 0x8;
+/// RTF_LLINFO or RTF_LLDATA: a neighbour's link-layer address.
+const RTF_LINK_LAYER: u32 = 0x400;
+const RTF_BLACKHOLE: u32 = 0x1000;
+
+const RTA_DST: u32 = 0x1;
+const RTA_GATEWAY: u32 = 0x2;
+const RTA_NETMASK: u32 = 0x4;
+const RTA_IFP: u32 = 0x10;
+
+const AF_INET: u8 = 2;
+const AF_LINK: u8 = 18;
+
+/// `sockaddr_in`: length, family, port, address, padding.
+const SOCKADDR_IN_LEN: usize = 16;
+const SOCKADDR_IN_ADDRESS_AT: usize = 4;
+/// `sockaddr_in6`: length, family, port, flow, address, scope.
+const SOCKADDR_IN6_LEN: usize = 28;
+const SOCKADDR_IN6_ADDRESS_AT: usize = 8;
+/// `sockaddr_dl` without a name.
+const SOCKADDR_DL_LEN: usize = 20;
+
+/// How one system lays its messages out.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// RTM_VERSION.
+    version: u8,
+    /// `sizeof(struct rt_msghdr)`.
+    header_len: usize,
+    /// Where a message names the length of its header, if it does.
+    header_len_at: Option<usize>,
+    index_at: usize,
+    flags_at: usize,
+    addresses_at: usize,
+    pid_at: usize,
+    sequence_at: usize,
+    error_at: usize,
+    /// What the room of a socket address is rounded up to; an empty one takes as much.
+    alignment: usize,
+    /// AF_INET6.
+    inet6: u8,
+    /// Whether the interface is told only to those who ask for it.
+    must_ask_for_interface: bool,
+    /// Flags of routes that the kernel makes by itself for each host it sends to.
+    cloned: u32,
+    /// Types, besides [`NO_CHANGES`], that tell of nothing that concerns us: multicast groups that somebody joined (we do)
+    /// and neighbours.
+    no_changes: &'static [u8],
+    /// RTF_IFSCOPE: a route that counts only for sockets bound to its interface.
+    scoped: u32,
+}
+
+/// macOS, iOS and their kin. All integers have 32 bits.
+const APPLE: Layout = Layout {
+    version: 5,
+    header_len: 92,
+    header_len_at: None,
+    index_at: 4,
+    flags_at: 8,
+    addresses_at: 12,
+    pid_at: 16,
+    sequence_at: 20,
+    error_at: 24,
+    alignment: 4,
+    inet6: 30,
+    must_ask_for_interface: true,
+    cloned: 0x20000, // RTF_WASCLONED
+    // RTM_NEWMADDR, RTM_DELMADDR, RTM_NEWMADDR2.
+    no_changes: &[0xf, 0x10, 0x13],
+    scoped: 0x100_0000,
+};
+
+/// FreeBSD, whose metrics are 15 `u_long`, of so many bytes each.
+const fn freebsd(long: usize) -> Layout {
+    Layout {
+        header_len: 32 + 15 * long,
+        alignment: long,
+        inet6: 28,
+        cloned: 0,
+        no_changes: &[0xf, 0x10], // RTM_NEWMADDR, RTM_DELMADDR
+        scoped: 0,
+        ..APPLE
+    }
+}
+
+/// OpenBSD, for a `long` of so many bytes.
+const fn openbsd(long: usize) -> Layout {
+    Layout {
+        version: 5,
+        header_len: 96,
+        header_len_at: Some(4),
+        index_at: 6,
+        addresses_at: 12,
+        flags_at: 16,
+        pid_at: 24,
+        sequence_at: 28,
+        error_at: 32,
+        alignment: long,
+        inet6: 24,
+        must_ask_for_interface: false,
+        cloned: 0x10000, // RTF_CLONED
+        no_changes: &[],
+        scoped: 0,
+    }
+}
+
+/// NetBSD since 6. Aligned to 64 bits on all processors.
+const NETBSD: Layout = Layout {
+    version: 4,
+    header_len: 120,
+    alignment: 8,
+    inet6: 24,
+    cloned: 0,
+    no_changes: &[0x13], // RTM_LLINFO_UPD
+    scoped: 0,
+    ..APPLE
+};
+
+/// The layout of the system that this is compiled for.
+#[cfg(routing_sockets)]
+pub const HERE: Layout = if cfg!(target_os = "freebsd") {
+    freebsd(size_of::<usize>())
+} else if cfg!(target_os = "openbsd") {
+    openbsd(size_of::<usize>())
+} else if cfg!(target_os = "netbsd") {
+    NETBSD
+} else {
+    APPLE
+};
+
+/// What a route says of the way to its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The next hop; `None`: the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// The interface's index; 0: not told.
+    pub interface: u32,
+}
+
+impl Layout {
+    /// RTM_GET for the route toward an address.
+    pub fn question(&self, address: IpAddr, sequence: u32) -> Vec<u8> {
+        let mut bytes = vec![0; self.header_len];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(VERSION_AT, &[self.version]);
+        put(TYPE_AT, &[RTM_GET]);
+        if let Some(at) = self.header_len_at {
+            put(at, &(self.header_len as u16).to_ne_bytes());
+        }
+        put(self.flags_at, &RTF_UP.to_ne_bytes());
+        let interface = if self.must_ask_for_interface { RTA_IFP } else { 0 };
+        put(self.addresses_at, &(RTA_DST | interface).to_ne_bytes());
+        put(self.sequence_at, &sequence.to_ne_bytes());
+
+        let (len, family, address_at, octets) = match address {
+            IpAddr::V4(v4) => (SOCKADDR_IN_LEN, AF_INET, SOCKADDR_IN_ADDRESS_AT, v4.octets().to_vec()),
+            IpAddr::V6(v6) => (SOCKADDR_IN6_LEN, self.inet6, SOCKADDR_IN6_ADDRESS_AT, v6.octets().to_vec()),
+        };
+        let from = bytes.len();
+        bytes.resize(from + self.room(len), 0);
+        // The lengths here are at most 28, that of the message below 300.
+        bytes[from..from + 2].copy_from_slice(&[len as u8, family]);
+        bytes[from + address_at..][..octets.len()].copy_from_slice(&octets);
+        if self.must_ask_for_interface {
+            let from = bytes.len();
+            bytes.resize(from + self.room(SOCKADDR_DL_LEN), 0);
+            bytes[from..from + 2].copy_from_slice(&[SOCKADDR_DL_LEN as u8, AF_LINK]);
+        }
+        let len = bytes.len() as u16;
+        bytes[LENGTH_AT..LENGTH_AT + 2].copy_from_slice(&len.to_ne_bytes());
+        bytes
+    }
+
+    /// What a message says if it is the answer to the [`Layout::question`] of this process and number; else `None`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no way there, or drops what is sent there.
+    pub fn read_answer(&self, bytes: &[u8], pid: u32, sequence: u32) -> Option<io::Result<Hop>> {
+        let message = Message::read(self, bytes)?;
+        // Every routing socket hears the answers to all others.
+        if message.kind != RTM_GET || message.u32_at(self.pid_at)? != pid {
+            return None;
+        }
+        if message.u32_at(self.sequence_at)? != sequence {
+            return None;
+        }
+        match i32::from_ne_bytes(message.array_at(self.error_at)?) {
+            0 => Some(message.hop().ok_or_else(|| io::ErrorKind::NetworkUnreachable.into())),
+            code => Some(Err(io::Error::from_raw_os_error(code))),
+        }
+    }
+
+    /// Whether a message that nobody asked for tells of a link, an address or a route that has changed. The start of
+    /// one is enough.
+    pub fn tells_of_change(&self, bytes: &[u8]) -> bool {
+        let (Some(&version), Some(&kind)) = (bytes.get(VERSION_AT), bytes.get(TYPE_AT)) else { return false };
+        if version != self.version || NO_CHANGES.contains(&kind) || self.no_changes.contains(&kind) {
+            return false;
+        }
+        if !matches!(kind, RTM_ADD | RTM_DELETE | RTM_CHANGE) {
+            return true;
+        }
+        // What a lookup and a packet make the kernel note about hosts and neighbours: a recheck would cause the next.
+        let flags = array_at(bytes, self.flags_at).map_or(0, u32::from_ne_bytes);
+        flags & (RTF_LINK_LAYER | self.cloned) == 0
+    }
+
+    /// The next hop of the default route in a dump of the table, that of sysctl(3) NET_RT_DUMP or NET_RT_FLAGS.
+    pub fn find_default(&self, dump: &[u8], v6: bool) -> Option<Hop> {
+        let mut rest = dump;
+        while let Some(message) = Message::read(self, rest) {
+            if message.is_default(v6)
+                && let Some(hop) = message.hop()
+                && hop.gateway.is_some()
+            {
+                return Some(hop);
+            }
+            rest = &rest[message.bytes.len()..];
+        }
+        None
+    }
+
+    /// The room of a socket address.
+    fn room(&self, len: usize) -> usize {
+        len.max(1).next_multiple_of(self.alignment)
+    }
+
+    fn read_address(&self, sockaddr: &[u8]) -> Option<IpAddr> {
+        let family = *sockaddr.get(1)?;
+        if family == AF_INET {
+            array_at::<4>(sockaddr, SOCKADDR_IN_ADDRESS_AT).map(IpAddr::from)
+        } else if family == self.inet6 {
+            let mut octets: [u8; 16] = array_at(sockaddr, SOCKADDR_IN6_ADDRESS_AT)?;
+            // The kernels of KAME's descent keep a link-local address's scope inside it.
+            if Ipv6Addr::from(octets).is_unicast_link_local() {
+                octets[2..4].fill(0);
+            }
+            Some(octets.into())
+        } else {
+            None
+        }
+    }
+}
+
+/// A message about a route, whole.
+struct Message<'a> {
+    layout: &'a Layout,
+    kind: u8,
+    flags: u32,
+    /// As long as the message says.
+    bytes: &'a [u8],
+    destination: Option<&'a [u8]>,
+    gateway: Option<&'a [u8]>,
+    netmask: Option<&'a [u8]>,
+}
+
+impl<'a> Message<'a> {
+    /// The message that `bytes` begin with.
+    fn read(layout: &'a Layout, bytes: &'a [u8]) -> Option<Message<'a>> {
+        let len = usize::from(u16::from_ne_bytes(array_at(bytes, LENGTH_AT)?));
+        let bytes = bytes.get(..len)?;
+        let header_len = match layout.header_len_at {
+            Some(at) => usize::from(u16::from_ne_bytes(array_at(bytes, at)?)),
+            None => layout.header_len,
+        };
+        if len < layout.header_len || bytes[VERSION_AT] != layout.version {
+            return None;
+        }
+        let mut rest = bytes.get(header_len.max(layout.header_len)..)?;
+        let present = u32::from_ne_bytes(array_at(bytes, layout.addresses_at)?);
+        // In the order of their bits.
+        let mut take = |bit: u32| {
+            let len = usize::from(*rest.first().filter(|_| present & bit != 0)?);
+            let sockaddr = rest.get(..len);
+            // Nothing need follow the last one, not even what it would be rounded up with.
+            rest = rest.get(layout.room(len)..).unwrap_or_default();
+            sockaddr
+        };
+        let (destination, gateway, netmask) = (take(RTA_DST), take(RTA_GATEWAY), take(RTA_NETMASK));
+        let flags = u32::from_ne_bytes(array_at(bytes, layout.flags_at)?);
+        Some(Message { layout, kind: bytes[TYPE_AT], flags, bytes, destination, gateway, netmask })
+    }
+
+    /// The way that the route leads; `None`: nowhere, or where we cannot read it.
+    fn hop(&self) -> Option<Hop> {
+        if self.flags & (RTF_REJECT | RTF_BLACKHOLE) != 0 {
+            return None;
+        }
+        // On the link this is the interface, or its address.
+        let gateway = if self.flags & RTF_GATEWAY == 0 {
+            None
+        } else {
+            self.gateway.and_then(|sockaddr| self.layout.read_address(sockaddr))
+        };
+        let interface = u16::from_ne_bytes(self.array_at(self.layout.index_at)?);
+        Some(Hop { gateway, interface: interface.into() })
+    }
+
+    /// Whether the route is in use for all that has no other.
+    fn is_default(&self, v6: bool) -> bool {
+        let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv4Addr::UNSPECIFIED) };
+        self.flags & RTF_UP != 0
+            && self.flags & self.layout.scoped == 0
+            && self.destination.and_then(|sockaddr| self.layout.read_address(sockaddr)) == Some(any)
+            // Masks come without the zeroes at their end, and often without a family.
+            && self.netmask.is_some_and(|mask| {
+                let at = if v6 { SOCKADDR_IN6_ADDRESS_AT } else { SOCKADDR_IN_ADDRESS_AT };
+                mask.iter().skip(at).all(|&octet| octet == 0)
+            })
+    }
+
+    fn array_at<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        array_at(self.bytes, at)
+    }
+
+    fn u32_at(&self, at: usize) -> Option<u32> {
+        self.array_at(at).map(u32::from_ne_bytes)
+    }
+}
+
+fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests;
