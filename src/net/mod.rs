@@ -2,7 +2,7 @@
 //!
 //! No protocol knowledge. Beside `ffi` the only module that may hold `unsafe`.
 //!
-//! `udp`, `tcp` and `signals` are the same everywhere; what differs between systems is in `linux` (complete) and
+//! `udp`, `tcp` and `signals` are the same everywhere; what differs between systems is in `linux`, `windows` (complete) and
 //! `other` (what is portable), which have the same functions.
 
 mod signals;
@@ -13,7 +13,10 @@ mod wall_clock;
 #[cfg(target_os = "linux")]
 #[path = "linux/mod.rs"]
 mod platform;
-#[cfg(not(target_os = "linux"))]
+#[cfg(windows)]
+#[path = "windows/mod.rs"]
+mod platform;
+#[cfg(not(any(target_os = "linux", windows)))]
 #[path = "other.rs"]
 mod platform;
 
@@ -48,7 +51,7 @@ pub struct Notices {
 
 /// Addresses that stand for "the internet" in a route lookup. They are set aside for documentation and
 /// never sent to (RFC 5737 §3: TEST-NET-1, TEST-NET-2).
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+#[cfg_attr(not(any(target_os = "linux", windows)), allow(dead_code))]
 const INTERNET: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 1)];
 
 /// Fills `bytes` from the operating system's random number generator.
@@ -67,9 +70,8 @@ pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
 pub fn is_shortage(error: &io::Error) -> bool {
     #[cfg(unix)]
     let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
-    // WSAEMFILE, WSAENOBUFS.
-    #[cfg(not(unix))]
-    let shortages = [10_024, 10_055];
+    #[cfg(windows)]
+    let shortages = platform::SHORTAGES;
     error.raw_os_error().is_some_and(|code| shortages.contains(&code))
 }
 
