@@ -5,7 +5,9 @@
 #include "events.h"
 
 #include <sched.h>
+#ifndef _WIN32
 #include <sys/wait.h>
+#endif
 
 enum { STATUS = 7 };
 
@@ -266,6 +268,27 @@ static void in_a_destructor_of_a_thread(void) {
 	exit(STATUS);
 }
 
+#ifdef _WIN32
+static const char *program;
+// The case to carry out in this process, if it is not to start the others.
+static const char *this_case;
+
+// Each in a process of its own, which is told its name.
+static void check(const char *name, void (*body)(void)) {
+	if (this_case != NULL) {
+		if (strcmp(this_case, name) == 0) {
+			body();
+			_exit(1);
+		}
+		return;
+	}
+	char argument[100];
+	snprintf(argument, sizeof(argument), "\"%s\"", name);
+	intptr_t status = _spawnl(_P_WAIT, program, "exit", argument, NULL);
+	if (status != STATUS)
+		check_failed(__FILE__, __LINE__, "%s: status 0x%x", name, (unsigned int)status);
+}
+#else
 // Each in a process of its own, forked before this one has called plum_init.
 static void check(const char *name, void (*body)(void)) {
 	pid_t pid = fork();
@@ -280,11 +303,19 @@ static void check(const char *name, void (*body)(void)) {
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != STATUS)
 		check_failed(__FILE__, __LINE__, "%s: status 0x%x", name, (unsigned int)status);
 }
+#endif
 
-int main(void) {
+int main(int argc, char *argv[]) {
 	check_time_limit(100);
 	events_init();
 	long long started_ms = check_now_ms();
+#ifdef _WIN32
+	program = argv[0];
+	this_case = argc > 1 ? argv[1] : NULL;
+#else
+	(void)argc;
+	(void)argv;
+#endif
 	check("while pending", while_pending);
 	check("while made", while_made);
 	check("with a handler that cleans up", with_a_handler_that_cleans_up);
