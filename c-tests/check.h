@@ -8,6 +8,10 @@
 #define _POSIX_C_SOURCE 200809L
 #endif
 
+#ifdef _WIN32
+#include "windows/posix.h"
+#endif
+
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -53,6 +57,14 @@ static inline void check_string(const char *file, int line, const char *what, co
 		check_failed(file, line, "%s is \"%s\", expected \"%s\"", what, actual, expected);
 }
 
+// check_time_limit ends the program as failed after so many seconds, whatever it waits for. Call it first in main.
+#ifdef _WIN32
+static inline void check_time_limit(unsigned int seconds) {
+	HANDLE thread = CreateThread(NULL, 0, posix_end_in_time, (void *)(uintptr_t)seconds, 0, NULL);
+	CHECK(thread != NULL);
+	CloseHandle(thread);
+}
+#else
 static inline void check_timed_out(int signal_number) {
 	static const char message[] = "failed: the test's time is up\n";
 	(void)signal_number;
@@ -61,7 +73,6 @@ static inline void check_timed_out(int signal_number) {
 	_exit(1);
 }
 
-// Ends the program as failed after so many seconds, whatever it waits for. Call it first in main.
 static inline void check_time_limit(unsigned int seconds) {
 	struct sigaction action;
 	memset(&action, 0, sizeof(action));
@@ -69,6 +80,14 @@ static inline void check_time_limit(unsigned int seconds) {
 	CHECK(sigaction(SIGALRM, &action, NULL) == 0);
 	alarm(seconds);
 }
+#endif
+
+// The clock that conditions wait by: winpthreads has them wait by the time of day alone.
+#ifdef _WIN32
+#define CHECK_CONDITION_CLOCK CLOCK_REALTIME
+#else
+#define CHECK_CONDITION_CLOCK CLOCK_MONOTONIC
+#endif
 
 // Milliseconds on a clock that never goes back.
 static inline long long check_now_ms(void) {
@@ -86,7 +105,7 @@ static inline long long check_stretched_ms(long long ms) {
 static inline void check_condition_init(pthread_cond_t *condition) {
 	pthread_condattr_t attributes;
 	CHECK(pthread_condattr_init(&attributes) == 0);
-	CHECK(pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0);
+	CHECK(pthread_condattr_setclock(&attributes, CHECK_CONDITION_CLOCK) == 0);
 	CHECK(pthread_cond_init(condition, &attributes) == 0);
 	CHECK(pthread_condattr_destroy(&attributes) == 0);
 }
@@ -94,8 +113,10 @@ static inline void check_condition_init(pthread_cond_t *condition) {
 // Waits on a condition of check_condition_init until a time of check_now_ms; 0 when that has passed.
 static inline int check_wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, long long deadline_ms) {
 	struct timespec deadline;
-	deadline.tv_sec = (time_t)(deadline_ms / 1000);
-	deadline.tv_nsec = (long)(deadline_ms % 1000) * 1000000;
+	CHECK(clock_gettime(CHECK_CONDITION_CLOCK, &deadline) == 0);
+	long long left_ms = deadline_ms - check_now_ms() + deadline.tv_nsec / 1000000;
+	deadline.tv_sec += (time_t)(left_ms / 1000);
+	deadline.tv_nsec = (long)(left_ms % 1000) * 1000000;
 	return pthread_cond_timedwait(condition, mutex, &deadline) == 0;
 }
 

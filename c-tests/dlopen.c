@@ -2,7 +2,34 @@
 
 #include "events.h"
 
+#ifdef _WIN32
+#define RTLD_NOW 0
+#define RTLD_LOCAL 0
+
+static void *dlopen(const char *file, int flags) {
+	(void)flags;
+	return (void *)LoadLibraryA(file);
+}
+
+static void *dlsym(void *library, const char *name) {
+	FARPROC function = GetProcAddress((HMODULE)library, name);
+	void *found;
+	memcpy(&found, &function, sizeof(found));
+	return found;
+}
+
+static int dlclose(void *library) {
+	return FreeLibrary((HMODULE)library) ? 0 : -1;
+}
+
+static const char *dlerror(void) {
+	static char text[32];
+	snprintf(text, sizeof(text), "error %lu", GetLastError());
+	return text;
+}
+#else
 #include <dlfcn.h>
+#endif
 
 enum { ROUNDS = 60, THREADS = 4, ROUNDS_A_THREAD = 40 };
 

@@ -5,7 +5,9 @@
 #include "events.h"
 
 #include <sched.h>
+#ifndef _WIN32
 #include <sys/wait.h>
+#endif
 
 enum { STATUS = 7 };
 
@@ -86,11 +88,6 @@ static void in_a_callback_of_cleanup(void) {
 	wait_for_the_end();
 }
 #endif
-
-static void ignore_message(plum_log_level_t level, const char *message) {
-	(void)level;
-	(void)message;
-}
 
 static void create_quietly(void) {
 	plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_TCP, 9510);
@@ -201,7 +198,11 @@ static void while_another_thread_cleans_up(void) {
 
 // --- the main thread ends before the others ---
 
+#ifdef _WIN32
+static DWORD main_thread_number;
+#else
 static pthread_t main_thread;
+#endif
 static int main_thread_ends;
 
 // Asked by LeakSanitizer at exit: glibc keeps the list of thread-local destructors of a main thread that has ended, and
@@ -211,9 +212,19 @@ int __lsan_is_turned_off(void) {
 	return main_thread_ends;
 }
 
+static void join_main_thread(void) {
+#ifdef _WIN32 // where winpthreads may have forgotten it
+	HANDLE thread = OpenThread(SYNCHRONIZE, FALSE, main_thread_number);
+	// There is none of this number where it has ended already.
+	CHECK(thread == NULL || WaitForSingleObject(thread, CHECK_PATIENCE_MS) == WAIT_OBJECT_0);
+#else
+	CHECK(pthread_join(main_thread, NULL) == 0);
+#endif
+}
+
 static void *outlive_main(void *unused) {
 	(void)unused;
-	CHECK(pthread_join(main_thread, NULL) == 0);
+	join_main_thread();
 	wait_for_event(create_recorded(PLUM_IP_PROTOCOL_TCP, 9640), PLUM_STATE_SUCCESS);
 	exit(STATUS);
 }
@@ -222,13 +233,24 @@ static void after_the_main_thread_has_ended(void) {
 	pthread_t thread;
 	clean_up_at_exit(PLUM_ERR_SUCCESS);
 	init_with(test_config());
+#ifdef _WIN32
+	main_thread_number = GetCurrentThreadId();
+#else
 	main_thread = pthread_self();
+#endif
 	main_thread_ends = 1;
 	CHECK(pthread_create(&thread, NULL, outlive_main, NULL) == 0);
 	pthread_exit(NULL);
 }
 
 // --- a thread that is being torn down calls, after its thread-local variables are gone ---
+
+// On Windows such destructors run under the loader's lock, which every thread needs to end: nobody may wait for one there.
+#ifndef _WIN32
+static void ignore_message(plum_log_level_t level, const char *message) {
+	(void)level;
+	(void)message;
+}
 
 static pthread_key_t key;
 
@@ -266,6 +288,29 @@ static void in_a_destructor_of_a_thread(void) {
 	exit(STATUS);
 }
 
+#endif
+
+#ifdef _WIN32
+static const char *program;
+// The case to carry out in this process, if it is not to start the others.
+static const char *this_case;
+
+// Each in a process of its own, which is told its name.
+static void check(const char *name, void (*body)(void)) {
+	if (this_case != NULL) {
+		if (strcmp(this_case, name) == 0) {
+			body();
+			_exit(1);
+		}
+		return;
+	}
+	char argument[100];
+	snprintf(argument, sizeof(argument), "\"%s\"", name);
+	intptr_t status = _spawnl(_P_WAIT, program, "exit", argument, NULL);
+	if (status != STATUS)
+		check_failed(__FILE__, __LINE__, "%s: status 0x%x", name, (unsigned int)status);
+}
+#else
 // Each in a process of its own, forked before this one has called plum_init.
 static void check(const char *name, void (*body)(void)) {
 	pid_t pid = fork();
@@ -280,11 +325,19 @@ static void check(const char *name, void (*body)(void)) {
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != STATUS)
 		check_failed(__FILE__, __LINE__, "%s: status 0x%x", name, (unsigned int)status);
 }
+#endif
 
-int main(void) {
+int main(int argc, char *argv[]) {
 	check_time_limit(100);
 	events_init();
 	long long started_ms = check_now_ms();
+#ifdef _WIN32
+	program = argv[0];
+	this_case = argc > 1 ? argv[1] : NULL;
+#else
+	(void)argc;
+	(void)argv;
+#endif
 	check("while pending", while_pending);
 	check("while made", while_made);
 	check("with a handler that cleans up", with_a_handler_that_cleans_up);
@@ -299,7 +352,9 @@ int main(void) {
 	check("while threads call, with a handler that cleans up", while_threads_call_with_a_handler_that_cleans_up);
 	check("while another thread cleans up", while_another_thread_cleans_up);
 	check("after the main thread has ended", after_the_main_thread_has_ended);
+#ifndef _WIN32
 	check("in a destructor of a thread", in_a_destructor_of_a_thread);
+#endif
 	// Nobody waits for the worker, nor for the gateway.
 	CHECK(check_now_ms() - started_ms < check_stretched_ms(10000));
 	return 0;

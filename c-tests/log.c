@@ -4,8 +4,10 @@
 #include "events.h"
 
 #include <ctype.h>
+#ifndef _WIN32
 #include <fcntl.h>
 #include <poll.h>
+#endif
 
 static struct {
 	pthread_mutex_t mutex;
@@ -227,6 +229,8 @@ static void without_callback_lines_go_to_standard_output(void) {
 	fclose(output);
 }
 
+#ifndef _WIN32 // it has no pseudo-terminals of this kind
+
 static void a_terminal_gets_colours(void) {
 	int master = posix_openpt(O_RDWR | O_NOCTTY);
 	if (master < 0) {
@@ -262,6 +266,8 @@ static void a_terminal_gets_colours(void) {
 	close(master);
 }
 
+#endif
+
 int main(void) {
 	check_time_limit(100);
 	events_init();
@@ -272,7 +278,9 @@ int main(void) {
 #endif
 	a_log_callback_may_call_the_library();
 	without_callback_lines_go_to_standard_output();
+#ifndef _WIN32
 	a_terminal_gets_colours();
+#endif
 	check_all_destroyed_once();
 	return 0;
 }

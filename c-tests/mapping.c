@@ -5,20 +5,49 @@
 #include "events.h"
 #include "gateway.h"
 
+#ifndef _WIN32
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#endif
 
 static const char GREETING[] = "hello from behind the gateway";
 
-// No read or write of these sockets waits longer than the test has patience.
-static int open_socket(int type) {
-	int descriptor = socket(AF_INET, type, 0);
+#ifdef _WIN32
+typedef SOCKET socket_t;
+#define close_socket closesocket
+
+// Of the program's own sockets; the library asks it for none.
+static void start_sockets(void) {
+	WSADATA data;
+	CHECK(WSAStartup(MAKEWORD(2, 2), &data) == 0);
+}
+
+static int set_limit(socket_t descriptor, int option) {
+	DWORD limit_ms = CHECK_PATIENCE_MS;
+	return setsockopt(descriptor, SOL_SOCKET, option, (const char *)&limit_ms, sizeof(limit_ms));
+}
+#else
+typedef int socket_t;
+#define INVALID_SOCKET (-1)
+#define close_socket close
+
+static void start_sockets(void) {
+}
+
+static int set_limit(socket_t descriptor, int option) {
 	struct timeval limit = {CHECK_PATIENCE_MS / 1000, 0};
-	CHECK(descriptor >= 0);
-	CHECK(setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0);
-	CHECK(setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) == 0);
+	return setsockopt(descriptor, SOL_SOCKET, option, &limit, sizeof(limit));
+}
+#endif
+
+// No read or write of these sockets waits longer than the test has patience.
+static socket_t open_socket(int type) {
+	socket_t descriptor = socket(AF_INET, type, 0);
+	CHECK(descriptor != INVALID_SOCKET);
+	CHECK(set_limit(descriptor, SO_RCVTIMEO) == 0);
+	CHECK(set_limit(descriptor, SO_SNDTIMEO) == 0);
 	return descriptor;
 }
 
@@ -32,8 +61,8 @@ static struct sockaddr_in socket_address(const char *address, int port) {
 }
 
 // A socket on a free port of the internal address; stores the port.
-static int open_internal(int type, int *port) {
-	int descriptor = open_socket(type);
+static socket_t open_internal(int type, int *port) {
+	socket_t descriptor = open_socket(type);
 	struct sockaddr_in address = socket_address("127.0.0.1", 0);
 	socklen_t length = sizeof(address);
 	CHECK(bind(descriptor, (struct sockaddr *)&address, length) == 0);
@@ -45,24 +74,24 @@ static int open_internal(int type, int *port) {
 }
 
 // Connects from the outside, and has the greeting sent from the inside.
-static void check_tcp_bytes_arrive(int listener, int external_port) {
+static void check_tcp_bytes_arrive(socket_t listener, int external_port) {
 	char buffer[sizeof(GREETING)];
-	int outside = open_socket(SOCK_STREAM);
+	socket_t outside = open_socket(SOCK_STREAM);
 	struct sockaddr_in external = socket_address(gateway_forward_address(), external_port);
 	CHECK(connect(outside, (struct sockaddr *)&external, sizeof(external)) == 0);
-	int inside = accept(listener, NULL, NULL);
-	CHECK(inside >= 0);
+	socket_t inside = accept(listener, NULL, NULL);
+	CHECK(inside != INVALID_SOCKET);
 	CHECK_INT(send(inside, GREETING, sizeof(GREETING), 0), sizeof(GREETING));
 	CHECK_INT(recv(outside, buffer, sizeof(buffer), MSG_WAITALL), sizeof(GREETING));
 	CHECK_STRING(buffer, GREETING);
-	close(inside);
-	close(outside);
+	close_socket(inside);
+	close_socket(outside);
 }
 
 // A datagram in from the outside, and an answer out to where it came from.
-static void check_udp_bytes_arrive(int inside, int external_port) {
+static void check_udp_bytes_arrive(socket_t inside, int external_port) {
 	char buffer[64];
-	int outside = open_socket(SOCK_DGRAM);
+	socket_t outside = open_socket(SOCK_DGRAM);
 	struct sockaddr_in external = socket_address(gateway_forward_address(), external_port);
 	CHECK(connect(outside, (struct sockaddr *)&external, sizeof(external)) == 0);
 	CHECK_INT(send(outside, "ping", 5, 0), 5);
@@ -73,20 +102,20 @@ static void check_udp_bytes_arrive(int inside, int external_port) {
 	CHECK_INT(sendto(inside, GREETING, sizeof(GREETING), 0, (struct sockaddr *)&from, length), sizeof(GREETING));
 	CHECK_INT(recv(outside, buffer, sizeof(buffer), 0), sizeof(GREETING));
 	CHECK_STRING(buffer, GREETING);
-	close(outside);
+	close_socket(outside);
 }
 
 static void check_closed_outside(int external_port) {
-	int outside = open_socket(SOCK_STREAM);
+	socket_t outside = open_socket(SOCK_STREAM);
 	struct sockaddr_in external = socket_address(gateway_forward_address(), external_port);
 	CHECK(connect(outside, (struct sockaddr *)&external, sizeof(external)) != 0);
-	close(outside);
+	close_socket(outside);
 }
 
 static void map_and_send_bytes(int expected) {
 	int tcp_port, udp_port;
-	int listener = open_internal(SOCK_STREAM, &tcp_port);
-	int receiver = open_internal(SOCK_DGRAM, &udp_port);
+	socket_t listener = open_internal(SOCK_STREAM, &tcp_port);
+	socket_t receiver = open_internal(SOCK_DGRAM, &udp_port);
 	int tcp = create_recorded(PLUM_IP_PROTOCOL_TCP, tcp_port);
 	int udp = create_recorded(PLUM_IP_PROTOCOL_UDP, udp_port);
 
@@ -98,7 +127,10 @@ static void map_and_send_bytes(int expected) {
 	CHECK_STRING(udp_made.mapping.external_host, gateway_external_address());
 	CHECK_INT(gateway_mappings(), 2);
 	check_tcp_bytes_arrive(listener, tcp_made.mapping.external_port);
-	check_udp_bytes_arrive(receiver, udp_made.mapping.external_port);
+#ifdef _WIN32
+	if (!posix_is_wine()) // the gateway cannot open the external port beside ours
+#endif
+		check_udp_bytes_arrive(receiver, udp_made.mapping.external_port);
 
 	// One removed by destroy, one by cleanup.
 	CHECK_INT(plum_destroy_mapping(tcp), PLUM_ERR_SUCCESS);
@@ -109,8 +141,8 @@ static void map_and_send_bytes(int expected) {
 	CHECK_INT(gateway_mappings(), 0);
 	CHECK_INT(count_events(tcp, ANY_STATE), 1 + DESTROYED_EVENTS);
 	CHECK_INT(count_events(udp, ANY_STATE), 1 + DESTROYED_EVENTS);
-	close(listener);
-	close(receiver);
+	close_socket(listener);
+	close_socket(receiver);
 }
 
 static void a_closed_gateway_is_a_failure(void) {
@@ -138,6 +170,7 @@ static void the_wished_external_port_is_given(void) {
 int main(int argc, char *argv[]) {
 	check_time_limit(100);
 	events_init();
+	start_sockets();
 	CHECK_INT(argc, 2);
 	plum_config_t config = test_config();
 	CHECK_INT(plum_init(&config), PLUM_ERR_SUCCESS);

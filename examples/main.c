@@ -73,11 +73,15 @@ int main(int argc, char *argv[]) {
 		return 2;
 	}
 
+#ifdef _WIN32
+	signal(SIGINT, interrupt);
+#else
 	struct sigaction action;
 	memset(&action, 0, sizeof(action));
 	action.sa_handler = interrupt;
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+#endif
 
 	plum_config_t config;
 	memset(&config, 0, sizeof(config));

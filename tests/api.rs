@@ -429,6 +429,7 @@ fn session_can_be_dropped_in_its_log_callback() {
     wait_until_empty(&server);
 }
 
+#[cfg(unix)] // no process is forked elsewhere
 #[test]
 fn child_of_a_fork_has_no_session() {
     let server = gateway();

@@ -3,7 +3,7 @@
 //! No protocol knowledge. Beside `ffi` the only module that may hold `unsafe`.
 //!
 //! `udp`, `tcp` and `signals` are the same everywhere; what differs between systems is in `linux` (Android too), `bsd` (macOS
-//! and iOS too) and `other` (what is portable), which have the same functions.
+//! and iOS too), `windows` and `other` (what is portable), which have the same functions.
 
 // The conditions `netlink` and `routing_sockets`: build.rs.
 #[cfg(not(netlink))]
@@ -25,7 +25,10 @@ mod platform;
 #[cfg(routing_sockets)]
 #[path = "bsd/mod.rs"]
 mod platform;
-#[cfg(not(any(netlink, routing_sockets)))]
+#[cfg(windows)]
+#[path = "windows/mod.rs"]
+mod platform;
+#[cfg(not(any(netlink, routing_sockets, windows)))]
 #[path = "other.rs"]
 mod platform;
 
@@ -78,9 +81,8 @@ pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
 pub fn is_shortage(error: &io::Error) -> bool {
     #[cfg(unix)]
     let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
-    // WSAEMFILE, WSAENOBUFS.
-    #[cfg(not(unix))]
-    let shortages = [10_024, 10_055];
+    #[cfg(windows)]
+    let shortages = platform::SHORTAGES;
     error.raw_os_error().is_some_and(|code| shortages.contains(&code))
 }
 

@@ -69,11 +69,7 @@ impl Source for Watch {
     }
 }
 
-/// Where a listener for `group` is bound. Windows refuses a group there.
+/// Where a listener for `group` is bound: to the group itself, or it would take other programs' unicast.
 pub(super) fn listening_address(group: SocketAddr) -> SocketAddr {
-    match group {
-        _ if !cfg!(windows) => group,
-        SocketAddr::V4(group) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, group.port())),
-        SocketAddr::V6(group) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, group.port())),
-    }
+    group
 }

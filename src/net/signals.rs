@@ -108,6 +108,8 @@ pub fn start_thread(
     stack_len: Option<usize>,
     body: Box<dyn FnOnce() + Send>,
 ) -> io::Result<JoinHandle<()>> {
+    #[cfg(windows)]
+    super::platform::stay_loaded();
     let mut builder = thread::Builder::new().name(name.to_owned());
     if let Some(stack_len) = stack_len {
         builder = builder.stack_size(stack_len);

@@ -86,6 +86,8 @@ impl Udp {
                 socket.set_multicast_hops_v6(hops)?;
             }
         }
+        #[cfg(windows)]
+        platform::ignore_refusals(&socket);
         socket.bind(&scoped(SocketAddr::new(local, 0), interface).into())?;
         Ok(Udp { socket: finish(socket), peer: None })
     }
@@ -98,6 +100,8 @@ impl Udp {
     /// The port is taken by a program that does not share it, or what opening a socket gives.
     pub fn listening(group: SocketAddr, local: IpAddr, interface: u32) -> io::Result<Udp> {
         let socket = open(group.ip())?;
+        #[cfg(windows)]
+        platform::ignore_refusals(&socket);
         platform::prepare_listener(&socket, group)?;
         socket.bind(&scoped(platform::listening_address(group), interface).into())?;
         match (group.ip(), local) {
@@ -128,12 +132,21 @@ impl Udp {
             match result {
                 // udp(7): an error of an earlier datagram comes out of the next call, which then has not
                 // sent its own.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => refused = true,
+                Err(error) if self.is_refusal(&error) => refused = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => return Sent { refused, result: other.map(|_| ()) },
             }
         }
         Sent { refused, result: Err(io::ErrorKind::ConnectionRefused.into()) }
+    }
+
+    /// Whether the port of the peer is closed. Windows calls that a reset connection.
+    fn is_refusal(&self, error: &io::Error) -> bool {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => true,
+            io::ErrorKind::ConnectionReset => self.peer.is_some(),
+            _ => false,
+        }
     }
 
     /// Reads one datagram. A buffer of [`DATAGRAM_LEN_MAX`] holds any.
@@ -145,9 +158,9 @@ impl Udp {
             };
             match result {
                 Ok((len, from)) => return Received::Datagram { len, from },
+                Err(error) if self.is_refusal(&error) => return Received::Refused,
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Received::Empty,
-                    io::ErrorKind::ConnectionRefused => return Received::Refused,
                     io::ErrorKind::Interrupted => {}
                     // That of an earlier datagram is told once: whoever sent it will send again.
                     _ => return Received::Failed(error.raw_os_error().unwrap_or(0)),

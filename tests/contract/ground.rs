@@ -1,6 +1,7 @@
 //! What the tests call the library with, and what its callbacks leave for them.
 
 use plum::ffi::*;
+use plum_gateway::server::Server;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::process::Command;
@@ -15,11 +16,33 @@ pub const LONG: Duration = Duration::from_secs(20);
 /// An address of loopback on which nothing listens.
 pub const NOBODY: &str = "127.87.1.1:5351";
 
+/// A gateway on loopback that makes mappings, and that the library will find.
+pub fn gateway() -> Server {
+    let gateway = Server::start_on_own_address(|_| {}).expect("a gateway on loopback");
+    // SAFETY: no other thread of this process reads the environment.
+    unsafe { std::env::set_var("PLUM_GATEWAY", gateway.pcp_address().to_string()) };
+    gateway
+}
+
+/// Ends a test that hangs.
+fn end_in_time() {
+    const SECONDS: u32 = 60;
+    #[cfg(unix)]
+    // SAFETY: alarm(2) has no precondition.
+    unsafe {
+        libc::alarm(SECONDS)
+    };
+    #[cfg(not(unix))] // it has no signals
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_secs(SECONDS.into()));
+        std::process::abort();
+    });
+}
+
 /// Runs a test's body in a process of its own; what that wrote to standard output.
 pub fn in_a_process_of_its_own(name: &str, body: fn()) -> String {
     if std::env::var_os("PLUM_TEST_ALONE").is_some() {
-        // SAFETY: alarm(2) has no precondition. It ends a test that hangs.
-        unsafe { libc::alarm(60) };
+        end_in_time();
         body();
         return String::new();
     }

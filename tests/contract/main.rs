@@ -9,6 +9,7 @@
 
 mod ground;
 mod log;
+#[cfg(unix)] // signals, forks, limits, descriptors
 mod process;
 mod races;
 
@@ -345,7 +346,10 @@ contract! {
         }
         assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
     }
+}
 
+#[cfg(unix)] // no process is forked elsewhere
+contract! {
     fn in_the_child_of_a_fork_every_function_fails() {
         assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
         let (user_ptr, heard) = ear(|_, _| {});

@@ -1,8 +1,9 @@
 //! What the library does to the process it lives in: forks, signals, descriptors, threads, wake-ups.
 
-use super::ground::{LONG, create, ear, in_a_process_of_its_own, init, int, next, query, silent, wanted};
+use super::ground::{
+    LONG, create, ear, gateway, in_a_process_of_its_own, init, int, next, query, silent, wanted,
+};
 use plum::ffi::*;
-use plum_gateway::server::Server;
 use std::ffi::{c_char, c_int};
 use std::fs::{read_dir, read_to_string};
 use std::os::fd::AsRawFd;
@@ -63,14 +64,6 @@ extern "C" fn fork_in_the_log(_level: plum_log_level_t, message: *const c_char) 
     if message.to_bytes().ends_with(b"cannot be made for now") {
         fork_once(0);
     }
-}
-
-/// A gateway on loopback that makes mappings, and that the library will find.
-pub fn gateway() -> Server {
-    let gateway = Server::start_on_own_address(|_| {}).expect("a gateway on loopback");
-    // SAFETY: no other thread of this process reads the environment.
-    unsafe { std::env::set_var("PLUM_GATEWAY", gateway.pcp_address().to_string()) };
-    gateway
 }
 
 /// How many descriptors this process has open.

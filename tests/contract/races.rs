@@ -1,7 +1,6 @@
 //! Every function from many threads, from the mapping callback and from the log callback, all at once.
 
-use super::ground::{create, in_a_process_of_its_own, init, int, query, silent, wanted};
-use super::process::gateway;
+use super::ground::{create, gateway, in_a_process_of_its_own, init, int, query, silent, wanted};
 use parking_lot::{Condvar, Mutex};
 use plum::ffi::*;
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,7 +7,13 @@ static TAKEN: AtomicU32 = AtomicU32::new(0);
 
 /// An address in 127.0.0.0/8 that this process has not been given before (for the first 254 calls), and that
 /// no other process running now is likely to be given: never one of 127.0.0.0/16, where everyone is.
+///
+/// PLUM_TEST_LOOPBACK names one for all in its stead, for systems that have one alone (Wine 8 takes the others for any
+/// address): then no two gateways can run at once.
 pub fn unique_loopback() -> Ipv4Addr {
+    if let Some(address) = std::env::var("PLUM_TEST_LOOPBACK").ok().and_then(|text| text.parse().ok()) {
+        return address;
+    }
     loopback(std::process::id(), TAKEN.fetch_add(1, Ordering::Relaxed))
 }
 
