@@ -233,7 +233,12 @@ fn log_goes_to_standard_error() {
         let (code, output, errors) = run(plum_at(&server, &format!("map 8080 --for 1s {option}")));
         assert_eq!(code, 0);
         assert_eq!(output.lines().count(), 2, "{output}");
-        assert!(errors.contains("INFO    mapping 0: 203.0.113.7 port 8080 by Pcp"), "{errors}");
+        assert!(errors.contains("INFO    mapping 0: 203.0.113.7 port 8080 by PCP"), "{errors}");
+        let gateway = server.address();
+        assert!(
+            errors.contains(&format!("INFO    network: local address 127.0.0.1, gateway {gateway}\n")),
+            "{errors}"
+        );
         lengths.push(errors.len());
     }
     assert!(lengths.is_sorted() && lengths[0] < lengths[2]);
