@@ -245,6 +245,17 @@ fn log_goes_to_standard_error() {
 }
 
 #[test]
+fn a_gateway_in_the_environment_that_is_none_is_a_usage_error() {
+    for words in ["map 8080", "unmap 8080", "probe", "list"] {
+        let mut command = plum(words);
+        command.env("PLUM_GATEWAY", "somewhere");
+        let (code, output, errors) = run(command);
+        assert_eq!((code, output.as_str()), (2, ""), "{words}: {errors}");
+        assert!(errors.contains("\"somewhere\" is no gateway"), "{words}: {errors}");
+    }
+}
+
+#[test]
 fn wrong_words_are_explained() {
     for (words, says) in [
         ("map", "PORT"),
