@@ -261,7 +261,7 @@ fn wrong_words_are_explained() {
         ("map", "PORT"),
         ("map 0", "is no port"),
         ("map 80/sctp", "none of tcp, udp, both"),
-        ("map 80-70", "first port of a range comes first"),
+        ("map 80-70", "ends before it begins"),
         ("map 80 --for 0s", "longer than 0"),
         ("map 80 --for soon", "2h 30m"),
         ("map 80 --gateway somewhere", "is no gateway"),
