@@ -33,13 +33,19 @@
 //! for event in events {
 //!     match event.change {
 //!         Change::Mapped(external) => println!("{} is reachable at {external}", game.internal_port()),
-//!         Change::Failed => eprintln!("cannot be reached for now: {:?}", game.obstacle()),
+//!         Change::Failed => {
+//!             if let Some(obstacle) = game.obstacle() {
+//!                 eprintln!("cannot be reached for now: {obstacle}");
+//!             }
+//!         }
 //!     }
 //! #   assert!(matches!(event.change, Change::Mapped(_)));
 //! #   break;
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Without a router at hand, `plum demo --keep` (the project's command) is a simulated one, and says what `PLUM_GATEWAY` is to be.
 //!
 //! The C API is in [`ffi`]; C programs include `include/plum.h`, which is made of it. The other modules are the layers below,
 //! public for the project's own command and tests only and without any promise. ARCHITECTURE.md says how they fit together, and a test

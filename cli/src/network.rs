@@ -60,9 +60,10 @@ pub struct Network {
 
 impl Network {
     /// The library with these settings.
-    pub fn builder(&self) -> Builder {
+    pub fn builder(&self) -> Result<Builder, Failure> {
         let mut builder = Builder::new().protocols(self.protocol.into());
-        if let Some(gateway) = self.gateway {
+        // The library itself goes on without what names no gateway.
+        if let Some(gateway) = named_gateway(self.gateway)? {
             builder = builder.gateway(gateway);
         }
         if let Some(timeout) = self.discover_timeout {
@@ -75,15 +76,15 @@ impl Network {
             builder = builder.recheck_interval(interval);
         }
         let level = match self.verbose {
-            0 => return builder,
+            0 => return Ok(builder),
             1 => Level::Info,
             2 => Level::Debug,
             _ => Level::Verbose,
         };
-        builder.log(level, |level, message| {
+        Ok(builder.log(level, |level, message| {
             // A log that cannot be written is nobody's business.
             let _ = writeln!(anstream::stderr(), "{:<7} {message}", format!("{level:?}").to_uppercase());
-        })
+        }))
     }
 }
 
@@ -101,13 +102,9 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// The gateway that is named, by the option or by the environment variable that the library reads, too.
+    /// The gateway that is named.
     pub fn named_gateway(&self) -> Result<Option<Gateway>, Failure> {
-        match (self.gateway, std::env::var("PLUM_GATEWAY")) {
-            (Some(gateway), _) => Ok(Some(gateway)),
-            (None, Ok(text)) if !text.is_empty() => Ok(Some(text.parse()?)),
-            (None, _) => Ok(None),
-        }
+        named_gateway(self.gateway)
     }
 
     /// How long the answers may take: as long as the library waits for a gateway.
@@ -118,6 +115,15 @@ impl Questions {
     /// How long nobody may answer.
     pub fn silence(&self) -> Duration {
         SILENCE.min(self.patience())
+    }
+}
+
+/// The gateway that is named, by the option or by the environment variable that the library reads, too.
+fn named_gateway(option: Option<Gateway>) -> Result<Option<Gateway>, Failure> {
+    match (option, std::env::var("PLUM_GATEWAY")) {
+        (Some(gateway), _) => Ok(Some(gateway)),
+        (None, Ok(text)) if !text.is_empty() => Ok(Some(text.parse()?)),
+        (None, _) => Ok(None),
     }
 }
 

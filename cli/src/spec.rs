@@ -11,6 +11,11 @@ PORT is INTERNAL[/PROTOCOL][:EXTERNAL]: a port of this machine, or a range of th
 and the external port that is wished for (of a range: the first), else the same as the internal one. \
 Examples: 8080, 6881/udp, 22/tcp:2222, 27015-27020/both";
 
+/// What `--help` of `unmap` says of it.
+pub const HELP_OF_REMOVAL: &str = "\
+PORT is INTERNAL[/PROTOCOL][:EXTERNAL]: a port of this machine, or a range of them as in 8000-8010; tcp (the default), udp or both; \
+and the external port that is mapped to it (of a range: the first), if it is another. Examples: 8080, 6881/udp:16881, 27015-27020/both";
+
 /// One or more ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -91,7 +96,9 @@ impl FromStr for Spec {
             Some((first, last)) => parse_port(first)?..=parse_port(last)?,
         };
         if internal.is_empty() {
-            return Err(format!("{ports:?} is empty: the first port of a range comes first"));
+            return Err(format!(
+                "{ports:?} ends before it begins: write the lower port first, as in 8000-8010"
+            ));
         }
         if let Some(external) = external
             && external.checked_add(internal.end() - internal.start()).is_none()

@@ -64,13 +64,7 @@ impl<L: Listener> Client<L> {
         }
         match &news {
             News::Success(external) => {
-                log!(
-                    Info,
-                    "mapping {id}: {} port {} by {:?}",
-                    external.host,
-                    external.port,
-                    external.protocol
-                );
+                log!(Info, "mapping {id}: {} port {} by {}", external.host, external.port, external.protocol);
             }
             News::Failure | News::Destroyed => log!(Info, "mapping {id}: cannot be made for now"),
         }

@@ -24,7 +24,7 @@ fn warn_of_double_nat(key: Key, address: IpAddr) {
 
 impl Engine {
     pub(super) fn handle_notice(&mut self, now: Time, protocol: Protocol, notice: Notice) {
-        log!(Verbose, "{protocol:?}: {notice:?}");
+        log!(Verbose, "{protocol}: {notice:?}");
         match notice {
             Notice::StatusChanged => self.handle_status(now, protocol),
             Notice::SpeaksNatPmp => {
@@ -78,7 +78,7 @@ impl Engine {
 
     fn handle_status(&mut self, now: Time, protocol: Protocol) {
         let status = self.own_status(protocol);
-        log!(Debug, "{protocol:?} is {status:?}");
+        log!(Debug, "{protocol} is {status:?}");
         match status {
             Status::Up => self.note_answer(now, protocol),
             Status::Out => {
@@ -204,7 +204,7 @@ impl Engine {
             }
             (Refusal::NextProtocol { retry_after }, state) => {
                 mapping.excluded_until.set(protocol, now + retry_after.max(SHORT_ERROR));
-                log!(Info, "{key}: {protocol:?} refuses for good, next protocol");
+                log!(Info, "{key}: {protocol} refuses for good, next protocol");
                 match state {
                     // What it granted before holds until its lifetime ends; meanwhile another may take over.
                     State::Mapped { .. } => self.move_on(now, key),
@@ -225,7 +225,7 @@ impl Engine {
     /// to one that will.
     fn stay_without(&mut self, now: Time, key: Key, protocol: Protocol, retry_after: Duration) {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        log!(Debug, "{key}: {protocol:?} does not take it over");
+        log!(Debug, "{key}: {protocol} does not take it over");
         mapping.excluded_until.set(protocol, now + retry_after.max(SHORT_ERROR));
         self.move_on(now, key);
     }
@@ -268,7 +268,7 @@ impl Engine {
             return;
         }
         if mapping.state == (State::Asked { protocol }) {
-            log!(Warn, "{key}: no answer by {protocol:?}");
+            log!(Warn, "{key}: no answer by {protocol}");
             self.refuse(now, key, Duration::ZERO);
             if let Some(mapping) = self.mappings.get_mut(&key) {
                 mapping.unanswered = true;
@@ -294,7 +294,7 @@ impl Engine {
     }
 
     fn handle_address_changed(&mut self, now: Time, protocol: Protocol, address: IpAddr) {
-        log!(Info, "{protocol:?}: the external address is now {address}");
+        log!(Info, "{protocol}: the external address is now {address}");
         for key in self.keys_asked_by(protocol) {
             let Some(mapping) = self.mappings.get_mut(&key) else { continue };
             let State::Mapped { external, .. } = &mut mapping.state else { continue };
@@ -312,7 +312,7 @@ impl Engine {
 
     /// The control point is lost: whoever relied on it waits, and the search begins anew.
     fn handle_lost(&mut self, now: Time, protocol: Protocol) {
-        log!(Warn, "{protocol:?}: the gateway does not answer any more");
+        log!(Warn, "{protocol}: the gateway does not answer any more");
         for mapping in self.mappings.values_mut() {
             mapping.asked.set(protocol, false);
         }

@@ -503,7 +503,7 @@ impl Engine {
             self.waiting.remove(&key);
         }
         if !mapping.asked.has(protocol) {
-            log!(Debug, "{key}: asks by {protocol:?}");
+            log!(Debug, "{key}: asks by {protocol}");
             mapping.note_asked(protocol);
             let suggestion = mapping.suggestion();
             with_driver!(self, protocol, map(now, key, suggestion));

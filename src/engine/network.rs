@@ -172,9 +172,22 @@ impl Engine {
 
     /// Another network, or none: all that was known of the old gateway is void.
     fn move_to(&mut self, now: Time, route: Option<Route>) {
-        match route {
-            Some(route) => log!(Info, "network: local address {}, gateway {:?}", route.local, route.gateway),
-            None => log!(Warn, "network: no route to the internet"),
+        let named = self.config.gateway;
+        let gateway = match (named, route) {
+            (Some((address, port)), Some(_)) => {
+                Some(SocketAddr::new(address, port.unwrap_or(pcp::SERVER_PORT)))
+            }
+            (None, Some(Route { gateway: Some(address), .. })) => {
+                Some(SocketAddr::new(address, pcp::SERVER_PORT))
+            }
+            _ => None,
+        };
+        match (route, gateway) {
+            (Some(Route { local, .. }), Some(gateway)) => {
+                log!(Info, "network: local address {local}, gateway {}", gateway.ip());
+            }
+            (Some(Route { local, .. }), None) => log!(Info, "network: local address {local}, no next hop"),
+            (None, _) => log!(Warn, "network: no route to the internet"),
         }
         // Deletions cannot reach the old gateway any more; its leases run out.
         for key in self.endings.keys() {
@@ -194,16 +207,7 @@ impl Engine {
         self.network.route = route;
         self.network.mismatch = Mismatch::None;
         self.network.checked_at = Some(now);
-        let named = self.config.gateway;
-        self.network.gateway = match (named, route) {
-            (Some((address, port)), Some(_)) => {
-                Some(SocketAddr::new(address, port.unwrap_or(pcp::SERVER_PORT)))
-            }
-            (None, Some(Route { gateway: Some(address), .. })) => {
-                Some(SocketAddr::new(address, pcp::SERVER_PORT))
-            }
-            _ => None,
-        };
+        self.network.gateway = gateway;
         self.network.direct = named.is_none() && route.is_some_and(|route| direct::is_public(route.local));
         for key in self.mappings.keys() {
             if let Some(mapping) = self.mappings.get_mut(&key) {

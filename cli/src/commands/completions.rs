@@ -7,6 +7,9 @@ use clap_complete::Shell;
 use std::io::Write;
 
 /// Print the completions for a shell
+///
+/// Packages bring them along. By hand: for bash, into ~/.local/share/bash-completion/completions/plum; for fish, into
+/// ~/.config/fish/completions/plum.fish; for zsh, into a file _plum in a folder of $fpath.
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// Which shell

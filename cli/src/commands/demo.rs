@@ -22,7 +22,7 @@ const GREETING: &str = "hello from behind the gateway";
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// What the gateway speaks
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, value_name = "PROTOCOLS", default_value_t)]
     speaks: Speaks,
 
     /// Keep the gateway running for other programs to try, until Ctrl-C

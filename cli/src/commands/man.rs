@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 /// Print the manual page plum(1), or write it and those of the subcommands into a folder
 #[derive(Args, Debug)]
-#[command(hide = true)]
 pub struct Arguments {
     /// Write plum.1, plum-map.1 and so on into this folder
     #[arg(long, value_name = "FOLDER")]
@@ -16,7 +15,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let command = Cli::command();
+    // `plum help` gets no page.
+    let command = Cli::command().disable_help_subcommand(true);
     match arguments.into {
         Some(folder) => {
             let name = folder.display().to_string();

@@ -90,7 +90,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
         }
         ports.push(port);
     }
-    let session = arguments.network.builder().start()?;
+    let session = arguments.network.builder()?.start()?;
     let (notes, noted) = channel();
     let stop = notes.clone();
     signals::on_stop(move || {

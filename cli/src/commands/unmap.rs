@@ -26,7 +26,7 @@ const NO_SUCH_ENTRY: u16 = 714;
 #[derive(Args, Debug)]
 #[command(after_help = crate::exit::HELP)]
 pub struct Arguments {
-    #[arg(required = true, value_name = "PORT", help = "What to remove, as in 8080 or 6881/udp:16881", long_help = spec::HELP)]
+    #[arg(required = true, value_name = "PORT", help = "What to remove, as in 8080 or 6881/udp:16881", long_help = spec::HELP_OF_REMOVAL)]
     ports: Vec<Spec>,
 
     /// By UPnP, remove mappings to other hosts of the network, too

@@ -87,7 +87,11 @@ fn lines(rows: &[Row], left: Option<Duration>, width: usize, height: usize) -> V
     let is_over = rows.iter().all(|row| matches!(row.status, Status::Removed { .. }));
     if !is_over {
         let foot = match left {
-            Some(left) => format!("They are removed in {}, or by Ctrl-C.", span(left)),
+            // Rounded up: what is to come within a second is not over yet.
+            Some(left) => {
+                let left = left.saturating_add(Duration::from_nanos(999_999_999));
+                format!("They are removed in {}, or by Ctrl-C.", span(left))
+            }
             None => "Ctrl-C removes them.".to_owned(),
         };
         lines.push((Style::new().dimmed(), foot));
@@ -176,6 +180,14 @@ mod tests {
                 "Ctrl-C removes them.",
             ]
         );
+    }
+
+    #[test]
+    fn the_time_that_is_left_is_rounded_up() {
+        let last = |left| lines(&[row(mapped(), 1)], Some(left), 80, 24).pop().expect("the foot").1;
+        assert_eq!(last(Duration::from_millis(999)), "They are removed in 1 s, or by Ctrl-C.");
+        assert_eq!(last(Duration::from_secs(60)), "They are removed in 1 min 00 s, or by Ctrl-C.");
+        assert_eq!(last(Duration::ZERO), "They are removed in 0 s, or by Ctrl-C.");
     }
 
     #[test]

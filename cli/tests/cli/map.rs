@@ -233,10 +233,26 @@ fn log_goes_to_standard_error() {
         let (code, output, errors) = run(plum_at(&server, &format!("map 8080 --for 1s {option}")));
         assert_eq!(code, 0);
         assert_eq!(output.lines().count(), 2, "{output}");
-        assert!(errors.contains("INFO    mapping 0: 203.0.113.7 port 8080 by Pcp"), "{errors}");
+        assert!(errors.contains("INFO    mapping 0: 203.0.113.7 port 8080 by PCP"), "{errors}");
+        let gateway = server.address();
+        assert!(
+            errors.contains(&format!("INFO    network: local address 127.0.0.1, gateway {gateway}\n")),
+            "{errors}"
+        );
         lengths.push(errors.len());
     }
     assert!(lengths.is_sorted() && lengths[0] < lengths[2]);
+}
+
+#[test]
+fn a_gateway_in_the_environment_that_is_none_is_a_usage_error() {
+    for words in ["map 8080", "unmap 8080", "probe", "list"] {
+        let mut command = plum(words);
+        command.env("PLUM_GATEWAY", "somewhere");
+        let (code, output, errors) = run(command);
+        assert_eq!((code, output.as_str()), (2, ""), "{words}: {errors}");
+        assert!(errors.contains("\"somewhere\" is no gateway"), "{words}: {errors}");
+    }
 }
 
 #[test]
@@ -245,7 +261,7 @@ fn wrong_words_are_explained() {
         ("map", "PORT"),
         ("map 0", "is no port"),
         ("map 80/sctp", "none of tcp, udp, both"),
-        ("map 80-70", "first port of a range comes first"),
+        ("map 80-70", "ends before it begins"),
         ("map 80 --for 0s", "longer than 0"),
         ("map 80 --for soon", "2h 30m"),
         ("map 80 --gateway somewhere", "is no gateway"),

@@ -62,15 +62,25 @@ fn manual_pages_are_written_for_every_command() {
     let (code, page, _) = run(plum("man"));
     assert_eq!(code, 0);
     assert!(page.contains("plum\\-map") && page.contains("Exit codes"), "{page}");
+    assert!(!page.contains("plum\\-help"), "a page that is not written: {page}");
 }
 
 #[test]
 fn help_has_the_exit_codes_and_every_command() {
     let (code, help, _) = run(plum("--help"));
     assert_eq!(code, 0);
-    for word in
-        ["map", "unmap", "probe", "list", "demo", "completions", "Exit codes:", "PLUM_GATEWAY", "NO_COLOR"]
-    {
+    for word in [
+        "map",
+        "unmap",
+        "probe",
+        "list",
+        "demo",
+        "completions",
+        "man",
+        "Exit codes:",
+        "PLUM_GATEWAY",
+        "NO_COLOR",
+    ] {
         assert!(help.contains(word), "{word}");
     }
     let (code, version, _) = run(plum("--version"));

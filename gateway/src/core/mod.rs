@@ -475,7 +475,7 @@ impl Gateway {
         let mapping = match old {
             Some(old) => Mapping { nonce: nonce.or(old.nonce), granted_at, expires_at, ..old },
             None => {
-                let description = format!("{made_by:?}");
+                let description = made_by.name().to_owned();
                 Mapping {
                     transport,
                     external_port,

@@ -44,6 +44,18 @@ pub enum Protocol {
     Script,
 }
 
+impl Protocol {
+    /// What the table calls a mapping that came without a description.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Protocol::Pcp => "PCP",
+            Protocol::NatPmp => "NAT-PMP",
+            Protocol::Upnp => "UPnP-IGD",
+            Protocol::Script => "script",
+        }
+    }
+}
+
 /// One entry of the port table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
