@@ -61,6 +61,17 @@ pub fn run(command: Command) -> (i32, String, String) {
     (status.code().expect("it is not killed"), output, errors)
 }
 
+/// Runs `plum map` until it has written so many lines, then ends it by Ctrl-C: exit code, standard output, standard error.
+pub fn run_for_lines(count: usize, command: Command) -> (i32, String, String) {
+    let running = Running::start(command);
+    let mut lines: Vec<String> = (0..count).map(|_| running.line()).collect();
+    running.signal(Signal::INT);
+    let (status, rest, errors) = running.end();
+    lines.extend(rest);
+    let output = lines.into_iter().map(|line| line + "\n").collect();
+    (status.code().expect("it is not killed"), output, errors)
+}
+
 /// The program as it runs; killed when dropped.
 pub struct Running {
     child: Child,

@@ -1,6 +1,6 @@
 //! `plum map` where nobody watches: lines, JSON, signals, exit codes.
 
-use super::ground::{LONG, Running, dead_gateway, gateway, order, plum, plum_at, run, table};
+use super::ground::{LONG, Running, dead_gateway, gateway, order, plum, plum_at, run, run_for_lines, table};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -28,7 +28,7 @@ fn maps_until_a_signal_comes_and_removes_what_it_mapped() {
 #[test]
 fn maps_ranges_and_both_transports() {
     let server = gateway();
-    let (code, output, _) = run(plum_at(&server, "map 7000-7002/both:9000 --for 2s"));
+    let (code, output, _) = run_for_lines(6, plum_at(&server, "map 7000-7002/both:9000"));
     assert_eq!(code, 0);
     for transport in ["tcp", "udp"] {
         for n in 0..3 {
@@ -43,8 +43,8 @@ fn maps_ranges_and_both_transports() {
 fn ends_after_its_time() {
     let server = gateway();
     let begun = Instant::now();
-    let (code, output, errors) = run(plum_at(&server, "map 8080 --for 1s"));
-    assert!(begun.elapsed().as_millis() >= 1000);
+    let (code, output, errors) = run(plum_at(&server, "map 8080 --for 3s"));
+    assert!(begun.elapsed().as_millis() >= 3000);
     assert_eq!(output, "8080/tcp mapped 203.0.113.7:8080 by PCP\n8080/tcp removed\n");
     assert_eq!((code, errors.as_str()), (0, ""));
 }
@@ -56,8 +56,8 @@ fn each_protocol_can_be_chosen() {
     {
         let server = gateway();
         faults.iter().for_each(|fault| order(&server, fault));
-        let words = format!("map 8080 --for 1s --protocol {protocol} --gateway {}", server.address());
-        let (code, output, _) = run(plum(&words));
+        let words = format!("map 8080 --protocol {protocol} --gateway {}", server.address());
+        let (code, output, _) = run_for_lines(1, plum(&words));
         assert_eq!(code, 0);
         assert!(output.starts_with(&format!("8080/tcp mapped 203.0.113.7:8080 by {name}\n")), "{output}");
     }
@@ -66,7 +66,7 @@ fn each_protocol_can_be_chosen() {
 #[test]
 fn the_option_comes_before_the_environment() {
     let (server, other) = (gateway(), dead_gateway());
-    let (code, ..) = run(plum_at(&other, &format!("map 8080 --for 1s --gateway {}", server.address())));
+    let (code, ..) = run_for_lines(1, plum_at(&other, &format!("map 8080 --gateway {}", server.address())));
     assert_eq!(code, 0);
 }
 
@@ -74,7 +74,7 @@ fn the_option_comes_before_the_environment() {
 fn json_has_an_object_a_line() {
     let server = gateway();
     order(&server, "set lifetime 1000");
-    let (code, output, _) = run(plum_at(&server, "map 8080/udp --json --for 1s"));
+    let (code, output, _) = run_for_lines(1, plum_at(&server, "map 8080/udp --json"));
     assert_eq!(code, 0);
     let objects: Vec<Value> =
         output.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
@@ -226,11 +226,11 @@ fn output_that_cannot_be_written_ends_it_and_removes_the_mappings() {
 #[test]
 fn log_goes_to_standard_error() {
     let server = gateway();
-    let (_, output, errors) = run(plum_at(&server, "map 8080 --for 1s"));
+    let (_, output, errors) = run_for_lines(1, plum_at(&server, "map 8080"));
     assert!(!output.contains("INFO") && errors.is_empty(), "{output}{errors}");
     let mut lengths = Vec::new();
     for option in ["-v", "-vv", "-vvv"] {
-        let (code, output, errors) = run(plum_at(&server, &format!("map 8080 --for 1s {option}")));
+        let (code, output, errors) = run_for_lines(1, plum_at(&server, &format!("map 8080 {option}")));
         assert_eq!(code, 0);
         assert_eq!(output.lines().count(), 2, "{output}");
         assert!(errors.contains("INFO    mapping 0: 203.0.113.7 port 8080 by PCP"), "{errors}");

@@ -1,6 +1,6 @@
 //! The demonstration, completions, manual pages, help.
 
-use super::ground::{Running, plum, run};
+use super::ground::{Running, plum, run, run_for_lines};
 use rustix::process::Signal;
 use std::process::{Command, Stdio};
 
@@ -27,9 +27,9 @@ fn demo_stays_for_other_programs() {
     let mut words = line.split_whitespace();
     let (name, gateway) = words.next().and_then(|word| word.split_once('=')).expect("a setting");
     assert_eq!((name, words.collect::<Vec<_>>().join(" ").as_str()), ("PLUM_GATEWAY", "plum map 8080"));
-    let mut command = plum("map 8080 --for 1s");
+    let mut command = plum("map 8080");
     command.env(name, gateway);
-    let (code, output, _) = run(command);
+    let (code, output, _) = run_for_lines(1, command);
     assert_eq!(code, 0, "{output}");
     demo.signal(Signal::INT);
     assert_eq!(demo.end().0.code(), Some(0));

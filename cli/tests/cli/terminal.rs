@@ -74,13 +74,18 @@ fn lost_mapping_is_shown_as_pending_and_a_failure_with_its_reason() {
 #[test]
 fn colours_are_off_with_no_color() {
     let server = gateway();
-    let mut session = watch(&server, "map 8080 --for 2s", &[]);
+    let mut session = watch(&server, "map 8080", &[]);
     session.exp_string(&format!("{GREEN}8080/tcp    mapped")).expect("colours");
+    session.send_control('c').expect("the terminal takes it");
     assert_eq!(end(session).0, 0);
-    let (code, output) = end(watch(&server, "map 8080 --for 2s", &[("NO_COLOR", "1")]));
+    let mut session = watch(&server, "map 8080", &[("NO_COLOR", "1")]);
+    let before = session.exp_string("8080/tcp    mapped").expect("no colours");
+    session.send_control('c').expect("the terminal takes it");
+    let (code, after) = end(session);
     assert_eq!(code, 0);
-    assert!(output.contains("8080/tcp    mapped"), "{output}");
-    assert!(!contains_style(&output), "{output:?}");
+    for output in [before, after] {
+        assert!(!contains_style(&output), "{output:?}");
+    }
 }
 
 /// Whether there is an SGR sequence in it (ECMA-48: CSI, numbers, `m`).
@@ -93,15 +98,19 @@ pub fn contains_style(text: &str) -> bool {
 #[test]
 fn dumb_terminals_and_logs_get_lines() {
     for (words, environment) in [
-        ("map 8080 --for 1s", &[("TERM", "dumb")][..]),
-        ("map 8080 --for 1s --plain", &[]),
-        ("map 8080 --for 1s -v", &[("NO_COLOR", "1")]),
+        ("map 8080", &[("TERM", "dumb")][..]),
+        ("map 8080 --plain", &[]),
+        ("map 8080 -v", &[("NO_COLOR", "1")]),
     ] {
         let server = gateway();
-        let (code, output) = end(watch(&server, words, environment));
-        assert_eq!(code, 0, "{output}");
-        assert!(output.contains("8080/tcp mapped 203.0.113.7:8080 by PCP\r\n"), "{words}: {output}");
-        assert!(output.contains("8080/tcp removed\r\n"), "{words}: {output}");
-        assert!(!output.contains('\u{1b}'), "{words}: {output:?}");
+        let mut session = watch(&server, words, environment);
+        let before = session.exp_string("8080/tcp mapped 203.0.113.7:8080 by PCP\r\n").expect("a line");
+        session.send_control('c').expect("the terminal takes it");
+        let (code, after) = end(session);
+        assert_eq!(code, 0, "{after}");
+        assert!(after.contains("8080/tcp removed\r\n"), "{words}: {after}");
+        for output in [before, after] {
+            assert!(!output.contains('\u{1b}'), "{words}: {output:?}");
+        }
     }
 }
