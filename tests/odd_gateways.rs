@@ -323,7 +323,8 @@ fn the_shortest_recheck_interval_without_a_gateway_is_no_flood() {
     world.run_for(secs(100));
     assert_eq!(world.callbacks(id), [Event::Failure]);
     world.start_gateway(false);
-    assert!(world.runs_until(millis(500), |world| world.is_success(id)));
+    // At whatever moment of a race this is: its retransmissions are at most 2 s apart.
+    assert!(world.runs_until(millis(2100), |world| world.is_success(id)));
 }
 
 #[test]
