@@ -6,10 +6,11 @@
 //! and iOS too), `windows` and `other` (what is portable), which have the same functions.
 
 // The conditions `netlink` and `routing_sockets`: build.rs.
-#[cfg(not(netlink))]
+#[cfg(not(any(netlink, windows)))]
 mod multicast;
 #[cfg(any(netlink, routing_sockets))]
 mod notices;
+#[cfg(not(windows))]
 mod portable;
 // Here for its tests, which need no routing socket.
 #[cfg(any(routing_sockets, test))]
