@@ -168,9 +168,9 @@ static void open_server(void) {
 
 // --- masks ---
 
-// The signals that no thread can block: the C library's own two, SIGKILL, SIGSTOP.
+// The signals that no thread can block: SIGKILL, SIGSTOP, and the C library's own two or three.
 static int is_blockable(int signal_number) {
-	return signal_number != SIGKILL && signal_number != SIGSTOP && signal_number != 32 && signal_number != 33;
+	return signal_number != SIGKILL && signal_number != SIGSTOP && (signal_number < 32 || signal_number >= SIGRTMIN);
 }
 
 static void check_mask_is_full(void) {
