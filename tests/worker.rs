@@ -346,8 +346,8 @@ fn what_the_other_side_does_not_take_waits_up_to_a_limit() {
     });
     assert!(taken * CHUNK < 64 << 20, "what the system takes is some MiB, and the worker less than one");
 
-    // Two chunks less, of which the worker has at least one then, and all arrives when it is read at last.
-    let count = taken - 2;
+    // Three chunks less: the worker holds more than one of its four then, and all arrives when it is read at last.
+    let count = taken - 3;
     let worker = writing(address, count);
     worker.send(create(0));
     let mut stream = accept(&listener);
