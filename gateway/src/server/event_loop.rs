@@ -29,6 +29,11 @@ const MAX_UNWRITTEN: usize = 4 << 20;
 pub(super) struct Tokens(usize);
 
 impl Tokens {
+    /// From the first that is nobody's.
+    pub(super) fn starting() -> Tokens {
+        Tokens(FIRST_FREE)
+    }
+
     pub(super) fn next(&mut self) -> Token {
         self.0 += 1;
         Token(self.0)
@@ -195,7 +200,7 @@ impl EventLoop {
             poll,
             sockets,
             connections: BTreeMap::new(),
-            tokens: Tokens(FIRST_FREE),
+            tokens: Tokens::starting(),
             forwarder: forward_on.map(Forwarder::new),
             reopening: false,
             buffer: vec![0; 64 * 1024],
@@ -213,7 +218,7 @@ impl EventLoop {
             self.carry_outputs();
             self.follow_faults();
             if let Some(forwarder) = &mut self.forwarder {
-                forwarder.go_on();
+                forwarder.go_on(self.poll.registry(), &mut self.tokens);
             }
             {
                 let mut progress = self.shared.progress();

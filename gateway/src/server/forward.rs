@@ -57,9 +57,9 @@ impl Forwarder {
     }
 
     /// Goes on with what was left unfinished.
-    pub(super) fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self, registry: &Registry, tokens: &mut Tokens) {
         for token in std::mem::take(&mut self.unfinished) {
-            self.pump(token);
+            self.handle(registry, tokens, token);
         }
     }
 
@@ -131,14 +131,17 @@ impl Forwarder {
         if self.listeners.contains_key(&token) {
             self.accept(registry, tokens, token);
         } else if let Some(relay) = self.udp.get_mut(&token) {
-            let (made, dropped) = relay.handle_outside(registry, tokens);
-            self.udp_inner.extend(made.into_iter().map(|inner| (inner, token)));
-            for inner in dropped {
+            let carried = relay.handle_outside(registry, tokens);
+            self.udp_inner.extend(carried.made.into_iter().map(|inner| (inner, token)));
+            for inner in carried.dropped {
                 self.udp_inner.remove(&inner);
             }
+            if carried.has_more {
+                self.unfinished.insert(token);
+            }
         } else if let Some(outer) = self.udp_inner.get(&token) {
-            if let Some(relay) = self.udp.get_mut(outer) {
-                relay.handle_inside(token);
+            if self.udp.get_mut(outer).is_some_and(|relay| relay.handle_inside(token)) {
+                self.unfinished.insert(token);
             }
         } else {
             let outer = self.tcp_inner.get(&token).copied().unwrap_or(token);

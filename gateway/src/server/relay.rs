@@ -131,6 +131,16 @@ pub(super) struct UdpRelay {
     buffer: Vec<u8>,
 }
 
+/// What became of a turn of carrying in.
+pub(super) struct CarriedIn {
+    /// The tokens of sockets that were opened for it.
+    pub made: Vec<Token>,
+    /// The tokens of sockets that were closed for it.
+    pub dropped: Vec<Token>,
+    /// Whether there may be more, so that another turn is due.
+    pub has_more: bool,
+}
+
 struct Peer {
     inside: UdpSocket,
     token: Token,
@@ -144,20 +154,21 @@ impl UdpRelay {
         UdpRelay { outside, internal, peers, by_token, datagrams: 0, buffer: vec![0; 64 * 1024] }
     }
 
-    /// Carries in what came from outside. The tokens of sockets that were opened and that were closed for it.
-    pub(super) fn handle_outside(
-        &mut self,
-        registry: &Registry,
-        tokens: &mut Tokens,
-    ) -> (Vec<Token>, Vec<Token>) {
-        let (mut made, mut dropped) = (Vec::new(), Vec::new());
-        while let Some((length, from)) = receive(&mut self.buffer, |buffer| self.outside.recv_from(buffer)) {
+    /// Carries in what came from outside, for one turn.
+    pub(super) fn handle_outside(&mut self, registry: &Registry, tokens: &mut Tokens) -> CarriedIn {
+        let mut carried = CarriedIn { made: Vec::new(), dropped: Vec::new(), has_more: true };
+        for _ in 0..TURNS {
+            let Some((length, from)) = receive(&mut self.buffer, |buffer| self.outside.recv_from(buffer))
+            else {
+                carried.has_more = false;
+                break;
+            };
             if !self.peers.contains_key(&from) {
                 if self.peers.len() >= MAX_PEERS {
-                    dropped.extend(self.forget_idlest());
+                    carried.dropped.extend(self.forget_idlest());
                 }
                 let Ok(inside) = open_inside(registry, self.internal, tokens) else { continue };
-                made.push(inside.1);
+                carried.made.push(inside.1);
                 self.by_token.insert(inside.1, from);
                 self.peers.insert(from, Peer { inside: inside.0, token: inside.1, last: 0 });
             }
@@ -168,26 +179,30 @@ impl UdpRelay {
                 let _ = peer.inside.send(&self.buffer[..length]);
             }
         }
-        (made, dropped)
+        carried
     }
 
-    /// Carries out what came from inside, for the peer of this socket.
-    pub(super) fn handle_inside(&mut self, token: Token) {
+    /// Carries out what came from inside, for the peer of this socket, for one turn; whether there may be more.
+    pub(super) fn handle_inside(&mut self, token: Token) -> bool {
         let Some((&from, peer)) =
             self.by_token.get(&token).and_then(|peer| Some((peer, self.peers.get_mut(peer)?)))
         else {
-            return;
+            return false;
         };
         let inside = |buffer: &mut [u8]| Ok((peer.inside.recv(buffer)?, from));
-        while let Some((length, from)) = receive(&mut self.buffer, inside) {
+        for _ in 0..TURNS {
+            let Some((length, from)) = receive(&mut self.buffer, inside) else { return false };
             self.datagrams += 1;
             peer.last = self.datagrams;
             let _ = self.outside.send_to(&self.buffer[..length], from);
         }
+        true
     }
 
     fn forget_idlest(&mut self) -> Option<Token> {
-        let (&idlest, _) = self.peers.iter().min_by_key(|(_, peer)| peer.last)?;
+        let (&idlest, peer) = self.peers.iter().min_by_key(|(_, peer)| peer.last)?;
+        // Peers that come faster than answers are looked for must not take away what was answered already.
+        self.handle_inside(peer.token);
         let peer = self.peers.remove(&idlest)?;
         self.by_token.remove(&peer.token);
         Some(peer.token)
@@ -223,4 +238,36 @@ fn open_inside(
     let token = tokens.next();
     registry.register(&mut socket, token, Interest::READABLE)?;
     Ok((socket, token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn socket() -> std::net::UdpSocket {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        socket
+    }
+
+    #[test]
+    fn an_answer_is_carried_out_before_its_peer_makes_room() {
+        let poll = mio::Poll::new().expect("a poll");
+        let mut tokens = Tokens::starting();
+        let inside = socket();
+        let outside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
+        let port = outside.local_addr().expect("bound");
+        let mut relay = UdpRelay::new(outside, inside.local_addr().expect("bound"));
+        let peers: Vec<_> = (0..=MAX_PEERS).map(|_| socket()).collect();
+        for peer in &peers {
+            peer.send_to(b"?", port).expect("sent");
+            relay.handle_outside(poll.registry(), &mut tokens);
+            let (_, from) = inside.recv_from(&mut [0; 10]).expect("forwarded");
+            inside.send_to(b"!", from).expect("sent");
+        }
+        // Nobody looked for answers in the meantime, and the last peer has the place of the first.
+        assert_eq!(relay.peers.len(), MAX_PEERS);
+        peers[0].recv(&mut [0; 10]).expect("an answer");
+    }
 }
