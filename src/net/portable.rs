@@ -2,21 +2,20 @@
 
 #![forbid(unsafe_code)]
 
-use super::{INTERNET, Route, is_shortage};
+use super::{Route, is_shortage};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// The port of the discard service (RFC 863). Nothing is ever sent to it.
 const DISCARD_PORT: u16 = 9;
 
-/// Looks up the source address toward an address, or toward the internet; next hop and interface stay unknown. No packet
-/// is sent. `None`: no route.
+/// Looks up the source address toward an address; next hop and interface stay unknown. No packet is sent. `None`: no route.
 ///
 /// # Errors
 ///
 /// The system has no socket to ask with.
-pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
-    let local = source_toward(toward.unwrap_or(INTERNET[0].into()))?;
+pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
+    let local = source_toward(address)?;
     Ok(local.map(|local| Route { gateway: None, local, interface: 0 }))
 }
 
@@ -40,7 +39,7 @@ mod tests {
     #[test]
     fn finds_the_source_address_without_a_next_hop() {
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let route = find_route(Some(loopback)).unwrap();
+        let route = find_route(loopback).unwrap();
         assert_eq!(route, Some(Route { gateway: None, local: loopback, interface: 0 }));
     }
 

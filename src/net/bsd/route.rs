@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::super::route_message::{HERE, Hop};
-use super::super::{INTERNET, Route, fill_random, is_shortage, portable};
+use super::super::{Route, fill_random, is_shortage, portable};
 use super::dump::gateway_routes;
 use super::{clock, open_routing_socket};
 use std::io::{self, Read};
@@ -16,25 +16,13 @@ const REPLY_TIMEOUT: Duration = Duration::from_millis(250);
 /// An answer has some 200 bytes.
 const REPLY_LEN_MAX: usize = 2048;
 
-/// Looks up the route toward an address, or toward the internet. No packet is sent. `None`: there is none.
+/// Looks up the route toward an address. No packet is sent. `None`: there is none.
 ///
 /// # Errors
 ///
 /// The kernel could not be asked, or had no memory for an answer: whether there is a route is not known.
-pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
-    if let Some(address) = toward {
-        return look_up(address);
-    }
-    // The first one may be on-link (some networks do use 192.0.2.0/24) or blackholed, which says nothing about
-    // the way to the internet. Then the second one decides, also where it has no route.
-    match look_up(INTERNET[0].into())? {
-        Some(route) if route.gateway.is_some() => Ok(Some(route)),
-        _ => look_up(INTERNET[1].into()),
-    }
-}
-
-fn look_up(address: IpAddr) -> io::Result<Option<Route>> {
-    let Some(route) = portable::find_route(Some(address))? else { return Ok(None) };
+pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
+    let Some(route) = portable::find_route(address)? else { return Ok(None) };
     let hop = match ask(address) {
         Err(error) if is_shortage(&error) => return Err(error),
         Ok(None) => return Ok(None),

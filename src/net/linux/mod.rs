@@ -16,16 +16,16 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
-/// Looks up the route toward an address, or toward the internet. No packet is sent. `None`: there is none.
+/// Looks up the route toward an address. No packet is sent. `None`: there is none.
 ///
 /// # Errors
 ///
 /// The kernel could not be asked, or had no memory for an answer: whether there is a route is not known.
-pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
-    match route::find_route(toward) {
+pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
+    match route::find_route(address) {
         // Some makers' sandboxes for apps forbid more of netlink than Android itself does.
         Err(error) if cfg!(target_os = "android") && error.kind() == io::ErrorKind::PermissionDenied => {
-            portable::find_route(toward)
+            portable::find_route(address)
         }
         other => other,
     }

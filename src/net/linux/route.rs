@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::super::{INTERNET, Route, is_shortage};
+use super::super::{Route, is_shortage};
 use netlink_packet_core::{
     ErrorBuffer, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NlaBuffer, NlasIterator, parse_ip, parse_u32,
 };
@@ -34,26 +34,14 @@ const ATTRIBUTE_HEADER_LEN: usize = 4;
 /// One question a socket, so any number will do.
 const SEQUENCE_NUMBER: u32 = 1;
 
-/// Looks up the route toward an address, or toward the internet. No packet is sent. `None`: there is none.
+/// Looks up the route toward an address. No packet is sent. `None`: there is none.
 ///
 /// Takes some 50 to 100 microseconds, a second at the very most.
 ///
 /// # Errors
 ///
 /// The kernel could not be asked, or had no memory for an answer: whether there is a route is not known.
-pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
-    if let Some(address) = toward {
-        return ask(address);
-    }
-    // The first one may be on-link (some networks do use 192.0.2.0/24) or blackholed, which says nothing about
-    // the way to the internet. Then the second one decides, also where it has no route.
-    match ask(INTERNET[0].into())? {
-        Some(route) if route.gateway.is_some() => Ok(Some(route)),
-        _ => ask(INTERNET[1].into()),
-    }
-}
-
-fn ask(address: IpAddr) -> io::Result<Option<Route>> {
+pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     SockRef::from(&socket).set_read_timeout(Some(REPLY_TIMEOUT))?;
     socket.send_to(&question(address), &SocketAddr::new(0, 0), 0)?;

@@ -1,6 +1,6 @@
 //! Route lookups: next hop, interface and source address together, as the system would choose them.
 
-use super::super::{INTERNET, Route, is_shortage};
+use super::super::{Route, is_shortage};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ptr::null;
@@ -15,23 +15,12 @@ use windows_sys::Win32::Networking::WinSock::{
 /// The UDP port of the discard service: where nothing is sent to, any would do.
 const DISCARD: u16 = 9;
 
-/// Looks up the route toward an address, or toward the internet. No packet is sent. `None`: there is none.
+/// Looks up the route toward an address. No packet is sent. `None`: there is none.
 ///
 /// # Errors
 ///
 /// The system could not be asked, or had no memory for an answer: whether there is a route is not known.
-pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
-    if let Some(address) = toward {
-        return ask(address);
-    }
-    // The first one may be on-link (some networks do use 192.0.2.0/24), which says nothing about the way to the internet.
-    match ask(INTERNET[0].into())? {
-        Some(route) if route.gateway.is_some() => Ok(Some(route)),
-        _ => ask(INTERNET[1].into()),
-    }
-}
-
-fn ask(toward: IpAddr) -> io::Result<Option<Route>> {
+pub fn find_route(toward: IpAddr) -> io::Result<Option<Route>> {
     let (mut row, mut source) = (MIB_IPFORWARD_ROW2::default(), SOCKADDR_INET::default());
     let destination = encode(toward);
     // SAFETY: GetBestRoute2 reads the destination and writes the row and the source; all three pointers are valid for that. It takes
@@ -126,6 +115,7 @@ fn decode(address: &SOCKADDR_INET) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::{INTERNET, look_up_route};
     use super::*;
 
     #[test]
@@ -148,7 +138,7 @@ mod tests {
 
     #[test]
     fn loopback_is_reached_from_loopback_without_a_gateway() {
-        for ask in [ask, ask_as_before] {
+        for ask in [find_route, ask_as_before] {
             let route = ask(Ipv4Addr::LOCALHOST.into()).unwrap().unwrap();
             assert_eq!((route.gateway, route.local), (None, Ipv4Addr::LOCALHOST.into()));
         }
@@ -157,7 +147,7 @@ mod tests {
     /// A machine may have no way to the internet; where it has one, both ways to look it up find it.
     #[test]
     fn finds_the_way_to_the_internet_also_without_its_newest_function() {
-        let (now, before) = (find_route(None).unwrap(), ask_as_before(INTERNET[1].into()).unwrap());
+        let (now, before) = (look_up_route(None), ask_as_before(INTERNET[1].into()).unwrap());
         assert_eq!(now.map(|route| route.local), before.map(|route| route.local));
         if let Some(route) = now {
             assert!(!route.local.is_unspecified() && !route.local.is_loopback(), "{route:?}");
