@@ -11,13 +11,7 @@ if(EXISTS "${FOLDER}/plum.fish" AND NOT "${PLUM}" IS_NEWER_THAN "${FOLDER}/plum.
   return()
 endif()
 
-function(run)
-  execute_process(COMMAND ${ARGV} RESULT_VARIABLE result)
-  if(NOT result EQUAL 0)
-    list(JOIN ARGV " " command)
-    message(FATAL_ERROR "failed (${result}): ${command}")
-  endif()
-endfunction()
+include("${CMAKE_CURRENT_LIST_DIR}/run.cmake")
 
 file(REMOVE_RECURSE "${FOLDER}")
 file(MAKE_DIRECTORY "${FOLDER}/man1")
