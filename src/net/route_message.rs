@@ -315,8 +315,12 @@ impl<'a> Message<'a> {
         if self.flags & (RTF_REJECT | RTF_BLACKHOLE) != 0 {
             return None;
         }
-        // On the link this is the interface, or its address.
-        let gateway = if self.flags & RTF_GATEWAY == 0 {
+        // On the link this is the interface, or its address. An IPv4 route by an IPv6 next hop (FreeBSD, RFC 5549) has no
+        // gateway that an IPv4 address of ours could ask.
+        let family_of = |sockaddr: Option<&[u8]>| sockaddr?.get(1).copied();
+        let family = family_of(self.destination);
+        let is_of_another_family = family.is_some() && family_of(self.gateway) != family;
+        let gateway = if self.flags & RTF_GATEWAY == 0 || is_of_another_family {
             None
         } else {
             self.gateway.and_then(|sockaddr| self.layout.read_address(sockaddr))

@@ -163,6 +163,22 @@ fn takes_a_route_to_the_link_for_one_without_next_hop() {
     }
 }
 
+/// FreeBSD routes IPv4 by IPv6 next hops, too (RFC 5549).
+#[test]
+fn takes_a_next_hop_of_the_other_family_for_none() {
+    for (system, layout) in SYSTEMS {
+        let sockaddrs = [
+            (RTA_DST, sockaddr_in([0; 4])),
+            (RTA_GATEWAY, sockaddr_in6(system, "fe80:7::1")),
+            (RTA_NETMASK, vec![]),
+        ];
+        let bytes = message(system, RTM_GET, 0x843, 0, &sockaddrs);
+        let unnamed = Hop { gateway: None, interface: 7 };
+        assert_eq!(read(&layout, &bytes).unwrap().unwrap(), unnamed, "{system}");
+        assert_eq!(layout.find_default(&bytes, false), None, "{system}");
+    }
+}
+
 #[test]
 fn takes_routes_that_drop_packets_and_errors_for_no_route() {
     for (system, layout) in SYSTEMS {
