@@ -71,8 +71,8 @@ pub struct Layout {
     must_ask_for_interface: bool,
     /// Flags of routes that the kernel makes by itself for each host it sends to.
     cloned: u32,
-    /// Types, besides [`NO_CHANGES`], that tell of nothing that concerns us: multicast groups that somebody joined (we do)
-    /// and neighbours.
+    /// Types, besides [`NO_CHANGES`], that tell of nothing that concerns us: multicast groups that somebody joined (we do),
+    /// neighbours, packets and name servers.
     no_changes: &'static [u8],
     /// RTF_IFSCOPE: a route that counts only for sockets bound to its interface.
     scoped: u32,
@@ -105,7 +105,7 @@ const fn freebsd(long: usize) -> Layout {
         alignment: long,
         inet6: 28,
         cloned: 0,
-        no_changes: &[0xf, 0x10], // RTM_NEWMADDR, RTM_DELMADDR
+        no_changes: &[0xf, 0x10, 0x13], // RTM_NEWMADDR, RTM_DELMADDR, RTM_IPFWLOG
         scoped: 0,
         ..APPLE
     }
@@ -126,8 +126,8 @@ const fn openbsd(long: usize) -> Layout {
         alignment: long,
         inet6: 24,
         must_ask_for_interface: false,
-        cloned: 0x10000, // RTF_CLONED
-        no_changes: &[],
+        cloned: 0x10000,     // RTF_CLONED
+        no_changes: &[0x13], // RTM_PROPOSAL, for resolvd(8)
         scoped: 0,
     }
 }

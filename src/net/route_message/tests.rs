@@ -263,6 +263,17 @@ fn takes_addresses_and_links_for_changes_from_their_first_bytes() {
     }
 }
 
+#[test]
+fn takes_news_of_name_servers_neighbours_and_logged_packets_for_no_change() {
+    let tells = |layout: &Layout, kind| layout.tells_of_change(&[16, 0, layout.version, kind]);
+    // RTM_IPFWLOG, RTM_PROPOSAL, RTM_LLINFO_UPD.
+    assert!(!tells(&freebsd(8), 0x13) && !tells(&openbsd(8), 0x13) && !tells(&NETBSD, 0x13));
+    // RTM_IFANNOUNCE, RTM_IEEE80211; RTM_CHGADDRATTR, RTM_80211INFO, RTM_SOURCE; RTM_CHGADDR.
+    assert!(tells(&freebsd(8), 0x11) && tells(&freebsd(8), 0x12));
+    assert!(tells(&openbsd(8), 0x14) && tells(&openbsd(8), 0x15) && tells(&openbsd(8), 0x16));
+    assert!(tells(&NETBSD, 0x18));
+}
+
 /// What sysctl gives: one route after the other.
 fn dump(system: &str) -> Vec<u8> {
     let route = |flags, destination, mask, gateway| {
