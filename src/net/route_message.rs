@@ -3,6 +3,11 @@
 //! They have the same parts in the same order everywhere, but not in the same places: a header, then one socket address
 //! after the other, as far as bits of the header name them. A [`Layout`] says where things stand; so all of them are
 //! read by the same code, which any machine can test.
+//!
+//! What a layout says was compared with the systems' own sources: net/route.h (the header, the numbers of types and flags),
+//! sys/socket.h (families) and what answers, which is net/rtsock.c, on NetBSD net/rtsock_shared.c. All of them look for the
+//! longest prefix where a question has no netmask, answer to every routing socket with the process and the number of the
+//! question, and refuse with ESRCH, by write(2) and by the answer, where they find none.
 
 #![forbid(unsafe_code)]
 
@@ -57,6 +62,8 @@ pub struct Layout {
     header_len: usize,
     /// Where a message names the length of its header, if it does.
     header_len_at: Option<usize>,
+    /// Where a question names the table of routes, if it does; else it is that of the socket.
+    table_at: Option<usize>,
     index_at: usize,
     flags_at: usize,
     addresses_at: usize,
@@ -67,7 +74,8 @@ pub struct Layout {
     alignment: usize,
     /// AF_INET6.
     inet6: u8,
-    /// Whether the interface is told only to those who ask for it.
+    /// Whether the interface is told only to those who ask for it: on NetBSD (net/rtsock_shared.c). FreeBSD and macOS tell it
+    /// to all now and are asked because older versions need not.
     must_ask_for_interface: bool,
     /// Flags of routes that the kernel makes by itself for each host it sends to.
     cloned: u32,
@@ -78,11 +86,12 @@ pub struct Layout {
     scoped: u32,
 }
 
-/// macOS, iOS and their kin. All integers have 32 bits.
+/// macOS, iOS and their kin (XNU, bsd/net/route.h; ROUNDUP32 of bsd/net/rtsock.c). All integers have 32 bits.
 const APPLE: Layout = Layout {
     version: 5,
     header_len: 92,
     header_len_at: None,
+    table_at: None,
     index_at: 4,
     flags_at: 8,
     addresses_at: 12,
@@ -98,7 +107,8 @@ const APPLE: Layout = Layout {
     scoped: 0x100_0000,
 };
 
-/// FreeBSD, whose metrics are 15 `u_long`, of so many bytes each.
+/// FreeBSD (sys/net/route.h: `rt_msghdr`, SA_SIZE), whose `rtm_inits` and metrics are 15 `u_long`, of so many bytes each: those
+/// of the kernel. A program of 32 bits on a kernel of 64 gets EINVAL for its question.
 const fn freebsd(long: usize) -> Layout {
     Layout {
         header_len: 32 + 15 * long,
@@ -111,12 +121,14 @@ const fn freebsd(long: usize) -> Layout {
     }
 }
 
-/// OpenBSD, for a `long` of so many bytes.
+/// OpenBSD (sys/net/route.h; ROUNDUP of sys/net/rtsock.c), for a `long` of so many bytes. No notice is lost unseen: RTM_DESYNC
+/// (0x10) tells of it.
 const fn openbsd(long: usize) -> Layout {
     Layout {
         version: 5,
         header_len: 96,
         header_len_at: Some(4),
+        table_at: Some(8),
         index_at: 6,
         addresses_at: 12,
         flags_at: 16,
@@ -132,7 +144,7 @@ const fn openbsd(long: usize) -> Layout {
     }
 }
 
-/// NetBSD since 6. Aligned to 64 bits on all processors.
+/// NetBSD since 6 (sys/net/route.h: `__align64`, RT_ROUNDUP). Aligned to 64 bits on all processors.
 const NETBSD: Layout = Layout {
     version: 4,
     header_len: 120,
@@ -166,8 +178,8 @@ pub struct Hop {
 }
 
 impl Layout {
-    /// RTM_GET for the route toward an address.
-    pub fn question(&self, address: IpAddr, sequence: u32) -> Vec<u8> {
+    /// RTM_GET for the route toward an address, in the table of routes of that number (where questions name one).
+    pub fn question(&self, address: IpAddr, sequence: u32, table: u16) -> Vec<u8> {
         let mut bytes = vec![0; self.header_len];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         put(VERSION_AT, &[self.version]);
@@ -175,6 +187,10 @@ impl Layout {
         if let Some(at) = self.header_len_at {
             put(at, &(self.header_len as u16).to_ne_bytes());
         }
+        if let Some(at) = self.table_at {
+            put(at, &table.to_ne_bytes());
+        }
+        // Without it NetBSD takes this for an old arp(8)'s question for a neighbour.
         put(self.flags_at, &RTF_UP.to_ne_bytes());
         let interface = if self.must_ask_for_interface { RTA_IFP } else { 0 };
         put(self.addresses_at, &(RTA_DST | interface).to_ne_bytes());

@@ -5,7 +5,7 @@
 use super::super::route_message::{HERE, Hop};
 use super::super::{INTERNET, Route, fill_random, is_shortage, portable};
 use super::dump::gateway_routes;
-use super::{clock, open_routing_socket};
+use super::{clock, open_routing_socket, table};
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -53,7 +53,7 @@ fn ask(address: IpAddr) -> io::Result<Option<Hop>> {
     // Another copy of this library in the process may ask at the same time, and hears both answers.
     fill_random(&mut sequence)?;
     let sequence = u32::from_ne_bytes(sequence);
-    if let Err(error) = socket.send(&HERE.question(address, sequence)) {
+    if let Err(error) = socket.send(&HERE.question(address, sequence, table())) {
         return if is_no_route(&error) { Ok(None) } else { Err(error) };
     }
     let begun = clock::now();

@@ -106,7 +106,7 @@ fn hop(gateway: &str) -> Hop {
 fn asks_for_a_route_as_each_system_wants_it() {
     for (system, layout) in SYSTEMS {
         let asks_for_interface = !system.starts_with("OpenBSD");
-        let question = layout.question([192, 0, 2, 1].into(), SEQUENCE);
+        let question = layout.question([192, 0, 2, 1].into(), SEQUENCE, 0);
         let mut sockaddrs = vec![(RTA_DST, sockaddr_in([192, 0, 2, 1]))];
         if asks_for_interface {
             sockaddrs.push((RTA_IFP, [&[20, 18][..], &[0; 18]].concat()));
@@ -117,11 +117,25 @@ fn asks_for_a_route_as_each_system_wants_it() {
         expected[layout.pid_at..][..4].fill(0);
         assert_eq!(question, expected, "{system}");
 
-        let question = layout.question("2001:db8::1".parse().unwrap(), SEQUENCE);
+        let question = layout.question("2001:db8::1".parse().unwrap(), SEQUENCE, 0);
         sockaddrs[0].1 = sockaddr_in6(system, "2001:db8::1");
         let expected = message(system, RTM_GET, RTF_UP, 0, &sockaddrs);
         assert_eq!(question[layout.header_len..], expected[layout.header_len..], "{system}");
         assert_eq!(question[..4], expected[..4], "{system}");
+    }
+}
+
+#[test]
+fn asks_in_the_table_of_the_process_where_questions_name_one() {
+    let ask = |layout: &Layout, table| layout.question([192, 0, 2, 1].into(), SEQUENCE, table);
+    for (system, layout) in SYSTEMS {
+        if system.starts_with("OpenBSD") {
+            let mut expected = ask(&layout, 0);
+            expected[8..10].copy_from_slice(&258u16.to_ne_bytes());
+            assert_eq!(ask(&layout, 258), expected, "{system}");
+        } else {
+            assert_eq!(ask(&layout, 258), ask(&layout, 0), "{system}");
+        }
     }
 }
 
