@@ -2,8 +2,11 @@
 #
 #   plum_rust_targets(OUT)   sets OUT to a list: one target, on macOS as many as CMAKE_OSX_ARCHITECTURES names, or none where
 #                            this table does not know the system or the processor
+#   plum_native_libraries(OUT TARGET...)
+#                            sets OUT to the libraries of the system that what is made for these Rust targets needs, beside
+#                            those that every C compiler adds (libc)
 #
-# It asks the variables of CMake alone, so that test-target.cmake can try it without any of the systems.
+# They ask the variables of CMake alone, so that test-target.cmake can try them without any of the systems.
 
 # The system's processor by Rust's name for it, as far as that is the same on all systems.
 function(plum_rust_processor out processor)
@@ -121,4 +124,28 @@ function(plum_rust_targets out)
     endif()
   endif()
   set(${out} "${targets}" PARENT_SCOPE)
+endfunction()
+
+# What `rustc --print native-static-libs` says of Rust's std on each system (library/std/src/sys/pal/unix/mod.rs,
+# library/unwind/src/lib.rs), but for what a C compiler links by itself. Not for Windows: see windows.cmake.
+function(plum_native_libraries out)
+  set(targets ${ARGN})
+  if(targets MATCHES "android")
+    set(libraries dl log m unwind)
+  elseif(targets MATCHES "-linux-")
+    set(libraries pthread dl)
+  elseif(targets MATCHES "-apple-")
+    set(libraries)
+  elseif(targets MATCHES "-freebsd$")
+    set(libraries pthread execinfo gcc_s)
+  elseif(targets MATCHES "-netbsd$")
+    set(libraries pthread execinfo rt gcc_s)
+  elseif(targets MATCHES "sparc64-unknown-openbsd")
+    set(libraries pthread gcc)
+  elseif(targets MATCHES "-openbsd$")
+    set(libraries pthread c++abi)
+  else()
+    set(libraries pthread ${CMAKE_DL_LIBS})
+  endif()
+  set(${out} "${libraries}" PARENT_SCOPE)
 endfunction()

@@ -35,8 +35,16 @@ else:
   {.passl: quoteShell(archive).}
   when defined(windows):
     {.passl: "-lws2_32 -liphlpapi -lbcrypt -lntdll -luserenv".}
-  else:
+  elif defined(android): # these as in cmake/target.cmake
+    {.passl: "-ldl -llog -lm -lunwind".}
+  elif defined(linux):
     {.passl: "-lpthread -ldl".}
+  elif defined(freebsd):
+    {.passl: "-lpthread -lexecinfo -lgcc_s".}
+  elif defined(netbsd):
+    {.passl: "-lpthread -lexecinfo -lrt -lgcc_s".}
+  elif defined(openbsd):
+    {.passl: "-lpthread -lc++abi".}
 
 const
   PLUM_ERR_SUCCESS* = cint(0) ## Done.

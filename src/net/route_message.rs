@@ -3,6 +3,11 @@
 //! They have the same parts in the same order everywhere, but not in the same places: a header, then one socket address
 //! after the other, as far as bits of the header name them. A [`Layout`] says where things stand; so all of them are
 //! read by the same code, which any machine can test.
+//!
+//! What a layout says was compared with the systems' own sources: net/route.h (the header, the numbers of types and flags),
+//! sys/socket.h (families) and what answers, which is net/rtsock.c, on NetBSD net/rtsock_shared.c. All of them look for the
+//! longest prefix where a question has no netmask, answer to every routing socket with the process and the number of the
+//! question, and refuse with ESRCH, by write(2) and by the answer, where they find none.
 
 #![forbid(unsafe_code)]
 
@@ -57,6 +62,8 @@ pub struct Layout {
     header_len: usize,
     /// Where a message names the length of its header, if it does.
     header_len_at: Option<usize>,
+    /// Where a question names the table of routes, if it does; else it is that of the socket.
+    table_at: Option<usize>,
     index_at: usize,
     flags_at: usize,
     addresses_at: usize,
@@ -67,22 +74,24 @@ pub struct Layout {
     alignment: usize,
     /// AF_INET6.
     inet6: u8,
-    /// Whether the interface is told only to those who ask for it.
+    /// Whether the interface is told only to those who ask for it: on NetBSD (net/rtsock_shared.c). FreeBSD and macOS tell it
+    /// to all now and are asked because older versions need not.
     must_ask_for_interface: bool,
     /// Flags of routes that the kernel makes by itself for each host it sends to.
     cloned: u32,
-    /// Types, besides [`NO_CHANGES`], that tell of nothing that concerns us: multicast groups that somebody joined (we do)
-    /// and neighbours.
+    /// Types, besides [`NO_CHANGES`], that tell of nothing that concerns us: multicast groups that somebody joined (we do),
+    /// neighbours, packets and name servers.
     no_changes: &'static [u8],
     /// RTF_IFSCOPE: a route that counts only for sockets bound to its interface.
     scoped: u32,
 }
 
-/// macOS, iOS and their kin. All integers have 32 bits.
+/// macOS, iOS and their kin (XNU, bsd/net/route.h; ROUNDUP32 of bsd/net/rtsock.c). All integers have 32 bits.
 const APPLE: Layout = Layout {
     version: 5,
     header_len: 92,
     header_len_at: None,
+    table_at: None,
     index_at: 4,
     flags_at: 8,
     addresses_at: 12,
@@ -98,25 +107,28 @@ const APPLE: Layout = Layout {
     scoped: 0x100_0000,
 };
 
-/// FreeBSD, whose metrics are 15 `u_long`, of so many bytes each.
+/// FreeBSD (sys/net/route.h: `rt_msghdr`, SA_SIZE), whose `rtm_inits` and metrics are 15 `u_long`, of so many bytes each: those
+/// of the kernel. A program of 32 bits on a kernel of 64 gets EINVAL for its question.
 const fn freebsd(long: usize) -> Layout {
     Layout {
         header_len: 32 + 15 * long,
         alignment: long,
         inet6: 28,
         cloned: 0,
-        no_changes: &[0xf, 0x10], // RTM_NEWMADDR, RTM_DELMADDR
+        no_changes: &[0xf, 0x10, 0x13], // RTM_NEWMADDR, RTM_DELMADDR, RTM_IPFWLOG
         scoped: 0,
         ..APPLE
     }
 }
 
-/// OpenBSD, for a `long` of so many bytes.
+/// OpenBSD (sys/net/route.h; ROUNDUP of sys/net/rtsock.c), for a `long` of so many bytes. No notice is lost unseen: RTM_DESYNC
+/// (0x10) tells of it.
 const fn openbsd(long: usize) -> Layout {
     Layout {
         version: 5,
         header_len: 96,
         header_len_at: Some(4),
+        table_at: Some(8),
         index_at: 6,
         addresses_at: 12,
         flags_at: 16,
@@ -126,13 +138,13 @@ const fn openbsd(long: usize) -> Layout {
         alignment: long,
         inet6: 24,
         must_ask_for_interface: false,
-        cloned: 0x10000, // RTF_CLONED
-        no_changes: &[],
+        cloned: 0x10000,     // RTF_CLONED
+        no_changes: &[0x13], // RTM_PROPOSAL, for resolvd(8)
         scoped: 0,
     }
 }
 
-/// NetBSD since 6. Aligned to 64 bits on all processors.
+/// NetBSD since 6 (sys/net/route.h: `__align64`, RT_ROUNDUP). Aligned to 64 bits on all processors.
 const NETBSD: Layout = Layout {
     version: 4,
     header_len: 120,
@@ -166,8 +178,8 @@ pub struct Hop {
 }
 
 impl Layout {
-    /// RTM_GET for the route toward an address.
-    pub fn question(&self, address: IpAddr, sequence: u32) -> Vec<u8> {
+    /// RTM_GET for the route toward an address, in the table of routes of that number (where questions name one).
+    pub fn question(&self, address: IpAddr, sequence: u32, table: u16) -> Vec<u8> {
         let mut bytes = vec![0; self.header_len];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         put(VERSION_AT, &[self.version]);
@@ -175,6 +187,10 @@ impl Layout {
         if let Some(at) = self.header_len_at {
             put(at, &(self.header_len as u16).to_ne_bytes());
         }
+        if let Some(at) = self.table_at {
+            put(at, &table.to_ne_bytes());
+        }
+        // Without it NetBSD takes this for an old arp(8)'s question for a neighbour.
         put(self.flags_at, &RTF_UP.to_ne_bytes());
         let interface = if self.must_ask_for_interface { RTA_IFP } else { 0 };
         put(self.addresses_at, &(RTA_DST | interface).to_ne_bytes());
@@ -315,8 +331,12 @@ impl<'a> Message<'a> {
         if self.flags & (RTF_REJECT | RTF_BLACKHOLE) != 0 {
             return None;
         }
-        // On the link this is the interface, or its address.
-        let gateway = if self.flags & RTF_GATEWAY == 0 {
+        // On the link this is the interface, or its address. An IPv4 route by an IPv6 next hop (FreeBSD, RFC 5549) has no
+        // gateway that an IPv4 address of ours could ask.
+        let family_of = |sockaddr: Option<&[u8]>| sockaddr?.get(1).copied();
+        let family = family_of(self.destination);
+        let is_of_another_family = family.is_some() && family_of(self.gateway) != family;
+        let gateway = if self.flags & RTF_GATEWAY == 0 || is_of_another_family {
             None
         } else {
             self.gateway.and_then(|sockaddr| self.layout.read_address(sockaddr))

@@ -13,7 +13,8 @@ const SLACK: usize = 4096;
 /// All routes by a next hop, one message after the other. `None`: not to be had.
 pub fn gateway_routes(v6: bool) -> Option<Vec<u8>> {
     let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
-    // sysctl(3): CTL_NET, PF_ROUTE: protocol number, address family, what, which flags.
+    // sysctl(3): CTL_NET, PF_ROUTE: protocol number, address family, what, which flags. With NET_RT_FLAGS it is the routes that
+    // have any of them (net/rtsock.c: sysctl_dumpentry), of this process's own table.
     let mut name = [libc::CTL_NET, libc::PF_ROUTE, 0, family, libc::NET_RT_FLAGS, RTF_GATEWAY as c_int];
     let needed = read(&mut name, None)?;
     if needed > DUMP_LEN_MAX {

@@ -29,7 +29,23 @@ pub(super) fn listening_address(group: SocketAddr) -> SocketAddr {
     group
 }
 
-/// A routing socket. Needs no privilege to ask and to listen.
+/// The number of this process's table of routes, which OpenBSD wants to hear (sys/net/rtsock.c: it hands the answers for one
+/// table only to the sockets of processes that use it). Elsewhere that is the socket's own affair.
+#[cfg(target_os = "openbsd")]
+fn table() -> u16 {
+    // sys/socket.h, since OpenBSD 4.8; the libc crate does not name it.
+    unsafe extern "C" {
+        safe fn getrtable() -> libc::c_int;
+    }
+    // sys/socket.h: RT_TABLEID_MAX is 255.
+    u16::try_from(getrtable()).unwrap_or(0)
+}
+#[cfg(not(target_os = "openbsd"))]
+fn table() -> u16 {
+    0
+}
+
+/// A routing socket. Needs no privilege to ask (RTM_GET alone) and to listen; net/rtsock.c.
 fn open_routing_socket() -> io::Result<Socket> {
     Socket::new(Domain::from(libc::PF_ROUTE), Type::RAW, None)
 }

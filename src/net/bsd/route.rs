@@ -5,7 +5,7 @@
 use super::super::route_message::{HERE, Hop};
 use super::super::{Route, fill_random, is_shortage, portable};
 use super::dump::gateway_routes;
-use super::{clock, open_routing_socket};
+use super::{clock, open_routing_socket, table};
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -27,13 +27,18 @@ pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
         Err(error) if is_shortage(&error) => return Err(error),
         Ok(None) => return Ok(None),
         Ok(Some(hop)) => hop,
-        // A sandbox keeps routing sockets from us.
+        // A sandbox keeps routing sockets from us (iOS), or routes from them: a jail of FreeBSD without a network stack of its
+        // own is told ESRCH of every network (sys/net/rtsock.c: can_export_rte). But there is a way: see above.
         Err(_) => fall_back(address).unwrap_or(Hop { gateway: None, interface: 0 }),
     };
     Ok(Some(Route { gateway: hop.gateway, interface: hop.interface, ..route }))
 }
 
-/// Asks the kernel; `None`: it knows no way.
+/// Asks the kernel; `None`: it refuses or drops what is sent there.
+///
+/// # Errors
+///
+/// It could not be asked, or it told us of no route.
 fn ask(address: IpAddr) -> io::Result<Option<Hop>> {
     let mut socket = open_routing_socket()?;
     socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
@@ -41,9 +46,7 @@ fn ask(address: IpAddr) -> io::Result<Option<Hop>> {
     // Another copy of this library in the process may ask at the same time, and hears both answers.
     fill_random(&mut sequence)?;
     let sequence = u32::from_ne_bytes(sequence);
-    if let Err(error) = socket.send(&HERE.question(address, sequence)) {
-        return if is_no_route(&error) { Ok(None) } else { Err(error) };
-    }
+    socket.send(&HERE.question(address, sequence, table()))?;
     let begun = clock::now();
     while clock::now().since(begun) < REPLY_TIMEOUT {
         let mut buffer = [0; REPLY_LEN_MAX];
@@ -59,12 +62,6 @@ fn ask(address: IpAddr) -> io::Result<Option<Hop>> {
         }
     }
     Err(io::ErrorKind::TimedOut.into())
-}
-
-/// route(4): ESRCH says that there is no such entry; the others are its kin.
-fn is_no_route(error: &io::Error) -> bool {
-    let codes = [libc::ESRCH, libc::ENETUNREACH, libc::EHOSTUNREACH];
-    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// The default route, from the table that a program in a sandbox may still read (iOS).

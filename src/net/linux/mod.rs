@@ -53,7 +53,7 @@ pub fn environment(name: &CStr) -> Option<String> {
 
 /// The value of an environment variable, unless this process runs with rights its caller does not have.
 /// Bytes that are not UTF-8 become U+FFFD.
-#[cfg(target_os = "android")] // which has secure_getenv only since version 16
+#[cfg(target_os = "android")] // which had no secure_getenv for long
 pub fn environment(name: &CStr) -> Option<String> {
     // SAFETY: getauxval(3) takes a number and cannot do harm with any.
     if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {

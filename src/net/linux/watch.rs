@@ -35,7 +35,8 @@ impl Watch {
     /// Those of opening a netlink socket (a sandbox, too many open files).
     pub fn open() -> io::Result<Watch> {
         let changes = match watch_changes() {
-            // Since Android 11 an app may not bind a netlink socket; asked again, it would be refused again.
+            // Since Android 11 an app (first those that target it, API level 30) may not bind a netlink socket, which SELinux
+            // refuses with EACCES; asked again, it would be refused again. Lookups need no bind: see `route`.
             Err(error) if cfg!(target_os = "android") && error.kind() == io::ErrorKind::PermissionDenied => {
                 None
             }

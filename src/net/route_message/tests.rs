@@ -106,7 +106,7 @@ fn hop(gateway: &str) -> Hop {
 fn asks_for_a_route_as_each_system_wants_it() {
     for (system, layout) in SYSTEMS {
         let asks_for_interface = !system.starts_with("OpenBSD");
-        let question = layout.question([192, 0, 2, 1].into(), SEQUENCE);
+        let question = layout.question([192, 0, 2, 1].into(), SEQUENCE, 0);
         let mut sockaddrs = vec![(RTA_DST, sockaddr_in([192, 0, 2, 1]))];
         if asks_for_interface {
             sockaddrs.push((RTA_IFP, [&[20, 18][..], &[0; 18]].concat()));
@@ -117,11 +117,25 @@ fn asks_for_a_route_as_each_system_wants_it() {
         expected[layout.pid_at..][..4].fill(0);
         assert_eq!(question, expected, "{system}");
 
-        let question = layout.question("2001:db8::1".parse().unwrap(), SEQUENCE);
+        let question = layout.question("2001:db8::1".parse().unwrap(), SEQUENCE, 0);
         sockaddrs[0].1 = sockaddr_in6(system, "2001:db8::1");
         let expected = message(system, RTM_GET, RTF_UP, 0, &sockaddrs);
         assert_eq!(question[layout.header_len..], expected[layout.header_len..], "{system}");
         assert_eq!(question[..4], expected[..4], "{system}");
+    }
+}
+
+#[test]
+fn asks_in_the_table_of_the_process_where_questions_name_one() {
+    let ask = |layout: &Layout, table| layout.question([192, 0, 2, 1].into(), SEQUENCE, table);
+    for (system, layout) in SYSTEMS {
+        if system.starts_with("OpenBSD") {
+            let mut expected = ask(&layout, 0);
+            expected[8..10].copy_from_slice(&258u16.to_ne_bytes());
+            assert_eq!(ask(&layout, 258), expected, "{system}");
+        } else {
+            assert_eq!(ask(&layout, 258), ask(&layout, 0), "{system}");
+        }
     }
 }
 
@@ -160,6 +174,22 @@ fn takes_a_route_to_the_link_for_one_without_next_hop() {
         sockaddrs[1].1 = sockaddr_in([192, 0, 2, 9]);
         let bytes = message(system, RTM_GET, 0x41, 0, &sockaddrs);
         assert_eq!(read(&layout, &bytes).unwrap().unwrap(), on_link, "{system}");
+    }
+}
+
+/// FreeBSD routes IPv4 by IPv6 next hops, too (RFC 5549).
+#[test]
+fn takes_a_next_hop_of_the_other_family_for_none() {
+    for (system, layout) in SYSTEMS {
+        let sockaddrs = [
+            (RTA_DST, sockaddr_in([0; 4])),
+            (RTA_GATEWAY, sockaddr_in6(system, "fe80:7::1")),
+            (RTA_NETMASK, vec![]),
+        ];
+        let bytes = message(system, RTM_GET, 0x843, 0, &sockaddrs);
+        let unnamed = Hop { gateway: None, interface: 7 };
+        assert_eq!(read(&layout, &bytes).unwrap().unwrap(), unnamed, "{system}");
+        assert_eq!(layout.find_default(&bytes, false), None, "{system}");
     }
 }
 
@@ -245,6 +275,17 @@ fn takes_addresses_and_links_for_changes_from_their_first_bytes() {
         }
         assert!(!layout.tells_of_change(&[16, 0, layout.version + 1, link]), "{system}");
     }
+}
+
+#[test]
+fn takes_news_of_name_servers_neighbours_and_logged_packets_for_no_change() {
+    let tells = |layout: &Layout, kind| layout.tells_of_change(&[16, 0, layout.version, kind]);
+    // RTM_IPFWLOG, RTM_PROPOSAL, RTM_LLINFO_UPD.
+    assert!(!tells(&freebsd(8), 0x13) && !tells(&openbsd(8), 0x13) && !tells(&NETBSD, 0x13));
+    // RTM_IFANNOUNCE, RTM_IEEE80211; RTM_CHGADDRATTR, RTM_80211INFO, RTM_SOURCE; RTM_CHGADDR.
+    assert!(tells(&freebsd(8), 0x11) && tells(&freebsd(8), 0x12));
+    assert!(tells(&openbsd(8), 0x14) && tells(&openbsd(8), 0x15) && tells(&openbsd(8), 0x16));
+    assert!(tells(&NETBSD, 0x18));
 }
 
 /// What sysctl gives: one route after the other.
