@@ -1,13 +1,26 @@
-//! How the command ends.
+//! How the command ends, and what the environment changes.
 
 use std::process::ExitCode;
 
-/// What `--help` says of it.
-pub const HELP: &str = "\
-Exit codes: 0 done (for map: every mapping was made, and removed in the end); 1 something could not be done; 2 the command \
-line is wrong; 3 there is no network, or no gateway that answers; 130 interrupted before it was done.
+/// What each exit code means.
+pub const CODES: [(Exit, &str); 5] = [
+    (Exit::Done, "done (for map: every mapping was made, and removed in the end)"),
+    (Exit::Failed, "something could not be done"),
+    (Exit::Usage, "the command line is wrong"),
+    (Exit::NoGateway, "there is no network, or no gateway that answers"),
+    (Exit::Interrupted, "interrupted before it was done"),
+];
 
-The environment variable PLUM_GATEWAY names the gateway as --gateway does; NO_COLOR switches colours off.";
+/// What each variable of the environment does.
+pub const ENVIRONMENT: [(&str, &str); 2] =
+    [("PLUM_GATEWAY", "names the gateway as --gateway does"), ("NO_COLOR", "switches colours off")];
+
+/// What `--help` says of both.
+pub fn help() -> String {
+    let codes = CODES.map(|(exit, meaning)| format!("{} {meaning}", exit as u8)).join("; ");
+    let variables = ENVIRONMENT.map(|(name, effect)| format!("{name} {effect}")).join("; ");
+    format!("Exit codes: {codes}.\n\nThe environment variable {variables}.")
+}
 
 /// The exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

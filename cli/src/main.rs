@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 /// Opens ports on home routers by PCP, NAT-PMP and UPnP-IGD, and keeps them open.
 #[derive(Debug, Parser)]
-#[command(name = "plum", version, max_term_width = 100, after_help = exit::HELP)]
+#[command(name = "plum", version, max_term_width = 100, after_help = exit::help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,

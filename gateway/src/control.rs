@@ -318,6 +318,18 @@ mod tests {
     }
 
     #[test]
+    fn commands_of_the_readme_are_understood() {
+        let mut gateway = gateway();
+        let readme = include_str!("../README.md");
+        let (_, rest) = readme.split_once("<!-- commands -->\n```\n").expect("the list");
+        let (commands, _) = rest.split_once("```").expect("its end");
+        for line in commands.lines() {
+            assert!(carry_out(&mut gateway, line).is_ok(), "{line}");
+        }
+        assert_eq!(commands.lines().count(), 20);
+    }
+
+    #[test]
     fn what_is_no_command_changes_nothing_and_says_why() {
         let mut gateway = gateway();
         for line in [

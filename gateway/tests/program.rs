@@ -103,6 +103,15 @@ fn helps_and_complains() {
     };
     let (success, help, _) = run(&["--help"]);
     assert!(success && help.starts_with("Usage: plum-gateway"));
+    // Those that the README names are there.
+    let words = include_str!("../README.md").split(|c: char| c != '-' && !c.is_ascii_lowercase());
+    let is_option =
+        |word: &&str| word.strip_prefix("--").is_some_and(|name| name.starts_with(char::is_alphabetic));
+    let options: Vec<&str> = words.filter(is_option).collect();
+    assert!(options.len() > 10);
+    for option in options {
+        assert!(help.contains(&format!("\n  {option} ")), "{option}");
+    }
     for wrong in [
         &["--dance"][..],
         &["--address"],

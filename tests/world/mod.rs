@@ -14,9 +14,11 @@
 
 #![allow(dead_code)] // Every test file takes what it needs.
 
+mod carry;
 mod checks;
 mod endpoint;
 mod network;
+mod trace;
 
 #[allow(unused_imports)]
 pub use checks::Seen;
@@ -26,9 +28,7 @@ pub use network::{Input, Network, Node, Power, engine_time, gateway_time};
 
 use checks::Checks;
 use plum::engine::Engine;
-use plum::engine::io::{
-    Config, Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, Suggestion, Wanted,
-};
+use plum::engine::io::{Config, Event, MappingId, Protocol, Route, Socket, Suggestion, Wanted};
 use plum::time::Time;
 use plum::wire::Transport;
 use plum_gateway::core::{self as gateway, Gateway};
@@ -51,14 +51,6 @@ pub const START: Time = Time::from_secs(1_000_000);
 
 /// How long `run_until` waits.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// The most outputs that one input may cause.
-const MAX_OUTPUTS: usize = 20_000;
-/// The most inputs and timeouts at one point in time.
-const MAX_STEPS_AT_ONCE: usize = 200_000;
-/// The most timeouts at one point in time, with nothing that comes in between: more is a busy loop.
-const MAX_TIMEOUTS_IN_A_ROW: usize = 5;
-/// How much of what happened a failing test shows, unless WORLD_TRACE says otherwise.
-const TRACE: usize = 80;
 
 /// What a world begins with.
 pub struct Setup {
@@ -153,8 +145,7 @@ impl<E: Endpoint> World<E> {
             steps_at_once: 0,
             timeouts_in_a_row: 0,
             trace: VecDeque::new(),
-            trace_len: std::env::var("WORLD_TRACE")
-                .map_or(TRACE, |text| text.parse().expect("WORLD_TRACE is a number")),
+            trace_len: trace::wanted_len(),
         }
     }
 
@@ -313,17 +304,6 @@ impl<E: Endpoint> World<E> {
         self.checks.seen.iter().map(|(&id, seen)| (id, seen))
     }
 
-    /// Keeps so much of what happens from now on.
-    pub fn set_trace(&mut self, len: usize) {
-        self.trace_len = len;
-        self.trace.truncate(len);
-    }
-
-    /// What has happened lately, as far as it is kept.
-    pub fn trace(&self) -> impl Iterator<Item = (Duration, &str)> {
-        self.trace.iter().map(|(at, text)| (at.since(START), text.as_str()))
-    }
-
     /// The seed of this world.
     pub fn seed(&self) -> u64 {
         self.seed
@@ -436,165 +416,6 @@ impl<E: Endpoint> World<E> {
         self.pass(until);
         self.change_network();
     }
-
-    // The inside.
-
-    /// Goes to the next point in time at which something happens, not after `until`, and lets it happen.
-    /// False: nothing happens until then, and it is `until` now.
-    fn step(&mut self, until: Time) -> bool {
-        self.network.collect(self.now);
-        let next = self.network.next_at().into_iter().chain(self.engine.poll_timeout()).min();
-        let Some(next) = next.filter(|&next| next <= until) else {
-            self.pass(until);
-            return false;
-        };
-        self.pass(next);
-        self.steps_at_once += 1;
-        assert!(
-            self.steps_at_once < MAX_STEPS_AT_ONCE,
-            "the world goes round in circles: more than {MAX_STEPS_AT_ONCE} steps at {:?}, the engine's \
-             timeout is {:?}",
-            self.now,
-            self.engine.poll_timeout(),
-        );
-        self.network.collect(self.now);
-        // As the worker does: all that has arrived first, then what is due.
-        if let Some(input) = self.network.next_input(self.now) {
-            self.timeouts_in_a_row = 0;
-            self.hand_over(input);
-        } else if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
-            self.timeouts_in_a_row += 1;
-            assert!(
-                self.timeouts_in_a_row <= MAX_TIMEOUTS_IN_A_ROW,
-                "the engine's timeout {:?} never comes to rest at {:?}",
-                self.engine.poll_timeout(),
-                self.now,
-            );
-            self.engine.handle_timeout(self.now);
-        }
-        self.carry_outputs();
-        true
-    }
-
-    fn pass(&mut self, now: Time) {
-        if now > self.now {
-            self.now = now;
-            self.steps_at_once = 0;
-            self.timeouts_in_a_row = 0;
-        }
-        self.checks.deadlines(self.now);
-    }
-
-    fn hand_over(&mut self, input: Input) {
-        self.note(|| describe_input(&input));
-        let now = self.now;
-        let inside = |exchange: ExchangeId| ExchangeId(exchange.0 - self.exchange_base);
-        match input {
-            Input::Datagram { socket, from, bytes } => self.engine.handle_datagram(now, socket, from, &bytes),
-            Input::Refused { socket } => self.engine.handle_refused(now, socket),
-            Input::TcpConnected { exchange, local } => {
-                self.engine.handle_tcp_connected(now, inside(exchange), local);
-            }
-            Input::TcpData { exchange, bytes } => self.engine.handle_tcp_data(now, inside(exchange), &bytes),
-            Input::TcpEnd { exchange, end } => self.engine.handle_tcp_end(now, inside(exchange), end),
-        }
-    }
-
-    fn carry_outputs(&mut self) {
-        let mut outputs = 0;
-        while let Some(output) = self.engine.poll_output() {
-            outputs += 1;
-            assert!(outputs <= MAX_OUTPUTS, "more than {MAX_OUTPUTS} outputs after one input");
-            self.note(|| describe_output(&output));
-            self.carry(output);
-        }
-        if self.checks.finished_at.is_some() {
-            let timeout = self.engine.poll_timeout();
-            assert!(timeout.is_none(), "after Finished the engine still wants to be called at {timeout:?}");
-        }
-    }
-
-    fn carry(&mut self, output: Output) {
-        let now = self.now;
-        assert!(self.checks.finished_at.is_none(), "after Finished: {output:?}");
-        let outside = |exchange: ExchangeId| ExchangeId(exchange.0 + self.exchange_base);
-        match output {
-            Output::LookUpRoute { toward } => {
-                self.route_lookups += 1;
-                let route = self.network.look_up(toward);
-                self.engine.handle_route(now, route);
-            }
-            Output::Open { socket, local, interface, remote } => {
-                let opened = match self.unopenable.contains(&socket) {
-                    true => None,
-                    false => self.network.open(socket, local, interface, remote),
-                };
-                self.engine.handle_opened(now, socket, opened);
-            }
-            Output::Close { socket } => {
-                assert!(self.network.close(socket), "Close of {socket:?}, which is not open");
-            }
-            Output::Send { socket, to, bytes } => {
-                assert!(self.network.is_open(socket), "Send on {socket:?}, which is not open");
-                let listens = matches!(socket, Socket::Announcements | Socket::Notifications);
-                assert!(!listens, "Send on {socket:?}, which only listens");
-                if let Some(remote) = self.network.remote(socket) {
-                    assert_eq!(to, remote, "Send on {socket:?} to another than it is connected to");
-                }
-                // RFC 6887 §7: 1100 octets at most; SSDP fits one Ethernet frame.
-                let most = if socket == Socket::Ssdp { 1472 } else { 1100 };
-                assert!(bytes.len() <= most, "Send of {} octets on {socket:?}", bytes.len());
-                self.network.send(now, socket, to, bytes);
-            }
-            Output::Connect { exchange, to } => {
-                self.checks.connect(exchange, self.network.connections() + 1);
-                self.network.connect(now, outside(exchange), to);
-            }
-            Output::Write { exchange, bytes } => {
-                let established = self.network.connection(outside(exchange));
-                assert_eq!(established, Some(true), "Write on {exchange:?}, which is not established");
-                self.network.write(now, outside(exchange), bytes);
-            }
-            Output::HangUp { exchange } => {
-                assert!(
-                    self.network.hang_up(now, outside(exchange)),
-                    "HangUp of {exchange:?}, which is gone"
-                );
-            }
-            Output::Event { id, event } => self.checks.event(now, id, event),
-            Output::Finished => self.checks.finished(now),
-        }
-    }
-
-    /// Adds to what is kept of what happens.
-    pub fn note(&mut self, text: impl FnOnce() -> String) {
-        if self.trace_len == 0 {
-            return;
-        }
-        if self.trace.len() >= self.trace_len {
-            self.trace.pop_front();
-        }
-        self.trace.push_back((self.now, text()));
-    }
-}
-
-impl<E: Endpoint> Drop for World<E> {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        eprintln!("the last that happened in this world:");
-        for (at, text) in &self.trace {
-            eprintln!("  {:>14.6} s  {text}", at.since(START).as_secs_f64());
-        }
-        for (n, node) in self.network.nodes.iter().enumerate() {
-            eprintln!("gateway {n} received: {}", node.gateway.counts);
-            for complaint in node.gateway.complaints() {
-                eprintln!("  {complaint}");
-            }
-        }
-        eprintln!("run this again with WORLD_SEED={}", self.seed);
-    }
 }
 
 /// The seed of the environment, or else one of the test's own name: no two runs differ unless they are told to.
@@ -605,34 +426,4 @@ fn seed() -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     std::thread::current().name().hash(&mut hasher);
     hasher.finish()
-}
-
-fn describe_input(input: &Input) -> String {
-    match input {
-        Input::Datagram { socket, from, bytes } => format!("<- {socket:?} from {from}: {}", describe(bytes)),
-        Input::TcpData { exchange, bytes } => format!("<- {exchange:?}: {}", describe(bytes)),
-        other => format!("<- {other:?}"),
-    }
-}
-
-fn describe_output(output: &Output) -> String {
-    match output {
-        Output::Send { socket, to, bytes } => format!("-> {socket:?} to {to}: {}", describe(bytes)),
-        Output::Write { exchange, bytes } => format!("-> {exchange:?}: {}", describe(bytes)),
-        other => format!("-> {other:?}"),
-    }
-}
-
-/// Text by its first line, anything else in hex.
-fn describe(bytes: &[u8]) -> String {
-    let first = bytes.split(|&octet| octet == b'\r').next().unwrap_or_default();
-    if first.len() > 3 && first.iter().all(|octet| (b' '..=b'~').contains(octet)) {
-        return format!(
-            "{} ({} octets)",
-            String::from_utf8_lossy(&first[..first.len().min(80)]),
-            bytes.len()
-        );
-    }
-    let hex: String = bytes.iter().take(64).map(|octet| format!("{octet:02x}")).collect();
-    format!("{hex} ({} octets)", bytes.len())
 }

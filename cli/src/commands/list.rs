@@ -19,7 +19,7 @@ const QUIET: Style = Style::new().dimmed();
 ///
 /// Those that any program made, by whatever protocol, as far as the gateway shows them by UPnP. PCP and NAT-PMP have no list.
 #[derive(Args, Debug)]
-#[command(after_help = crate::exit::HELP)]
+#[command(after_help = crate::exit::help())]
 pub struct Arguments {
     /// Print one JSON object
     #[arg(long)]

@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Mappings are renewed, and made anew when the gateway restarts or the network changes. The command ends when none of the ports
 /// can be mapped, unless --keep-trying is given; a second Ctrl-C ends it without waiting for the gateway.
 #[derive(Args, Debug)]
-#[command(after_help = crate::exit::HELP)]
+#[command(after_help = crate::exit::help())]
 pub struct Arguments {
     #[arg(required = true, value_name = "PORT", help = "What to map, as in 8080 or 6881/udp:16881", long_help = spec::HELP)]
     ports: Vec<Spec>,

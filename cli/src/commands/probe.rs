@@ -13,7 +13,7 @@ use std::io::{self, Write};
 ///
 /// Asks by PCP, NAT-PMP and UPnP-IGD at the same time, and changes nothing anywhere.
 #[derive(Args, Debug)]
-#[command(after_help = crate::exit::HELP)]
+#[command(after_help = crate::exit::help())]
 pub struct Arguments {
     /// Make a mapping, too, as a program would, and remove it: PCP tells the external address only so
     #[arg(long)]

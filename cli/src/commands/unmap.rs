@@ -24,7 +24,7 @@ const NO_SUCH_ENTRY: u16 = 714;
 /// it, which knows its nonce, unless the gateway keeps one table for PCP and NAT-PMP, as most do; else it ends with its lifetime,
 /// some hours after that program. A running program makes its mapping anew. (plum map removes its mappings by itself.)
 #[derive(Args, Debug)]
-#[command(after_help = crate::exit::HELP)]
+#[command(after_help = crate::exit::help())]
 pub struct Arguments {
     #[arg(required = true, value_name = "PORT", help = "What to remove, as in 8080 or 6881/udp:16881", long_help = spec::HELP_OF_REMOVAL)]
     ports: Vec<Spec>,

@@ -57,11 +57,16 @@ fn manual_pages_are_written_for_every_command() {
     for page in ["plum", "plum-map", "plum-unmap", "plum-probe", "plum-list", "plum-demo"] {
         let text = std::fs::read_to_string(folder.join(format!("{page}.1"))).expect("the page is there");
         assert!(text.contains(".TH") && text.contains("SYNOPSIS"), "{page}");
+        assert!(!text.contains("EXTRA"), "{page}: a section that no manual page has");
+        // As the help does.
+        let tells_of_exits = page != "plum-demo";
+        assert_eq!(text.contains(".SH \"EXIT STATUS\"\n"), tells_of_exits, "{page}");
+        assert_eq!(text.contains(".SH ENVIRONMENT\n"), tells_of_exits, "{page}");
     }
     std::fs::remove_dir_all(&folder).expect("the folder can be removed");
     let (code, page, _) = run(plum("man"));
     assert_eq!(code, 0);
-    assert!(page.contains("plum\\-map") && page.contains("Exit codes"), "{page}");
+    assert!(page.contains("plum\\-map") && page.contains("\\fB130\\fR\n"), "{page}");
     assert!(!page.contains("plum\\-help"), "a page that is not written: {page}");
 }
 

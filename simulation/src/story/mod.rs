@@ -1,0 +1,298 @@
+//! One seed, one story: a program, its machine, the networks it is carried to, and what happens to all of them.
+//!
+//! A story is a list of steps, each drawn from a generator of its own: so a story without some of its steps is the
+//! same in the others, and a failing one can be made shorter.
+
+mod machine;
+mod program;
+mod quiet;
+mod time;
+mod trouble;
+
+use crate::agreement::{Claim, Place};
+use crate::gateways::{self, percent, pick};
+use crate::watched::{Counts, Watched};
+use crate::world::{GATEWAY, INTERFACE, LOCAL, Node, Power, Setup, World, gateway_time};
+use plum::engine::driver::Key;
+use plum::engine::io::{Allowed, Config, MappingId, Route};
+use plum::time::Time;
+use plum_gateway::core::{Faults, Gateway};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// Which part of a story is told, and how loudly.
+#[derive(Clone, Debug, Default)]
+pub struct Telling {
+    /// How much of what happens is kept for a failure's report.
+    pub trace: usize,
+    /// Steps that are left out.
+    pub without: BTreeSet<usize>,
+    /// A story of few steps, few mappings and short spans: for the fast suite, which is not optimised.
+    pub brief: bool,
+}
+
+/// What became of a story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What everything that the engine said and heard amounts to.
+    pub hash: u64,
+    /// How much time passed in it.
+    pub virtual_time: Duration,
+    /// What happened in it.
+    pub counts: Counts,
+    /// How often a gateway restarted.
+    pub restarts: u64,
+    /// How often the state of every mapping was compared with the gateways'.
+    pub comparisons: u64,
+    /// The most packets in any second in which nothing was created or destroyed.
+    pub most_packets: u32,
+    /// Bytes that the engine held at most, and for how many mappings.
+    pub most_held: (isize, usize),
+}
+
+/// How long a story takes, roughly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scale {
+    Minutes,
+    Hours,
+    Days,
+    Years,
+}
+
+/// What holds of a place that the machine may be in.
+#[derive(Clone, Copy, Debug)]
+struct Home {
+    route: Route,
+}
+
+/// A story that is being told.
+pub struct Story {
+    /// The world that it happens in.
+    pub world: World<Watched>,
+    seed: u64,
+    scale: Scale,
+    brief: bool,
+    homes: Vec<Home>,
+    /// What each gateway is like when nothing is wrong.
+    characters: Vec<Faults>,
+    /// The machine has no route.
+    is_offline: bool,
+    live: BTreeMap<MappingId, Key>,
+    /// Since when all is quiet and has had its time to settle.
+    settled_since: Option<Time>,
+    /// Entries whose mappings are destroyed, and when.
+    leaving: Vec<(Time, Claim, Key)>,
+    /// What gateways may refuse until then, from answers they gave when something was wrong.
+    excluded_until: Time,
+    /// How long the answers that are given now may exclude a protocol.
+    open_exclusion: Duration,
+    /// How long each gateway had been up when it lost what it had, and when it was heard before that.
+    losses: Vec<(Duration, Time)>,
+    /// The longest lifetime that was granted since all was quiet.
+    longest_lifetime: Duration,
+    /// The gateway may have lost what we think it has, without its clock or an announcement telling.
+    has_hidden_losses: bool,
+    /// A gateway may have taught the present engine what is not so: see `Trouble::is_remembered`.
+    has_taught: bool,
+    /// There was trouble that the present engine may remember for good: see `Trouble::lasts`.
+    has_lasting_trouble: bool,
+    /// The keys that were destroyed.
+    gone: BTreeSet<Key>,
+    /// Restarts and set clocks since all was quiet.
+    eras: u32,
+    /// A gateway has restarted, or its clock was set.
+    has_lost: bool,
+    restarts: u64,
+    comparisons: u64,
+    inits: u64,
+}
+
+/// Seeds of the independent generators of a story.
+fn seed_of(seed: u64, purpose: u64) -> u64 {
+    // SplitMix64's finalizer, so that neighbouring seeds have nothing in common.
+    let mut z =
+        seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(purpose.wrapping_mul(0xd134_2543_de82_ef95));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 2));
+const OTHER_GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const OTHER_LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5));
+const PUBLIC_GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(9, 1, 2, 1));
+const PUBLIC_LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(9, 1, 2, 3));
+
+impl Story {
+    /// The beginning of the story of a seed.
+    pub fn new(seed: u64, telling: &Telling) -> Story {
+        let mut rng = fastrand::Rng::with_seed(seed_of(seed, 0));
+        let scale = match rng.u32(0..1000) {
+            _ if telling.brief => Scale::Minutes,
+            0..550 => Scale::Minutes,
+            550..900 => Scale::Hours,
+            900..994 => Scale::Days,
+            _ => Scale::Years,
+        };
+        let config = engine_config(&mut rng, scale);
+        let first = gateways::config(&mut rng, GATEWAY, Ipv4Addr::new(203, 0, 113, 7));
+        let mut homes =
+            vec![Home { route: Route { gateway: Some(GATEWAY), local: LOCAL, interface: INTERFACE } }];
+        let mut others = Vec::new();
+        if percent(&mut rng, 30) {
+            others.push((gateways::config(&mut rng, STRANGER, Ipv4Addr::new(203, 0, 113, 8)), 0));
+        }
+        if percent(&mut rng, 40) {
+            // Two homes may have the same addresses.
+            let same = rng.bool();
+            let address = if same { GATEWAY } else { OTHER_GATEWAY };
+            others.push((gateways::config(&mut rng, address, Ipv4Addr::new(198, 51, 100, 9)), homes.len()));
+            homes.push(if same {
+                homes[0]
+            } else {
+                Home { route: Route { gateway: Some(address), local: OTHER_LOCAL, interface: INTERFACE } }
+            });
+        }
+        if percent(&mut rng, 5) {
+            let route = Route { gateway: Some(PUBLIC_GATEWAY), local: PUBLIC_LOCAL, interface: INTERFACE };
+            homes.push(Home { route });
+        }
+        let setup = Setup {
+            seed,
+            engine: config.clone(),
+            gateways: vec![first],
+            route: Some(homes[0].route),
+            latency: Duration::from_micros(rng.u64(100..20_000)),
+        };
+        let mut world = World::with_endpoint(setup, Watched::new(config, seed_of(seed, 1)));
+        world.set_trace(telling.trace);
+        world.network.forger = percent(&mut rng, 15);
+        for (config, home) in others {
+            let gateway = Gateway::new(config, gateway_time(world.now()));
+            world.network.nodes.push(Node { gateway, power: Power::On, interface: INTERFACE, home });
+        }
+        let characters: Vec<Faults> =
+            (0..world.network.nodes.len()).map(|_| gateways::character(&mut rng)).collect();
+        for (node, character) in world.network.nodes.iter_mut().zip(&characters) {
+            node.gateway.faults = character.clone();
+        }
+        let start = world.now();
+        Story {
+            world,
+            seed,
+            scale,
+            brief: telling.brief,
+            homes,
+            characters,
+            is_offline: false,
+            live: BTreeMap::new(),
+            settled_since: None,
+            leaving: Vec::new(),
+            excluded_until: start,
+            open_exclusion: Duration::ZERO,
+            losses: Vec::new(),
+            longest_lifetime: Duration::from_secs(7200),
+            has_hidden_losses: false,
+            has_taught: false,
+            has_lasting_trouble: false,
+            gone: BTreeSet::new(),
+            eras: 0,
+            has_lost: false,
+            restarts: 0,
+            comparisons: 0,
+            inits: 0,
+        }
+    }
+
+    /// How many steps the story has.
+    pub fn steps(&self) -> usize {
+        let mut rng = fastrand::Rng::with_seed(seed_of(self.seed, 2));
+        match self.scale {
+            _ if self.brief => rng.usize(1..5),
+            Scale::Minutes => rng.usize(3..25),
+            Scale::Hours => rng.usize(3..20),
+            Scale::Days => rng.usize(3..15),
+            Scale::Years => rng.usize(4..12),
+        }
+    }
+
+    /// Tells it to the end. Panics where a promise is broken.
+    pub fn tell(&mut self, telling: &Telling) -> Outcome {
+        let steps = self.steps();
+        for n in (0..steps).filter(|n| !telling.without.contains(n)) {
+            let mut rng = fastrand::Rng::with_seed(seed_of(self.seed, 100 + n as u64));
+            self.world.note(|| format!("=== step {n}"));
+            self.step(&mut rng);
+        }
+        let mut rng = fastrand::Rng::with_seed(seed_of(self.seed, 3));
+        self.world.note(|| "=== the end".into());
+        self.end(&mut rng);
+        let watched = self.world.endpoint();
+        Outcome {
+            hash: watched.hash(),
+            virtual_time: self.world.elapsed(),
+            counts: watched.counts,
+            restarts: self.restarts,
+            comparisons: self.comparisons,
+            most_packets: watched.packets.most,
+            most_held: watched.most_held(),
+        }
+    }
+
+    fn step(&mut self, rng: &mut fastrand::Rng) {
+        match rng.u32(0..40) {
+            0..8 => self.live_on(rng),
+            8 => self.create_many(rng),
+            9 => self.destroy_all(rng),
+            10 | 11 => self.begin_again(rng),
+            12..15 => self.trouble_network(rng),
+            15..22 => self.trouble_gateway(rng),
+            22..26 => self.change_gateway(rng),
+            26..32 => self.change_host(rng),
+            _ => self.calm(rng),
+        }
+        let span = self.span(rng);
+        self.pass(span);
+    }
+
+    fn config(&self) -> Config {
+        self.world.endpoint().config().clone()
+    }
+
+    fn place(&self) -> Option<Place> {
+        let route = self.world.network.route.filter(|_| !self.is_offline)?;
+        let config = self.config();
+        Some(Place {
+            home: self.world.network.home(),
+            gateway: config.gateway.map(|(address, _)| address).or(route.gateway)?,
+            named: config.gateway.is_some(),
+            local: route.local,
+            direct: config.gateway.is_none() && route.local == PUBLIC_LOCAL,
+            allowed: config.allowed,
+            has_taught: self.has_taught,
+            mismatch: self.has_lasting_trouble,
+        })
+    }
+}
+
+fn engine_config(rng: &mut fastrand::Rng, scale: Scale) -> Config {
+    let secs = Duration::from_secs;
+    let recheck_interval = match scale {
+        Scale::Years => secs(rng.u64(3..24) * 3600),
+        Scale::Days => pick(rng, &[secs(300), secs(1800), secs(3600), secs(7200)]),
+        Scale::Minutes | Scale::Hours => {
+            pick(rng, &[secs(300), secs(300), secs(300), secs(30), secs(60), secs(900)])
+        }
+    };
+    Config {
+        allowed: pick(
+            rng,
+            &[Allowed::Any, Allowed::Any, Allowed::Any, Allowed::Any, Allowed::Pcp, Allowed::Upnp],
+        ),
+        discover_timeout: pick(rng, &[secs(10), secs(10), secs(10), secs(4), secs(20)]),
+        mapping_timeout: pick(rng, &[secs(10), secs(10), secs(10), secs(5), secs(20)]),
+        recheck_interval,
+        gateway: percent(rng, 4).then_some((GATEWAY, None)),
+    }
+}

@@ -1,0 +1,197 @@
+//! Nothing is wrong any more: when everything must have settled, and what must be true then.
+
+use super::Story;
+use crate::agreement;
+use crate::gateways::percent;
+use crate::world::{Power, gateway_time};
+use plum::engine::io::{MappingId, Protocol};
+use plum::time::Time;
+use std::time::Duration;
+
+/// So many mappings are many.
+const MANY: usize = 40;
+
+/// `protocols.md`, ending: a deletion is under way for at most 5 s.
+const LEAVING: Duration = Duration::from_secs(8);
+
+impl Story {
+    /// Nothing is wrong any more.
+    fn heal(&mut self, rng: &mut fastrand::Rng) {
+        self.world.note(|| "all is well".into());
+        let network = &mut self.world.network;
+        (network.loss, network.duplicate, network.cut) = (0.0, 0.0, false);
+        network.jitter = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(0..20) });
+        network.latency = Duration::from_micros(rng.u64(100..20_000));
+        self.world.unopenable.clear();
+        for n in 0..self.world.network.nodes.len() {
+            self.world.gateway_at(n).faults = self.characters[n].clone();
+            if self.world.network.nodes[n].power != Power::On {
+                let keep = rng.bool();
+                self.start_gateway(n, keep);
+            }
+        }
+        let now = self.world.now();
+        self.world.endpoint_mut().packets.is_troubled = false;
+        self.world.endpoint_mut().relieve(now);
+        self.excluded_until = self.excluded_until.max(now + std::mem::take(&mut self.open_exclusion));
+        let route = self.homes[self.world.network.home()].route;
+        if self.world.network.route != Some(route) {
+            self.route(Some(route));
+        } else if rng.bool() {
+            self.world.change_network();
+        }
+    }
+
+    /// How long it takes until everything must have its right state.
+    fn settling(&self) -> Duration {
+        let now = self.world.now();
+        let config = self.world.endpoint().config();
+        let keys = u32::try_from(self.live.len()).unwrap_or(u32::MAX);
+        // One recheck finds out, then a race may be run, then the mapping is asked for: by one protocol after the
+        // other, in the pace of a gateway that is just up.
+        let mut span = config.recheck_interval + config.discover_timeout + config.mapping_timeout * 2;
+        span += Duration::from_secs(20) + Duration::from_millis(300) * keys;
+        span += self.excluded_until.since(now);
+        let is_hidden = |&(uptime, heard_at): &(Duration, Time)| {
+            // RFC 6886 §3.6 and RFC 6887 §8.5 take a clock that lags by an eighth and 2 s for the same.
+            uptime < (now + span).since(heard_at) / 7 + Duration::from_secs(3)
+        };
+        if self.has_hidden_losses || self.losses.iter().any(is_hidden) {
+            // Found out by the next renewal, or at the latest when the lifetime ends. A day is the most that counts.
+            span += self.longest_granted().min(Duration::from_secs(86_400));
+        }
+        span
+    }
+
+    fn longest_granted(&self) -> Duration {
+        let lifetimes = self.characters.iter().filter_map(|faults| faults.lifetime);
+        let longest = lifetimes.max().map_or(Duration::ZERO, |secs| Duration::from_secs(secs.into()));
+        self.longest_lifetime.max(longest)
+    }
+
+    fn settle(&mut self) {
+        let span = self.settling();
+        self.world.note(|| format!("all is quiet for {span:?}"));
+        self.pass_all(span);
+        self.settled_since = Some(self.world.now());
+        self.has_hidden_losses = false;
+        self.losses.clear();
+        self.eras = 0;
+        self.compare();
+    }
+
+    /// The states that the program knows against the gateways' tables.
+    fn compare(&mut self) {
+        let (Some(place), Some(since)) = (self.place(), self.settled_since) else { return };
+        self.comparisons += 1;
+        for n in 0..self.world.network.nodes.len() {
+            self.world.gateway_at(n);
+        }
+        agreement::nothing_is_lost_in_quiet(&self.world, &place, &self.live, since, self.has_lost);
+        agreement::the_reported_state_is_the_gateways(&self.world, &place, &self.live);
+        agreement::no_entry_is_unknown(&self.world, &place, &self.live, gateway_time(since));
+        for (at, claim, key) in std::mem::take(&mut self.leaving) {
+            let is_live = self.live.values().any(|&other| other == key);
+            if at + LEAVING <= self.world.now() && !is_live {
+                agreement::a_destroyed_mapping_is_gone(&self.world, &place, claim, key);
+            }
+        }
+    }
+
+    pub(super) fn calm(&mut self, rng: &mut fastrand::Rng) {
+        if self.live.len() > MANY && percent(rng, 80) {
+            // Hundreds are for the rush; for a quiet day some will do.
+            let ids: Vec<MappingId> = self.live.keys().skip(MANY / 2).copied().collect();
+            for id in ids {
+                self.destroy(id);
+            }
+        }
+        self.heal(rng);
+        self.settle();
+        for _ in 0..rng.usize(0..4) {
+            match rng.u32(0..9) {
+                8 => self.lose_some(rng),
+                0..4 => {
+                    self.live_on(rng);
+                    self.pass_all(self.quiet_down());
+                }
+                4 => {
+                    self.destroy_all(rng);
+                    self.pass_all(self.quiet_down());
+                }
+                5 => {
+                    // A gateway that restarts without memory and says so, in a quiet world.
+                    let node = 0;
+                    self.disturb();
+                    self.start_gateway(node, percent(rng, 30));
+                    self.settle();
+                }
+                6 => {
+                    self.disturb();
+                    let span = Duration::from_secs(rng.u64(0..40_000));
+                    self.sleep(span);
+                    self.settle();
+                }
+                _ => {}
+            }
+            self.compare();
+            let span = self.span(rng);
+            self.pass(span);
+            self.compare();
+        }
+    }
+
+    /// A few datagrams are lost at a gateway that answers: the requests are sent again, and that is all.
+    fn lose_some(&mut self, rng: &mut fastrand::Rng) {
+        let Some(place) = self.place() else { return };
+        let port = rng.u16(8000..8010);
+        let is_new = self.live.values().all(|key| key.internal_port.get() != port);
+        let good = |protocol| matches!(protocol, Protocol::Pcp | Protocol::NatPmp);
+        let known: Vec<Protocol> =
+            self.live.keys().filter_map(|&id| Some(self.world.success(id)?.0)).filter(|&p| good(p)).collect();
+        self.world.network.lose_requests = rng.u32(1..4);
+        let id = self.create(rng, port);
+        let outlook = agreement::outlook(&self.world, &place, self.live[&id]);
+        // protocols.md, many mappings: a request to a known gateway is sent again after 250, 250, 500 ms.
+        self.pass_all(Duration::from_secs(4));
+        self.world.network.lose_requests = 0;
+        if let agreement::Outlook::Granted(protocol) = outlook
+            && is_new
+            && !self.has_lasting_trouble
+            && known.contains(&protocol)
+        {
+            agreement::a_lost_request_is_sent_again(self.world.state(id));
+        }
+        self.pass_all(self.quiet_down());
+    }
+
+    /// How long the program's wishes take in a quiet world.
+    fn quiet_down(&self) -> Duration {
+        let config = self.world.endpoint().config();
+        let keys = u32::try_from(self.live.len()).unwrap_or(u32::MAX);
+        // protocols.md, many mappings: a protocol that was there and is silent now is found out by the first request that
+        // times out; the next try is 30 s later, or a recheck period.
+        let retry = config.mapping_timeout + config.recheck_interval.min(Duration::from_secs(31));
+        config.discover_timeout
+            + config.mapping_timeout * 2
+            + retry
+            + LEAVING
+            + Duration::from_millis(600) * keys
+    }
+
+    pub(super) fn end(&mut self, rng: &mut fastrand::Rng) {
+        self.heal(rng);
+        if self.world.mappings().next().is_some() || !self.live.is_empty() {
+            self.settle();
+        }
+        if rng.bool() {
+            let ids: Vec<MappingId> = self.live.keys().copied().collect();
+            for id in ids {
+                self.destroy(id);
+            }
+            self.pass_all(self.quiet_down());
+            self.compare();
+        }
+        self.clean_up();
+    }
+}

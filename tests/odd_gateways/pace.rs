@@ -1,0 +1,182 @@
+//! How much a gateway is asked, and how soon: limits of its own, many mappings, extreme settings, notices without end.
+
+use crate::world::World;
+use crate::{millis, most_packets_a_second, only_from, secs, world_of};
+use plum::engine::io::Event;
+use plum::wire::Transport::Tcp;
+use plum_gateway::core::Times;
+use std::time::Duration;
+
+#[test]
+fn a_gateway_that_takes_few_connections_at_a_time_gets_few() {
+    for most in 1..=3 {
+        let mut world = world_of(2);
+        world.gateway().faults.http.max_connections = Some(most);
+        world.gateway().faults.delay = millis(20);
+        let ids: Vec<_> = (1..=40).map(|port| world.create(Tcp, 8000 + port)).collect();
+        world.run_until(World::all_success);
+        assert!(world.elapsed() < secs(15), "{most} at a time: {:?}", world.elapsed());
+        for id in ids {
+            assert_eq!(world.events(id).len(), 1, "{most} at a time: {:?}", world.timeline(id));
+        }
+        world.run_for(secs(1000));
+        let took = world.cleanup();
+        assert!(took < secs(5), "{took:?}");
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn looking_after_many_upnp_mappings_stays_below_a_hundred_packets_a_second() {
+    let mut world = world_of(2);
+    for port in 1..=300 {
+        world.create(Tcp, 8000 + port);
+    }
+    world.run_until(World::all_success);
+    world.run_for(secs(10));
+    world.gateway().counts.reset();
+    world.run_for(secs(5000));
+    let quiet = most_packets_a_second(world.counts().received.iter());
+    assert!(quiet <= 100, "{quiet} packets in one second of quiet");
+    world.gateway().counts.reset();
+    world.gateway().forget_mappings();
+    assert!(world.runs_until(secs(600), |world| world.table().len() == 300), "{}", world.table().len());
+    let remade = most_packets_a_second(world.counts().received.iter());
+    assert!(remade <= 100, "{remade} packets in one second of making anew");
+    world.gateway().counts.reset();
+    world.gateway().announce();
+    world.run_for(secs(200));
+    let renewed = most_packets_a_second(world.counts().received.iter());
+    assert!(renewed <= 100, "{renewed} packets in one second after an announcement");
+}
+
+#[test]
+fn the_shortest_recheck_interval_stays_below_a_hundred_packets_a_second() {
+    for index in 0..3 {
+        let mut world = World::set_up(|setup| setup.engine.recheck_interval = millis(100));
+        only_from(&mut world, index);
+        for port in 1..=20 {
+            world.create(Tcp, 8000 + port);
+        }
+        world.run_until(World::all_success);
+        world.run_for(secs(5));
+        world.gateway().counts.reset();
+        world.run_for(secs(100));
+        let most = most_packets_a_second(world.counts().received.iter());
+        assert!(most <= 100, "protocol {index}: {most} packets in one second");
+    }
+}
+
+#[test]
+fn the_shortest_recheck_interval_without_a_gateway_is_no_flood() {
+    let mut world = World::set_up(|setup| setup.engine.recheck_interval = millis(100));
+    world.stop_gateway();
+    let id = world.create(Tcp, 8000);
+    world.run_for(secs(100));
+    assert_eq!(world.callbacks(id), [Event::Failure]);
+    world.start_gateway(false);
+    // At whatever moment of a race this is: its retransmissions are at most 2 s apart.
+    assert!(world.runs_until(millis(2100), |world| world.is_success(id)));
+}
+
+#[test]
+fn the_longest_timeouts_are_no_trap() {
+    let longest = Duration::from_millis(i32::MAX as u64);
+    for index in 0..3 {
+        let mut world = World::set_up(|setup| {
+            setup.engine.discover_timeout = longest;
+            setup.engine.mapping_timeout = longest;
+            if index < 2 {
+                setup.engine.recheck_interval = longest;
+            }
+        });
+        only_from(&mut world, index);
+        // The description hangs, and the first requests after it.
+        world.gateway().faults.silence.http = Times::Next(3);
+        let id = world.create(Tcp, 8000);
+        assert!(world.runs_until(secs(2000), |world| world.is_success(id)), "protocol {index}");
+        world.run_for(secs(100_000));
+        assert_eq!(world.gateway().table().len(), 1, "protocol {index}");
+        world.cleanup();
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn the_shortest_timeouts_end_at_once() {
+    for index in 0..3 {
+        let mut world = World::set_up(|setup| {
+            setup.engine.discover_timeout = millis(1);
+            setup.engine.mapping_timeout = millis(1);
+            setup.engine.recheck_interval = millis(100);
+        });
+        only_from(&mut world, index);
+        let ids: Vec<_> = (8000..8010).map(|port| world.create(Tcp, port)).collect();
+        world.run_for(secs(10));
+        for id in ids {
+            assert!(!world.callbacks(id).is_empty(), "protocol {index}");
+        }
+        world.cleanup();
+    }
+}
+
+#[test]
+fn a_burst_of_notices_costs_the_gateway_next_to_nothing() {
+    for index in 0..3 {
+        let mut world = world_of(index);
+        for port in 1..=100 {
+            world.create(Tcp, 8000 + port);
+        }
+        world.run_until(World::all_success);
+        world.run_for(secs(10));
+        world.gateway().counts.reset();
+        world.route_lookups = 0;
+        for _ in 0..3000 {
+            world.change_network();
+            world.run_for(millis(1));
+        }
+        assert!(world.route_lookups <= 35, "{} lookups in 3 s", world.route_lookups);
+        let most = most_packets_a_second(world.counts().received.iter());
+        assert!(most <= 100, "protocol {index}: {most} packets in one second");
+        let checks = world.counts().pcp_announce + world.counts().natpmp_address;
+        assert!(checks <= 5, "protocol {index}: {checks} checks");
+    }
+}
+
+#[test]
+fn announcements_without_end_are_followed_once_in_ten_seconds() {
+    for index in 0..2 {
+        let mut world = World::set_up(|setup| setup.gateways[0].announcements = 1);
+        only_from(&mut world, index);
+        let ids: Vec<_> = (1..=10).map(|port| world.create(Tcp, 8000 + port)).collect();
+        world.run_until(World::all_success);
+        world.run_for(secs(10));
+        world.gateway().counts.reset();
+        for _ in 0..1000 {
+            world.gateway().announce();
+            world.run_for(millis(100));
+        }
+        let requests = world.counts().pcp_map + world.counts().natpmp_map;
+        assert!((90..=110).contains(&requests), "protocol {index}: {requests} requests in 100 s");
+        for id in ids {
+            assert_eq!(world.events(id).len(), 1, "and none changes its state");
+        }
+    }
+}
+
+#[test]
+fn announcements_of_a_gateway_that_answers_nothing_cost_no_renewal() {
+    let mut world = World::set_up(|setup| setup.gateways[0].announcements = 1);
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    world.run_for(secs(10));
+    world.network.lose_requests = u32::MAX;
+    for _ in 0..20 {
+        world.gateway().announce();
+        world.run_for(secs(30));
+    }
+    world.network.lose_requests = 0;
+    world.run_for(secs(20_000));
+    assert_eq!(world.events(id).len(), 1, "{:?}", world.timeline(id));
+    assert_eq!(world.gateway().table().len(), 1);
+}

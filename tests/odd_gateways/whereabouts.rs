@@ -1,0 +1,200 @@
+//! Where the gateway is, and whether it is the same: routes, named gateways, other networks, sleep, a time of no mapping.
+
+use crate::world::{self, EXTERNAL, GATEWAY, INTERFACE, World};
+use crate::{ROUTE, mapped_by, millis, only_from, secs, world_of};
+use plum::engine::io::{Allowed, Protocol, Route, Socket};
+use plum::wire::Transport::Tcp;
+use plum_gateway::core as gateway;
+use std::net::{IpAddr, Ipv4Addr};
+
+#[test]
+fn the_first_mapping_after_a_time_of_none_looks_for_the_gateway_again() {
+    let mut world = World::new();
+    world.power_off();
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_failure(id));
+    world.destroy_and_wait(id);
+    world.start_gateway(false);
+    world.run_for(secs(60));
+    let id = world.create(Tcp, 8001);
+    assert!(world.runs_until(secs(1), |world| world.is_success(id)), "{:?}", world.state(id));
+    assert_eq!(world.callbacks(id).len(), 1);
+}
+
+#[test]
+fn the_first_mapping_after_a_time_of_none_has_the_address_of_today() {
+    let new = Ipv4Addr::new(203, 0, 113, 99);
+    for index in 0..3 {
+        let mut world = world_of(index);
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+        world.destroy_and_wait(id);
+        world.run_for(secs(3600));
+        world.gateway().set_external_address(new, false);
+        let id = world.create(Tcp, 8000);
+        world.run_for(secs(1));
+        assert_eq!(world.success(id).map(|s| s.1), Some(IpAddr::V4(new)), "protocol {index}");
+    }
+}
+
+#[test]
+fn sockets_that_cannot_be_opened_are_tried_again_at_the_recheck() {
+    let all = [Socket::Pcp, Socket::NatPmp, Socket::Ssdp, Socket::Announcements, Socket::Notifications];
+    for allowed in [Allowed::Any, Allowed::Pcp, Allowed::Upnp] {
+        let mut world = World::set_up(|setup| setup.engine.allowed = allowed);
+        world.unopenable.extend(all);
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_failure(id));
+        world.change_route(None);
+        world.change_route(Some(ROUTE));
+        world.unopenable.clear();
+        assert!(world.runs_until(secs(301), |world| world.is_success(id)), "{allowed:?}");
+        world.cleanup();
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn without_a_next_hop_there_is_upnp_only() {
+    let mut world = World::set_up(|setup| setup.route = Some(Route { gateway: None, ..ROUTE }));
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    assert_eq!(mapped_by(&world, id), Some(Protocol::UpnpIgd));
+    world.run_for(secs(10_000));
+    assert_eq!(world.counts().pcp() + world.counts().natpmp(), 0);
+    assert_eq!(world.callbacks(id).len(), 1);
+    world.cleanup();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn without_a_next_hop_and_without_upnp_it_is_a_failure() {
+    for allowed in [Allowed::Any, Allowed::Pcp] {
+        let mut world = World::set_up(|setup| {
+            setup.route = Some(Route { gateway: None, ..ROUTE });
+            setup.engine.allowed = allowed;
+        });
+        world.power_off();
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_failure(id));
+        assert!(world.elapsed() <= millis(3750));
+    }
+}
+
+#[test]
+fn a_named_gateway_with_a_port_is_asked_there() {
+    for index in 0..2 {
+        let mut world = World::set_up(|setup| {
+            setup.engine.gateway = Some((GATEWAY, Some(15_351)));
+            setup.gateways[0].pcp_port = 15_351;
+        });
+        only_from(&mut world, index);
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+        assert_eq!(mapped_by(&world, id), Some([Protocol::Pcp, Protocol::NatPmp][index]));
+        world.cleanup();
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_named_gateway_of_ipv6_is_asked_by_pcp_alone() {
+    let address: IpAddr = "fd00::1".parse().unwrap();
+    let local: IpAddr = "fd00::100".parse().unwrap();
+    let mut world = World::set_up(|setup| {
+        setup.engine.gateway = Some((address, None));
+        setup.gateways = vec![gateway::Config::at(address)];
+    });
+    world.network.routes_toward.insert(address, Some(Route { gateway: None, local, interface: INTERFACE }));
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    assert_eq!(world.success(id), Some((Protocol::Pcp, EXTERNAL, 8000)));
+    assert_eq!(world.counts().natpmp() + world.counts().ssdp_search, 0);
+    world.cleanup();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_named_gateway_may_be_written_as_ipv4_in_ipv6() {
+    let named: IpAddr = "::ffff:192.168.1.1".parse().unwrap();
+    for index in 0..3 {
+        let mut world = World::set_up(|setup| setup.engine.gateway = Some((named, None)));
+        only_from(&mut world, index);
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+    }
+}
+
+#[test]
+fn another_home_with_the_same_addresses_is_noticed() {
+    for index in 0..3 {
+        let mut world = world_of(index);
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+        world.run_for(secs(5000));
+        let there = gateway::Config { first_epoch: 3, ..gateway::Config::at(GATEWAY) };
+        let now = world::gateway_time(world.now());
+        world.network.nodes[0].gateway = gateway::Gateway::new(there, now);
+        only_from(&mut world, index);
+        world.sleep_for(secs(600));
+        world.run_for(secs(2));
+        assert_eq!(world.gateway().table().len(), 1, "protocol {index}");
+        assert_eq!(world.callbacks(id).len(), 2, "protocol {index}");
+    }
+}
+
+#[test]
+fn a_sleep_shorter_than_the_lease_is_silent() {
+    for index in 0..3 {
+        let mut world = world_of(index);
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+        world.sleep_for(secs(6000));
+        world.run_for(secs(10));
+        assert_eq!(world.events(id).len(), 1, "protocol {index}: {:?}", world.timeline(id));
+        world.run_for(secs(3000));
+        assert_eq!(world.events(id).len(), 1);
+        assert_eq!(world.gateway().table().len(), 1, "protocol {index}");
+    }
+}
+
+#[test]
+fn a_sleep_longer_than_the_lease_is_mended_within_a_second() {
+    for index in 0..3 {
+        let mut world = world_of(index);
+        let ids: Vec<_> = (8000..8010).map(|port| world.create(Tcp, port)).collect();
+        world.run_until(World::all_success);
+        world.sleep_for(secs(20_000));
+        world.run_for(secs(1));
+        assert_eq!(world.gateway().table().len(), 10, "protocol {index}");
+        assert!(world.all_success());
+        for id in ids {
+            assert!(world.callbacks(id).len() <= 2);
+        }
+    }
+}
+
+#[test]
+fn another_gateway_while_deletions_are_open() {
+    for index in 0..3 {
+        let second = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 2));
+        let mut world = World::set_up(|setup| setup.gateways.push(gateway::Config::at(second)));
+        only_from(&mut world, index);
+        let ids: Vec<_> = (8000..8010).map(|port| world.create(Tcp, port)).collect();
+        world.run_until(World::all_success);
+        world.gateway().faults.delay = millis(100);
+        for &id in &ids[..5] {
+            world.destroy(id);
+        }
+        world.run_for(millis(10));
+        world.change_route(Some(Route { gateway: Some(second), ..ROUTE }));
+        for &id in &ids[..5] {
+            assert!(world.is_destroyed(id));
+        }
+        assert!(world.runs_until(secs(1), World::all_success), "protocol {index}");
+        assert_eq!(world.gateway_at(1).table().len(), 5);
+        world.run_for(secs(8000));
+        world.cleanup();
+        world.assert_nothing_left();
+    }
+}
