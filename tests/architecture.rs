@@ -59,7 +59,7 @@ const UNSAFE_FILES: [(&str, usize); 16] = [
     ("ffi/read.rs", 14),
     ("ffi/types.rs", 2),
     ("net/bsd/dump.rs", 1),
-    ("net/bsd/mod.rs", 1),
+    ("net/bsd/mod.rs", 2),
     ("net/linux/mod.rs", 5),
     ("net/linux/watch.rs", 3),
     ("net/signals.rs", 13),
