@@ -180,6 +180,7 @@ impl<M: Machine> Run<'_, M> {
                     );
                     errors += 1;
                     if errors == ERRORS_A_TURN {
+                        self.sockets.read_later(Source::Udp(socket));
                         return true;
                     }
                 }

@@ -52,6 +52,8 @@ pub(super) struct Sockets {
     next_token: usize,
     /// What may have input. The system tells once (edge-triggered), so it stays in here until read empty.
     ready: Set<Source>,
+    /// What was not read empty since it only failed: nothing to wake up for, but to be read when something else wakes.
+    stalled: Set<Source>,
 }
 
 /// A TCP connection.
@@ -72,6 +74,7 @@ impl Sockets {
             tcp: Map::new(),
             next_token: FIRST_TCP,
             ready: Set::new(),
+            stalled: Set::new(),
         })
     }
 
@@ -110,13 +113,22 @@ impl Sockets {
         !self.ready.is_empty()
     }
 
-    /// What is to be read now, each until it is empty, else to be put back by [`Sockets::read_again`].
+    /// What is to be read now, each until it is empty, else to be put back by [`Sockets::read_again`] or
+    /// [`Sockets::read_later`].
     pub(super) fn take_ready(&mut self) -> Set<Source> {
-        std::mem::take(&mut self.ready)
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.extend(std::mem::take(&mut self.stalled));
+        ready
     }
 
     pub(super) fn read_again(&mut self, source: Source) {
         self.ready.insert(source);
+    }
+
+    /// Has it read again when there is something else to do. mio tells of new input on Windows only after a read that found
+    /// nothing, so what only failed must not be left for good.
+    pub(super) fn read_later(&mut self, source: Source) {
+        self.stalled.insert(source);
     }
 
     /// Begins to watch for changes of the network, if that was not done yet.
@@ -234,4 +246,19 @@ impl Sockets {
 
 fn udp_token(socket: Socket) -> Token {
     Token(FIRST_UDP + socket as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_failed_wakes_nobody_and_is_read_with_the_next_that_is_ready() {
+        let mut sockets = Sockets::new().expect("a poll");
+        sockets.read_later(Source::Watch);
+        assert!(!sockets.has_ready());
+        sockets.read_again(Source::Tcp(ExchangeId(7)));
+        assert_eq!(sockets.take_ready().into_iter().count(), 2);
+        assert_eq!(sockets.take_ready().into_iter().count(), 0, "once");
+    }
 }
