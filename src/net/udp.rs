@@ -62,6 +62,8 @@ impl Udp {
     /// `local` is no address of this machine, there is no route, or what opening a socket gives.
     pub fn connected(local: IpAddr, interface: u32, remote: SocketAddr) -> io::Result<Udp> {
         let socket = open(local)?;
+        #[cfg(windows)]
+        platform::ignore_expiries(&socket);
         socket.bind(&scoped(SocketAddr::new(local, 0), interface).into())?;
         let peer = scoped(remote, interface);
         socket.connect(&peer.into())?;
@@ -97,7 +99,7 @@ impl Udp {
     ///
     /// # Errors
     ///
-    /// The port is taken by a program that does not share it, or what opening a socket gives.
+    /// The port is taken by a program that does not share it (on Windows: that has it exclusively), or what opening a socket gives.
     pub fn listening(group: SocketAddr, local: IpAddr, interface: u32) -> io::Result<Udp> {
         let socket = open(group.ip())?;
         #[cfg(windows)]

@@ -71,25 +71,34 @@ static INSIDE: u8 = 0;
 /// Has an unconnected socket not hear of ICMP errors: by default what one datagram met with fails a later read, and
 /// does not say whose it was.
 pub(super) fn ignore_refusals(socket: &Socket) {
-    for option in [SIO_UDP_CONNRESET, SIO_UDP_NETRESET] {
-        let (off, mut returned) = (0u32, 0);
-        // A system that has no such option tells of such errors, which is no more than a line in the log each.
-        // SAFETY: WSAIoctl: the socket is open, both options read a BOOL, which has the length given, and write nothing; without an
-        // OVERLAPPED it is done when the call returns.
-        unsafe {
-            WSAIoctl(
-                socket.as_raw_socket() as SOCKET,
-                option,
-                (&raw const off).cast(),
-                size_of::<u32>() as u32,
-                null_mut(),
-                0,
-                &raw mut returned,
-                null_mut(),
-                None,
-            )
-        };
-    }
+    turn_off(socket, SIO_UDP_CONNRESET);
+    turn_off(socket, SIO_UDP_NETRESET);
+}
+
+/// Has a socket not hear of datagrams that lived too short to arrive: by default each of these ICMP errors, which anybody can
+/// send, fails a read.
+pub(super) fn ignore_expiries(socket: &Socket) {
+    turn_off(socket, SIO_UDP_NETRESET);
+}
+
+/// A system that has no such option tells of such errors, which is no more than a line in the log each.
+fn turn_off(socket: &Socket, option: u32) {
+    let (off, mut returned) = (0u32, 0);
+    // SAFETY: WSAIoctl: the socket is open, the options above read a BOOL, which has the length given, and write nothing; without an
+    // OVERLAPPED it is done when the call returns.
+    unsafe {
+        WSAIoctl(
+            socket.as_raw_socket() as SOCKET,
+            option,
+            (&raw const off).cast(),
+            size_of::<u32>() as u32,
+            null_mut(),
+            0,
+            &raw mut returned,
+            null_mut(),
+            None,
+        )
+    };
 }
 
 /// Where a listener for `group` is bound: Windows refuses a group there.
@@ -100,7 +109,8 @@ pub(super) fn listening_address(group: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Lets the port be shared with other programs.
+/// Lets the port be shared with other programs. On Windows that takes it also from those that have not asked for sharing, unless they
+/// have asked for the contrary (SO_EXCLUSIVEADDRUSE): of what is sent to their address alone some may then come here.
 pub(super) fn prepare_listener(socket: &Socket, _group: SocketAddr) -> io::Result<()> {
     socket.set_reuse_address(true)
 }
