@@ -15,6 +15,9 @@ pub const SILENCE: Duration = Duration::from_millis(3750);
 /// How long one looks for what has arrived already: a system has no shorter wait but none at all.
 const LAST_LOOK: Duration = Duration::from_millis(1);
 
+/// Room for any datagram: one that is longer than the buffer is cut elsewhere, but an error on Windows.
+pub const DATAGRAM_LEN_MAX: usize = 64 * 1024;
+
 /// What comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction<T> {
@@ -48,11 +51,16 @@ pub fn ask<T>(
             Ok(Some(answer)) => return Ok(Reaction::Answer(answer)),
             Ok(None) if wait_until == until => return Ok(Reaction::Silent),
             Ok(None) => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(Reaction::Closed),
+            Err(error) if is_refusal(&error) => return Ok(Reaction::Closed),
             Err(error) => return Err(error),
         }
     }
     Ok(Reaction::Silent)
+}
+
+/// Whether an ICMP error came back: nobody listens at that port. Windows calls that a reset connection.
+pub fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset)
 }
 
 /// The answer; `None`: there is none until then.
@@ -61,8 +69,7 @@ fn receive<T>(
     until: Instant,
     read: impl Fn(&[u8]) -> Option<T>,
 ) -> io::Result<Option<T>> {
-    // RFC 6887 §7: no message is longer than 1100 octets.
-    let mut buffer = [0; 1200];
+    let mut buffer = vec![0; DATAGRAM_LEN_MAX];
     loop {
         let left = until.saturating_duration_since(Instant::now());
         // On a busy machine the time may be over before anybody looked: what has arrived by then counts.

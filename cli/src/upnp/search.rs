@@ -1,5 +1,6 @@
 //! Who is there: searches by SSDP.
 
+use crate::datagram::{DATAGRAM_LEN_MAX, is_refusal};
 use plum::net::{self, Route};
 use plum::wire::http::Url;
 use plum::wire::ssdp;
@@ -208,7 +209,7 @@ fn send(socket: &UdpSocket, to: &[SocketAddr]) -> io::Result<()> {
 
 /// The next answer to a search. `None`: it is `until`.
 fn receive(socket: &UdpSocket, until: Instant) -> io::Result<Option<Found>> {
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; DATAGRAM_LEN_MAX];
     loop {
         let Some(left) = left(until) else { return Ok(None) };
         socket.set_read_timeout(Some(left))?;
@@ -217,7 +218,7 @@ fn receive(socket: &UdpSocket, until: Instant) -> io::Result<Option<Found>> {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return Ok(None);
             }
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionRefused) => {
+            Err(error) if error.kind() == ErrorKind::Interrupted || is_refusal(&error) => {
                 continue;
             }
             Err(error) => return Err(error),
