@@ -85,7 +85,7 @@ const BANNED: [(&str, &[&str], &str); 9] = [
 ];
 
 /// Where code is compiled under a condition, outside `net` and the build files: file or folder, conditions, why.
-const CONDITIONS: [(&str, &[&str], &str); 5] = [
+const CONDITIONS: [(&str, &[&str], &str); 9] = [
     ("", &["test"], "tests"),
     ("src", &["shuttle", "not(shuttle)"], "a checker in the place of locks and threads: tests/interleavings"),
     (
@@ -102,6 +102,18 @@ const CONDITIONS: [(&str, &[&str], &str); 5] = [
         "gateway/src/server/alarm.rs",
         &[r#"target_os = "linux""#, r#"not(target_os = "linux")"#],
         "the simulated gateway's timer is exact where the system has an exact one",
+    ),
+    (
+        "tests",
+        &["unix", "not(unix)", r#"target_os = "linux""#],
+        "tests of signals, forks, descriptors and namespaces, and what stands for them elsewhere: each says so",
+    ),
+    ("tests", &[r#"not(feature = "abi-05")"#], "events that ABI 0.5 has not"),
+    ("tests/interleavings", &["shuttle"], "built by tests/interleavings/run alone"),
+    (
+        "cli/tests",
+        &["unix", r#"target_os = "linux""#],
+        "signals and a pseudo-terminal for the command, and a file that is always full",
     ),
 ];
 
@@ -455,7 +467,7 @@ fn code_depends_on_the_system_in_net_alone() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut wrong = Vec::new();
     let mut used = [false; CONDITIONS.len()];
-    for folder in ["src", "cli/src", "gateway/src"] {
+    for folder in ["src", "cli", "gateway", "simulation", "tests", "benches", "examples"] {
         for path in rust_files(&root.join(folder)) {
             let name = path.strip_prefix(root).expect("it is below");
             if name.starts_with("src/net") {

@@ -1,5 +1,5 @@
 //! The worker with a scripted machine in place of the engine, on loopback.
-#![cfg(target_os = "linux")]
+#![cfg(target_os = "linux")] // it looks into the kernel: descriptors, the buffers of a socket, namespaces
 
 mod connections;
 mod ending;

@@ -1,6 +1,6 @@
 //! The real program against the simulated gateway on loopback.
 
-#![cfg(unix)]
+#![cfg(unix)] // it sends signals, and gives the command a pseudo-terminal
 
 mod ground;
 mod list;

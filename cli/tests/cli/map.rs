@@ -211,7 +211,7 @@ fn gateway_restart_is_told_and_made_good() {
     assert_eq!(table(&server), ["Tcp 8080 -> 8080"]);
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(target_os = "linux")] // elsewhere there is no /dev/full
 #[test]
 fn output_that_cannot_be_written_ends_it_and_removes_the_mappings() {
     let server = gateway();
