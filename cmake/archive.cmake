@@ -1,20 +1,16 @@
-# The libraries on Windows. No partial link can localise the names of an object for Windows (neither GNU's nor Microsoft's linker
-# can do one that keeps thread-local storage), so the static library is cargo's as it is, with the names of Rust's runtime in it,
-# and the DLL is linked from that. What it exports is a list.
+# The libraries where no partial link localises names (PLUM_LOCALISE is off): the static library is cargo's as it is, with the
+# names of Rust's runtime in it, and the shared one is linked from that. What it exports is a list.
 
-# What `rustc --print native-static-libs` says, but for the debugger's: backtraces are never printed.
-set(plum_windows_libraries kernel32 ntdll userenv ws2_32 dbghelp)
-
-# plum_add_windows_library(TARGET SHARED|STATIC [EXCLUDE_FROM_ALL])
-function(plum_add_windows_library target kind)
+# plum_add_archive_library(TARGET SHARED|STATIC [EXCLUDE_FROM_ALL])
+function(plum_add_archive_library target kind)
   # CMake wants a library to have a source.
-  set(source "${CMAKE_CURRENT_BINARY_DIR}/plum-windows.c")
+  set(source "${CMAKE_CURRENT_BINARY_DIR}/plum-archive.c")
   if(NOT EXISTS "${source}")
     file(WRITE "${source}" "typedef int nothing;\n")
   endif()
   if(kind STREQUAL "STATIC")
     add_library(${target} STATIC ${ARGN} "${source}")
-    target_link_libraries(${target} INTERFACE ${plum_windows_libraries})
+    target_link_libraries(${target} INTERFACE ${plum_libraries})
     # Made anew whenever cargo has made another.
     set_property(SOURCE "${source}" APPEND PROPERTY OBJECT_DEPENDS "${plum_archive}")
     add_custom_command(TARGET ${target} POST_BUILD
@@ -23,23 +19,41 @@ function(plum_add_windows_library target kind)
   endif()
 
   file(STRINGS "${plum_exported}" names)
-  list(JOIN names "\n" exports)
-  set(definitions "${CMAKE_CURRENT_BINARY_DIR}/plum-${PLUM_ABI}.def")
-  file(CONFIGURE OUTPUT "${definitions}" CONTENT "EXPORTS\n@exports@\n" @ONLY)
-  add_library(${target} SHARED ${ARGN} "${source}" "${definitions}")
-  # plum.dll, by whichever compiler.
-  set_target_properties(${target} PROPERTIES PREFIX "")
-  target_link_libraries(${target} PRIVATE "${plum_archive}" ${plum_windows_libraries})
+  if(WIN32)
+    list(JOIN names "\n" exports)
+    set(definitions "${CMAKE_CURRENT_BINARY_DIR}/plum-${PLUM_ABI}.def")
+    file(CONFIGURE OUTPUT "${definitions}" CONTENT "EXPORTS\n@exports@\n" @ONLY)
+    add_library(${target} SHARED ${ARGN} "${source}" "${definitions}")
+    # plum.dll, by whichever compiler.
+    set_target_properties(${target} PROPERTIES PREFIX "")
+  else()
+    set(exports)
+    foreach(name IN LISTS names)
+      string(APPEND exports "${name};\n")
+    endforeach()
+    set(definitions "${CMAKE_CURRENT_BINARY_DIR}/plum-${PLUM_ABI}.map")
+    file(CONFIGURE OUTPUT "${definitions}" CONTENT "{\nglobal:\n@exports@local:\n*;\n};\n" @ONLY)
+    add_library(${target} SHARED ${ARGN} "${source}")
+    target_link_options(${target} PRIVATE "-Wl,--version-script=${definitions}")
+  endif()
+  target_link_libraries(${target} PRIVATE "${plum_archive}" ${plum_libraries})
   set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${plum_archive}" "${definitions}")
   if(MSVC)
+    # C's names have an underscore on 32-bit x86 alone.
+    if(CMAKE_SIZEOF_VOID_P EQUAL 4 AND NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^[Aa][Rr][Mm]")
+      list(TRANSFORM names PREPEND "_")
+    endif()
     list(TRANSFORM names PREPEND "/INCLUDE:")
     target_link_options(${target} PRIVATE ${names})
-  else()
+    return()
+  endif()
+  list(TRANSFORM names PREPEND "-Wl,-u,")
+  target_link_options(${target} PRIVATE -Wl,--gc-sections ${names})
+  if(WIN32)
     # It needs no DLL of the compiler's.
-    list(TRANSFORM names PREPEND "-Wl,-u,")
-    target_link_options(${target} PRIVATE -static-libgcc -Wl,--gc-sections ${names})
-    if(NOT plum_debug)
-      target_link_options(${target} PRIVATE -s)
-    endif()
+    target_link_options(${target} PRIVATE -static-libgcc)
+  endif()
+  if(NOT plum_debug)
+    target_link_options(${target} PRIVATE -s)
   endif()
 endfunction()

@@ -3,7 +3,7 @@
 # A Rust static library brings its copy of the Rust runtime along, with global names. Two of them in one
 # program would collide, or worse, share half of it. Linked partially and localised, ours can stand beside any other.
 #
-#   cmake -DARCHIVE=in.a -DOBJECT=out.o -DNAMES=exported-0.6.txt -DCC=cc -DOBJCOPY=objcopy -DNM=nm -DDEBUG=OFF -P localise.cmake
+#   cmake -DARCHIVE=in.a -DOBJECT=out.o -DNAMES=exported-0.6.txt -DCC=cc -DFLAGS=... -DOBJCOPY=objcopy -DNM=nm -DDEBUG=OFF -P localise.cmake
 
 cmake_minimum_required(VERSION 3.16)
 
@@ -29,6 +29,9 @@ if(NOT stale)
   return()
 endif()
 
+# The flags of the compiler, as one would write them: for which machine, with which system.
+separate_arguments(flags UNIX_COMMAND "${FLAGS}")
+
 file(STRINGS "${NAMES}" names)
 set(roots)
 foreach(name IN LISTS names)
@@ -42,11 +45,17 @@ if(RUST_TARGET MATCHES "-apple-")
   # ld(1) of Apple: -r with a list of what is exported makes all other names local. In the list C's names are with their _.
   string(REGEX MATCH "^[^-]+" architecture "${RUST_TARGET}")
   string(REPLACE "aarch64" "arm64" architecture "${architecture}")
+  if(RUST_TARGET MATCHES "-darwin$")
+    list(APPEND flags -arch "${architecture}")
+  elseif(RUST_TARGET MATCHES "-apple-([a-z]+)(-sim)?$") # the compiler is for macOS unless it is told
+    string(REPLACE "-sim" "-simulator" simulator "${CMAKE_MATCH_2}")
+    list(APPEND flags -target "${architecture}-apple-${CMAKE_MATCH_1}${simulator}")
+  endif()
   list(TRANSFORM names PREPEND "_")
   list(JOIN names "\n" lines)
   file(WRITE "${partial}.txt" "${lines}\n")
   list(TRANSFORM names PREPEND "-Wl,-u," OUTPUT_VARIABLE roots)
-  run("${CC}" -r -nostdlib -arch ${architecture} ${roots} "-Wl,-exported_symbols_list,${partial}.txt" "${ARCHIVE}" -o "${partial}")
+  run("${CC}" ${flags} -r -nostdlib ${roots} "-Wl,-exported_symbols_list,${partial}.txt" "${ARCHIVE}" -o "${partial}")
   file(REMOVE "${partial}.txt")
   file(RENAME "${partial}" "${OBJECT}")
   return()
@@ -54,7 +63,7 @@ endif()
 # --force-group-allocation dissolves section groups. With them DW.ref.rust_eh_personality would stay shared with another
 # Rust library of the same program, whose first panic would then run into our personality routine.
 # BFD is named because gold and older lld lack that option.
-set(link "${CC}" -r -nostdlib -fuse-ld=bfd -Wl,--gc-sections -Wl,--force-group-allocation ${roots})
+set(link "${CC}" ${flags} -r -nostdlib -fuse-ld=bfd -Wl,--gc-sections -Wl,--force-group-allocation ${roots})
 run(${link} "${ARCHIVE}" -o "${partial}")
 # Rust's own objects carry LLVM bitcode along, which an nm, ar or ld with LLVM's plugin would stumble over.
 run("${OBJCOPY}" --remove-section=.llvmbc --remove-section=.llvmcmd "${partial}")
@@ -70,7 +79,7 @@ if(NOT DEBUG)
     set(size "0x${CMAKE_MATCH_1}")
     set(section ".text.${CMAKE_MATCH_2}")
     file(WRITE "${partial}.c" "__attribute__((section(\".empty\"))) int empty(void) { return 0; }\n")
-    run("${CC}" -O2 -fPIC -c "${partial}.c" -o "${partial}.empty.o")
+    run("${CC}" ${flags} -O2 -fPIC -c "${partial}.c" -o "${partial}.empty.o")
     run("${OBJCOPY}" -O binary --only-section=.empty "--pad-to=${size}" "${partial}.empty.o" "${partial}.empty")
     run("${OBJCOPY}" "--update-section=${section}=${partial}.empty" "--remove-relocations=${section}" "${partial}")
     run(${link} "${partial}" -o "${partial}.less")

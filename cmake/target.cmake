@@ -127,10 +127,13 @@ function(plum_rust_targets out)
 endfunction()
 
 # What `rustc --print native-static-libs` says of Rust's std on each system (library/std/src/sys/pal/unix/mod.rs,
-# library/unwind/src/lib.rs), but for what a C compiler links by itself. Not for Windows: see windows.cmake.
+# library/unwind/src/lib.rs), but for what a C compiler links by itself. For Windows without the
+# debugger's: backtraces are never printed.
 function(plum_native_libraries out)
   set(targets ${ARGN})
-  if(targets MATCHES "android")
+  if(targets MATCHES "-windows-")
+    set(libraries kernel32 ntdll userenv ws2_32 dbghelp)
+  elseif(targets MATCHES "android")
     set(libraries dl log m unwind)
   elseif(targets MATCHES "-linux-")
     set(libraries pthread dl)

@@ -107,6 +107,7 @@ function(expect_libraries targets libraries)
 endfunction()
 
 expect_libraries(x86_64-unknown-linux-gnu "pthread dl")
+expect_libraries(x86_64-pc-windows-gnu "kernel32 ntdll userenv ws2_32 dbghelp")
 expect_libraries(aarch64-unknown-linux-musl "pthread dl")
 expect_libraries(armv7-unknown-linux-gnueabihf "pthread dl")
 expect_libraries(aarch64-linux-android "dl log m unwind")
