@@ -95,23 +95,37 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    fn ask_in_no_time(server: SocketAddr) -> Reaction<u8> {
-        ask(None, server, |_| vec![1], Instant::now(), |bytes| bytes.first().copied()).expect("a socket")
+    fn socket() -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let address = socket.local_addr().expect("bound");
+        (socket, address)
     }
 
-    // On loopback what comes back is there when the request is sent.
     #[test]
-    fn sees_a_closed_port_also_when_its_time_is_over() {
-        // Nobody else has this port, and its socket hears nobody but itself.
-        let holder = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-        let port = holder.local_addr().expect("bound");
-        holder.connect(port).expect("a route");
-        assert_eq!(ask_in_no_time(port), Reaction::Closed);
+    fn sees_what_has_arrived_also_when_its_time_is_over() {
+        let ((client, at), (server, server_at)) = (socket(), socket());
+        client.connect(server_at).expect("a route");
+        server.send_to(&[7], at).expect("sent");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        client.peek(&mut [0]).expect("it arrives");
+        let answer = receive(&client, Instant::now(), |bytes| bytes.first().copied());
+        assert_eq!(answer.expect("no error"), Some(7));
     }
 
     #[test]
     fn waits_no_longer_than_its_time() {
-        let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-        assert_eq!(ask_in_no_time(silent.local_addr().expect("bound")), Reaction::Silent);
+        let (_silent, at) = socket();
+        let asked = ask(None, at, |_| vec![1], Instant::now(), |bytes| bytes.first().copied());
+        assert_eq!(asked.expect("a socket"), Reaction::<u8>::Silent);
+    }
+
+    #[test]
+    fn sees_that_a_port_is_closed() {
+        // Nobody else has this port, and its socket hears nobody but itself.
+        let (holder, at) = socket();
+        holder.connect(at).expect("a route");
+        let until = Instant::now() + Duration::from_secs(10);
+        let asked = ask(None, at, |_| vec![1], until, |bytes| bytes.first().copied());
+        assert_eq!(asked.expect("a socket"), Reaction::Closed);
     }
 }
