@@ -9,6 +9,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// The address of the socket that was opened.
+fn opened_at(worker: &Scripted) -> SocketAddr {
+    worker.expect(|seen| match seen {
+        Seen::Input(Input::Opened(_, local)) => *local,
+        _ => None,
+    })
+}
+
 #[test]
 fn timers_come_when_due_and_once() {
     let span = Duration::from_millis(30);
@@ -72,11 +80,7 @@ fn what_came_during_a_callback_is_read_before_timers_and_the_next_callback() {
         }
     });
     worker.send(create(0));
-    let local = worker.expect(|seen| match seen {
-        Seen::Input(Input::Opened(_, local)) => *local,
-        _ => None,
-    });
-    to_callback.send(local).unwrap();
+    to_callback.send(opened_at(&worker)).unwrap();
     worker.send(create(1));
     let mut order = Vec::new();
     worker.expect(|seen| {
@@ -105,11 +109,7 @@ fn hundreds_of_replies_during_a_callback_are_all_read() {
         }
     });
     worker.send(create(0));
-    let local = worker.expect(|seen| match seen {
-        Seen::Input(Input::Opened(_, local)) => *local,
-        _ => None,
-    });
-    to_callback.send(local).unwrap();
+    to_callback.send(opened_at(&worker)).unwrap();
     worker.send(create(1));
     let mut replies = 0;
     worker.expect(|seen| {
