@@ -62,8 +62,6 @@ impl Udp {
     /// `local` is no address of this machine, there is no route, or what opening a socket gives.
     pub fn connected(local: IpAddr, interface: u32, remote: SocketAddr) -> io::Result<Udp> {
         let socket = open(local)?;
-        #[cfg(windows)]
-        platform::ignore_expiries(&socket);
         socket.bind(&scoped(SocketAddr::new(local, 0), interface).into())?;
         let peer = scoped(remote, interface);
         socket.connect(&peer.into())?;
@@ -188,6 +186,8 @@ fn open(family_of: IpAddr) -> io::Result<Socket> {
     let domain = if family_of.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
+    #[cfg(windows)]
+    platform::ignore_expiries(&socket);
     // A smaller buffer works, too.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     Ok(socket)

@@ -68,11 +68,10 @@ pub(super) fn stay_loaded() {
 /// Lies where this code does.
 static INSIDE: u8 = 0;
 
-/// Has an unconnected socket not hear of ICMP errors: by default what one datagram met with fails a later read, and
+/// Has an unconnected socket not hear of closed ports: by default what one datagram met with fails a later read, and
 /// does not say whose it was.
 pub(super) fn ignore_refusals(socket: &Socket) {
     turn_off(socket, SIO_UDP_CONNRESET);
-    turn_off(socket, SIO_UDP_NETRESET);
 }
 
 /// Has a socket not hear of datagrams that lived too short to arrive: by default each of these ICMP errors, which anybody can
