@@ -104,9 +104,7 @@ static void clocks_that_stand_still_do_no_harm(void) {
 	// A timer is not due then, however often the worker wakes up for it.
 	gateway_command("silence pcp 1");
 	int late = create_recorded(PLUM_IP_PROTOCOL_UDP, 5406);
-	long long deadline_ms = check_now_ms() + CHECK_PATIENCE_MS;
-	for (long long began = worker_work().wake_ups; worker_work().wake_ups < began + 3;)
-		CHECK(check_now_ms() < deadline_ms);
+	wait_for_wake_ups(3);
 	check_little_work(before, 100);
 	CHECK_INT(count_events(late, ANY_STATE), 0);
 	freeze_clocks(0);

@@ -32,6 +32,11 @@ static void check_fails_and_recovers(call_t call, int error, const char *what, c
 	CHECK(count_log(PLUM_LOG_LEVEL_WARN, what, "") <= 5);
 	CHECK_INT(count_events(id, ANY_STATE), 1);
 	check_little_work(before, 100);
+	// And then once for each with each wake-up.
+	int said = count_log(PLUM_LOG_LEVEL_DEBUG, what, "");
+	long long wake_ups = worker_work().wake_ups - before.wake_ups;
+	if (said > 5 * wake_ups)
+		check_failed(__FILE__, __LINE__, "it was said %d times in %lld wake-ups", said, wake_ups);
 	fail(call, 0);
 	wait_for_event(id, PLUM_STATE_SUCCESS);
 	cleanup();

@@ -60,13 +60,17 @@ int count_threads(void);
 // --- what its worker does ---
 
 typedef struct {
-	long long wake_ups;
+	long long wake_ups; // ends of its waits for input (epoll_wait)
 	long long processor_us;
+	long long at_ms; // of check_now_ms
 } work_t;
 
 work_t worker_work(void);
 
-// It has not kept busy since then.
+// Waits until it has woken up so often from now on.
+void wait_for_wake_ups(int number);
+
+// It has not kept busy since then, where that is seconds ago; for each ten seconds more it may wake up as often again.
 void check_little_work(work_t before, int wake_ups_max);
 
 // --- the log ---

@@ -157,7 +157,7 @@ impl<M: Machine> Run<'_, M> {
 
     /// Reads a socket until it is empty; `false`: there may be more.
     fn read_datagrams(&mut self, socket: Socket) -> bool {
-        let mut errors = 0;
+        let (mut errors, mut said) = (0, None);
         for _ in 0..DATAGRAMS_A_TURN {
             // What was read before may have led to its end.
             let Some(udp) = self.sockets.udp(socket) else { return true };
@@ -172,12 +172,15 @@ impl<M: Machine> Run<'_, M> {
                     self.machine.handle_refused(self.now, socket);
                 }
                 Received::Failed(code) => {
-                    let error = std::io::Error::from_raw_os_error(code);
-                    self.complain(
-                        Request::Receive(socket),
-                        &error,
-                        format_args!("Cannot read the {socket:?} socket"),
-                    );
+                    // An error that lasts would fill the log otherwise.
+                    if said.replace(code) != Some(code) {
+                        let error = std::io::Error::from_raw_os_error(code);
+                        self.complain(
+                            Request::Receive(socket),
+                            &error,
+                            format_args!("Cannot read the {socket:?} socket"),
+                        );
+                    }
                     errors += 1;
                     if errors == ERRORS_A_TURN {
                         self.sockets.read_later(Source::Udp(socket));
