@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 
-/// How much of one direction is held.
+/// How much of one direction is held; room for any datagram.
 const BUFFER: usize = 64 * 1024;
 /// How often a relay may fill or empty a buffer before others have their turn.
 const TURNS: usize = 64;
@@ -128,7 +128,10 @@ pub(super) struct UdpRelay {
     peers: BTreeMap<SocketAddr, Peer>,
     by_token: BTreeMap<Token, SocketAddr>,
     datagrams: u64,
-    buffer: Vec<u8>,
+    /// The datagram that is carried in; it may have to wait for one that is carried out.
+    inward: Vec<u8>,
+    /// The datagram that is carried out.
+    outward: Vec<u8>,
 }
 
 /// What became of a turn of carrying in.
@@ -151,14 +154,15 @@ struct Peer {
 impl UdpRelay {
     pub(super) fn new(outside: UdpSocket, internal: SocketAddr) -> UdpRelay {
         let (peers, by_token) = (BTreeMap::new(), BTreeMap::new());
-        UdpRelay { outside, internal, peers, by_token, datagrams: 0, buffer: vec![0; 64 * 1024] }
+        let (inward, outward) = (vec![0; BUFFER], vec![0; BUFFER]);
+        UdpRelay { outside, internal, peers, by_token, datagrams: 0, inward, outward }
     }
 
     /// Carries in what came from outside, for one turn.
     pub(super) fn handle_outside(&mut self, registry: &Registry, tokens: &mut Tokens) -> CarriedIn {
         let mut carried = CarriedIn { made: Vec::new(), dropped: Vec::new(), has_more: true };
         for _ in 0..TURNS {
-            let Some((length, from)) = receive(&mut self.buffer, |buffer| self.outside.recv_from(buffer))
+            let Some((length, from)) = receive(&mut self.inward, |buffer| self.outside.recv_from(buffer))
             else {
                 carried.has_more = false;
                 break;
@@ -176,7 +180,7 @@ impl UdpRelay {
             if let Some(peer) = self.peers.get_mut(&from) {
                 peer.last = self.datagrams;
                 // A datagram that cannot be sent is lost, as datagrams are.
-                let _ = peer.inside.send(&self.buffer[..length]);
+                let _ = peer.inside.send(&self.inward[..length]);
             }
         }
         carried
@@ -191,10 +195,10 @@ impl UdpRelay {
         };
         let inside = |buffer: &mut [u8]| Ok((peer.inside.recv(buffer)?, from));
         for _ in 0..TURNS {
-            let Some((length, from)) = receive(&mut self.buffer, inside) else { return false };
+            let Some((length, from)) = receive(&mut self.outward, inside) else { return false };
             self.datagrams += 1;
             peer.last = self.datagrams;
-            let _ = self.outside.send_to(&self.buffer[..length], from);
+            let _ = self.outside.send_to(&self.outward[..length], from);
         }
         true
     }
@@ -260,14 +264,17 @@ mod tests {
         let port = outside.local_addr().expect("bound");
         let mut relay = UdpRelay::new(outside, inside.local_addr().expect("bound"));
         let peers: Vec<_> = (0..=MAX_PEERS).map(|_| socket()).collect();
+        let mut buffer = [0; 10];
         for peer in &peers {
-            peer.send_to(b"?", port).expect("sent");
+            peer.send_to(b"what?", port).expect("sent");
             relay.handle_outside(poll.registry(), &mut tokens);
-            let (_, from) = inside.recv_from(&mut [0; 10]).expect("forwarded");
-            inside.send_to(b"!", from).expect("sent");
+            let (len, from) = inside.recv_from(&mut buffer).expect("forwarded");
+            assert_eq!(&buffer[..len], b"what?");
+            inside.send_to(b"this!", from).expect("sent");
         }
         // Nobody looked for answers in the meantime, and the last peer has the place of the first.
         assert_eq!(relay.peers.len(), MAX_PEERS);
-        peers[0].recv(&mut [0; 10]).expect("an answer");
+        let len = peers[0].recv(&mut buffer).expect("an answer");
+        assert_eq!(&buffer[..len], b"this!");
     }
 }
