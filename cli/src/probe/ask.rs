@@ -76,6 +76,7 @@ pub fn look_around(whom: Whom) -> Findings {
         // Their threads do not panic; if one did, nothing was heard of it.
         let pcp = pcp.map(|thread| thread.join().unwrap_or_default()).unwrap_or_default();
         let natpmp = natpmp.map(|thread| thread.join().unwrap_or_default()).unwrap_or_default();
+        let (pcp, natpmp) = at_one_port(pcp, natpmp);
         (pcp, natpmp, upnp)
     });
     // It was asked for its hardware address, if it is on this link.
@@ -88,6 +89,17 @@ pub fn look_around(whom: Whom) -> Findings {
         natpmp,
         upnp,
         mapping: None,
+    }
+}
+
+/// Both were asked at one UDP port (RFC 6887 Appendix A): closed for one it is so for the other. Systems limit how often they say so
+/// (RFC 1812 §4.3.2.8), and the second may have heard nothing.
+fn at_one_port(pcp: Finding<Pcp>, natpmp: Finding<Natpmp>) -> (Finding<Pcp>, Finding<Natpmp>) {
+    match (pcp, natpmp) {
+        (Finding::Closed { took }, Finding::Silent) | (Finding::Silent, Finding::Closed { took }) => {
+            (Finding::Closed { took }, Finding::Closed { took })
+        }
+        findings => findings,
     }
 }
 
@@ -285,4 +297,19 @@ pub fn try_mapping(whom: Whom) -> Result<Tried, Failure> {
             Tried::Failed { reason: error.to_string() }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_closed_for_one_protocol_is_closed_for_the_other() {
+        let took = Duration::from_millis(1);
+        let is_closed = |findings| matches!(findings, (Finding::Closed { .. }, Finding::Closed { .. }));
+        assert!(is_closed(at_one_port(Finding::Closed { took }, Finding::Silent)));
+        assert!(is_closed(at_one_port(Finding::Silent, Finding::Closed { took })));
+        let silent = at_one_port(Finding::Silent, Finding::Silent);
+        assert!(matches!(silent, (Finding::Silent, Finding::Silent)));
+    }
 }
