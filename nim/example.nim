@@ -4,6 +4,9 @@
 
 import std/locks
 
+when not compileOption("threads"):
+  {.error: "the callback runs on a thread of libplum's own: compile with --threads:on".}
+
 {.pragma: plum, header: "plum/plum.h".}
 
 type
