@@ -14,7 +14,8 @@
  * callback ends when it returns from that callback.
  *
  * Errors. A function returns PLUM_ERR_SUCCESS or a value >= 0, or one of the negative PLUM_ERR_ values. Any int
- * may be passed where an enum stands: a value out of its range is bad input, never undefined behaviour.
+ * may be passed where an enum stands: a value out of its range is never undefined behaviour, and bad input unless
+ * the field says otherwise.
  *
  * Strings. A function that fills a buffer returns the length of the whole string without its NUL, as snprintf()
  * does: the buffer always ends in NUL (if its size is not 0), and a result >= size means that the string was cut.
@@ -264,9 +265,9 @@ extern "C" {
  *
  * `config` is read and copied during the call; the log callback in it may be called until plum_cleanup() returns.
  *
- * Returns PLUM_ERR_SUCCESS; PLUM_ERR_INVALID if `config` is NULL or its log level or protocol is out of range;
- * PLUM_ERR_FAILED, and nothing changes, if the library is initialised already or being cleaned up, from inside a log
- * callback, or if no thread can be started.
+ * Returns PLUM_ERR_SUCCESS; PLUM_ERR_INVALID if `config` is NULL or its log level is out of range; PLUM_ERR_FAILED,
+ * and nothing changes, if the library is initialised already or being cleaned up, from inside a log callback, or if
+ * no thread can be started.
  *
  * Requires:
  * `config` is NULL or points to a configuration whose fields are all set, its domain NULL or a string that ends

@@ -129,7 +129,7 @@ impl Builder {
             discover_timeout_millis: millis(self.discover_timeout),
             mapping_timeout_millis: millis(self.mapping_timeout),
             recheck_interval_millis: millis(self.recheck_interval),
-            allowed: self.protocols,
+            allowed: Ok(self.protocols),
         };
         Session::start(settings, gateway, self.log)
     }

@@ -224,6 +224,12 @@ impl<L: Listener> Client<L> {
                 }
                 gateway.ok()
             });
+        if let Err(number) = settings.allowed {
+            log!(
+                Warn,
+                "the configured protocol is {number}, which names none: any may be used (zero the whole configuration before filling it in)"
+            );
+        }
         let domain = settings::dummytls_domain(settings).unwrap_or_else(|bytes| {
             log!(
                 Error,

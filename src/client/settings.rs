@@ -20,8 +20,8 @@ pub struct Settings {
     pub mapping_timeout_millis: i32,
     /// Milliseconds; 0 or negative: the default.
     pub recheck_interval_millis: i32,
-    /// Which protocols may be used.
-    pub allowed: Allowed,
+    /// Which protocols may be used; where the program's number names none, that number: then any may.
+    pub allowed: Result<Allowed, i32>,
 }
 
 /// Gateways are small: they are not looked at more often than this.
@@ -35,7 +35,7 @@ pub(super) fn engine_config(settings: &Settings, gateway: Option<(IpAddr, Option
         _ => default,
     };
     Config {
-        allowed: settings.allowed,
+        allowed: settings.allowed.unwrap_or(Allowed::Any),
         discover_timeout: span(settings.discover_timeout_millis, defaults.discover_timeout),
         mapping_timeout: span(settings.mapping_timeout_millis, defaults.mapping_timeout),
         recheck_interval: span(settings.recheck_interval_millis, defaults.recheck_interval)
@@ -94,8 +94,15 @@ mod tests {
             discover_timeout_millis: 0,
             mapping_timeout_millis: 0,
             recheck_interval_millis: 0,
-            allowed: Allowed::Any,
+            allowed: Ok(Allowed::Any),
         }
+    }
+
+    #[test]
+    fn a_number_that_names_no_protocol_means_any() {
+        let config = |allowed| engine_config(&Settings { allowed, ..settings() }, None);
+        assert_eq!(config(Err(3)).allowed, Allowed::Any);
+        assert_eq!(config(Ok(Allowed::Upnp)).allowed, Allowed::Upnp);
     }
 
     #[test]

@@ -40,9 +40,9 @@ fn done(result: Result<(), Error>) -> c_int {
 ///
 /// `config` is read and copied during the call; the log callback in it may be called until plum_cleanup() returns.
 ///
-/// Returns PLUM_ERR_SUCCESS; PLUM_ERR_INVALID if `config` is NULL or its log level or protocol is out of range;
-/// PLUM_ERR_FAILED, and nothing changes, if the library is initialised already or being cleaned up, from inside a log
-/// callback, or if no thread can be started.
+/// Returns PLUM_ERR_SUCCESS; PLUM_ERR_INVALID if `config` is NULL or its log level is out of range; PLUM_ERR_FAILED,
+/// and nothing changes, if the library is initialised already or being cleaned up, from inside a log callback, or if
+/// no thread can be started.
 ///
 /// # Safety
 ///

@@ -80,7 +80,7 @@ pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
         mapping_timeout_millis,
         recheck_interval_millis,
         // SAFETY: the field is set, by the contract.
-        allowed: unsafe { allowed(config) }?,
+        allowed: unsafe { allowed(config) },
     })
 }
 
@@ -96,19 +96,20 @@ fn times_millis(_: &plum_config_t) -> [c_int; 3] {
     [0; 3]
 }
 
-/// The protocols that may be used.
+/// The protocols that may be used; `Err` is a number that names none. Programs made for ABI 0.6.0, whose struct has padding there,
+/// leave one behind.
 ///
 /// # Safety
 ///
 /// `protocol` is set, to whatever value.
 #[cfg(not(feature = "abi-05"))]
-unsafe fn allowed(config: &plum_config_t) -> Option<Allowed> {
+unsafe fn allowed(config: &plum_config_t) -> Result<Allowed, c_int> {
     // SAFETY: the same contract.
     match unsafe { raw(&config.protocol) } {
-        0 => Some(Allowed::Any),
-        1 => Some(Allowed::Pcp),
-        2 => Some(Allowed::Upnp),
-        _ => None,
+        0 => Ok(Allowed::Any),
+        1 => Ok(Allowed::Pcp),
+        2 => Ok(Allowed::Upnp),
+        number => Err(number),
     }
 }
 
@@ -118,8 +119,8 @@ unsafe fn allowed(config: &plum_config_t) -> Option<Allowed> {
 ///
 /// None is needed: nothing is read.
 #[cfg(feature = "abi-05")]
-unsafe fn allowed(_: &plum_config_t) -> Option<Allowed> {
-    Some(Allowed::Any)
+unsafe fn allowed(_: &plum_config_t) -> Result<Allowed, c_int> {
+    Ok(Allowed::Any)
 }
 
 /// The mapping that `plum_create_mapping` is to make.

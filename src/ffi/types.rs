@@ -86,7 +86,7 @@ pub struct plum_config_t {
     /// 0 or negative: 300000.
     #[cfg(not(feature = "abi-05"))]
     pub recheck_period: c_int,
-    /// The protocols that may be used.
+    /// The protocols that may be used. A value out of range counts as ANY, and is logged as a warning.
     #[cfg(not(feature = "abi-05"))]
     pub protocol: MaybeUninit<plum_protocol_t>,
 }

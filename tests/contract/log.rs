@@ -65,6 +65,22 @@ contract! {
         assert_eq!(self::messages(), []);
     }
 
+    fn a_protocol_out_of_range_is_warned_of() {
+        for protocol in [3, -1, c_int::MIN, c_int::MAX] {
+            assert_eq!(init(&plum_config_t { protocol: int(protocol), ..config(3) }), PLUM_ERR_SUCCESS);
+            let messages = messages();
+            let [(level, message)] = &messages[..] else { panic!("{protocol}: {messages:?}") };
+            assert_eq!(*level, plum_log_level_t::PLUM_LOG_LEVEL_WARN);
+            assert!(message.contains(&format!("protocol is {protocol},")), "{message}");
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        }
+        for protocol in 0..=2 {
+            assert_eq!(init(&plum_config_t { protocol: int(protocol), ..config(3) }), PLUM_ERR_SUCCESS);
+            assert_eq!(messages(), []);
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        }
+    }
+
     fn the_level_can_be_set_at_any_time() {
         assert_eq!(init(&config(6)), PLUM_ERR_SUCCESS);
         let (user_ptr, _heard) = ear(|_, _| {});

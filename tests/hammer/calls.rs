@@ -128,10 +128,11 @@ fn init(random: &mut Rng, context: Context) {
         discover_timeout: random.i32(0..2000),
         mapping_timeout: random.i32(0..2000),
         recheck_period: random.i32(0..200),
-        protocol: int(random.i32(0..3)),
+        // Out of range too: then it means any.
+        protocol: int(random.i32(-1..4)),
     };
     if random.u8(..16) == 0 {
-        let bad = plum_config_t { protocol: int(random.choice([-1, 3, c_int::MAX]).unwrap_or(3)), ..config };
+        let bad = plum_config_t { log_level: int(random.choice([-1, 7, c_int::MAX]).unwrap_or(7)), ..config };
         let bad = if random.bool() { &raw const bad } else { null() };
         // SAFETY: NULL, or valid for the call.
         let result = unsafe { plum_init(bad) };

@@ -175,7 +175,7 @@ impl Ground {
             discover_timeout_millis: 0,
             mapping_timeout_millis: 0,
             recheck_interval_millis: 0,
-            allowed: Allowed::Any,
+            allowed: Ok(Allowed::Any),
         }
     }
 

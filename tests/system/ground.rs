@@ -133,13 +133,13 @@ pub fn settings() -> Settings {
         discover_timeout_millis: 0,
         mapping_timeout_millis: 0,
         recheck_interval_millis: 0,
-        allowed: Allowed::Any,
+        allowed: Ok(Allowed::Any),
     }
 }
 
 /// PCP and NAT-PMP only.
 pub fn pcp_only() -> Settings {
-    Settings { allowed: Allowed::Pcp, ..settings() }
+    Settings { allowed: Ok(Allowed::Pcp), ..settings() }
 }
 
 /// The clients of all tests. They live for ever, as a program's does; kept here they are no leaks.

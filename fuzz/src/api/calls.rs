@@ -131,7 +131,7 @@ impl Session {
         }
         // SAFETY: NULL, or valid for the call; the log callback and the strings are for ever.
         let result = unsafe { plum_init(if is_null { null() } else { &raw const config }) };
-        let is_invalid = is_null || !is_choice(log_level, 7) || !is_choice(protocol, 3);
+        let is_invalid = is_null || !is_choice(log_level, 7);
         match (is_invalid, self.initialised) {
             // Either error would do.
             (true, true) => {
