@@ -1,9 +1,9 @@
-# Makes one relocatable object of cargo's static library, whose only global symbols are those of exported-0.6.txt.
+# Makes one relocatable object of cargo's static library, whose only global symbols are those of exported-0.6.2.txt.
 #
 # A Rust static library brings its copy of the Rust runtime along, with global names. Two of them in one
 # program would collide, or worse, share half of it. Linked partially and localised, ours can stand beside any other.
 #
-#   cmake -DARCHIVE=in.a -DOBJECT=out.o -DNAMES=exported-0.6.txt -DCC=cc -DFLAGS=... -DOBJCOPY=objcopy -DNM=nm -DDEBUG=OFF -P localise.cmake
+#   cmake -DARCHIVE=in.a -DOBJECT=out.o -DNAMES=exported-0.6.2.txt -DCC=cc -DFLAGS=... -DOBJCOPY=objcopy -DNM=nm -DDEBUG=OFF -P localise.cmake
 
 cmake_minimum_required(VERSION 3.16)
 

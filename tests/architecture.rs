@@ -88,11 +88,7 @@ const BANNED: [(&str, &[&str], &str); 9] = [
 const CONDITIONS: [(&str, &[&str], &str); 9] = [
     ("", &["test"], "tests"),
     ("src", &["shuttle", "not(shuttle)"], "a checker in the place of locks and threads: tests/interleavings"),
-    (
-        "src/ffi",
-        &[r#"feature = "abi-05""#, r#"not(feature = "abi-05")"#],
-        "fewer fields and functions: ABI 0.5",
-    ),
+    ("src/ffi", &[r#"plum_abi = "0.5""#, r#"not(plum_abi = "0.5")"#], "fewer fields and functions: ABI 0.5"),
     (
         "src/ffi/boundary.rs",
         &[r#"feature = "own-std""#, r#"any(feature = "own-std", test)"#],
@@ -108,7 +104,7 @@ const CONDITIONS: [(&str, &[&str], &str); 9] = [
         &["unix", "not(unix)", r#"target_os = "linux""#],
         "tests of signals, forks, descriptors and namespaces, and what stands for them elsewhere: each says so",
     ),
-    ("tests", &[r#"not(feature = "abi-05")"#], "events that ABI 0.5 has not"),
+    ("tests", &[r#"plum_abi = "0.6.2""#], "functions that the other ABIs have not"),
     ("tests/interleavings", &["shuttle"], "built by tests/interleavings/run alone"),
     (
         "cli/tests",

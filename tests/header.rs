@@ -1,33 +1,27 @@
-//! The headers of both ABIs are what cbindgen makes of src/ffi, and of the versions in Cargo.toml.
+//! The header of each ABI is what cbindgen makes of src/ffi, and of the versions in Cargo.toml.
 
+#[path = "../build.rs"]
+#[allow(dead_code)] // it is a program
+mod build;
+
+use build::{Abi, abis, choose_abi};
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// An ABI and where its header lies, below `include`.
-struct Abi {
-    name: &'static str,
-    folder: &'static str,
-    is_05: bool,
+/// The folder of an ABI's header.
+fn folder(abi: &Abi) -> PathBuf {
+    let include = Path::new("include");
+    if choose_abi(&abis(), None) == Ok(abi) {
+        include.to_owned()
+    } else {
+        include.join(format!("abi-{}", abi.name))
+    }
 }
 
-const ABIS: [Abi; 2] =
-    [Abi { name: "0.6", folder: "", is_05: false }, Abi { name: "0.5", folder: "abi-0.5", is_05: true }];
-
-impl Abi {
-    /// As an error message names the header.
-    fn path(&self) -> PathBuf {
-        Path::new("include").join(self.folder).join("plum.h")
-    }
-
-    fn version(&self) -> String {
-        if !self.is_05 {
-            return env!("CARGO_PKG_VERSION").to_owned();
-        }
-        let manifest = read("Cargo.toml");
-        let version = manifest.lines().find_map(|line| line.strip_prefix("abi-05-version = "));
-        version.expect("Cargo.toml names it").trim_matches('"').to_owned()
-    }
+/// As an error message names the header.
+fn path(abi: &Abi) -> PathBuf {
+    folder(abi).join("plum.h")
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -35,7 +29,7 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What both headers are cut from, freshly made.
+/// What all headers are cut from, freshly made.
 fn generate() -> String {
     let root = Path::new(ROOT);
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is valid");
@@ -54,38 +48,38 @@ fn generate() -> String {
 /// The header of one ABI.
 fn header(generated: &str, abi: &Abi) -> String {
     let lines: Vec<&str> = generated.lines().map(str::trim_end).collect(); // cbindgen leaves spaces behind
-    let lines = own_paragraphs(&own_lines(&lines, abi.is_05), abi.name);
+    let lines = own_paragraphs(&own_lines(&lines, &abi.name), &abi.name);
     let mut header = String::new();
     for line in lines {
-        header.push_str(&line.replace("@PLUM_VERSION@", &abi.version()));
+        header.push_str(&line.replace("@PLUM_VERSION@", &abi.version));
         header.push('\n');
     }
     header
 }
 
-/// The lines without those that cbindgen marked as the other ABI's, and without its marks.
-fn own_lines(lines: &[&str], is_05: bool) -> Vec<String> {
+/// For an `#if` that cbindgen made of a condition on `plum_abi`: whether this ABI is meant. `None`: for any other line.
+fn is_meant(line: &str, name: &str) -> Option<bool> {
+    let condition = line.strip_prefix("#if ")?;
+    let (condition, is_negated) = condition.strip_prefix('!').map_or((condition, false), |rest| (rest, true));
+    let other = condition.strip_prefix("defined(PLUM_ABI_")?.strip_suffix(')')?;
+    Some((other.replace('_', ".") == name) != is_negated)
+}
+
+/// The lines without those that cbindgen marked as another ABI's, and without its marks.
+fn own_lines(lines: &[&str], name: &str) -> Vec<String> {
     let mut own: Vec<String> = Vec::new();
     // Of each open #if: None where it is none of cbindgen's marks, else whether this ABI is meant.
     let mut open: Vec<Option<bool>> = Vec::new();
     let mut left_out = false;
     for &line in lines {
-        let is_mark = match line.trim_start() {
-            "#if defined(PLUM_ABI_05)" => {
-                open.push(Some(is_05));
-                true
-            }
-            "#if !defined(PLUM_ABI_05)" => {
-                open.push(Some(!is_05));
-                true
-            }
-            end if end.starts_with("#endif") => open.pop().expect("#if and #endif match").is_some(),
-            other => {
-                if other.starts_with("#if") {
-                    open.push(None);
-                }
-                false
-            }
+        let text = line.trim_start();
+        let is_mark = if text.starts_with("#if") {
+            open.push(is_meant(text, name));
+            open.last() != Some(&None)
+        } else if text.starts_with("#endif") {
+            open.pop().expect("#if and #endif match").is_some()
+        } else {
+            false
         };
         let is_other = open.contains(&Some(false));
         let last = own.last_mut();
@@ -107,15 +101,20 @@ fn own_lines(lines: &[&str], is_05: bool) -> Vec<String> {
     own
 }
 
-/// The lines without those paragraphs of comments that begin with the name of another ABI, and without this one's name.
+/// The lines without those paragraphs of comments that begin with the name of another ABI, and without the name of this one. A shorter
+/// name is that of several: 0.6.
 fn own_paragraphs(lines: &[String], name: &str) -> Vec<String> {
     let mut own: Vec<String> = Vec::new();
     let mut is_other = false;
     for line in lines {
         let text = line.trim_start();
         let last = own.last().map_or("", |last| last.trim_start());
-        if let Some(rest) = text.strip_prefix("* ABI ") {
-            is_other = !rest.starts_with(&format!("{name}: "));
+        if let Some((named, rest)) = text.strip_prefix("* ABI ").and_then(|rest| rest.split_once(": ")) {
+            is_other = name != named && !name.starts_with(&format!("{named}."));
+            if !is_other {
+                own.push(line.replace(text, &format!("* {rest}")));
+            }
+            continue;
         } else if text == "*" {
             is_other = false;
             if last == "*" || last == "/**" {
@@ -129,7 +128,7 @@ fn own_paragraphs(lines: &[String], name: &str) -> Vec<String> {
             }
         }
         if !is_other {
-            own.push(line.replacen(&format!("* ABI {name}: "), "* ", 1));
+            own.push(line.clone());
         }
     }
     own
@@ -139,8 +138,8 @@ fn own_paragraphs(lines: &[String], name: &str) -> Vec<String> {
 #[test]
 fn the_committed_headers_are_the_generated_ones() {
     let generated = generate();
-    for abi in &ABIS {
-        let path = abi.path();
+    for abi in &abis() {
+        let path = path(abi);
         let generated = header(&generated, abi);
         if std::env::var_os("PLUM_BLESS").is_some() {
             std::fs::write(Path::new(ROOT).join(&path), &generated).expect("the header can be written");
@@ -156,8 +155,8 @@ fn the_committed_headers_are_the_generated_ones() {
 
 #[test]
 fn the_headers_are_for_c_programmers() {
-    for abi in &ABIS {
-        let header = read(abi.path());
+    for abi in &abis() {
+        let header = read(path(abi));
         for word in [
             "# Safety",
             "# Errors",
@@ -169,17 +168,17 @@ fn the_headers_are_for_c_programmers() {
             "c_int",
             "`None`",
             "ABI 0.",
-            "PLUM_ABI_05",
+            "PLUM_ABI",
             "@PLUM",
         ] {
-            assert!(!header.contains(word), "{} says {word:?}", abi.path().display());
+            assert!(!header.contains(word), "{} says {word:?}", path(abi).display());
         }
     }
 }
 
 #[test]
 fn the_header_of_abi_05_knows_nothing_of_0_6() {
-    let header = read(ABIS[1].path());
+    let header = read("include/abi-0.5/plum.h");
     for word in
         ["mapping_protocol", "plum_protocol_t", "discover_timeout", "recheck_period", "plum_set_log_level"]
     {
@@ -192,8 +191,8 @@ fn the_header_of_abi_05_knows_nothing_of_0_6() {
 /// The names that the libraries are built with are those that the headers declare.
 #[test]
 fn the_headers_declare_what_the_libraries_export() {
-    for abi in &ABIS {
-        let header = read(abi.path());
+    for abi in &abis() {
+        let header = read(path(abi));
         let mut declared: Vec<&str> = header
             .lines()
             .filter(|line| !line.starts_with([' ', '#', '/', '}']) && !line.starts_with("typedef"))
@@ -208,8 +207,8 @@ fn the_headers_declare_what_the_libraries_export() {
 
 #[test]
 fn the_nested_headers_only_include_the_real_ones() {
-    for abi in &ABIS {
-        let nested = read(Path::new("include").join(abi.folder).join("plum/plum.h"));
+    for abi in &abis() {
+        let nested = read(folder(abi).join("plum/plum.h"));
         let code: Vec<&str> =
             nested.lines().filter(|line| !line.starts_with("/*") && !line.is_empty()).collect();
         assert_eq!(code, ["#include \"../plum.h\""]);
@@ -221,23 +220,23 @@ fn this_test_tells_the_abis_apart() {
     let lines = [
         "#ifdef X",
         "a;",
-        "#if !defined(PLUM_ABI_05)",
+        "#if !defined(PLUM_ABI_0_5)",
         "b",
         "#endif",
         ";",
         "",
-        "#if defined(PLUM_ABI_05)",
+        "#if defined(PLUM_ABI_0_5)",
         "c",
         "#endif",
         "",
         "d",
         "#endif // X",
     ];
-    assert_eq!(own_lines(&lines, false), ["#ifdef X", "a;", "b;", "", "d", "#endif // X"]);
-    assert_eq!(own_lines(&lines, true), ["#ifdef X", "a;", "", "c", "", "d", "#endif // X"]);
+    assert_eq!(own_lines(&lines, "0.7.1"), ["#ifdef X", "a;", "b;", "", "d", "#endif // X"]);
+    assert_eq!(own_lines(&lines, "0.5"), ["#ifdef X", "a;", "", "c", "", "d", "#endif // X"]);
 
     let lines =
-        ["/**", " * ABI 0.6: a", " * a", " *", " * b", " *", " * ABI 0.5: c", " */", "d"].map(str::to_owned);
-    assert_eq!(own_paragraphs(&lines, "0.6"), ["/**", " * a", " * a", " *", " * b", " */", "d"]);
+        ["/**", " * ABI 0.7: a", " * a", " *", " * b", " *", " * ABI 0.5: c", " */", "d"].map(str::to_owned);
+    assert_eq!(own_paragraphs(&lines, "0.7.1"), ["/**", " * a", " * a", " *", " * b", " */", "d"]);
     assert_eq!(own_paragraphs(&lines, "0.5"), ["/**", " * b", " *", " * c", " */", "d"]);
 }

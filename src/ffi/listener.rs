@@ -1,13 +1,13 @@
 //! From the client's values to the program's: the mapping callback and what `plum_query_mapping` shows.
 
 use super::boundary::leave_callback;
-#[cfg(not(feature = "abi-05"))]
+#[cfg(not(plum_abi = "0.5"))]
 use super::types::plum_mapping_protocol_t;
 use super::types::{
     PLUM_MAX_HOST_LEN, plum_ip_protocol_t, plum_mapping_callback_t, plum_mapping_t, plum_state_t,
 };
 use crate::client::{External, Listener, News, State};
-#[cfg(not(feature = "abi-05"))]
+#[cfg(not(plum_abi = "0.5"))]
 use crate::engine::io::Protocol;
 use crate::engine::io::{MappingId, Wanted};
 use crate::wire::Transport;
@@ -42,7 +42,7 @@ impl CListener {
                 Transport::Tcp => plum_ip_protocol_t::PLUM_IP_PROTOCOL_TCP,
                 Transport::Udp => plum_ip_protocol_t::PLUM_IP_PROTOCOL_UDP,
             }),
-            #[cfg(not(feature = "abi-05"))]
+            #[cfg(not(plum_abi = "0.5"))]
             mapping_protocol: MaybeUninit::new(mapping_protocol(external)),
             internal_port: wanted.internal_port.get(),
             external_port: 0,
@@ -68,7 +68,7 @@ impl Listener for CListener {
             News::Success(external) => (plum_state_t::PLUM_STATE_SUCCESS, Some(external)),
             News::Failure => (plum_state_t::PLUM_STATE_FAILURE, None),
             // A program of that time knows of no such callback, and has freed its data right after the destroy.
-            News::Destroyed if cfg!(feature = "abi-05") => return,
+            News::Destroyed if cfg!(plum_abi = "0.5") => return,
             News::Destroyed => (plum_state_t::PLUM_STATE_DESTROYED, None),
         };
         // Mutable, since C lets the program cast `const` away from what was not born with it.
@@ -81,7 +81,7 @@ impl Listener for CListener {
 }
 
 /// Who made a mapping, as the program sees it.
-#[cfg(not(feature = "abi-05"))]
+#[cfg(not(plum_abi = "0.5"))]
 fn mapping_protocol(external: Option<&External>) -> plum_mapping_protocol_t {
     match external.map(|external| external.protocol) {
         None => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_UNKNOWN,

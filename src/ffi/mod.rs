@@ -261,7 +261,7 @@ pub unsafe extern "C" fn plum_get_dummytls_host(
 /// # Safety
 ///
 /// `level` has a value, whichever.
-#[cfg(not(feature = "abi-05"))]
+#[cfg(not(plum_abi = "0.5"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_set_log_level(level: MaybeUninit<plum_log_level_t>) {
     enter(|| {

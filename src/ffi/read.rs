@@ -85,13 +85,13 @@ pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
 }
 
 /// `discover_timeout`, `mapping_timeout`, `recheck_period`.
-#[cfg(not(feature = "abi-05"))]
+#[cfg(not(plum_abi = "0.5"))]
 fn times_millis(config: &plum_config_t) -> [c_int; 3] {
     [config.discover_timeout, config.mapping_timeout, config.recheck_period]
 }
 
 /// Programs of that time had no choice: the defaults.
-#[cfg(feature = "abi-05")]
+#[cfg(plum_abi = "0.5")]
 fn times_millis(_: &plum_config_t) -> [c_int; 3] {
     [0; 3]
 }
@@ -102,7 +102,7 @@ fn times_millis(_: &plum_config_t) -> [c_int; 3] {
 /// # Safety
 ///
 /// `protocol` is set, to whatever value.
-#[cfg(not(feature = "abi-05"))]
+#[cfg(not(plum_abi = "0.5"))]
 unsafe fn allowed(config: &plum_config_t) -> Result<Allowed, c_int> {
     // SAFETY: the same contract.
     match unsafe { raw(&config.protocol) } {
@@ -118,7 +118,7 @@ unsafe fn allowed(config: &plum_config_t) -> Result<Allowed, c_int> {
 /// # Safety
 ///
 /// None is needed: nothing is read.
-#[cfg(feature = "abi-05")]
+#[cfg(plum_abi = "0.5")]
 unsafe fn allowed(_: &plum_config_t) -> Result<Allowed, c_int> {
     Ok(Allowed::Any)
 }

@@ -4,8 +4,8 @@
 //! `MaybeUninit` of it: in C any `int` may stand there, a Rust enum must never hold one that is out of range.
 //! It is read as a `c_int` and converted by [`super::read`].
 //!
-//! The feature `abi-05` makes the ABI of libplum 0.5 of them. A paragraph of a comment that begins with "ABI 0.5:" or
-//! "ABI 0.6:" is for the header of that ABI alone, and stands there without these words.
+//! The condition `plum_abi` (build.rs) chooses the ABI. A paragraph of a comment that begins with "ABI 0.5:" or "ABI 0.6:" is for the
+//! headers of those ABIs alone, and stands there without these words.
 
 #![allow(non_camel_case_types)]
 
@@ -54,7 +54,7 @@ pub enum plum_log_level_t {
 pub type plum_log_callback_t = Option<unsafe extern "C" fn(level: plum_log_level_t, message: *const c_char)>;
 
 /// The protocols that may be used.
-#[cfg(not(feature = "abi-05"))]
+#[cfg(not(plum_abi = "0.5"))]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum plum_protocol_t {
@@ -77,17 +77,17 @@ pub struct plum_config_t {
     /// `1-2-3-4.DOMAIN` if that name resolves to the address. NULL or empty: none, the host is the address.
     pub dummytls_domain: *const c_char,
     /// The longest that finding a gateway may take, in milliseconds. 0 or negative: 10000.
-    #[cfg(not(feature = "abi-05"))]
+    #[cfg(not(plum_abi = "0.5"))]
     pub discover_timeout: c_int,
     /// The longest that making one mapping may take at a known gateway, in milliseconds. 0 or negative: 10000.
-    #[cfg(not(feature = "abi-05"))]
+    #[cfg(not(plum_abi = "0.5"))]
     pub mapping_timeout: c_int,
     /// How often the gateway and failed mappings are looked at again, in milliseconds, at least 100.
     /// 0 or negative: 300000.
-    #[cfg(not(feature = "abi-05"))]
+    #[cfg(not(plum_abi = "0.5"))]
     pub recheck_period: c_int,
     /// The protocols that may be used. A value out of range counts as ANY, and is logged as a warning.
-    #[cfg(not(feature = "abi-05"))]
+    #[cfg(not(plum_abi = "0.5"))]
     pub protocol: MaybeUninit<plum_protocol_t>,
 }
 
@@ -127,7 +127,7 @@ pub enum plum_state_t {
 }
 
 /// Who made a mapping.
-#[cfg(not(feature = "abi-05"))]
+#[cfg(not(plum_abi = "0.5"))]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum plum_mapping_protocol_t {
@@ -149,7 +149,7 @@ pub struct plum_mapping_t {
     /// The transport. Always what the program gave.
     pub protocol: MaybeUninit<plum_ip_protocol_t>,
     /// Who made the mapping. On SUCCESS only, else UNKNOWN; plum_create_mapping() ignores it.
-    #[cfg(not(feature = "abi-05"))]
+    #[cfg(not(plum_abi = "0.5"))]
     pub mapping_protocol: MaybeUninit<plum_mapping_protocol_t>,
     /// The port on this machine, 1 to 65535. Always what the program gave.
     pub internal_port: u16,

@@ -3,9 +3,9 @@
 //! The library is one of a process, so every test runs in a process of its own. Its gateway is an address on
 //! loopback where nothing listens.
 //!
-//! This is the contract of ABI 0.6. For ABI 0.5 the C programs of c-tests/ are built and run once more.
+//! This is the contract of ABI 0.6.2. For the others the C programs of c-tests/ are built and run once more.
 
-#![cfg(not(feature = "abi-05"))]
+#![cfg(plum_abi = "0.6.2")]
 
 mod ground;
 mod log;

@@ -8,8 +8,7 @@
 //! DESTROYED, or when `plum_destroy_mapping` has returned), and what they count is not atomic. Under ThreadSanitizer
 //! (tests/tsan/run) a callback too many, too late or at the same time as another is a report.
 
-// Of the ABI that this library is for.
-#![cfg(not(feature = "abi-05"))]
+#![cfg(plum_abi = "0.6.2")]
 
 mod books;
 mod callbacks;
