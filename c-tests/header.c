@@ -21,7 +21,7 @@ int main(void) {
 	char buffer[PLUM_MAX_ADDRESS_LEN];
 	plum_state_t state = PLUM_STATE_DESTROYED;
 	config.log_callback = handle_message;
-#ifndef PLUM_TEST_ABI_05
+#if PLUM_TEST_ABI >= 602
 	config.protocol = PLUM_PROTOCOL_ANY;
 #endif
 	mapping.protocol = PLUM_IP_PROTOCOL_TCP;
@@ -35,7 +35,7 @@ int main(void) {
 	wrong |= plum_cleanup() != PLUM_ERR_FAILED;
 	wrong |= plum_get_dummytls_host("192.0.2.1", buffer, sizeof(buffer)) != PLUM_ERR_FAILED;
 	wrong |= plum_get_dummytls_certificate(PLUM_DUMMYTLS_PEM_CERT, buffer, sizeof(buffer)) != PLUM_ERR_FAILED;
-#ifndef PLUM_TEST_ABI_05
+#if PLUM_TEST_ABI >= 602
 	plum_set_log_level(PLUM_LOG_LEVEL_NONE);
 #endif
 	return wrong;

@@ -1,4 +1,4 @@
-// The ABI: names, values and layouts that programs compiled for libplum 0.6, or 0.5, have in them.
+// The ABI: names, values and layouts that programs compiled for libplum 0.6.2, 0.6.0 or 0.5 have in them.
 
 #include "check.h"
 #include <plum/plum.h>
@@ -33,10 +33,12 @@ VALUE(PLUM_DUMMYTLS_PEM_FULLCHAIN, 2);
 VALUE(PLUM_DUMMYTLS_PEM_PRIVKEY, 3);
 VALUE(PLUM_MAX_HOST_LEN, 256);
 VALUE(PLUM_MAX_ADDRESS_LEN, 64);
-#ifndef PLUM_TEST_ABI_05
+#if PLUM_TEST_ABI >= 602
 VALUE(PLUM_PROTOCOL_ANY, 0);
 VALUE(PLUM_PROTOCOL_PCP, 1);
 VALUE(PLUM_PROTOCOL_UPNP, 2);
+#endif
+#if PLUM_TEST_ABI >= 600
 VALUE(PLUM_MAPPING_PROTOCOL_UNKNOWN, 0);
 VALUE(PLUM_MAPPING_PROTOCOL_PCP, 1);
 VALUE(PLUM_MAPPING_PROTOCOL_NATPMP, 2);
@@ -54,8 +56,10 @@ ENUM_SIZE(plum_log_level_t);
 ENUM_SIZE(plum_ip_protocol_t);
 ENUM_SIZE(plum_state_t);
 ENUM_SIZE(plum_dummytls_cert_type_t);
-#ifndef PLUM_TEST_ABI_05
+#if PLUM_TEST_ABI >= 602
 ENUM_SIZE(plum_protocol_t);
+#endif
+#if PLUM_TEST_ABI >= 600
 ENUM_SIZE(plum_mapping_protocol_t);
 #endif
 
@@ -66,7 +70,7 @@ OFFSET(plum_config_t, log_level, 0);
 OFFSET(plum_config_t, log_callback, POINTER);
 OFFSET(plum_config_t, dummytls_domain, 2 * POINTER);
 OFFSET(plum_mapping_t, protocol, 0);
-#ifdef PLUM_TEST_ABI_05
+#if PLUM_TEST_ABI < 600
 STATIC_ASSERT(size_of_plum_config_t, sizeof(plum_config_t) == 3 * POINTER);
 OFFSET(plum_mapping_t, internal_port, 4);
 OFFSET(plum_mapping_t, external_port, 6);
@@ -77,8 +81,12 @@ STATIC_ASSERT(size_of_plum_mapping_t, sizeof(plum_mapping_t) == 264 + POINTER);
 OFFSET(plum_config_t, discover_timeout, 3 * POINTER);
 OFFSET(plum_config_t, mapping_timeout, 3 * POINTER + 4);
 OFFSET(plum_config_t, recheck_period, 3 * POINTER + 8);
+#if PLUM_TEST_ABI >= 602
 OFFSET(plum_config_t, protocol, 3 * POINTER + 12);
 STATIC_ASSERT(size_of_plum_config_t, sizeof(plum_config_t) == 3 * POINTER + 16);
+#else // 64 bits: padded to the same size
+STATIC_ASSERT(size_of_plum_config_t, sizeof(plum_config_t) == 3 * POINTER + (POINTER == 8 ? 16 : 12));
+#endif
 OFFSET(plum_mapping_t, mapping_protocol, 4);
 OFFSET(plum_mapping_t, internal_port, 8);
 OFFSET(plum_mapping_t, external_port, 10);
@@ -97,7 +105,7 @@ static struct {
 	int (*get_local_address)(char *, size_t);
 	int (*get_dummytls_certificate)(plum_dummytls_cert_type_t, char *, size_t);
 	int (*get_dummytls_host)(const char *, char *, size_t);
-#ifndef PLUM_TEST_ABI_05
+#if PLUM_TEST_ABI >= 602
 	void (*set_log_level)(plum_log_level_t);
 #endif
 } functions = {
@@ -109,7 +117,7 @@ static struct {
     plum_get_local_address,
     plum_get_dummytls_certificate,
     plum_get_dummytls_host,
-#ifndef PLUM_TEST_ABI_05
+#if PLUM_TEST_ABI >= 602
     plum_set_log_level,
 #endif
 };

@@ -88,7 +88,16 @@ const BANNED: [(&str, &[&str], &str); 9] = [
 const CONDITIONS: [(&str, &[&str], &str); 9] = [
     ("", &["test"], "tests"),
     ("src", &["shuttle", "not(shuttle)"], "a checker in the place of locks and threads: tests/interleavings"),
-    ("src/ffi", &[r#"plum_abi = "0.5""#, r#"not(plum_abi = "0.5")"#], "fewer fields and functions: ABI 0.5"),
+    (
+        "src/ffi",
+        &[
+            r#"plum_abi = "0.5""#,
+            r#"not(plum_abi = "0.5")"#,
+            r#"plum_abi = "0.6.2""#,
+            r#"not(plum_abi = "0.6.2")"#,
+        ],
+        "fewer fields and functions: ABIs 0.5 and 0.6.0",
+    ),
     (
         "src/ffi/boundary.rs",
         &[r#"feature = "own-std""#, r#"any(feature = "own-std", test)"#],

@@ -261,7 +261,7 @@ pub unsafe extern "C" fn plum_get_dummytls_host(
 /// # Safety
 ///
 /// `level` has a value, whichever.
-#[cfg(not(plum_abi = "0.5"))]
+#[cfg(plum_abi = "0.6.2")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_set_log_level(level: MaybeUninit<plum_log_level_t>) {
     enter(|| {

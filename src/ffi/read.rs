@@ -102,7 +102,7 @@ fn times_millis(_: &plum_config_t) -> [c_int; 3] {
 /// # Safety
 ///
 /// `protocol` is set, to whatever value.
-#[cfg(not(plum_abi = "0.5"))]
+#[cfg(plum_abi = "0.6.2")]
 unsafe fn allowed(config: &plum_config_t) -> Result<Allowed, c_int> {
     // SAFETY: the same contract.
     match unsafe { raw(&config.protocol) } {
@@ -113,12 +113,12 @@ unsafe fn allowed(config: &plum_config_t) -> Result<Allowed, c_int> {
     }
 }
 
-/// Programs of that time had no choice.
+/// Programs of that time had no choice. Where the field stands today, those of 0.6.0 have padding: anything may be in it.
 ///
 /// # Safety
 ///
 /// None is needed: nothing is read.
-#[cfg(plum_abi = "0.5")]
+#[cfg(not(plum_abi = "0.6.2"))]
 unsafe fn allowed(_: &plum_config_t) -> Result<Allowed, c_int> {
     Ok(Allowed::Any)
 }

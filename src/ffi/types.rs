@@ -54,7 +54,7 @@ pub enum plum_log_level_t {
 pub type plum_log_callback_t = Option<unsafe extern "C" fn(level: plum_log_level_t, message: *const c_char)>;
 
 /// The protocols that may be used.
-#[cfg(not(plum_abi = "0.5"))]
+#[cfg(plum_abi = "0.6.2")]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum plum_protocol_t {
@@ -87,7 +87,7 @@ pub struct plum_config_t {
     #[cfg(not(plum_abi = "0.5"))]
     pub recheck_period: c_int,
     /// The protocols that may be used. A value out of range counts as ANY, and is logged as a warning.
-    #[cfg(not(plum_abi = "0.5"))]
+    #[cfg(plum_abi = "0.6.2")]
     pub protocol: MaybeUninit<plum_protocol_t>,
 }
 
