@@ -32,7 +32,7 @@ fn the_build_takes_the_abis_of_the_manifest_and_no_others() {
 }
 
 /// What spells one of the versions with reason, by the beginnings of paths.
-const MAY_SPELL: [&str; 8] = [
+const MAY_SPELL: [&str; 9] = [
     // Where they stand, and what cargo makes of it.
     "Cargo.toml",
     "Cargo.lock",
@@ -42,7 +42,8 @@ const MAY_SPELL: [&str; 8] = [
     // Compared below.
     "CHANGELOG.md",
     "debian/changelog",
-    "debian/libplum0.6.symbols",
+    "debian/control",
+    "debian/libplum",
     // What was measured, and with what: the C library too.
     "benches/",
 ];
@@ -117,19 +118,30 @@ fn the_debian_package_is_of_this_version() {
     assert!(first.starts_with(&format!("libplum ({VERSION}-")), "{first}");
 }
 
-/// The symbols file names the SONAME, the API's functions and no others. What was added later than the first release may
-/// have a later version than the others, never one later than this.
+/// The package of the library is named after the SONAME. Its symbols file names that, the API's functions and no others; what was added
+/// later than the first release may have a later version there than the others, never one later than this.
 #[test]
-fn the_debian_symbols_are_those_of_the_library() {
-    let symbols = read("debian/libplum0.6.symbols");
+fn the_debian_library_is_that_of_its_abi() {
+    let rules = read("debian/rules");
+    let name = rules.lines().find_map(|line| line.strip_prefix("ABI = ")).expect("debian/rules names it");
+    let abis = abis();
+    let version = &choose_abi(&abis, Some(name)).expect("an ABI of ours").version;
+    assert_eq!(name, version, "debian/rules and packaging/run take the one for the other");
+    let control = read("debian/control");
+    assert!(
+        control.contains(&format!("\nPackage: libplum{version}\n")),
+        "debian/control has no such package"
+    );
+
+    let symbols = read(&format!("debian/libplum{version}.symbols"));
     let mut lines = symbols.lines();
-    assert_eq!(lines.next(), Some(&*format!("libplum.so.{VERSION} libplum0.6 #MINVER#")));
+    assert_eq!(lines.next(), Some(&*format!("libplum.so.{version} libplum{version} #MINVER#")));
     let names: Vec<&str> = lines
         .filter_map(|line| line.strip_prefix(' '))
         .filter_map(|line| line.split_once('@'))
         .map(|(name, _)| name)
         .collect();
-    let exported = read("cmake/exported-0.6.2.txt");
+    let exported = read(&format!("cmake/exported-{name}.txt"));
     assert_eq!(names, exported.lines().collect::<Vec<_>>());
 }
 
