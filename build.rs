@@ -32,6 +32,7 @@ fn main() {
         Err(error) => return println!("cargo::error={error}"),
     };
     println!("cargo::rustc-cfg=plum_abi={:?}", abi.name);
+    println!("cargo::rustc-env=PLUM_ABI_VERSION={}", abi.version);
     if unix && !apple {
         // As the C library does: the SONAME carries the full version, since the structs differ between versions.
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libplum.so.{}", abi.version);

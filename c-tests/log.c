@@ -15,12 +15,14 @@ static struct {
 	int messages[PLUM_LOG_LEVEL_NONE + 1];
 	int running;
 	int total;
+	int of_this_abi; // that name the version of the header
 } logged = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static void reset_logged(void) {
 	pthread_mutex_lock(&logged.mutex);
 	memset(logged.messages, 0, sizeof(logged.messages));
 	logged.total = 0;
+	logged.of_this_abi = 0;
 	pthread_mutex_unlock(&logged.mutex);
 }
 
@@ -44,6 +46,7 @@ static void note_message(plum_log_level_t level, const char *message) {
 	pthread_mutex_lock(&logged.mutex);
 	++logged.messages[level];
 	++logged.total;
+	logged.of_this_abi += strstr(message, "(ABI " PLUM_VERSION ") is initialised") != NULL;
 	--logged.running;
 	pthread_mutex_unlock(&logged.mutex);
 }
@@ -70,6 +73,7 @@ static void only_messages_of_the_level_and_above_come(void) {
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 	CHECK(logged.messages[PLUM_LOG_LEVEL_VERBOSE] + logged.messages[PLUM_LOG_LEVEL_DEBUG] > 0);
 	CHECK(logged.messages[PLUM_LOG_LEVEL_INFO] > 0);
+	CHECK_INT(logged.of_this_abi, 1);
 	int total = logged.total;
 
 	// After cleanup there is nobody to log, whatever is called.

@@ -30,6 +30,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The version of the C library whose ABI this is. The library's own is in the first message that it logs. */
 #define PLUM_VERSION "0.6.2"
 
 /* PLUM_STATIC: define it when linking to the static library. PLUM_EXPORTS: for building a DLL of it. */

@@ -10,7 +10,7 @@ use std::process::Command;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The version of the package, which is that of ABI 0.6.
+/// The version of the product: of the crates, the command, the packages.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn read(path: &str) -> String {
@@ -31,20 +31,31 @@ fn the_build_takes_the_abis_of_the_manifest_and_no_others() {
     }
 }
 
-/// What spells one of the versions with reason, by the beginnings of paths.
-const MAY_SPELL: [&str; 9] = [
-    // Where they stand, and what cargo makes of it.
+/// What spells the product's version with reason, by the beginnings of paths.
+const SPELL_THE_PRODUCT: [&str; 7] = [
+    // Where it stands, and what cargo makes of it.
+    "Cargo.toml",
+    "Cargo.lock",
+    "fuzz/Cargo.lock",
+    // Compared below.
+    "CHANGELOG.md",
+    "debian/changelog",
+    "debian/libplum",
+    // What was measured.
+    "benches/results/",
+];
+
+/// What spells an ABI's with reason.
+const SPELL_AN_ABI: [&str; 7] = [
     "Cargo.toml",
     "Cargo.lock",
     "fuzz/Cargo.lock",
     // Generated; tests/header.rs compares them.
     "include/",
     // Compared below.
-    "CHANGELOG.md",
-    "debian/changelog",
     "debian/control",
     "debian/libplum",
-    // What was measured, and with what: the C library too.
+    // The C library's, and a stand-in for it.
     "benches/",
 ];
 
@@ -57,27 +68,47 @@ fn nothing_else_spells_a_version() {
             return;
         }
     };
-    let versions: Vec<String> = abis().into_iter().map(|abi| abi.version).collect();
+    let abi_versions: Vec<String> = abis().into_iter().map(|abi| abi.version).collect();
     let mut seen = 0;
     let mut wrong = Vec::new();
     for path in listed.split(|&byte| byte == 0).filter(|path| !path.is_empty()) {
         let path = std::str::from_utf8(path).expect("our names are ASCII");
-        // Documents may speak of versions: of the C library's, or of what was measured.
-        let is_document = path.ends_with(".md") && path != "CHANGELOG.md" || path.starts_with("docs/");
-        if is_document || MAY_SPELL.iter().any(|may| path.starts_with(may)) {
-            continue;
-        }
         let Ok(text) = std::fs::read_to_string(Path::new(ROOT).join(path)) else { continue };
         seen += 1;
         for (number, line) in text.lines().enumerate() {
-            // Of comments too, but not of those that explain which C library is meant. A version may be the name of its ABI.
-            if versions.iter().any(|version| spells(line, version)) && !is_comment(line) && !names_abi(line) {
+            if spells_wrongly(path, line, &abi_versions) {
                 wrong.push(format!("{path}:{}: {line}", number + 1));
             }
         }
     }
     assert!(seen > 100, "the files are found");
     assert_eq!(wrong, [""; 0]);
+}
+
+/// Whether a line of a file spells a version that it should not.
+fn spells_wrongly(path: &str, line: &str, abi_versions: &[String]) -> bool {
+    let may = |list: &[&str]| list.iter().any(|start| path.starts_with(start));
+    if !may(&SPELL_THE_PRODUCT) && spells(line, VERSION) {
+        return true;
+    }
+    if may(&SPELL_AN_ABI) {
+        return false;
+    }
+    // Documents and comments may speak of any C library, and name files that there are.
+    if path.ends_with(".md") || path.starts_with("docs/") || is_comment(line) {
+        return sonames(line).any(|version| !abi_versions.iter().any(|one| one == version));
+    }
+    // An ABI may be named by its version.
+    abi_versions.iter().any(|version| spells(line, version)) && !names_abi(line)
+}
+
+/// The versions in the names of shared libraries that a line has.
+fn sonames(line: &str) -> impl Iterator<Item = &str> {
+    line.split("libplum.so.").skip(1).filter_map(|rest| {
+        let version = &rest[..rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len())];
+        let version = version.trim_end_matches('.');
+        (!version.is_empty()).then_some(version)
+    })
 }
 
 /// Whether `version` stands in `line`, not as a part of a longer one.
@@ -145,6 +176,20 @@ fn the_debian_library_is_that_of_its_abi() {
     assert_eq!(names, exported.lines().collect::<Vec<_>>());
 }
 
+/// cargo-c would name its files after the product. It builds the default ABI.
+#[test]
+fn cargo_c_names_its_files_after_the_abi() {
+    let manifest = read("Cargo.toml");
+    let abis = abis();
+    let version = &choose_abi(&abis, None).expect("the default").version;
+    for section in ["library", "pkg_config"] {
+        let heading = format!("[package.metadata.capi.{section}]\n");
+        let (_, rest) = manifest.split_once(&heading).expect("it is there");
+        let rest = rest.split("\n[").next().expect("a section");
+        assert!(rest.contains(&format!("version = {version:?}\n")), "{heading}{rest}");
+    }
+}
+
 #[test]
 fn this_test_tells_versions_apart() {
     for line in ["3.4.5", "libplum.so.3.4.5)", "(3.4.5-1)", "of 3.4.5."] {
@@ -153,5 +198,13 @@ fn this_test_tells_versions_apart() {
     for line in ["13.4.5", "1.3.4.5", "3.4.50", "3.4.5.1", "3x4x5"] {
         assert!(!spells(line, "3.4.5"), "{line}");
     }
+    let abi_versions = ["3.4.5".to_owned()];
+    let wrong = |path, line: &str| spells_wrongly(path, line, &abi_versions);
+    assert!(wrong("x.sh", VERSION) && wrong("README.md", VERSION) && !wrong("CHANGELOG.md", VERSION));
+    assert!(wrong("x.sh", "soname=libplum.so.3.4.5") && !wrong("x.sh", "PLUM_ABI=3.4.5"));
+    assert!(wrong("README.md", "libplum.so.3.4.4") && !wrong("README.md", "libplum.so.3.4.5 of 3.4.4"));
+
+    let line = "libplum.so.3.4.5, libplum.so.3.4.6 and libplum.so.* of libplum.so.VERSION; libplum.so.3.4.";
+    assert_eq!(sonames(line).collect::<Vec<_>>(), ["3.4.5", "3.4.6", "3.4"]);
     assert!(is_comment("  // 3.4.5") && is_comment("# x") && !is_comment("#define X") && !is_comment("/usr"));
 }

@@ -123,6 +123,7 @@ impl Builder {
             }
         };
         let settings = Settings {
+            library: concat!("libplum ", env!("CARGO_PKG_VERSION")),
             log_level: None,
             log_callback: None,
             dummytls_domain: None,

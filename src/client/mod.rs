@@ -197,7 +197,7 @@ impl<L: Listener> Client<L> {
         match self.start(&settings, system, start_worker) {
             Ok(running) => {
                 self.inner.lock().phase = running;
-                log!(Info, "libplum {} is initialised", env!("CARGO_PKG_VERSION"));
+                log!(Info, "{} is initialised", settings.library);
                 Ok(())
             }
             Err(error) => {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// The program's configuration, as `plum_init` takes it.
 pub struct Settings {
+    /// The library as its log names it, with its version.
+    pub library: &'static str,
     /// Messages of this level and above are logged; `None`: nothing is.
     pub log_level: Option<Level>,
     /// The program's log function; `None`: standard output.
@@ -88,6 +90,7 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
+            library: "libplum",
             log_level: None,
             log_callback: None,
             dummytls_domain: None,

@@ -67,6 +67,7 @@ pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
     let domain = config.dummytls_domain;
     let [discover_timeout_millis, mapping_timeout_millis, recheck_interval_millis] = times_millis(config);
     Some(Settings {
+        library: concat!("libplum ", env!("CARGO_PKG_VERSION"), " (ABI ", env!("PLUM_ABI_VERSION"), ")"),
         // SAFETY: the field is set, by the contract.
         log_level: unsafe { threshold(&config.log_level) }?,
         log_callback,

@@ -165,6 +165,7 @@ impl Ground {
 
 pub fn settings() -> Settings {
     Settings {
+        library: "libplum",
         log_level: None,
         log_callback: None,
         dummytls_domain: None,

@@ -65,6 +65,14 @@ contract! {
         assert_eq!(self::messages(), []);
     }
 
+    fn a_session_begins_with_the_versions() {
+        assert_eq!(init(&config(2)), PLUM_ERR_SUCCESS);
+        let begun = concat!("libplum ", env!("CARGO_PKG_VERSION"), " (ABI ", env!("PLUM_ABI_VERSION"), ") is initialised");
+        let expected = (plum_log_level_t::PLUM_LOG_LEVEL_INFO, begun.to_owned());
+        assert_eq!(messages(), [expected]);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+    }
+
     fn a_protocol_out_of_range_is_warned_of() {
         for protocol in [3, -1, c_int::MIN, c_int::MAX] {
             assert_eq!(init(&plum_config_t { protocol: int(protocol), ..config(3) }), PLUM_ERR_SUCCESS);

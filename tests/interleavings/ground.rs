@@ -169,6 +169,7 @@ impl Ground {
             })
         });
         Settings {
+            library: "libplum",
             log_level: books.log.get().map(|(level, _)| *level),
             log_callback: callback,
             dummytls_domain: None,

@@ -127,6 +127,7 @@ impl Listener for Ear {
 /// The default times; PCP, NAT-PMP and UPnP.
 pub fn settings() -> Settings {
     Settings {
+        library: "libplum",
         log_level: Some(Level::Debug),
         log_callback: None,
         dummytls_domain: None,
