@@ -2,7 +2,7 @@
 ## sources. Same names, types and signatures, so that what is built on it compiles unchanged; docs/nim.md says how it is put in
 ## its place. Callbacks come from the library's one worker thread: see `plum_mapping_callback_t`.
 ##
-## It links the static library of this folder's `build`, or as told:
+## It links the static library of this folder's `build`, of ABI 0.6.2, or as told:
 ##
 ## * `-d:libplumShared`: the shared library instead, from `build` (found again there when the program runs)
 ## * `-d:libplumLibDir=DIR`: the library is in this folder, not in `build`

@@ -14,8 +14,13 @@ type
   State {.importc: "plum_state_t", header: "plum.h", size: sizeof(cint).} = enum
     destroyed, pending, success, failure, destroying
   Config {.importc: "plum_config_t", header: "plum.h", bycopy.} = object
+    ## As the raw module of that time has it: without `protocol`.
     log_level: cint
+    log_callback: pointer
+    dummytls_domain: cstring
+    discover_timeout, mapping_timeout, recheck_period: cint
   Mapping {.importc: "plum_mapping_t", header: "plum.h", bycopy.} = object
+    mapping_protocol: cint
     internal_port, external_port: uint16
     user_ptr: pointer
   Told = object
@@ -40,6 +45,8 @@ proc main() =
     config = Config(log_level: 3)
     mapping = Mapping(internal_port: 8000, user_ptr: addr told)
     state: State
+  # What Nim 2.2 leaves behind the known fields: here the number of UPnP, where later ABIs have `protocol`.
+  cast[ptr cint](cast[uint](addr config.recheck_period) + sizeof(cint).uint)[] = 2
   doAssert plum_init(addr config) == 0
   let id = plum_create_mapping(addr mapping, cast[pointer](onMapping))
   doAssert id >= 0
@@ -48,6 +55,7 @@ proc main() =
     if state != pending: break
     sleep(1)
   doAssert state == success and mapping.external_port == 8000
+  doAssert mapping.mapping_protocol == 1, "made by " & $mapping.mapping_protocol & ", not by PCP"
   doAssert plum_cleanup() == 0
   doAssert told.successes == 1 and told.destroyeds == 1
   echo "vendored: done"
