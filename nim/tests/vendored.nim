@@ -42,10 +42,11 @@ proc onMapping(id: cint, state: State, mapping: ptr Mapping) {.cdecl, gcsafe.} =
 proc main() =
   var
     told: Told
-    config = Config(log_level: 3)
+    # Each field that it knows, so that Nim 2.2 zeroes nothing.
+    config = Config(log_level: 3, log_callback: nil, dummytls_domain: nil, discover_timeout: 0, mapping_timeout: 0, recheck_period: 0)
     mapping = Mapping(internal_port: 8000, user_ptr: addr told)
     state: State
-  # What Nim 2.2 leaves behind the known fields: here the number of UPnP, where later ABIs have `protocol`.
+  # What may be left behind the known fields: here the number of UPnP, where later ABIs have `protocol`.
   cast[ptr cint](cast[uint](addr config.recheck_period) + sizeof(cint).uint)[] = 2
   doAssert plum_init(addr config) == 0
   let id = plum_create_mapping(addr mapping, cast[pointer](onMapping))
