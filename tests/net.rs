@@ -123,6 +123,31 @@ fn a_route_without_next_hop_has_no_gateway() {
 }
 
 #[test]
+fn a_gateway_on_this_very_host_is_the_next_hop() {
+    if !is_inside("a_gateway_on_this_very_host_is_the_next_hop") {
+        return;
+    }
+    add_cable("lan", "192.168.7.20/24");
+    ip("addr add 192.168.7.21/24 dev lan");
+    for own in ["192.168.7.20", "192.168.7.21"] {
+        ip(&format!("route replace default via {own} dev lan"));
+        assert_eq!(internet(), by(own, "192.168.7.20"));
+    }
+    // Of several routes that match it is the next hop of the one in use.
+    ip("route replace default via 192.168.7.1 dev lan metric 0");
+    ip("route add default via 192.168.7.20 dev lan metric 100");
+    assert_eq!(internet(), by("192.168.7.1", "192.168.7.20"));
+    ip("route del default metric 0");
+    assert_eq!(internet(), by("192.168.7.20", "192.168.7.20"));
+    ip("route add blackhole 192.0.2.0/24");
+    assert_eq!(internet(), by("192.168.7.20", "192.168.7.20"));
+    // What is on-link has none, whatever the default route says.
+    for near in ["192.168.7.20", "192.168.7.77"] {
+        assert_eq!(net::look_up_route(Some(address(near))).unwrap().gateway, None, "{near}");
+    }
+}
+
+#[test]
 fn looks_up_ipv6_and_loopback() {
     if !is_inside("looks_up_ipv6_and_loopback") {
         return;
