@@ -5,7 +5,7 @@ use crate::stage::{
     GATEWAY_HTTP, ROGUE, Server, Speech, Stage, WAN, addr, answer, bare_stage, description, ip, page,
     redirect, secs, service, silence, upnp_stage,
 };
-use crate::world::GATEWAY;
+use crate::world::{GATEWAY, LOCAL};
 use plum::engine::io::Socket;
 use plum::wire::Transport::Tcp;
 use std::cell::Cell;
@@ -62,7 +62,12 @@ const ELSEWHERE: [&str; 44] = [
 
 #[test]
 fn locations_that_lead_elsewhere_are_not_fetched() {
-    for from in [SocketAddr::new(GATEWAY, 1900), SocketAddr::new(ROGUE, 1900), SocketAddr::new(ROGUE, 80)] {
+    for from in [
+        SocketAddr::new(GATEWAY, 1900),
+        SocketAddr::new(ROGUE, 1900),
+        SocketAddr::new(ROGUE, 80),
+        SocketAddr::new(LOCAL, 1900),
+    ] {
         let mut stage = bare_stage();
         for location in ELSEWHERE {
             stage.answers_with(from, location);
@@ -81,8 +86,6 @@ fn answers_of_hosts_that_cannot_be_here_are_not_followed() {
     for forged in [
         "127.0.0.1",
         "127.0.0.53",
-        // Ours: services that trust this machine listen here.
-        "192.168.1.100",
         "169.254.169.254",
         "169.254.1.1",
         "0.0.0.0",
@@ -94,7 +97,6 @@ fn answers_of_hosts_that_cannot_be_here_are_not_followed() {
         "203.0.113.7",
         "::1",
         "::ffff:127.0.0.1",
-        "::ffff:192.168.1.100",
         "2001:db8::1",
     ] {
         let mut stage = upnp_stage();
@@ -208,10 +210,14 @@ fn a_stranger_that_names_the_gateways_own_description_takes_nothing_over() {
 
 /// A rogue that answers every search before the gateway does, beside an honest gateway.
 fn beside_a_rogue(answer: impl FnMut(&str) -> Speech + 'static) -> Stage {
+    beside(ROGUE, answer)
+}
+
+/// The same of any host.
+fn beside(host: IpAddr, answer: impl FnMut(&str) -> Speech + 'static) -> Stage {
     let mut stage = upnp_stage();
-    let at = SocketAddr::new(ROGUE, 80);
-    stage.serve(at, Server::Answers(Box::new(answer)));
-    stage.answers_with(SocketAddr::new(ROGUE, 1900), "http://192.168.1.66:80/x");
+    stage.serve(SocketAddr::new(host, 80), Server::Answers(Box::new(answer)));
+    stage.answers_with(SocketAddr::new(host, 1900), &format!("http://{host}:80/x"));
     stage
 }
 
@@ -269,29 +275,34 @@ fn ten_thousand_redirects_are_not_followed() {
 
 #[test]
 fn a_rogue_beside_a_gateway_that_speaks_upnp_gets_no_mapping() {
-    let mut stage = beside_a_rogue(service("198.51.100.66".into()));
-    let id = stage.create(Tcp, 8000);
-    stage.assert_made_by_the_gateway(id, secs(1));
-    stage.run_for(secs(10_000));
-    assert_eq!(stage.events(id).len(), 1);
-    let asked =
-        stage.wire(|wired| wired.requests.iter().filter(|(_, text)| text.starts_with("POST")).count());
-    assert_eq!(asked, 0, "it was asked nothing");
-    stage.assert_ends();
-    stage.assert_nothing_left();
+    // Also one that is a program of this very machine.
+    for host in [ROGUE, LOCAL] {
+        let mut stage = beside(host, service("198.51.100.66".into()));
+        let id = stage.create(Tcp, 8000);
+        stage.assert_made_by_the_gateway(id, secs(1));
+        stage.run_for(secs(10_000));
+        assert_eq!(stage.events(id).len(), 1);
+        let asked =
+            stage.wire(|wired| wired.requests.iter().filter(|(_, text)| text.starts_with("POST")).count());
+        assert_eq!(asked, 0, "it was asked nothing");
+        stage.assert_ends();
+        stage.assert_nothing_left();
+    }
 }
 
 #[test]
 fn a_rogue_beside_a_gateway_that_speaks_nothing_is_believed_and_asked_only_of_itself() {
     // By UPnP alone it cannot be told from a gateway with an address of its own.
-    let mut stage = bare_stage();
-    stage.answers_with(SocketAddr::new(ROGUE, 1900), "http://192.168.1.66:80/x");
-    stage.serve_answers(SocketAddr::new(ROGUE, 80), service("198.51.100.66".into()));
-    let id = stage.create(Tcp, 8000);
-    stage.run_until(|stage| stage.is_success(id));
-    assert_eq!(stage.success(id).map(|told| told.1), Some(ip("198.51.100.66")));
-    assert!(stage.connected_to().iter().all(|&to| to == SocketAddr::new(ROGUE, 80)));
-    stage.assert_ends();
+    for host in [ROGUE, LOCAL] {
+        let mut stage = bare_stage();
+        stage.answers_with(SocketAddr::new(host, 1900), &format!("http://{host}:80/x"));
+        stage.serve_answers(SocketAddr::new(host, 80), service("198.51.100.66".into()));
+        let id = stage.create(Tcp, 8000);
+        stage.run_until(|stage| stage.is_success(id));
+        assert_eq!(stage.success(id).map(|told| told.1), Some(ip("198.51.100.66")));
+        assert!(stage.connected_to().iter().all(|&to| to == SocketAddr::new(host, 80)));
+        stage.assert_ends();
+    }
 }
 
 #[test]

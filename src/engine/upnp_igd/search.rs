@@ -109,16 +109,20 @@ pub(super) fn uuid(usn: &str) -> &str {
     usn.split("::").next().unwrap_or_default().trim()
 }
 
-/// Whether an answer from this address may be looked at: the gateway's own, and those of hosts on the LAN. What
-/// claims to come from elsewhere would have us fetch a URL there: in the Internet, on this very machine, or (where
-/// nobody else has a link-local address) at a cloud's metadata service, 169.254.169.254.
+/// Whether an answer from this address may be looked at: the gateway's own, those of hosts on the LAN, and those from our
+/// own address there, where a gateway's daemon may run (Linux drops what others send in its name). What claims to come
+/// from elsewhere would have us fetch a URL there: in the Internet, at what this machine serves to itself alone, or
+/// (where nobody else has a link-local address) at a cloud's metadata service, 169.254.169.254.
 pub(super) fn may_answer(network: &Network, from: IpAddr) -> bool {
     let from = from.to_canonical();
     if network.gateway == Some(from) {
         return true;
     }
-    if network.named || from == network.local {
+    if network.named {
         return false;
+    }
+    if from == network.local {
+        return true;
     }
     match (from, network.local) {
         (IpAddr::V4(v4), IpAddr::V4(local)) => {

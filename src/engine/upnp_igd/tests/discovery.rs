@@ -403,6 +403,53 @@ fn takes_a_device_beside_the_gateway_when_that_is_silent() {
     assert_eq!(bench.lines(), ["GET /root.xml", "GetExternalIPAddress"]);
 }
 
+/// A device on our own address.
+fn with_own_device(service_type: &'static str) -> Bench {
+    let mut bench = Bench::empty();
+    bench.add(
+        SsdpDevice::new("192.168.1.20:1900", "http://192.168.1.20:80/root.xml"),
+        "192.168.1.20:80",
+        Server::igd(service_type),
+    );
+    bench
+}
+
+#[test]
+fn takes_a_device_on_this_very_host_as_one_beside_the_gateway() {
+    let mut bench = with_own_device(IP1);
+    bench.start();
+    bench.run_until(310);
+    assert_eq!(bench.driver.status(), Status::Working);
+    bench.run_until(311);
+    assert_eq!(bench.driver.status(), Status::Up, "250 ms after its description");
+
+    let mut bench = with_own_device(IP2);
+    bench.add_igd(IP1);
+    bench.server().reply_ms = 900;
+    bench.start();
+    bench.map(tcp(4000), no_wish());
+    bench.run_until(5000);
+    assert_eq!(bench.igd().table.len(), 1, "the gateway's own is preferred");
+}
+
+#[test]
+fn takes_a_device_on_this_very_host_at_once_where_that_is_the_gateway() {
+    let mut bench = with_own_device(IP1);
+    bench.start_in(Network { gateway: Some(ip(LOCAL)), local: ip(LOCAL), named: false });
+    bench.run_until(61);
+    assert_eq!(bench.driver.status(), Status::Up);
+    assert!(!bench.driver.is_elsewhere());
+}
+
+#[test]
+fn a_device_on_this_very_host_is_not_the_gateway_that_was_named() {
+    let mut bench = with_own_device(IP1);
+    bench.start_in(Network { gateway: Some(ip(GATEWAY)), local: ip(LOCAL), named: true });
+    bench.datagram("192.168.1.20:1900", &bench.devices[0].answer(IGD1));
+    bench.run_until(5000);
+    assert!(bench.connects.is_empty());
+}
+
 #[test]
 fn without_a_next_hop_all_devices_are_equal() {
     let mut bench = Bench::with_igd(IP1);
