@@ -48,7 +48,7 @@ impl Engine {
             Notice::Restarted { shown_by } => {
                 // Both ask the same program of the gateway: what one has seen is no news when the other sees it.
                 match protocol {
-                    Protocol::Pcp => self.natpmp.forget_epoch(),
+                    Protocol::Pcp => self.natpmp.forget_epoch(cx!(self, now)),
                     _ => self.pcp.forget_epoch(),
                 }
                 self.remake_all(now, shown_by);

@@ -127,8 +127,10 @@ impl NatPmp {
     }
 
     /// The other protocol has seen that the gateway restarted.
-    pub fn forget_epoch(&mut self) {
+    pub fn forget_epoch(&mut self, cx: &mut Cx<'_>) {
         self.requests.forget_epoch();
+        self.forget_granted(cx);
+        self.pump(cx);
     }
 
     /// It is up, but has fallen silent: it has to answer in the race that begins.
@@ -244,7 +246,7 @@ impl NatPmp {
         }
         let Some(effect) = self.requests.handle_query_answer(cx.now, epoch_secs) else { return false };
         if effect.restarted {
-            self.address = None;
+            self.forget_granted(cx);
         }
         if result == ResultCode::Success {
             self.set_address(cx.now, address);
@@ -285,8 +287,7 @@ impl NatPmp {
             return false;
         };
         if effect.restarted {
-            // A gateway that restarted may have another address.
-            self.address = None;
+            self.forget_granted(cx);
             self.requests.query(cx.now, Kind::Query);
         }
         if effect.granted {
@@ -307,6 +308,14 @@ impl NatPmp {
             self.requests.notify(Notice::SpeaksPcp);
         }
         awaited
+    }
+
+    /// The gateway has restarted: it may have another address, and what it granted before is asked for again.
+    fn forget_granted(&mut self, cx: &Cx<'_>) {
+        self.address = None;
+        while let Some((key, _)) = self.granted.pop_first() {
+            self.requests.ask_again(cx.now, key);
+        }
     }
 
     /// A mapping is worth nothing to the program without the address. (One that is in doubt only is not waited for.)

@@ -440,6 +440,13 @@ impl Requests {
         }
     }
 
+    /// What was granted for a key is no more: it is asked for again.
+    pub(super) fn ask_again(&mut self, now: Time, key: Key) {
+        if self.entries.get(&key).is_some_and(|entry| entry.state == State::Idle) {
+            self.follow(now, key);
+        }
+    }
+
     /// Makes a map request for a key, after a deletion of it that was sent.
     fn follow(&mut self, now: Time, key: Key) {
         self.window.remove(Slot::Key(key));

@@ -216,6 +216,34 @@ fn the_announcement_of_an_address_is_told_and_the_next_renewal_asks_for_it() {
     }
 }
 
+/// What shows a restart while a grant waits for the external address, and what the driver says to it.
+fn grant_before_a_restart(restart: impl FnOnce(&mut Table)) -> Table {
+    let mut t = Table::new();
+    t.map(udp(4000)).answer(Some(udp(4000)), 1000).map(tcp(4000)).take();
+    restart(&mut t);
+    t
+}
+
+#[test]
+fn a_grant_from_before_a_restart_is_not_told_but_asked_for_again() {
+    let mut t = grant_before_a_restart(|t| {
+        t.answer(None, 3).says(&["0 > map UDP 4000", "0 = restarted"]);
+    });
+    t.answer(Some(udp(4000)), 3).says(&["0 = granted UDP 4000 :4000 7200s"]);
+
+    let mut t = grant_before_a_restart(|t| {
+        t.answer(Some(tcp(4000)), 3).says(&["0 > map UDP 4000", "0 = restarted, shown by TCP 4000"]);
+    });
+    t.answer(None, 3).says(&["0 = granted TCP 4000 :4000 7200s"]);
+    t.answer(Some(udp(4000)), 3).says(&["0 = granted UDP 4000 :4000 7200s"]);
+
+    let mut t = grant_before_a_restart(|t| {
+        t.call(|driver, cx| driver.forget_epoch(cx));
+        t.says(&["0 > map UDP 4000"]);
+    });
+    t.at(100).answer(None, 0).answer(Some(udp(4000)), 0).says(&["100 = granted UDP 4000 :4000 7200s"]);
+}
+
 #[test]
 fn an_error_that_is_cut_short_answers_the_only_request_of_its_transport() {
     let cut = |bytes: &mut Vec<u8>| {
