@@ -2,10 +2,10 @@
 
 mod world;
 
-use plum::engine::io::{Event, Protocol, Route};
+use plum::engine::io::{Event, Protocol, Route, Socket};
 use plum::wire::Transport::{Tcp, Udp};
 use plum_gateway::core::{Action, Kind};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use world::{GATEWAY, INTERFACE, LOCAL, World};
 
@@ -137,6 +137,104 @@ fn an_announced_restart_that_the_epoch_hides_is_mended_too() {
     world.run_for(secs(8));
     assert_eq!(world.gateway().table().len(), 1);
     assert!(world.is_success(id));
+}
+
+/// A mapping made by the best protocol, from this index on, of a gateway that has just started and announces a start once.
+fn mapped_by_a_young_gateway(index: usize, seed: u64) -> (World, i32) {
+    let mut world = World::set_up(|setup| {
+        setup.seed = seed;
+        setup.gateways[0].announcements = 1;
+    });
+    world.gateway().faults.closed.pcp = index > 0;
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    assert_eq!(world.gateway().epoch(), 0);
+    (world, id)
+}
+
+#[test]
+fn a_restart_of_a_gateway_that_has_just_started_is_told_within_5_s() {
+    for index in 0..2 {
+        let mut waits = Vec::new();
+        for seed in 0..20 {
+            let (mut world, id) = mapped_by_a_young_gateway(index, seed);
+            world.run_for(Duration::from_millis(40 * seed));
+            let asked = world.counts().pcp_map + world.counts().natpmp_map;
+            world.start_gateway(false);
+            world.run_for(Duration::from_millis(1));
+            // Its clock is at 0 again.
+            assert_eq!(world.state(id), Event::Pending, "protocol {index}, seed {seed}");
+            let start = world.now();
+            assert!(world.runs_until(Duration::from_millis(5400), |world| world.is_success(id)));
+            waits.push(world.now().since(start).as_millis());
+            assert_eq!(world.callbacks(id).len(), 2);
+            assert_eq!(world.table().len(), 1);
+            assert_eq!(world.counts().pcp_map + world.counts().natpmp_map, asked + 1);
+            // And that is all; but one that told it by both protocols has repeated itself: see below.
+            world.run_for(secs(100));
+            assert_eq!(world.callbacks(id).len(), 2);
+            let others = u64::from(index == 0);
+            assert_eq!(world.counts().pcp_map + world.counts().natpmp_map, asked + 1 + others);
+        }
+        // RFC 6887 §14.1.3: after a random 0 to 5 s.
+        let (least, most) = (*waits.iter().min().unwrap(), *waits.iter().max().unwrap());
+        assert!(least < 1000 && most > 4000, "protocol {index}: {waits:?}");
+    }
+}
+
+#[test]
+fn what_pcp_announces_is_believed_where_only_natpmp_is_answered() {
+    // As of miniupnpd behind a firewall that lets no PCP pass.
+    let (mut world, id) = mapped_by_a_young_gateway(1, 1);
+    let mut announcement = vec![2, 0x80];
+    announcement.resize(24, 0);
+    world.gateway().forget_mappings();
+    world.act(|engine, now| {
+        engine.handle_datagram(now, Socket::Announcements, SocketAddr::new(GATEWAY, 5351), &announcement);
+    });
+    assert_eq!(world.state(id), Event::Pending);
+    assert!(world.runs_until(Duration::from_millis(5400), |world| world.is_success(id)));
+    assert_eq!(world.success(id).unwrap().0, Protocol::NatPmp);
+    assert_eq!(world.table().len(), 1);
+}
+
+#[test]
+fn an_announcement_repeated_within_ten_seconds_costs_one_silent_renewal_after_them() {
+    for index in 0..2 {
+        let mut told = 0;
+        for seed in 0..20 {
+            let (mut world, id) = mapped_by_a_young_gateway(index, seed);
+            world.start_gateway(false);
+            let start = world.now();
+            // Another restart so soon does not show in the clock; and the announcement may be the same again.
+            if !world.runs_until(Duration::from_millis(1500), |world| world.callbacks(id).len() == 2) {
+                continue;
+            }
+            told += 1;
+            world.start_gateway(false);
+            world.gateway().counts.reset();
+            world.run_for(secs(10).saturating_sub(world.now().since(start)));
+            assert_eq!(world.counts().pcp_map + world.counts().natpmp_map, 0, "protocol {index}");
+            assert_eq!(world.table().len(), 0);
+            world.run_for(Duration::from_millis(5100));
+            assert_eq!(world.table().len(), 1, "protocol {index}");
+            world.run_for(secs(100));
+            assert_eq!(world.counts().pcp_map + world.counts().natpmp_map, 1, "protocol {index}");
+            assert_eq!(world.events(id).len(), 3, "protocol {index}: {:?}", world.timeline(id));
+        }
+        assert!(told >= 3, "protocol {index}: in {told} stories only was it made again so soon");
+    }
+}
+
+#[test]
+fn a_mapping_that_waits_after_an_announced_restart_is_deleted_if_the_gateway_has_kept_it() {
+    for index in 0..2 {
+        let (mut world, id) = mapped_by_a_young_gateway(index, 3);
+        world.start_gateway(true);
+        world.run_until(|world| world.state(id) == Event::Pending);
+        assert!(world.destroy_and_wait(id) < Duration::from_millis(100));
+        world.assert_nothing_left();
+    }
 }
 
 #[test]

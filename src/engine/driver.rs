@@ -116,8 +116,6 @@ pub enum Notice {
         /// The key whose grant comes with it and is good.
         shown_by: Option<Key>,
     },
-    /// The gateway announced itself: all mappings are to be renewed soon.
-    Announced,
     /// The gateway means to keep the mapping for less time than was granted (UPnP check).
     EndsIn {
         /// Which.

@@ -70,6 +70,7 @@ impl Engine {
         self.timers.cancel(Timer::Mapping(key));
         if self.mappings.is_empty() {
             self.timers.cancel(Timer::Recheck);
+            self.timers.cancel(Timer::Announcements);
         }
         if open.marked().next().is_none() {
             self.tell(id, Event::Destroyed);

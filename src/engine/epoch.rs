@@ -26,7 +26,20 @@ pub enum Verdict {
     Stale,
 }
 
-/// The epoch as the answers so far have shown it.
+/// What the epoch of an announcement shows, which nobody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// The gateway runs on as before.
+    RunsOn,
+    /// The gateway has lost its mappings since what it said before.
+    Restarted,
+    /// The same, but the restart was announced before: this repeats it.
+    Repeated,
+    /// Nothing: no answer has told the epoch yet, or it is no clock.
+    Unclear,
+}
+
+/// The epoch as the gateway has shown it so far.
 #[derive(Clone, Debug)]
 pub struct Epoch {
     rule: Rule,
@@ -38,6 +51,8 @@ pub struct Epoch {
     first: Option<Sample>,
     /// How many eras in a row have ended, or are running, without having been seen to run like a clock.
     unproven: u8,
+    /// There was a recheck since the epoch turned out to be no clock.
+    rechecked: bool,
 }
 
 /// A value of the gateway's clock, and ours at its receipt; micros, as both go into signed differences.
@@ -63,8 +78,8 @@ const SECOND: i64 = 1_000_000;
 /// An era whose clock was seen to run right for so long is one.
 const PROVEN_AFTER: i64 = 10 * SECOND;
 
-/// So many eras in a row that were none, and the gateway's epoch means nothing: some never count, or count anything
-/// but seconds. To take each answer for a restart would make all mappings anew without end.
+/// So many eras in a row that were none, and the gateway's epoch means nothing: some never count, count anything but
+/// seconds, or are two gateways in turn. To take each answer for a restart would make all mappings anew without end.
 const MOST_UNPROVEN: u8 = 4;
 
 /// Our clock, in a width that leaves room for sums: it is full after 146,000 years.
@@ -75,7 +90,7 @@ fn signed(time: Time) -> i64 {
 impl Epoch {
     /// Nothing is known of the gateway's clock yet.
     pub fn new(rule: Rule) -> Epoch {
-        Epoch { rule, current: None, ended: None, first: None, unproven: 0 }
+        Epoch { rule, current: None, ended: None, first: None, unproven: 0, rechecked: false }
     }
 
     /// Judges the epoch of an answer received `now`, and remembers it unless it is stale. `asked_at` is the
@@ -106,6 +121,7 @@ impl Epoch {
                 self.current = Some(sample);
             }
             if let Some(first) = self.first
+                && (self.is_clock() || self.rechecked)
                 && sample.client - first.client >= PROVEN_AFTER
                 && follows(Rule::Pcp, first, sample)
             {
@@ -113,13 +129,51 @@ impl Epoch {
             }
             return Verdict::Fits;
         }
-        self.begin_era(sample);
-        if self.unproven > MOST_UNPROVEN {
-            self.ended = None;
-            return Verdict::Fits;
+        if self.end_era(current, now, sample) { Verdict::Restarted } else { Verdict::Fits }
+    }
+
+    /// Judges the epoch of an announcement received `now`, and remembers it if it tells something. `is_repetition`: a
+    /// restart was announced just now, and servers repeat that.
+    pub fn judge_announcement(&mut self, now: Time, epoch_secs: u32, is_repetition: bool) -> Announced {
+        let Some(current) = self.current.filter(|_| self.is_clock()) else { return Announced::Unclear };
+        let sample = Sample::new(epoch_secs, now);
+        // A gateway announces its starts. If its clock is not above what is known it has started anew, though RFC 6887 §8.5
+        // finds nothing wrong where it had started just before: 0 after 0.
+        if follows(self.rule, current, sample) && sample.server > current.server {
+            self.current = Some(sample);
+            return Announced::RunsOn;
         }
-        self.ended = Some((current, now));
-        Verdict::Restarted
+        match is_repetition {
+            true => Announced::Repeated,
+            false if self.end_era(current, now, sample) => Announced::Restarted,
+            false => Announced::Unclear,
+        }
+    }
+
+    /// Whether an answer, or an announcement after one, has told a value.
+    pub fn is_known(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// The recheck interval has passed: an epoch that was no clock may be one again.
+    pub fn note_recheck(&mut self) {
+        self.rechecked = true;
+    }
+
+    /// Whether the epoch means anything.
+    fn is_clock(&self) -> bool {
+        self.unproven <= MOST_UNPROVEN
+    }
+
+    /// The era of `before` was noticed to be over by `sample`, the first of the next; whether that shows a restart.
+    fn end_era(&mut self, before: Sample, now: Time, sample: Sample) -> bool {
+        let was_clock = self.is_clock();
+        self.begin_era(sample);
+        if was_clock {
+            self.rechecked = false;
+        }
+        self.ended = self.is_clock().then_some((before, now));
+        self.is_clock()
     }
 
     fn begin_era(&mut self, sample: Sample) {

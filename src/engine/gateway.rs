@@ -46,14 +46,9 @@ impl Engine {
             Notice::TimedOut { key } => self.handle_timed_out(now, protocol, key),
             Notice::Deleted { key, .. } => self.handle_deleted(protocol, key),
             Notice::Restarted { shown_by } => {
-                // Both ask the same program of the gateway: what one has seen is no news when the other sees it.
-                match protocol {
-                    Protocol::Pcp => self.natpmp.forget_epoch(cx!(self, now)),
-                    _ => self.pcp.forget_epoch(),
-                }
+                self.forget_epoch_beside(now, protocol);
                 self.remake_all(now, shown_by);
             }
-            Notice::Announced => self.handle_announced(now),
             Notice::EndsIn { key, left } => {
                 if self.mappings.get(&key).is_some_and(|mapping| mapping.mapped_by() == Some(protocol)) {
                     log!(Debug, "{key}: the gateway keeps the mapping for {} s more", left.as_secs());
@@ -73,6 +68,14 @@ impl Engine {
             Notice::Recheck => self.handle_network_changed(now),
             Notice::Lost => self.handle_lost(now, protocol),
             Notice::AddressMismatch => self.handle_address_mismatch(now),
+        }
+    }
+
+    /// A protocol has seen a restart. The other asks the same program of the gateway: it is no news when that sees it.
+    pub(super) fn forget_epoch_beside(&mut self, now: Time, protocol: Protocol) {
+        match protocol {
+            Protocol::Pcp => self.natpmp.forget_epoch(cx!(self, now)),
+            _ => self.pcp.forget_epoch(),
         }
     }
 

@@ -12,12 +12,6 @@ use crate::log::log;
 use crate::time::Time;
 use std::time::Duration;
 
-/// Announcements are followed at most this often: anyone who can forge the gateway's address can send them.
-const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Renewals after an announcement are spread over this time: all hosts of the network hear it at once.
-const ANNOUNCEMENT_SPREAD_MILLIS: u64 = 5000;
-
 /// When a mapping is asked for once more that may have been removed by a late deletion.
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
@@ -102,12 +96,17 @@ impl Engine {
         }
     }
 
+    /// A mapping that was lost is asked for then, in the pace of that time.
+    pub(super) fn put_off(&mut self, key: Key, at: Time) {
+        self.waiting.remove(&key);
+        self.timers.set(Timer::Mapping(key), at);
+    }
+
     /// A waiting mapping has its place in the pace.
     fn wait_for_turn(&mut self, key: Key, at: Time) {
         if let Some(mapping) = self.mappings.get_mut(&key) {
             mapping.has_turn = true;
-            self.waiting.remove(&key);
-            self.timers.set(Timer::Mapping(key), at);
+            self.put_off(key, at);
         }
     }
 
@@ -204,35 +203,6 @@ impl Engine {
         let at = self.pace.take(now, packets(protocol));
         if at > now {
             self.wait_for_turn(key, at);
-        }
-    }
-
-    /// The gateway announced itself: whatever it means, everything is renewed soon. No state changes.
-    pub(super) fn handle_announced(&mut self, now: Time) {
-        if self.announced_at.is_some_and(|at| now < at + ANNOUNCEMENT_INTERVAL) {
-            return;
-        }
-        self.announced_at = Some(now);
-        for key in self.mappings.keys() {
-            let delay = Duration::from_millis(self.random.in_range(0, ANNOUNCEMENT_SPREAD_MILLIS));
-            let Some(mapping) = self.mappings.get_mut(&key) else { continue };
-            match &mut mapping.state {
-                State::Mapped { protocol: Protocol::Direct, .. } | State::Asked { .. } | State::Waiting => {
-                    continue;
-                }
-                // A gateway that is back may be one that grants.
-                State::Refused => {}
-                State::Mapped { lease: None, .. } => {}
-                State::Mapped { lease: Some(lease), .. } if lease.next == LeaseStep::Send => continue,
-                State::Mapped { lease: Some(lease), .. } => lease.next = LeaseStep::Renew,
-            }
-            let at = now + delay;
-            if self.timers.get(Timer::Mapping(key)).is_none_or(|set| at < set) {
-                self.timers.set(Timer::Mapping(key), at);
-            }
-        }
-        if !self.waiting.is_empty() {
-            self.handle_network_changed(now);
         }
     }
 }

@@ -6,13 +6,15 @@
 //! - `network.rs`: the route to the gateway, what its change means, rechecks. `shortage.rs`: what the system had not to give.
 //! - `discovery.rs`: the race of the protocols, and the choice for one mapping; `race.rs`: its beginning and end.
 //! - `gateway.rs`: what the drivers' notices mean for the mappings.
-//! - `lease.rs`: renewals, expiry, and all mappings remade after a restart.
+//! - `lease.rs`: renewals, expiry, and all mappings remade after a restart. `announcement.rs`: what the gateway says of that
+//!   by itself.
 //! - `program.rs`: what the program is told. `ending.rs`: deletions and cleanup. `standing.rs`: how a mapping stands, for the
 //!   Rust API.
 //! - `pcp`, `natpmp`, `upnp_igd`: the drivers, each asking one gateway by one protocol (`driver.rs` is their contract).
 
 #![forbid(unsafe_code)]
 
+mod announcement;
 pub mod direct;
 pub mod discovery;
 pub mod driver;
@@ -38,6 +40,7 @@ pub mod window;
 use crate::log::log;
 use crate::ordered::{Map, Set, Word};
 use crate::time::Time;
+use announcement::Announcements;
 use discovery::{Choice, Field, Race};
 use driver::{Key, Status};
 use ending::{Cleanup, Ending};
@@ -73,6 +76,8 @@ enum Timer {
     Cleanup,
     /// When to try again what the system had nothing for.
     Shortage,
+    /// When to renew all mappings for announcements that came too soon after others.
+    Announcements,
 }
 
 impl Word for Timer {
@@ -86,6 +91,7 @@ impl Word for Timer {
             Timer::Ending(key) => (5, key.word()),
             Timer::Cleanup => (6, 0),
             Timer::Shortage => (7, 0),
+            Timer::Announcements => (8, 0),
         }
         .word()
     }
@@ -126,8 +132,7 @@ pub struct Engine {
     endings: Map<Key, Ending>,
     cleanup: Option<Cleanup>,
     pace: Pace,
-    /// When an announcement was last followed.
-    announced_at: Option<Time>,
+    announcements: Announcements,
 }
 
 /// The context of a driver's call, from fields of the engine that are not the driver.
@@ -183,7 +188,7 @@ impl Engine {
             endings: Map::new(),
             cleanup: None,
             pace: Pace::default(),
-            announced_at: None,
+            announcements: Announcements::default(),
         }
     }
 
@@ -283,8 +288,7 @@ impl Engine {
             Socket::Announcements => {
                 // Anyone on the network can multicast; RFC 6887 §14.1 counts the gateway's alone.
                 if self.network.gateway() == Some(from.ip()) {
-                    self.pcp.handle_announcement(cx!(self, now), bytes);
-                    self.natpmp.handle_announcement(cx!(self, now), bytes);
+                    self.handle_announcement(now, bytes);
                 }
             }
             Socket::Notifications => self.upnp.handle_notification(cx!(self, now), from, bytes),
@@ -343,6 +347,7 @@ impl Engine {
                 Timer::Ending(key) => self.handle_ending_timer(key),
                 Timer::Cleanup => self.handle_cleanup_timer(now),
                 Timer::Shortage => self.handle_shortage_timer(),
+                Timer::Announcements => self.renew_all(now),
             }
         }
         self.settle(now);

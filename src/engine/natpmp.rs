@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::driver::{Key, Notice, Refusal, Status};
-use super::epoch::Rule;
+use super::epoch::{Announced, Rule};
 use super::io::{Cx, Output, Socket, Suggestion};
 use super::requests::{Answer, Ask, LIFETIME_SECS, Requests};
 use super::window::Kind;
@@ -156,6 +156,7 @@ impl NatPmp {
 
     /// The recheck interval has passed: a public-address request, for epoch and address.
     pub fn check(&mut self, cx: &mut Cx<'_>) {
+        self.requests.note_recheck();
         if self.requests.status() == Status::Up {
             self.requests.query(cx.now, Kind::Query);
         }
@@ -188,14 +189,26 @@ impl NatPmp {
         self.pump(cx);
     }
 
-    /// A datagram came to the announcements' group, from the gateway.
-    pub fn handle_announcement(&mut self, cx: &mut Cx<'_>, bytes: &[u8]) {
-        // RFC 6886 §3.2.1: the same bytes as a reply to the public-address request. Anyone on the network can forge
-        // them, so the address is not taken from here: the renewals that follow ask for it.
-        let Ok(Reply::Address { result: ResultCode::Success, .. }) = natpmp::parse(bytes) else { return };
-        self.address_is_doubtful = true;
-        self.requests.notify(Notice::Announced);
-        self.pump(cx);
+    /// The gateway announced itself by NAT-PMP, or by PCP where that has told no epoch; see
+    /// [`Epoch::judge_announcement`](super::epoch::Epoch::judge_announcement).
+    pub fn judge_announcement(&mut self, cx: &mut Cx<'_>, epoch_secs: u32, is_repetition: bool) -> Announced {
+        let announced = self.requests.judge_announcement(cx.now, epoch_secs, is_repetition);
+        if announced == Announced::Restarted {
+            self.forget_granted(cx);
+            self.pump(cx);
+        }
+        announced
+    }
+
+    /// Whether the gateway has told its epoch by NAT-PMP.
+    pub fn knows_epoch(&self) -> bool {
+        self.requests.knows_epoch()
+    }
+
+    /// The gateway announced this external address (RFC 6886 §3.2.1). Anyone on the network can forge that, so the
+    /// address is not taken from there: the renewals that follow ask for it.
+    pub fn doubt_address(&mut self, announced: Ipv4Addr) {
+        self.address_is_doubtful |= self.address.is_some_and(|address| address != announced);
     }
 
     /// The port is closed (ICMP).

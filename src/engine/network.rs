@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::announcement::Announcements;
 use super::driver::Status;
 use super::io::{Output, Protocol, Route, Socket};
 use super::mapping::{ASKING, PerProtocol, State};
@@ -203,6 +204,8 @@ impl Engine {
         self.exhausted = PerProtocol::default();
         self.suspect = PerProtocol::default();
         self.natpmp_promised = false;
+        self.announcements = Announcements::default();
+        self.timers.cancel(Timer::Announcements);
         self.network.known = true;
         self.network.route = route;
         self.network.mismatch = Mismatch::None;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::driver::{Key, Notice, Refusal, Status};
-use super::epoch::Rule;
+use super::epoch::{Announced, Rule};
 use super::io::{Cx, Output, Socket, Suggestion};
 use super::requests::{Answer, Ask, LIFETIME_SECS, Requests};
 use super::window::Kind;
@@ -176,6 +176,7 @@ impl Pcp {
 
     /// The recheck interval has passed: an ANNOUNCE request, to see the epoch.
     pub fn check(&mut self, cx: &mut Cx<'_>) {
+        self.requests.note_recheck();
         if self.requests.status() == Status::Up {
             self.requests.query(cx.now, Kind::Check);
         }
@@ -198,11 +199,15 @@ impl Pcp {
         self.pump(cx);
     }
 
-    /// A datagram came to the announcements' group, from the gateway.
-    pub fn handle_announcement(&mut self, _cx: &mut Cx<'_>, bytes: &[u8]) {
-        if let Ok(Reply::Announce(Header { result: ResultCode::Success, .. })) = pcp::parse(bytes) {
-            self.requests.notify(Notice::Announced);
-        }
+    /// The gateway announced itself by PCP, or by NAT-PMP where that has told no epoch; see
+    /// [`Epoch::judge_announcement`](super::epoch::Epoch::judge_announcement).
+    pub fn judge_announcement(&mut self, now: Time, epoch_secs: u32, is_repetition: bool) -> Announced {
+        self.requests.judge_announcement(now, epoch_secs, is_repetition)
+    }
+
+    /// Whether the gateway has told its epoch by PCP.
+    pub fn knows_epoch(&self) -> bool {
+        self.requests.knows_epoch()
     }
 
     /// The port is closed (ICMP).

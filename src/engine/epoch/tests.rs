@@ -1,6 +1,22 @@
 use super::Verdict::{Fits, Restarted, Stale};
 use super::*;
 
+const RULES: [Rule; 2] = [Rule::Pcp, Rule::NatPmp];
+
+/// An epoch that answers have told so far: each as seconds at receipt, asked for just then, and its value.
+fn told(rule: Rule, answers: &[(u64, u32)]) -> Epoch {
+    let mut epoch = Epoch::new(rule);
+    for &(secs, value) in answers {
+        epoch.judge(Time::from_secs(secs), Some(Time::from_secs(secs)), value);
+    }
+    epoch
+}
+
+/// An announcement that is no repetition.
+fn announce(epoch: &mut Epoch, millis: u64, value: u32) -> Announced {
+    epoch.judge_announcement(Time::from_millis(millis), value, false)
+}
+
 /// (millis at receipt, millis of the request's first sending or `None`, epoch, verdict)
 type Row = (u64, Option<u64>, u32, Verdict);
 
@@ -14,7 +30,7 @@ fn check(rule: Rule, rows: &[Row]) {
 
 #[test]
 fn a_clock_that_runs_like_ours_fits() {
-    for rule in [Rule::Pcp, Rule::NatPmp] {
+    for rule in RULES {
         check(
             rule,
             &[
@@ -30,7 +46,7 @@ fn a_clock_that_runs_like_ours_fits() {
 
 #[test]
 fn a_clock_that_starts_anew_shows_a_restart() {
-    for rule in [Rule::Pcp, Rule::NatPmp] {
+    for rule in RULES {
         check(
             rule,
             &[
@@ -62,14 +78,14 @@ fn natpmp_allows_an_eighth_and_two_seconds_behind_and_anything_ahead() {
 
 #[test]
 fn one_second_back_is_an_answer_overtaken_when_it_was_asked_before_the_higher_value_came() {
-    for rule in [Rule::Pcp, Rule::NatPmp] {
+    for rule in RULES {
         check(rule, &[(100, Some(0), 51, Fits), (101, Some(0), 50, Fits), (102, None, 50, Fits)]);
     }
 }
 
 #[test]
 fn one_second_back_is_a_restart_when_it_was_asked_after_the_higher_value_had_come() {
-    for rule in [Rule::Pcp, Rule::NatPmp] {
+    for rule in RULES {
         check(rule, &[(100, Some(0), 51, Fits), (1_200, Some(1_100), 50, Restarted)]);
         // Also when a lower one came in between, out of order.
         check(rule, &[(100, Some(0), 51, Fits), (130, Some(0), 50, Fits), (160, Some(120), 50, Restarted)]);
@@ -80,14 +96,14 @@ fn one_second_back_is_a_restart_when_it_was_asked_after_the_higher_value_had_com
 
 #[test]
 fn a_restart_in_the_gateways_first_seconds_is_noticed() {
-    for rule in [Rule::Pcp, Rule::NatPmp] {
+    for rule in RULES {
         check(rule, &[(1_000, Some(990), 1, Fits), (2_000, Some(1_990), 0, Restarted)]);
     }
 }
 
 #[test]
 fn answers_from_before_the_restart_are_stale() {
-    for rule in [Rule::Pcp, Rule::NatPmp] {
+    for rule in RULES {
         check(
             rule,
             &[
@@ -143,8 +159,94 @@ fn nothing_wraps_at_the_ends_of_the_range() {
 }
 
 #[test]
+fn an_announcement_not_above_the_highest_value_known_shows_a_restart() {
+    for rule in RULES {
+        // Restarted within its first second, and a little later.
+        for (known, announced) in [(0, 0), (3, 0), (3, 3)] {
+            let mut epoch = told(rule, &[(10, known)]);
+            assert_eq!(announce(&mut epoch, 10_800, announced), Announced::Restarted, "{rule:?} {known}");
+            // It began the era of the answers that follow.
+            let at = Time::from_secs(13);
+            assert_eq!(epoch.judge(at, Some(at), announced + 2), Fits, "{rule:?} {known}");
+        }
+    }
+}
+
+#[test]
+fn an_announcement_in_range_and_higher_is_recorded() {
+    for rule in RULES {
+        let mut epoch = told(rule, &[(0, 1000)]);
+        assert_eq!(announce(&mut epoch, 60_000, 1060), Announced::RunsOn);
+        assert_eq!(announce(&mut epoch, 61_000, 1061), Announced::RunsOn);
+        let (asked_at, at) = (Time::from_millis(61_100), Time::from_millis(61_200));
+        assert_eq!(epoch.clone().judge(at, Some(asked_at), 1060), Restarted, "{rule:?}: below it");
+        assert_eq!(epoch.clone().judge(at, Some(asked_at), 1061), Fits, "{rule:?}");
+        assert_eq!(announce(&mut epoch, 61_500, 1061), Announced::Restarted, "{rule:?}: not above it");
+    }
+}
+
+#[test]
+fn an_announcement_out_of_range_shows_a_restart() {
+    for (rule, value) in [(Rule::Pcp, 1030), (Rule::Pcp, 1100), (Rule::NatPmp, 1030)] {
+        let mut epoch = told(rule, &[(0, 1000)]);
+        assert_eq!(announce(&mut epoch, 60_000, value), Announced::Restarted, "{rule:?} {value}");
+    }
+    // RFC 6886 §3.6 sees nothing wrong with a clock that is ahead.
+    assert_eq!(announce(&mut told(Rule::NatPmp, &[(0, 1000)]), 60_000, 1100), Announced::RunsOn);
+}
+
+#[test]
+fn a_repeated_announcement_changes_nothing() {
+    for rule in RULES {
+        let mut epoch = told(rule, &[(10, 500)]);
+        assert_eq!(announce(&mut epoch, 11_000, 0), Announced::Restarted);
+        let repeat = |epoch: &mut Epoch, millis, value| {
+            epoch.judge_announcement(Time::from_millis(millis), value, true)
+        };
+        assert_eq!(repeat(&mut epoch, 11_250, 0), Announced::Repeated);
+        assert_eq!(repeat(&mut epoch, 11_750, 0), Announced::Repeated);
+        assert_eq!(repeat(&mut epoch, 12_750, 1), Announced::RunsOn);
+        let at = Time::from_secs(15);
+        assert_eq!(epoch.judge(at, Some(at), 4), Fits, "{rule:?}: the era of the first of them");
+    }
+}
+
+#[test]
+fn answers_from_before_an_announced_restart_are_stale() {
+    for rule in RULES {
+        let mut epoch = told(rule, &[(0, 5000)]);
+        assert_eq!(announce(&mut epoch, 10_000, 0), Announced::Restarted);
+        let judge = |epoch: &mut Epoch, asked_at, at, value| {
+            epoch.judge(Time::from_millis(at), Some(Time::from_millis(asked_at)), value)
+        };
+        assert_eq!(judge(&mut epoch, 9_900, 10_050, 5010), Stale, "{rule:?}");
+        assert_eq!(judge(&mut epoch, 9_900, 10_060, 0), Fits, "{rule:?}");
+    }
+}
+
+#[test]
+fn an_announcement_says_nothing_where_no_answer_has_or_the_epoch_is_no_clock() {
+    for rule in RULES {
+        let mut epoch = Epoch::new(rule);
+        assert_eq!(announce(&mut epoch, 1000, 7), Announced::Unclear);
+        assert!(!epoch.is_known());
+        let at = Time::from_secs(2);
+        assert_eq!(epoch.judge(at, Some(at), 3), Fits, "it was not recorded");
+
+        let standing = [(0, 7), (300, 7), (600, 7), (900, 7)];
+        let mut epoch = told(rule, &standing);
+        assert_eq!(announce(&mut epoch, 1_200_000, 7), Announced::Unclear, "{rule:?}: after four eras");
+        // Announced restarts are eras like others.
+        let mut epoch = told(rule, &standing[..1]);
+        let verdicts: Vec<Announced> = (1..6).map(|n| announce(&mut epoch, 300_000 * n, 7)).collect();
+        assert_eq!(verdicts.iter().filter(|&&verdict| verdict == Announced::Restarted).count(), 3);
+        assert_eq!(verdicts.last(), Some(&Announced::Unclear));
+    }
+}
+
+#[test]
 fn a_clock_that_stands_still_is_taken_for_a_restart_a_few_times_only() {
-    for rule in [Rule::Pcp, Rule::NatPmp] {
+    for rule in RULES {
         let mut epoch = Epoch::new(rule);
         let judge = |epoch: &mut Epoch, secs: u64, value: u32| {
             let at = Time::from_secs(secs);
@@ -152,16 +254,19 @@ fn a_clock_that_stands_still_is_taken_for_a_restart_a_few_times_only() {
         };
         let verdicts: Vec<Verdict> = (0..100).map(|n| judge(&mut epoch, n * 300, 7)).collect();
         assert_eq!(verdicts.iter().filter(|&&verdict| verdict == Restarted).count(), 3, "{rule:?}");
-        // The gateway is replaced by one whose clock runs: believed once it has been seen to.
+        // The gateway is replaced by one whose clock runs: believed once it has been seen to, after a recheck.
         assert_eq!(judge(&mut epoch, 40_000, 1000), Fits);
         assert_eq!(judge(&mut epoch, 40_300, 1300), Fits);
-        assert_eq!(judge(&mut epoch, 40_600, 5), Restarted);
+        assert_eq!(judge(&mut epoch, 40_600, 5), Fits);
+        epoch.note_recheck();
+        assert_eq!(judge(&mut epoch, 40_900, 305), Fits);
+        assert_eq!(judge(&mut epoch, 41_200, 5), Restarted);
     }
 }
 
 #[test]
 fn restarts_of_a_clock_that_runs_between_them_are_all_seen() {
-    for rule in [Rule::Pcp, Rule::NatPmp] {
+    for rule in RULES {
         let mut epoch = Epoch::new(rule);
         for round in 0..20u64 {
             for (after, value) in [(0, 1), (5, 6), (60, 61)] {

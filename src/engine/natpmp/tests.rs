@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::requests::timetable::{Timetable, tcp, udp};
+use crate::engine::requests::timetable::{EXTERNAL, Timetable, tcp, udp};
 
 type Table = Timetable<NatPmp>;
 
@@ -195,25 +195,20 @@ fn a_late_grant_of_an_abandoned_request_makes_natpmp_known() {
 }
 
 #[test]
-fn the_announcement_of_an_address_is_told_and_the_next_renewal_asks_for_it() {
+fn an_address_that_was_announced_is_asked_for_with_the_next_renewal() {
     let mut t = Table::known();
-    let mut bytes = [0, 128, 0, 0, 0, 0, 0, 0, 198, 51, 100, 9];
     t.map(udp(4000)).answer(Some(udp(4000)), 1000).take();
-    t.call(|driver, cx| driver.handle_announcement(cx, &bytes));
-    // Whoever sent it: the address is the gateway's own answer's.
-    t.says(&["0 = Announced"]);
-    t.map(udp(4000)).answer_with(None, 1000, |bytes| address(bytes, [198, 51, 100, 9]));
-    t.says(&["0 > address?", "0 > map UDP 4000", "0 = AddressChanged { address: 198.51.100.9 }"]);
-    t.answer(Some(udp(4000)), 1000).says(&["0 = granted UDP 4000 198.51.100.9:4000 7200s"]);
+    // The one that is known is no news.
+    t.driver.doubt_address(EXTERNAL.into());
     t.map(udp(4000)).answer(Some(udp(4000)), 1000);
-    t.says(&["0 > map UDP 4000", "0 = granted UDP 4000 198.51.100.9:4000 7200s"]);
-    address(&mut bytes, [0; 4]);
-    t.call(|driver, cx| driver.handle_announcement(cx, &bytes));
-    t.says(&["0 = Announced"]);
-    for wrong in [&[0, 128, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0][..], &[2, 128, 0, 0], &bytes[..11], &[0, 0], &[]] {
-        t.call(|driver, cx| driver.handle_announcement(cx, wrong));
-        t.says(&[]);
-    }
+    t.says(&["0 > map UDP 4000", "0 = granted UDP 4000 :4000 7200s"]);
+    t.driver.doubt_address(Ipv4Addr::new(198, 51, 100, 9));
+    // Whoever announced it: the address is the gateway's own answer's.
+    t.map(udp(4000)).answer_with(None, 1000, |bytes| address(bytes, [198, 51, 100, 7]));
+    t.says(&["0 > address?", "0 > map UDP 4000", "0 = AddressChanged { address: 198.51.100.7 }"]);
+    t.answer(Some(udp(4000)), 1000).says(&["0 = granted UDP 4000 198.51.100.7:4000 7200s"]);
+    t.map(udp(4000)).answer(Some(udp(4000)), 1000);
+    t.says(&["0 > map UDP 4000", "0 = granted UDP 4000 198.51.100.7:4000 7200s"]);
 }
 
 /// What shows a restart while a grant waits for the external address, and what the driver says to it.
@@ -237,11 +232,16 @@ fn a_grant_from_before_a_restart_is_not_told_but_asked_for_again() {
     t.answer(None, 3).says(&["0 = granted TCP 4000 :4000 7200s"]);
     t.answer(Some(udp(4000)), 3).says(&["0 = granted UDP 4000 :4000 7200s"]);
 
-    let mut t = grant_before_a_restart(|t| {
-        t.call(|driver, cx| driver.forget_epoch(cx));
-        t.says(&["0 > map UDP 4000"]);
-    });
-    t.at(100).answer(None, 0).answer(Some(udp(4000)), 0).says(&["100 = granted UDP 4000 :4000 7200s"]);
+    for is_announced in [true, false] {
+        let mut t = grant_before_a_restart(|t| {
+            t.call(|driver, cx| match is_announced {
+                true => assert_eq!(driver.judge_announcement(cx, 0, false), Announced::Restarted),
+                false => driver.forget_epoch(cx),
+            });
+            t.says(&["0 > map UDP 4000"]);
+        });
+        t.at(100).answer(None, 0).answer(Some(udp(4000)), 0).says(&["100 = granted UDP 4000 :4000 7200s"]);
+    }
 }
 
 #[test]

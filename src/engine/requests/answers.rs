@@ -5,7 +5,7 @@
 use super::entry::{MEMORY, State};
 use super::{Answer, Ask, Effect, Requests, Slot};
 use crate::engine::driver::{Key, Notice, Refusal, Status};
-use crate::engine::epoch::Verdict;
+use crate::engine::epoch::{Announced, Verdict};
 use crate::engine::io::Suggestion;
 use crate::log::log;
 use crate::time::Time;
@@ -31,8 +31,23 @@ impl Requests {
         let restarted = verdict == Verdict::Restarted;
         if restarted {
             self.note_restart(None);
+            self.notices.push_back(Notice::Restarted { shown_by: None });
         }
         Some(Effect { restarted, granted: false })
+    }
+
+    /// The gateway announced itself. `is_repetition`: it had announced a restart just before. What follows is the core's.
+    pub(in crate::engine) fn judge_announcement(
+        &mut self,
+        now: Time,
+        epoch_secs: u32,
+        is_repetition: bool,
+    ) -> Announced {
+        let announced = self.epoch.judge_announcement(now, epoch_secs, is_repetition);
+        if announced == Announced::Restarted {
+            self.note_restart(None);
+        }
+        announced
     }
 
     /// An answer about a key; `None`: it does not count. `updates`: the protocol lets the gateway change a
@@ -77,7 +92,9 @@ impl Requests {
             Answer::Deleted | Answer::Refused(_) => false,
         };
         if restarted {
-            self.note_restart(granted.then_some(key));
+            let shown_by = granted.then_some(key);
+            self.note_restart(shown_by);
+            self.notices.push_back(Notice::Restarted { shown_by });
         }
         match answer {
             Answer::Granted { .. } => {}
@@ -87,14 +104,15 @@ impl Requests {
         Some(Effect { restarted, granted })
     }
 
+    /// The gateway may have lost all mappings, but the one whose grant shows that. Only may (RFC 6887 §8.5): miniupnpd
+    /// sets its epoch back with a new address, and keeps them. So what is not wanted any more is deleted all the same.
     fn note_restart(&mut self, shown_by: Option<Key>) {
         self.entries.for_each_mut(|key, entry| {
             if Some(key) != shown_by {
-                entry.mapped = false;
+                entry.doubtful |= std::mem::take(&mut entry.mapped);
                 entry.granted_epoch_secs = 0;
             }
         });
-        self.notices.push_back(Notice::Restarted { shown_by });
     }
 
     /// A mapping was granted; whether that is what was wanted.
