@@ -250,6 +250,29 @@ fn a_upnp_mapping_that_is_gone_is_made_anew_at_the_recheck() {
 }
 
 #[test]
+fn a_upnp_gateway_that_is_away_is_searched_for_at_once_then_after_5_10_and_20_s() {
+    for (away_secs, found_secs) in [(1, 1..=3), (4, 5..=6), (12, 15..=16), (30, 35..=36), (40, 299..=301)] {
+        let mut world = world_of(2);
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+        world.run_for(secs(200));
+        world.stop_gateway();
+        // The recheck finds its control URL closed, twice.
+        assert!(world.runs_until(secs(101), |world| world.state(id) == Event::Pending));
+        let start = world.now();
+        world.run_for(secs(away_secs));
+        // NOTIFY is not heard of a daemon on the same host; nor is it of one that is lost.
+        world.start_gateway(true);
+        assert!(world.runs_until(secs(400), |world| world.is_success(id)), "away for {away_secs} s");
+        let took = world.now().since(start).as_secs();
+        assert!(found_secs.contains(&took), "away for {away_secs} s: found after {took} s");
+        assert_eq!(world.table().len(), 1);
+        world.cleanup();
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
 fn a_changed_external_address_is_reported_at_the_recheck() {
     let new = Ipv4Addr::new(203, 0, 113, 99);
     for index in 0..3 {

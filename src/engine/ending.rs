@@ -71,6 +71,7 @@ impl Engine {
         if self.mappings.is_empty() {
             self.timers.cancel(Timer::Recheck);
             self.timers.cancel(Timer::Announcements);
+            self.timers.cancel(Timer::Rediscovery);
         }
         if open.marked().next().is_none() {
             self.tell(id, Event::Destroyed);

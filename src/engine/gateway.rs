@@ -322,8 +322,6 @@ impl Engine {
         for key in self.keys_asked_by(protocol) {
             self.lose(key);
         }
-        if self.race.is_none() && !self.waiting.is_empty() {
-            self.start_race(now);
-        }
+        self.start_rediscovery(now);
     }
 }

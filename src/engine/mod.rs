@@ -78,6 +78,8 @@ enum Timer {
     Shortage,
     /// When to renew all mappings for announcements that came too soon after others.
     Announcements,
+    /// When to search again for a UPnP device that was lost.
+    Rediscovery,
 }
 
 impl Word for Timer {
@@ -92,6 +94,7 @@ impl Word for Timer {
             Timer::Cleanup => (6, 0),
             Timer::Shortage => (7, 0),
             Timer::Announcements => (8, 0),
+            Timer::Rediscovery => (9, 0),
         }
         .word()
     }
@@ -133,6 +136,8 @@ pub struct Engine {
     cleanup: Option<Cleanup>,
     pace: Pace,
     announcements: Announcements,
+    /// How often a UPnP device was searched for again since it was lost.
+    rediscoveries: usize,
 }
 
 /// The context of a driver's call, from fields of the engine that are not the driver.
@@ -189,6 +194,7 @@ impl Engine {
             cleanup: None,
             pace: Pace::default(),
             announcements: Announcements::default(),
+            rediscoveries: 0,
         }
     }
 
@@ -348,6 +354,7 @@ impl Engine {
                 Timer::Cleanup => self.handle_cleanup_timer(now),
                 Timer::Shortage => self.handle_shortage_timer(),
                 Timer::Announcements => self.renew_all(now),
+                Timer::Rediscovery => self.continue_rediscovery(now),
             }
         }
         self.settle(now);

@@ -206,6 +206,7 @@ impl Engine {
         self.natpmp_promised = false;
         self.announcements = Announcements::default();
         self.timers.cancel(Timer::Announcements);
+        self.timers.cancel(Timer::Rediscovery);
         self.network.known = true;
         self.network.route = route;
         self.network.mismatch = Mismatch::None;

@@ -10,6 +10,10 @@ use super::schedule::PACKETS_A_RACE;
 use super::{Engine, Timer, cx};
 use crate::log::log;
 use crate::time::Time;
+use std::time::Duration;
+
+/// A UPnP device that was lost is searched for at once, and again after these pauses; from then on with each recheck.
+const PAUSES: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(20)];
 
 impl Engine {
     /// Begins a race: the NAT-PMP public-address request and the SSDP searches now, the PCP MAP requests of the
@@ -42,6 +46,29 @@ impl Engine {
             }
         }
         self.unsettled = true;
+    }
+
+    /// A UPnP device that mappings relied on was lost: a race begins, and others after it until the mappings are made.
+    pub(super) fn start_rediscovery(&mut self, now: Time) {
+        if self.race.is_none() && !self.waiting.is_empty() {
+            self.start_race(now);
+        }
+        if self.timers.get(Timer::Rediscovery).is_none() {
+            self.rediscoveries = 0;
+            self.timers.set(Timer::Rediscovery, now + PAUSES[0]);
+        }
+    }
+
+    /// A device that was lost may be back by now.
+    pub(super) fn continue_rediscovery(&mut self, now: Time) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        self.handle_network_changed(now);
+        self.rediscoveries += 1;
+        if let Some(&pause) = PAUSES.get(self.rediscoveries) {
+            self.timers.set(Timer::Rediscovery, now + pause);
+        }
     }
 
     /// A protocol that was asked for mappings has to be found again: they wait for whoever wins.

@@ -105,7 +105,8 @@ impl UpnpIgd {
             return;
         };
         if self.control.is_none() && !self.discovery.is_at_work() {
-            search::send_round(cx, &network);
+            let lost = self.suspect.as_ref().map(|url| url.address.ip().to_canonical());
+            search::send_round(cx, &network, lost);
         }
         self.search = Search::Active { rounds: rounds + 1 };
         if let Some(wait) = search::wait_after(cx, rounds) {

@@ -84,12 +84,13 @@ pub(super) fn wait_after(cx: &mut Cx<'_>, round: usize) -> Option<Duration> {
     Some(cx.between(wait, 9, 10, 10))
 }
 
-/// Sends one round of searches: to the gateway itself first, then to all (unless the gateway was named).
-pub(super) fn send_round(cx: &mut Cx<'_>, network: &Network) {
-    let gateway = network.gateway.map(|address| SocketAddr::new(address, ssdp::PORT));
-    let multicast =
-        (!network.named && network.local.is_ipv4()).then(|| SocketAddr::new(MULTICAST, ssdp::PORT));
-    for to in gateway.into_iter().chain(multicast) {
+/// Sends one round of searches: to the gateway itself first, then (unless that was named) to the device that was lost,
+/// if it is another, then to all.
+pub(super) fn send_round(cx: &mut Cx<'_>, network: &Network, lost: Option<IpAddr>) {
+    let lost = lost.filter(|&address| !network.named && network.gateway != Some(address));
+    let multicast = (!network.named && network.local.is_ipv4()).then_some(MULTICAST);
+    for address in [network.gateway, lost, multicast].into_iter().flatten() {
+        let to = SocketAddr::new(address, ssdp::PORT);
         for target in TARGETS {
             let bytes = ssdp::emit_search(to, target, MX_SECS);
             cx.output(Output::Send { socket: Socket::Ssdp, to, bytes });

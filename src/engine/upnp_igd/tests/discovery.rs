@@ -442,6 +442,22 @@ fn takes_a_device_on_this_very_host_at_once_where_that_is_the_gateway() {
 }
 
 #[test]
+fn a_device_that_was_lost_is_asked_itself_when_it_is_searched_for() {
+    let mut bench = with_own_device(IP1);
+    bench.start();
+    bench.run_until(400);
+    bench.servers.get_mut(&addr("192.168.1.20:80")).expect("its server").mood = Mood::Refuses;
+    bench.map(tcp(4000), no_wish());
+    bench.run_until(2000);
+    assert!(bench.when(|notice| *notice == Notice::Lost).is_some());
+    bench.searches.clear();
+    bench.search();
+    let mut asked: Vec<_> = bench.searches.iter().map(|&(_, to)| to.to_string()).collect();
+    asked.dedup();
+    assert_eq!(asked, ["192.168.1.1:1900", "192.168.1.20:1900", "239.255.255.250:1900"]);
+}
+
+#[test]
 fn a_device_on_this_very_host_is_not_the_gateway_that_was_named() {
     let mut bench = with_own_device(IP1);
     bench.start_in(Network { gateway: Some(ip(GATEWAY)), local: ip(LOCAL), named: true });
