@@ -37,18 +37,29 @@ def case(function=None, **arguments):
 
 
 class Lab:
-    """What a case works with: a fresh network, and what it starts there. All of it ends with the case."""
+    """What a case works with: a fresh network, and what it starts there. All of it ends with the case.
 
-    def __init__(self, built, plum, directory):
-        self.built, self.plum, self.directory = built, plum, pathlib.Path(directory)
+    `rounds`: how often a case is to try what depends on chance."""
+
+    def __init__(self, built, plum, directory, rounds):
+        self.built, self.plum, self.directory, self.rounds = built, plum, pathlib.Path(directory), rounds
         self.stack = contextlib.ExitStack()
         self.times = []
         self.net = Network()
         self.stack.callback(self.net.close)
-        self.capture = Capture(self.net.client)
-        self.stack.callback(self.capture.close)
-        self.client_address = CLIENT
+        self._live_in(self.net.client, CLIENT, "eth0")
         self.daemon = self.program = None
+
+    def _live_in(self, host, address, interface):
+        """The program runs in the namespace `host`, with this address, and its packets pass this interface."""
+        self.host, self.client_address = host, address
+        self.capture = Capture(host, interface)
+        self.stack.callback(self.capture.close)
+
+    def live_on_the_gateway(self, via):
+        """The program runs on the router, beside the daemon, and the default route leads to `via` in the LAN."""
+        self.net.router.ip(f"route replace default via {via} dev lan")
+        self._live_in(self.net.router, ROUTER, "lo")
 
     def close(self):
         self.stack.close()
@@ -61,7 +72,7 @@ class Lab:
     def start_program(self, **settings):
         """Starts the program, or a second time: initialises the library anew."""
         if self.program is None:
-            self.program = Program(self.net.client, self.built, self.directory / "library.log")
+            self.program = Program(self.host, self.built, self.directory / "library.log")
             self.stack.callback(self.program.close)
         self.program.init(**settings)
 
@@ -76,7 +87,8 @@ class Lab:
     def check_bytes(self, mapping, event):
         """TCP or UDP bytes sent by the internet host reach the client, and the answer goes back."""
         try:
-            self.net.pass_bytes(mapping.transport, event.host, event.port, self.client_address, mapping.internal_port)
+            target = self.client_address, mapping.internal_port
+            self.net.pass_bytes(mapping.transport, event.host, event.port, *target, client=self.host)
         except (OSError, RuntimeError) as error:
             raise Failed(f"{mapping}: no bytes through {event.host}:{event.port}: {error}") from None
 
@@ -165,9 +177,9 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(built, plum=None):
+def lab(built, plum=None, rounds=1):
     with tempfile.TemporaryDirectory(prefix="plum-lab-") as directory:
-        it = Lab(built, plum, directory)
+        it = Lab(built, plum, directory, rounds)
         try:
             yield it
         finally:

@@ -1,8 +1,9 @@
 """The cases in which something changes while there are mappings: the network, or the gateway."""
 
+import random
 import time
 
-from cases import PCP_ONLY, case
+from cases import PCP_ONLY, TCP_PORT, case
 from network import CLIENT, CLIENT_MOVED, ROUTER, WAN, WAN_MOVED
 from program import Failed
 
@@ -128,7 +129,7 @@ def cable_cut_far_gateway_restarted(lab):
 # --- A gateway that restarts, or goes --------------------------------------------------------------------------------
 
 
-def _restart(lab, protocol, limit=6.5, told=True, **settings):
+def restart(lab, protocol, limit=6.5, told=True, **settings):
     """The gateway is killed and started again without its mappings; they come back by themselves.
 
     The library waits up to 5 s after an announcement, so that not all hosts come at once. `told`: SUCCESS is
@@ -160,14 +161,14 @@ def _restart(lab, protocol, limit=6.5, told=True, **settings):
 def restart_pcp(lab):
     """PCP gateway restarted, its epoch shows it: SUCCESS again within 6.5 s."""
     lab.start_gateway()
-    _restart(lab, "PCP")
+    restart(lab, "PCP")
 
 
 @case
 def restart_pcp_system_uptime(lab):
     """PCP gateway restarted, its epoch does not show it: mapped again within 6.5 s."""
     lab.start_gateway(system_uptime=True)
-    _restart(lab, "PCP", told=False)
+    restart(lab, "PCP", told=False)
 
 
 @case
@@ -175,7 +176,7 @@ def restart_pcp_unheard(lab):
     """PCP gateway restarted and its announcement lost: SUCCESS again by the recheck, every 1 s here."""
     lab.start_gateway()
     lab.net.cut_output("ip daddr 224.0.0.1 drop")
-    _restart(lab, "PCP", limit=2.0, recheck=1000)
+    restart(lab, "PCP", limit=2.0, recheck=1000)
 
 
 @case
@@ -183,7 +184,7 @@ def restart_natpmp(lab):
     """NAT-PMP gateway restarted, its epoch shows it: SUCCESS again within 6.5 s."""
     lab.start_gateway()
     lab.net.cut(f"{PCP_ONLY} reject")
-    _restart(lab, "NATPMP")
+    restart(lab, "NATPMP")
 
 
 @case
@@ -191,17 +192,61 @@ def restart_natpmp_system_uptime(lab):
     """NAT-PMP gateway restarted, its epoch does not show it: mapped again within 6.5 s."""
     lab.start_gateway(system_uptime=True)
     lab.net.cut(f"{PCP_ONLY} reject")
-    _restart(lab, "NATPMP", told=False)
+    restart(lab, "NATPMP", told=False)
 
 
 @case
 def restart_upnp(lab):
     """UPnP gateway restarted, its location changed: SUCCESS again within 6.5 s."""
     lab.start_gateway(natpmp=False)
-    _restart(lab, "UPNP")
+    restart(lab, "UPNP")
 
 
 case(restart_upnp, name="restart_upnp_system_uptime")
+
+
+def restart_in_its_first_seconds(lab, protocol, **settings):
+    """A gateway that has just started is restarted at a random moment of its first 2.5 s, and does it again: SUCCESS
+    again within 6.5 s each time, though its epoch may be 0 before and after."""
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    waits = []
+    for round in range(lab.rounds):
+        lab.daemon.restart()
+        age = chance.uniform(0.0, 2.5)
+        lab.start_program(**settings)
+        (mapping,) = lab.program.create(("tcp", TCP_PORT))
+        lab.check_mapped(mapping, lab.program.expect(mapping, "SUCCESS"), protocol)
+        # The moment is what the case is about, not something that is waited for.
+        time.sleep(max(0.0, lab.daemon.started_at + age - time.monotonic()))
+        lab.program.expect_silence(mapping)
+        lab.daemon.kill()
+        start = time.monotonic()
+        lab.net.forget_mappings()
+        lab.daemon.start()
+        try:
+            event = lab.program.expect(mapping, "SUCCESS", timeout=6.5)
+        except Failed as error:
+            raise Failed(f"round {round + 1} of {lab.rounds}, seed {seed}, restarted after {age:.3f} s: {error}") from None
+        waits.append(event.at - start)
+        lab.check_mapped(mapping, event, protocol)
+        lab.end([mapping])
+    lab.times = [f"{len(waits)} of {lab.rounds} rounds, {min(waits):.1f} to {max(waits):.1f} s, seed {seed}"]
+
+
+@case
+def restart_young_pcp(lab):
+    """PCP gateway restarted in its first seconds, --rounds times: SUCCESS again within 6.5 s."""
+    lab.start_gateway()
+    restart_in_its_first_seconds(lab, "PCP")
+
+
+@case
+def restart_young_natpmp(lab):
+    """NAT-PMP gateway restarted in its first seconds, --rounds times: SUCCESS again within 6.5 s."""
+    lab.start_gateway()
+    lab.net.cut(f"{PCP_ONLY} reject")
+    restart_in_its_first_seconds(lab, "NATPMP")
 
 
 @case

@@ -111,7 +111,8 @@ class Namespace:
         return sock
 
 
-# The chains of miniupnpd start empty. Nothing from the internet passes to the client but what miniupnpd let in.
+# The chains of miniupnpd start empty. Nothing from the internet passes to the client, or to a program on the router, but
+# what miniupnpd let in.
 _RULESET = f"""
 table inet lab {{
     chain miniupnpd {{ }}
@@ -122,6 +123,7 @@ table inet lab {{
     chain divert {{ }}
     chain input {{
         type filter hook input priority 0; policy accept;
+        iifname wan ct status dnat accept
         iifname wan drop
         jump cut
     }}
@@ -232,19 +234,20 @@ class Network:
             found[transport, external] = target
         return found
 
-    def pass_bytes(self, transport, host, port, client_address, client_port, timeout=2.0):
+    def pass_bytes(self, transport, host, port, client_address, client_port, timeout=2.0, client=None):
         """Sends bytes from the internet host to an external address and port, and an answer back; raises unless both
-        arrive, and arrive whence they should."""
+        arrive, and arrive whence they should. `client`: the namespace that they are for, if not the client's."""
+        client = client or self.client
         words = os.urandom(16)
         if transport == "udp":
-            with self.client.udp(client_address, client_port, timeout) as inside, self.internet.udp() as outside:
+            with client.udp(client_address, client_port, timeout) as inside, self.internet.udp() as outside:
                 outside.settimeout(timeout)
                 outside.sendto(words, (host, port))
                 got, sender = inside.recvfrom(2048)
                 inside.sendto(got[::-1], sender)
                 back, whence = outside.recvfrom(2048)
         else:
-            with self.client.tcp(timeout) as listener, self.internet.tcp(timeout) as outside:
+            with client.tcp(timeout) as listener, self.internet.tcp(timeout) as outside:
                 listener.bind((client_address, client_port))
                 listener.listen()
                 outside.connect((host, port))

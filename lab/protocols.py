@@ -12,7 +12,7 @@ from program import Failed
 # --- The protocols ---------------------------------------------------------------------------------------------------
 
 
-def _maps(lab, made_by, limit, rounds=3, **settings):
+def maps(lab, made_by, limit, rounds=3, **settings):
     """From create to SUCCESS by the protocol `made_by`, bytes both ways, deletion by destroy and by cleanup, three
     times over (the middle one of the times is held against the limit)."""
     slowest = []
@@ -45,7 +45,7 @@ def _maps(lab, made_by, limit, rounds=3, **settings):
 def pcp(lab):
     """PCP: SUCCESS within 60 ms, and nothing asked of UPnP but the search."""
     lab.start_gateway()
-    _maps(lab, "PCP", 0.060)
+    maps(lab, "PCP", 0.060)
     if connections := [frame for frame in lab.capture.sent() if frame.is_connect()]:
         raise Failed(f"{len(connections)} TCP connections to the gateway, though PCP answered")
 
@@ -55,7 +55,7 @@ def natpmp_pcp_rejected(lab):
     """PCP refused, NAT-PMP answers: SUCCESS within 80 ms."""
     lab.start_gateway()
     lab.net.cut(f"{PCP_ONLY} reject")
-    _maps(lab, "NATPMP", 0.080)
+    maps(lab, "NATPMP", 0.080)
 
 
 @case
@@ -63,7 +63,7 @@ def natpmp_unsupp_version(lab):
     """PCP answered by UNSUPP_VERSION of version 0, as a NAT-PMP server does: SUCCESS within 80 ms."""
     lab.start_gateway()
     lab.answer_unsupp_version()
-    _maps(lab, "NATPMP", 0.080)
+    maps(lab, "NATPMP", 0.080)
 
 
 @case
@@ -71,14 +71,14 @@ def natpmp_pcp_dropped(lab):
     """PCP unanswered, NAT-PMP answers: SUCCESS within 350 ms."""
     lab.start_gateway()
     lab.net.cut(f"{PCP_ONLY} drop")
-    _maps(lab, "NATPMP", 0.350)
+    maps(lab, "NATPMP", 0.350)
 
 
 @case
 def upnp_5351_closed(lab):
     """No PCP or NAT-PMP server: UPnP, SUCCESS within 150 ms."""
     lab.start_gateway(natpmp=False)
-    _maps(lab, "UPNP", 0.150)
+    maps(lab, "UPNP", 0.150)
 
 
 @case
@@ -86,21 +86,21 @@ def upnp_5351_dropped(lab):
     """UDP port 5351 silent: UPnP, SUCCESS within 500 ms."""
     lab.start_gateway()
     lab.net.cut(f"udp dport {PCP_PORT} drop")
-    _maps(lab, "UPNP", 0.500)
+    maps(lab, "UPNP", 0.500)
 
 
 @case
 def upnp_igd1(lab):
     """A gateway that describes itself as IGD:1: UPnP, SUCCESS within 150 ms."""
     lab.start_gateway(natpmp=False, igd1=True)
-    _maps(lab, "UPNP", 0.150)
+    maps(lab, "UPNP", 0.150)
 
 
 @case
 def only_pcp_allowed(lab):
     """protocol=PCP: no SSDP packet at all."""
     lab.start_gateway()
-    _maps(lab, "PCP", 0.060, protocol="pcp")
+    maps(lab, "PCP", 0.060, protocol="pcp")
     if any(frame.is_ssdp() for frame in lab.capture.sent()):
         raise Failed("an SSDP packet was sent")
 
@@ -109,7 +109,7 @@ def only_pcp_allowed(lab):
 def only_upnp_allowed(lab):
     """protocol=UPNP: no PCP or NAT-PMP packet at all."""
     lab.start_gateway()
-    _maps(lab, "UPNP", 0.150, protocol="upnp")
+    maps(lab, "UPNP", 0.150, protocol="upnp")
     if any(frame.is_pcp() for frame in lab.capture.sent()):
         raise Failed("a PCP or NAT-PMP packet was sent")
 

@@ -11,4 +11,5 @@ mod ground;
 mod namespace;
 mod network;
 mod notices;
+mod own_host;
 mod ports;
