@@ -190,21 +190,6 @@ impl Requests {
         only.filter(|_| awaited.next().is_none())
     }
 
-    /// The gateway's clock is another one since: the next answer begins anew with it.
-    pub(super) fn forget_epoch(&mut self) {
-        self.epoch = Epoch::new(self.rule);
-    }
-
-    /// Whether the gateway has told its epoch.
-    pub(super) fn knows_epoch(&self) -> bool {
-        self.epoch.is_known()
-    }
-
-    /// The recheck interval has passed.
-    pub(super) fn note_recheck(&mut self) {
-        self.epoch.note_recheck();
-    }
-
     /// The gateway that is up has fallen silent: it has to be found again.
     pub(super) fn doubt(&mut self) {
         if self.status == Status::Up {

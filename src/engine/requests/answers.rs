@@ -5,7 +5,7 @@
 use super::entry::{MEMORY, State};
 use super::{Answer, Ask, Effect, Requests, Slot};
 use crate::engine::driver::{Key, Notice, Refusal, Status};
-use crate::engine::epoch::{Announced, Verdict};
+use crate::engine::epoch::{Announced, Epoch, Verdict};
 use crate::engine::io::Suggestion;
 use crate::log::log;
 use crate::time::Time;
@@ -34,6 +34,21 @@ impl Requests {
             self.notices.push_back(Notice::Restarted { shown_by: None });
         }
         Some(Effect { restarted, granted: false })
+    }
+
+    /// The gateway's clock is another one since: the next answer begins anew with it.
+    pub(in crate::engine) fn forget_epoch(&mut self) {
+        self.epoch = Epoch::new(self.rule);
+    }
+
+    /// Whether the gateway has told its epoch.
+    pub(in crate::engine) fn knows_epoch(&self) -> bool {
+        self.epoch.is_known()
+    }
+
+    /// The recheck interval has passed.
+    pub(in crate::engine) fn note_recheck(&mut self) {
+        self.epoch.note_recheck();
     }
 
     /// The gateway announced itself. `is_repetition`: it had announced a restart just before. What follows is the core's.
