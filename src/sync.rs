@@ -1,141 +1,15 @@
-//! What threads share and wait by: the usual, or, under `--cfg shuttle`, that of a checker which runs the threads of a
-//! test one at a time and decides at every step which (tests/interleavings). A normal build has no trace of it.
+//! How threads share data and wait for each other. tests/interleavings compiles the other modules with a file of its own in
+//! place of this one: the same names, from a checker that decides at every step which thread runs.
 
 #![forbid(unsafe_code)]
 
-#[cfg(not(shuttle))]
-pub use {
-    crossbeam_channel::{Receiver, Sender, unbounded},
-    parking_lot::{Condvar, Mutex},
-    std::sync::atomic,
-    std::thread,
-    std::thread_local,
-};
+pub use crossbeam_channel::{Receiver, Sender, unbounded};
+pub use parking_lot::{Condvar, Mutex};
+pub use std::sync::atomic;
+pub use std::thread;
+pub use std::thread_local;
 
-#[cfg(shuttle)]
-pub use explored::*;
-
-#[cfg(shuttle)]
-#[allow(missing_docs)]
-mod explored {
-    //! The checker's locks with the signatures of those that it stands in for.
-
-    pub use shuttle::sync::atomic;
-    pub use shuttle::thread;
-    pub use shuttle::thread_local;
-    use std::collections::VecDeque;
-    use std::ops::{Deref, DerefMut};
-    use std::sync::{Arc, PoisonError};
-    use std::time::Duration;
-
-    /// What the checker's threads cannot be asked.
-    pub trait IsFinished {
-        /// Whether the thread has certainly ended.
-        fn is_finished(&self) -> bool {
-            false
-        }
-    }
-
-    impl<T> IsFinished for thread::JoinHandle<T> {}
-
-    pub struct Mutex<T>(shuttle::sync::Mutex<T>);
-
-    /// It is given up during a wait only, in which nobody uses it.
-    pub struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
-
-    impl<T> Mutex<T> {
-        pub const fn new(value: T) -> Mutex<T> {
-            Mutex(shuttle::sync::Mutex::new(value))
-        }
-
-        pub fn lock(&self) -> MutexGuard<'_, T> {
-            // The locks that this stands in for do not poison.
-            MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
-        }
-    }
-
-    impl<T> Deref for MutexGuard<'_, T> {
-        type Target = T;
-        fn deref(&self) -> &T {
-            self.0.as_ref().expect("nobody uses it during a wait")
-        }
-    }
-
-    impl<T> DerefMut for MutexGuard<'_, T> {
-        fn deref_mut(&mut self) -> &mut T {
-            self.0.as_mut().expect("nobody uses it during a wait")
-        }
-    }
-
-    pub struct Condvar(shuttle::sync::Condvar);
-
-    impl Condvar {
-        #[allow(clippy::new_without_default)]
-        pub const fn new() -> Condvar {
-            Condvar(shuttle::sync::Condvar::new())
-        }
-
-        pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-            let given = guard.0.take().expect("one wait at a time");
-            guard.0 = Some(self.0.wait(given).unwrap_or_else(PoisonError::into_inner));
-        }
-
-        pub fn wait_while<T>(&self, guard: &mut MutexGuard<'_, T>, condition: impl Fn(&mut T) -> bool) {
-            while condition(guard) {
-                self.wait(guard);
-            }
-        }
-
-        pub fn notify_all(&self) {
-            self.0.notify_all();
-        }
-    }
-
-    struct Queue<T> {
-        items: Mutex<VecDeque<T>>,
-        changed: Condvar,
-    }
-
-    pub struct Sender<T>(Arc<Queue<T>>);
-    pub struct Receiver<T>(Arc<Queue<T>>);
-
-    pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
-        let queue = Arc::new(Queue { items: Mutex::new(VecDeque::new()), changed: Condvar::new() });
-        (Sender(Arc::clone(&queue)), Receiver(queue))
-    }
-
-    impl<T> Sender<T> {
-        /// Nobody asks for a receiver that is gone: `worker::notes` holds both.
-        pub fn send(&self, item: T) -> Result<(), T> {
-            self.0.items.lock().push_back(item);
-            self.0.changed.notify_all();
-            Ok(())
-        }
-    }
-
-    /// There is nothing to receive.
-    #[derive(Debug)]
-    pub struct Empty;
-
-    impl<T> Receiver<T> {
-        pub fn try_recv(&self) -> Result<T, Empty> {
-            self.0.items.lock().pop_front().ok_or(Empty)
-        }
-
-        pub fn recv(&self) -> Result<T, Empty> {
-            let mut items = self.0.items.lock();
-            self.0.changed.wait_while(&mut items, |items| items.is_empty());
-            items.pop_front().ok_or(Empty)
-        }
-
-        /// Time does not pass here: it is up to the caller's loop to come again.
-        pub fn recv_timeout(&self, _timeout: Duration) -> Result<T, Empty> {
-            thread::yield_now();
-            self.try_recv()
-        }
-
-        pub fn is_empty(&self) -> bool {
-            self.0.items.lock().is_empty()
-        }
-    }
+/// Whether the thread has ended. A function, since the checker's handles lack the method.
+pub fn is_finished<T>(thread: &thread::JoinHandle<T>) -> bool {
+    thread.is_finished()
 }

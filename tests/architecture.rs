@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// What each layer may use beside itself, as prefixes of paths from the crate's root.
 const LAYERS: [(&str, &[&str]); 12] = [
     ("time", &[]),
-    // Locks, threads and their stand-ins under a checker.
+    // Locks and threads.
     ("sync", &[]),
     ("ordered", &[]),
     ("wire", &[]),
@@ -87,7 +87,7 @@ const BANNED: [(&str, &[&str], &str); 9] = [
 /// Where code is compiled under a condition, outside `net` and the build files: file or folder, conditions, why.
 const CONDITIONS: [(&str, &[&str], &str); 9] = [
     ("", &["test"], "tests"),
-    ("src", &["shuttle", "not(shuttle)"], "a checker in the place of locks and threads: tests/interleavings"),
+    ("src/worker/mod.rs", &["shuttle"], "a worker without sockets: tests/interleavings"),
     (
         "src/ffi",
         &[

@@ -4,9 +4,7 @@
 
 use super::{NAME_LIMIT, System};
 use crate::log::{self, log};
-#[cfg(shuttle)]
-use crate::sync::IsFinished;
-use crate::sync::thread::JoinHandle;
+use crate::sync::{is_finished, thread::JoinHandle};
 use crate::time::Time;
 use parking_lot::{Condvar, Mutex};
 use std::fmt;
@@ -246,7 +244,7 @@ impl Names {
             }
         });
         let thread = crate::net::start_thread("plum-names", None, body);
-        state.threads.retain(|thread| !thread.is_finished());
+        state.threads.retain(|thread| !is_finished(thread));
         let thread = thread.map_err(|error| {
             THREADS.fetch_sub(1, Ordering::Relaxed);
             Obstacle::NoThread(error)

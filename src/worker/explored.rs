@@ -1,4 +1,4 @@
-//! Under `--cfg shuttle` only: a worker without sockets, for tests/interleavings. All that it shares with other threads is
+//! Under `--cfg shuttle`, which tests/interleavings sets: a worker without sockets. All that it shares with other threads is
 //! the real one's (the notes and the use of the bell, the front, what follows a panic); its turns are a model of `run`'s.
 
 #![forbid(unsafe_code)]

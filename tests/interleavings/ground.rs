@@ -2,15 +2,13 @@
 //!
 //! The books are kept with std's locks, which the checker does not see: they add no interleavings of their own, and are never
 //! held where it may switch threads.
-#![cfg(shuttle)]
-#![allow(missing_docs)]
 
-use plum::client::{Client, Error, Listener, News, Settings};
-use plum::dummytls::RealSystem;
-use plum::engine::io::{Allowed, Event, MappingId, Protocol, Suggestion, Wanted};
-use plum::log::Level;
-use plum::wire::Transport;
-use plum::worker::Worker;
+use crate::client::{Client, Error, Listener, News, Settings};
+use crate::dummytls::RealSystem;
+use crate::engine::io::{Allowed, Event, MappingId, Protocol, Suggestion, Wanted};
+use crate::log::Level;
+use crate::wire::Transport;
+use crate::worker::Worker;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, Runner};
 use std::collections::BTreeMap;
@@ -19,7 +17,7 @@ use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-pub use plum::worker::explored::Script;
+pub use crate::worker::explored::Script;
 
 /// What PCT calls the depth: it finds every bug that needs so many ordered pairs of steps with a known probability.
 const DEPTH: usize = 3;
@@ -158,7 +156,7 @@ impl Ground {
 
     fn settings(&self) -> Settings {
         let books = self.books;
-        let callback = books.log.get().map(|(_, log)| -> plum::log::Callback {
+        let callback = books.log.get().map(|(_, log)| -> crate::log::Callback {
             let log = Arc::clone(log);
             Box::new(move |_, message| {
                 assert!(!books.in_log.swap(true, SeqCst), "two log callbacks at once");
@@ -196,7 +194,7 @@ impl Ground {
     /// On a system that gives no threads.
     pub fn init_without_thread(&self) -> Result<(), Error> {
         self.books.sessions.fetch_add(1, SeqCst);
-        let no_thread = |_, _: plum::client::MakeProgram<'_>| Err(std::io::Error::other("no threads today"));
+        let no_thread = |_, _: crate::client::MakeProgram<'_>| Err(std::io::Error::other("no threads today"));
         let result = self.client.init_with(Some(self.settings()), Arc::new(RealSystem), no_thread);
         self.books.sessions.fetch_sub(1, SeqCst);
         result

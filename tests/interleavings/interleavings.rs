@@ -2,7 +2,7 @@
 //!
 //! What runs is the library's own client, log, notes to the worker and what follows a panic in it; only the worker's turns
 //! are a model (src/worker/explored.rs), since a real one waits in the kernel. Locks, condition variables, atomics and threads
-//! are shuttle's (src/sync.rs): it runs one thread at a time and chooses at each step which goes on, at random and by
+//! are shuttle's (sync.rs): it runs one thread at a time and chooses at each step which goes on, at random and by
 //! PCT ("A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", Burckhardt et al., 2010). A deadlock
 //! fails the test, and a failure prints the schedule, which `shuttle::replay` repeats.
 //!
@@ -12,9 +12,9 @@
 //!   PLUM_SCHEDULE_SEED=7    of both schedulers
 #![cfg(shuttle)]
 
-use plum::client::{Error, News};
-use plum::engine::io::Event;
-use plum::log::Level;
+use plum_interleavings::client::{Error, News};
+use plum_interleavings::engine::io::Event;
+use plum_interleavings::log::Level;
 use plum_interleavings::{Ground, Script, explore, success};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::{Condvar, Mutex};
@@ -249,9 +249,9 @@ fn any_call(ground: Ground, id: i32, inside: bool) {
 
 #[test]
 fn no_wake_is_lost() {
-    use plum::engine::io::MappingId;
-    use plum::time::Time;
-    use plum::worker::{Command, Program, Wake, Worker};
+    use plum_interleavings::engine::io::MappingId;
+    use plum_interleavings::time::Time;
+    use plum_interleavings::worker::{Command, Program, Wake, Worker};
 
     /// Counts how often it was called because of a wake.
     #[derive(Clone, Default)]
