@@ -209,6 +209,8 @@ static void rule_5_destroyed_comes_once_and_soon_also_when_pending(void) {
 // --- 5: no DESTROYED, but an end ---
 
 static void rule_5_a_mapping_ends_in_silence(void) {
+	// What the sessions before have left: cleanup removes nothing that is made.
+	int before = gateway_mappings();
 	init_with(test_config());
 	int made = create_recorded(PLUM_IP_PROTOCOL_TCP, 3500);
 	wait_for_event(made, PLUM_STATE_SUCCESS);
@@ -218,9 +220,9 @@ static void rule_5_a_mapping_ends_in_silence(void) {
 	CHECK_INT(plum_destroy_mapping(made), PLUM_ERR_SUCCESS);
 	wait_for_the_end_of(made);
 	CHECK(check_now_ms() - started_ms <= check_stretched_ms(1000));
-	CHECK_INT(gateway_mappings(), 1);
+	CHECK_INT(gateway_mappings(), before + 1);
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
-	CHECK_INT(gateway_mappings(), 0);
+	CHECK_INT(gateway_mappings(), before + 1);
 	CHECK_INT(count_events(made, ANY_STATE), 1);
 	CHECK_INT(count_events(left, ANY_STATE), 1);
 }

@@ -132,13 +132,13 @@ static void map_and_send_bytes(int expected) {
 #endif
 		check_udp_bytes_arrive(receiver, udp_made.mapping.external_port);
 
-	// One removed by destroy, one by cleanup.
+	// One removed by destroy, one by cleanup (where nothing else is asked for, in ABI 0.6 only: cleanup.c).
 	CHECK_INT(plum_destroy_mapping(tcp), PLUM_ERR_SUCCESS);
 	wait_for_the_end_of(tcp);
 	CHECK_INT(gateway_mappings(), 1);
 	check_closed_outside(tcp_made.mapping.external_port);
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
-	CHECK_INT(gateway_mappings(), 0);
+	CHECK_INT(gateway_mappings(), DESTROYED_EVENTS ? 0 : 1);
 	CHECK_INT(count_events(tcp, ANY_STATE), 1 + DESTROYED_EVENTS);
 	CHECK_INT(count_events(udp, ANY_STATE), 1 + DESTROYED_EVENTS);
 	close_socket(listener);

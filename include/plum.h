@@ -326,8 +326,8 @@ extern "C" {
 
 /**
  * Initialises the library: starts its worker thread. Returns at once; nothing is sent before the first mapping
- * is created. The environment variable PLUM_GATEWAY (`ADDR`, `ADDR:PORT`, `[ADDR]:PORT`) is read here: it names the
- * gateway, in place of the one of the default route.
+ * is created. Two environment variables are read here: PLUM_GATEWAY (`ADDR`, `ADDR:PORT`, `[ADDR]:PORT`) names the
+ * gateway, in place of the one of the default route; PLUM_ON_CLEANUP (`keep`, `remove`) is what plum_cleanup() does.
  *
  * `config` is read and copied during the call; the log callback in it may be called until plum_cleanup() returns.
  *
@@ -343,12 +343,14 @@ PLUM_EXPORT
 int plum_init(const plum_config_t *config);
 
 /**
- * Ends what plum_init() began: removes every mapping at the gateway (best effort, 5 seconds at most) and ends the
+ * Ends what plum_init() began: destroys every mapping (best effort at the gateway, 5 seconds at most) and ends the
  * worker thread. After its return no callback of any kind comes, and plum_init() may be called again. From its start
  * plum_init() and plum_create_mapping() return PLUM_ERR_FAILED. A second plum_cleanup() at the same time waits for the
  * first.
  *
- * The callback of each mapping is called with DESTROYED before it returns.
+ * All mappings are removed at the gateway; with PLUM_ON_CLEANUP=keep in the environment those in the state
+ * SUCCESS stay there until their lifetime ends (two hours, as a rule; on some routers for ever), and nobody renews them.
+ * The callback of each mapping is called with DESTROYED before plum_cleanup() returns.
  *
  * It waits for running callbacks: do not hold a lock here that a callback takes.
  *

@@ -2,9 +2,10 @@
 
 mod world;
 
-use plum::engine::io::Event;
+use plum::engine::io::{Event, MappingId, OnCleanup};
 use plum::wire::Transport::{Tcp, Udp};
 use plum_gateway::core::Times;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use world::World;
 
@@ -45,6 +46,112 @@ fn cleanup_removes_all_mappings() {
         assert!(took < millis(800), "{took:?} by protocol {index}");
         world.assert_nothing_left();
     }
+}
+
+fn keeping() -> World {
+    World::set_up(|setup| setup.engine.on_cleanup = OnCleanup::Keep)
+}
+
+/// The internal ports that the gateway maps.
+fn ports_left(world: &mut World) -> BTreeSet<u16> {
+    world.gateway().table().iter().map(|mapping| mapping.internal.port()).collect()
+}
+
+#[test]
+fn cleanup_that_keeps_mappings_leaves_those_that_are_made() {
+    for index in 0..3 {
+        let mut world = keeping();
+        only_from(&mut world, index);
+        for port in 8001..=8020 {
+            world.create(Tcp, port);
+        }
+        let destroyed = world.create(Tcp, 8100);
+        world.run_until(|world| world.all_success());
+        world.destroy(destroyed);
+        let pending = world.create(Tcp, 8101);
+        let took = world.cleanup();
+        assert!(took < millis(800), "{took:?} by protocol {index}");
+        assert!(world.is_destroyed(0) && world.is_destroyed(pending), "the program is told as ever");
+        world.run_for(Duration::from_secs(2));
+        assert_eq!(ports_left(&mut world), (8001..=8020).collect(), "protocol {index}");
+    }
+}
+
+#[test]
+fn cleanup_that_keeps_mappings_sends_nothing_for_those_that_are_made() {
+    for index in 0..3 {
+        let mut world = keeping();
+        only_from(&mut world, index);
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+        world.run_for(Duration::from_secs(10));
+        let packets = world.gateway().counts.total();
+        assert_eq!(world.cleanup(), Duration::ZERO);
+        assert_eq!(world.gateway().counts.total(), packets, "protocol {index}");
+    }
+}
+
+/// Cleans up a world that keeps, and looks later what the gateway has: the mappings that the program was told of. The
+/// gateway has one table for all protocols, so a deletion by one that was only tried may hit what another has made.
+#[track_caller]
+fn assert_keeps_what_was_told(world: &mut World, ids: &[MappingId], what: &str) {
+    let kept = (8000..).zip(ids).filter(|&(_, &id)| world.is_success(id)).map(|(port, _)| port).collect();
+    world.cleanup();
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(ports_left(world), kept, "{what}");
+}
+
+#[test]
+fn cleanup_that_keeps_mappings_in_the_midst_of_discovery_keeps_those_that_were_told_of() {
+    for at in (0..60).chain([100, 249, 250, 251, 252, 253, 300]) {
+        for (index, lost) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)] {
+            let mut world = keeping();
+            world.gateway().faults.delay = millis(8);
+            only_from(&mut world, index);
+            let ids = [8000, 8001, 8002, 8003, 8004].map(|port| world.create(Tcp, port));
+            world.network.lose_requests = lost;
+            world.run_for(millis(at));
+            assert_keeps_what_was_told(
+                &mut world,
+                &ids,
+                &format!("after {at} ms, protocol {index}, {lost} lost"),
+            );
+        }
+    }
+}
+
+#[test]
+fn cleanup_that_keeps_mappings_around_the_change_of_protocols_keeps_those_that_were_told_of() {
+    // PCP answers its retransmission only, just after NAT-PMP was taken.
+    for at in (200..700).step_by(3) {
+        let mut world = keeping();
+        world.network.latency = millis(20);
+        world.gateway().faults.silence.pcp = Times::Next(1);
+        let ids = [world.create(Udp, 8000), world.create(Tcp, 8001)];
+        world.run_for(millis(at));
+        assert_keeps_what_was_told(&mut world, &ids, &format!("after {at} ms"));
+    }
+}
+
+#[test]
+fn cleanup_that_keeps_a_mapping_asks_for_it_again_after_late_deletions_by_other_protocols() {
+    let is_lost = |&seed: &u64| {
+        let mut world = World::set_up(|setup| {
+            setup.seed = seed;
+            setup.engine.on_cleanup = OnCleanup::Keep;
+        });
+        // PCP is silent, but takes what it is asked for; the network reorders.
+        world.network.jitter = millis(50);
+        world.gateway().faults.delay = millis(200);
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+        world.cleanup();
+        world.run_for(Duration::from_secs(3));
+        world.gateway().table().is_empty()
+    };
+    // Nobody waits for ever: what is reordered once more is lost. Without a second request that were 33 of them.
+    let lost: Vec<u64> = (1..=100).filter(is_lost).collect();
+    assert!(lost.len() <= 3, "{lost:?}");
 }
 
 #[test]

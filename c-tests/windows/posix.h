@@ -26,6 +26,15 @@ static inline int posix_is_wine(void) {
 	return GetProcAddress(GetModuleHandleA("ntdll.dll"), "wine_get_version") != NULL;
 }
 
+static inline int setenv(const char *name, const char *value, int overwrite) {
+	(void)overwrite;
+	return _putenv_s(name, value);
+}
+
+static inline int unsetenv(const char *name) {
+	return _putenv_s(name, "");
+}
+
 // A program's alarm, which ends it.
 static inline DWORD WINAPI posix_end_in_time(void *seconds) {
 	Sleep((DWORD)(uintptr_t)seconds * 1000);

@@ -111,28 +111,26 @@ impl Builder {
     /// [`Error::NotStarted`]: the system gives no thread, no descriptor or no randomness, or the caller is a log callback.
     /// [`Error::BadGateway`]: no host has the address or port of the gateway.
     pub fn start(self) -> Result<Session, Error> {
-        let gateway = match self.gateway {
-            None => None,
+        let mut settings = Settings {
+            library: concat!("libplum ", env!("CARGO_PKG_VERSION")),
+            discover_timeout_millis: millis(self.discover_timeout),
+            mapping_timeout_millis: millis(self.mapping_timeout),
+            recheck_interval_millis: millis(self.recheck_interval),
+            allowed: self.protocols,
+            ..Settings::default()
+        };
+        match self.gateway {
+            None => settings.read_gateway(),
             Some(Gateway { address, port }) => {
                 let no_host = address.is_unspecified() || address.is_multicast() || port == Some(0);
                 if no_host {
                     let port = port.map_or_else(String::new, |port| format!(" port {port}"));
                     return Err(Error::BadGateway(format!("{address}{port}")));
                 }
-                Some((address, port))
+                settings.gateway = Some((address, port));
             }
-        };
-        let settings = Settings {
-            library: concat!("libplum ", env!("CARGO_PKG_VERSION")),
-            log_level: None,
-            log_callback: None,
-            dummytls_domain: None,
-            discover_timeout_millis: millis(self.discover_timeout),
-            mapping_timeout_millis: millis(self.mapping_timeout),
-            recheck_interval_millis: millis(self.recheck_interval),
-            allowed: Ok(self.protocols),
-        };
-        Session::start(settings, gateway, self.log)
+        }
+        Session::start(settings, self.log)
     }
 }
 

@@ -34,11 +34,7 @@ impl Session {
         super::Builder::new().start()
     }
 
-    pub(super) fn start(
-        mut settings: Settings,
-        gateway: Option<(IpAddr, Option<u16>)>,
-        log: Option<Subscription>,
-    ) -> Result<Session, Error> {
+    pub(super) fn start(mut settings: Settings, log: Option<Subscription>) -> Result<Session, Error> {
         if crate::log::in_callback() {
             // To open the log would be to wait for the message that is being written.
             return Err(Error::NotStarted(io::Error::other("a log callback cannot start one")));
@@ -47,7 +43,7 @@ impl Session {
         settings.log_level = log::threshold();
         settings.log_callback = Some(log::tell_all());
         let client = pool::take();
-        match client.init_watched(settings, gateway) {
+        match client.init_watched(settings) {
             Ok(glass) => Ok(Session { hall: Hall::new(), glass, client, log }),
             Err(error) => {
                 end_log(log.as_ref());

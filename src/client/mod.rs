@@ -17,7 +17,7 @@ pub use crate::worker::{Glass, is_worker_thread};
 pub use settings::{BadGateway, Settings, parse_gateway};
 
 use crate::dummytls::{DummyTls, RealSystem, System};
-use crate::engine::io::{Config, MappingId, Protocol, Wanted};
+use crate::engine::io::{Config, MappingId, OnCleanup, Protocol, Wanted};
 use crate::log::{self, log};
 use crate::ordered::Map;
 use crate::sync::{Condvar, Mutex};
@@ -124,6 +124,7 @@ enum Phase {
     Running {
         worker: Worker,
         dummytls: Option<Arc<DummyTls>>,
+        on_cleanup: OnCleanup,
     },
     /// Inside `cleanup`.
     Cleaning,
@@ -216,19 +217,8 @@ impl<L: Listener> Client<L> {
         system: Arc<dyn System>,
         start_worker: impl FnOnce(Config, MakeProgram<'_>) -> io::Result<Worker>,
     ) -> io::Result<Phase> {
-        let gateway =
-            crate::net::environment(c"PLUM_GATEWAY").filter(|text| !text.is_empty()).and_then(|text| {
-                let gateway = settings::parse_gateway(&text);
-                if gateway.is_err() {
-                    log!(Error, "PLUM_GATEWAY is no ADDR, ADDR:PORT or [ADDR]:PORT, and ignored: {text:?}");
-                }
-                gateway.ok()
-            });
-        if let Err(number) = settings.allowed {
-            log!(
-                Warn,
-                "the configured protocol is {number}, which names none: any may be used (zero the whole configuration before filling it in)"
-            );
+        for (level, complaint) in &settings.complaints {
+            log::write(*level, format_args!("{complaint}"));
         }
         let domain = settings::dummytls_domain(settings).unwrap_or_else(|bytes| {
             log!(
@@ -243,11 +233,11 @@ impl<L: Listener> Client<L> {
             dummytls = domain.map(|domain| Arc::new(DummyTls::new(domain, system, move || wake.wake())));
             Box::new(Deliveries::new(self, dummytls.clone()))
         };
-        let worker = start_worker(settings::engine_config(settings, gateway), Box::new(make_program))?;
-        Ok(Phase::Running { worker, dummytls })
+        let worker = start_worker(settings::engine_config(settings), Box::new(make_program))?;
+        Ok(Phase::Running { worker, dummytls, on_cleanup: settings.on_cleanup })
     }
 
-    /// Ends the session: every mapping is destroyed, the worker is at an end.
+    /// Ends the session: every mapping is destroyed (at the gateway, those that are made may be kept), the worker is at an end.
     ///
     /// # Errors
     ///
@@ -258,7 +248,12 @@ impl<L: Listener> Client<L> {
         }
         let mut inner = self.inner.lock();
         let (worker, dummytls) = match std::mem::replace(&mut inner.phase, Phase::Cleaning) {
-            Phase::Running { worker, dummytls } => (worker, dummytls),
+            Phase::Running { worker, dummytls, on_cleanup } => {
+                if on_cleanup == OnCleanup::Keep {
+                    inner.destroy_unmade(&worker);
+                }
+                (worker, dummytls)
+            }
             Phase::Cleaning => {
                 let cleanups = inner.cleanups;
                 self.changed.wait_while(&mut inner, |inner| {
@@ -402,6 +397,16 @@ impl<L> Inner<L> {
             Err(Error::Invalid)
         } else {
             self.table.get(&id).ok_or(Error::NotAvailable)
+        }
+    }
+
+    /// For a cleanup that keeps what is made: that is what a query shows. What the engine has made and not told of yet is
+    /// destroyed before.
+    fn destroy_unmade(&self, worker: &Worker) {
+        for (id, entry) in self.table.iter() {
+            if matches!(entry.state, State::Pending | State::Failure) {
+                worker.send(Command::Destroy(id));
+            }
         }
     }
 }

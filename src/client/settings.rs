@@ -1,12 +1,14 @@
 //! What the program configures, and what the engine makes of it.
 
 use crate::dummytls;
-use crate::engine::io::{Allowed, Config};
+use crate::engine::io::{Allowed, Config, OnCleanup};
 use crate::log::{self, Level};
+use std::ffi::CStr;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// The program's configuration, as `plum_init` takes it.
+#[derive(Default)]
 pub struct Settings {
     /// The library as its log names it, with its version.
     pub library: &'static str,
@@ -22,27 +24,66 @@ pub struct Settings {
     pub mapping_timeout_millis: i32,
     /// Milliseconds; 0 or negative: the default.
     pub recheck_interval_millis: i32,
-    /// Which protocols may be used; where the program's number names none, that number: then any may.
-    pub allowed: Result<Allowed, i32>,
+    /// Which protocols may be used.
+    pub allowed: Allowed,
+    /// The gateway, and the port of PCP and NAT-PMP there; `None`: that of the default route, and the usual one.
+    pub gateway: Option<(IpAddr, Option<u16>)>,
+    /// What becomes of live mappings at cleanup.
+    pub on_cleanup: OnCleanup,
+    /// What is wrong with these settings, to be logged once there is a log.
+    pub complaints: Vec<(Level, String)>,
+}
+
+impl Settings {
+    /// The gateway that PLUM_GATEWAY names, if it does.
+    pub fn read_gateway(&mut self) {
+        let Some(text) = environment(c"PLUM_GATEWAY") else { return };
+        match parse_gateway(&text) {
+            Ok(gateway) => self.gateway = Some(gateway),
+            Err(BadGateway) => {
+                self.complain("PLUM_GATEWAY is no ADDR, ADDR:PORT or [ADDR]:PORT", &text);
+            }
+        }
+    }
+
+    /// What PLUM_ON_CLEANUP says, if it does.
+    pub fn read_on_cleanup(&mut self) {
+        let Some(text) = environment(c"PLUM_ON_CLEANUP") else { return };
+        match text.as_str() {
+            "keep" => self.on_cleanup = OnCleanup::Keep,
+            "remove" => self.on_cleanup = OnCleanup::Remove,
+            _ => self.complain("PLUM_ON_CLEANUP is neither keep nor remove", &text),
+        }
+    }
+
+    fn complain(&mut self, what: &str, text: &str) {
+        self.complaints.push((Level::Error, format!("{what}, and ignored: {text:?}")));
+    }
+}
+
+/// The value of an environment variable; one that is empty counts as unset.
+fn environment(name: &CStr) -> Option<String> {
+    crate::net::environment(name).filter(|text| !text.is_empty())
 }
 
 /// Gateways are small: they are not looked at more often than this.
 const RECHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// What the engine is told; `gateway` is the one that PLUM_GATEWAY names.
-pub(super) fn engine_config(settings: &Settings, gateway: Option<(IpAddr, Option<u16>)>) -> Config {
+/// What the engine is told.
+pub(super) fn engine_config(settings: &Settings) -> Config {
     let defaults = Config::default();
     let span = |millis: i32, default| match u64::try_from(millis) {
         Ok(millis) if millis > 0 => Duration::from_millis(millis),
         _ => default,
     };
     Config {
-        allowed: settings.allowed.unwrap_or(Allowed::Any),
+        allowed: settings.allowed,
         discover_timeout: span(settings.discover_timeout_millis, defaults.discover_timeout),
         mapping_timeout: span(settings.mapping_timeout_millis, defaults.mapping_timeout),
         recheck_interval: span(settings.recheck_interval_millis, defaults.recheck_interval)
             .max(RECHECK_INTERVAL_MIN),
-        gateway,
+        gateway: settings.gateway,
+        on_cleanup: settings.on_cleanup,
     }
 }
 
@@ -88,26 +129,6 @@ pub fn parse_gateway(text: &str) -> Result<(IpAddr, Option<u16>), BadGateway> {
 mod tests {
     use super::*;
 
-    fn settings() -> Settings {
-        Settings {
-            library: "libplum",
-            log_level: None,
-            log_callback: None,
-            dummytls_domain: None,
-            discover_timeout_millis: 0,
-            mapping_timeout_millis: 0,
-            recheck_interval_millis: 0,
-            allowed: Ok(Allowed::Any),
-        }
-    }
-
-    #[test]
-    fn a_number_that_names_no_protocol_means_any() {
-        let config = |allowed| engine_config(&Settings { allowed, ..settings() }, None);
-        assert_eq!(config(Err(3)).allowed, Allowed::Any);
-        assert_eq!(config(Ok(Allowed::Upnp)).allowed, Allowed::Upnp);
-    }
-
     #[test]
     fn zero_and_negative_times_are_the_defaults() {
         for millis in [0, -1, i32::MIN] {
@@ -115,9 +136,9 @@ mod tests {
                 discover_timeout_millis: millis,
                 mapping_timeout_millis: millis,
                 recheck_interval_millis: millis,
-                ..settings()
+                ..Settings::default()
             };
-            let config = engine_config(&settings, None);
+            let config = engine_config(&settings);
             assert_eq!(config.discover_timeout, Duration::from_secs(10));
             assert_eq!(config.mapping_timeout, Duration::from_secs(10));
             assert_eq!(config.recheck_interval, Duration::from_secs(300));
@@ -130,9 +151,9 @@ mod tests {
             discover_timeout_millis: 1,
             mapping_timeout_millis: i32::MAX,
             recheck_interval_millis: 101,
-            ..settings()
+            ..Settings::default()
         };
-        let config = engine_config(&settings, None);
+        let config = engine_config(&settings);
         assert_eq!(config.discover_timeout, Duration::from_millis(1));
         assert_eq!(config.mapping_timeout, Duration::from_millis(2_147_483_647));
         assert_eq!(config.recheck_interval, Duration::from_millis(101));
@@ -140,7 +161,7 @@ mod tests {
 
     #[test]
     fn rechecks_every_100_milliseconds_at_most() {
-        let config = engine_config(&Settings { recheck_interval_millis: 1, ..settings() }, None);
+        let config = engine_config(&Settings { recheck_interval_millis: 1, ..Settings::default() });
         assert_eq!(config.recheck_interval, Duration::from_millis(100));
     }
 
@@ -180,7 +201,7 @@ mod tests {
     #[test]
     fn takes_a_domain_that_fits_into_a_request() {
         let domain = |bytes: &[u8]| {
-            dummytls_domain(&Settings { dummytls_domain: Some(bytes.to_vec()), ..settings() })
+            dummytls_domain(&Settings { dummytls_domain: Some(bytes.to_vec()), ..Settings::default() })
                 .map_err(<[u8]>::to_vec)
         };
         assert_eq!(domain(b"dummytls.example"), Ok(Some("dummytls.example".into())));

@@ -4,27 +4,18 @@ use super::{Client, Listener, Settings};
 use crate::dummytls::RealSystem;
 use crate::worker::{Glass, Worker};
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 impl<L: Listener> Client<L> {
-    /// [`Client::init`] with a glass to look at the engine through. A gateway takes the place of the one that PLUM_GATEWAY
-    /// names.
+    /// [`Client::init`] with a glass to look at the engine through.
     ///
     /// # Errors
     ///
     /// The system gives no thread, no descriptor or no randomness; or there is a session already, or the caller is a log
     /// callback.
-    pub fn init_watched(
-        &'static self,
-        settings: Settings,
-        gateway: Option<(IpAddr, Option<u16>)>,
-    ) -> io::Result<Glass> {
+    pub fn init_watched(&'static self, settings: Settings) -> io::Result<Glass> {
         let mut started = None;
-        let done = self.init_with(Some(settings), Arc::new(RealSystem), |mut config, make_program| {
-            if gateway.is_some() {
-                config.gateway = gateway;
-            }
+        let done = self.init_with(Some(settings), Arc::new(RealSystem), |config, make_program| {
             let (worker, glass) = Worker::start_watched(config, make_program).map_err(|error| {
                 let copy = io::Error::new(error.kind(), error.to_string());
                 started = Some(Err(error));

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::driver::Key;
-use super::io::{Event, MappingId, Output, Protocol};
+use super::io::{Event, MappingId, OnCleanup, Output, Protocol, Suggestion};
 use super::mapping::{ASKING, External, PerProtocol};
 use super::{Engine, Timer, cx, with_driver};
 use crate::log::log;
@@ -25,6 +25,20 @@ pub(super) struct Ending {
     pub(super) open: PerProtocol<bool>,
     /// Where it was reachable.
     pub(super) last: Option<External>,
+    /// An entry that stays, and may not.
+    doubt: Option<Doubt>,
+}
+
+/// Gateways have one table for all protocols: a deletion by one may hit what another has made and is to be kept. So that is
+/// asked for once more when the deletions are answered.
+#[derive(Debug)]
+struct Doubt {
+    kept: Protocol,
+    suggestion: Suggestion,
+    /// It is asked for, and that is not answered.
+    asked: bool,
+    /// A deletion was under way since: its answer does not settle the matter.
+    renewed: bool,
 }
 
 /// The end of everything.
@@ -37,7 +51,7 @@ pub(super) struct Cleanup {
 }
 
 impl Engine {
-    /// The program ends: every mapping is removed, then `Output::Finished` comes.
+    /// The program ends: every mapping is removed, unless it is to be kept, then `Output::Finished` comes.
     pub fn handle_cleanup(&mut self, now: Time) {
         if self.cleanup.is_some() {
             return;
@@ -63,8 +77,19 @@ impl Engine {
             self.tell(id, Event::Destroyed);
             return;
         }
-        let open = mapping.entries;
+        let mut open = mapping.entries;
         let last = mapping.last;
+        let kept = match (&self.cleanup, self.config.on_cleanup) {
+            (Some(_), OnCleanup::Keep) => mapping.mapped_by(),
+            _ => None,
+        };
+        if let Some(kept) = kept {
+            open.set(kept, false);
+        }
+        let is_doubtful = mapping.unconfirmed || open.marked().next().is_some();
+        let suggestion = mapping.suggestion();
+        let doubt = kept.filter(|_| is_doubtful);
+        let doubt = doubt.map(|kept| Doubt { kept, suggestion, asked: false, renewed: false });
         self.mappings.remove(&key);
         self.waiting.remove(&key);
         self.timers.cancel(Timer::Mapping(key));
@@ -73,31 +98,72 @@ impl Engine {
             self.timers.cancel(Timer::Announcements);
             self.timers.cancel(Timer::Rediscovery);
         }
-        if open.marked().next().is_none() {
+        if doubt.is_none() && open.marked().next().is_none() {
             self.tell(id, Event::Destroyed);
         } else {
-            self.endings.insert(key, Ending { holders: vec![id], open, last });
+            let ending = Ending { holders: vec![id], open, last, doubt };
+            self.endings.insert(key, ending);
             self.timers.set(Timer::Ending(key), now + QUIET_TIMEOUT);
         }
         // All of them: one that lost a race may still wait for the answer to what was called back.
-        for protocol in ASKING {
+        for protocol in ASKING.into_iter().filter(|&protocol| kept.is_none() || open.has(protocol)) {
             with_driver!(self, protocol, delete(now, key));
         }
+        self.end_ending_if_done(now, key);
     }
 
     /// A driver's deletion is answered, or given up.
-    pub(super) fn handle_deleted(&mut self, protocol: Protocol, key: Key) {
+    pub(super) fn handle_deleted(&mut self, now: Time, protocol: Protocol, key: Key) {
         if let Some(ending) = self.endings.get_mut(&key) {
             ending.open.set(protocol, false);
-            if ending.open.marked().next().is_none() {
-                self.end_ending(key);
-            }
+            self.end_ending_if_done(now, key);
         } else if let Some(mapping) = self.mappings.get_mut(&key)
             && mapping.mapped_by() != Some(protocol)
             && !mapping.asked.has(protocol)
         {
             mapping.entries.set(protocol, false);
         }
+    }
+
+    /// An ending is over when the deletions are answered, and no doubt is left.
+    fn end_ending_if_done(&mut self, now: Time, key: Key) {
+        let Some(ending) = self.endings.get(&key) else { return };
+        if ending.open.marked().next().is_some() {
+            return;
+        }
+        let Some(kept) = ending.doubt.as_ref().map(|doubt| doubt.kept) else {
+            self.end_ending(key);
+            return;
+        };
+        let mut others = ASKING.into_iter().filter(|&protocol| protocol != kept);
+        if !others.any(|protocol| self.owes_answer(now, protocol, key)) {
+            self.ask_again(now, key);
+        } else if let Some(Ending { doubt: Some(doubt), .. }) = self.endings.get_mut(&key) {
+            doubt.renewed = doubt.asked;
+        }
+    }
+
+    /// Asks for what is in doubt, unless that is done.
+    fn ask_again(&mut self, now: Time, key: Key) {
+        if let Some(Ending { doubt: Some(doubt), .. }) = self.endings.get_mut(&key)
+            && !std::mem::replace(&mut doubt.asked, true)
+        {
+            let (protocol, suggestion) = (doubt.kept, doubt.suggestion);
+            with_driver!(self, protocol, map(now, key, suggestion));
+        }
+    }
+
+    /// If an answer is to what was asked for in doubt, takes it.
+    pub(super) fn is_answer_to_doubt(&mut self, protocol: Protocol, key: Key) -> bool {
+        let Some(Ending { doubt: Some(doubt), .. }) = self.endings.get_mut(&key) else { return false };
+        if doubt.kept != protocol || !doubt.asked {
+            return false;
+        }
+        doubt.asked = false;
+        if !std::mem::take(&mut doubt.renewed) {
+            self.end_ending(key);
+        }
+        true
     }
 
     /// An ending is over: whoever was not told DESTROYED is told now.
@@ -111,7 +177,8 @@ impl Engine {
     }
 
     /// The deletion is not answered in time: the program is told, the deletion goes on without it.
-    pub(super) fn handle_ending_timer(&mut self, key: Key) {
+    pub(super) fn handle_ending_timer(&mut self, now: Time, key: Key) {
+        self.ask_again(now, key);
         let Some(ending) = self.endings.get_mut(&key) else { return };
         for id in std::mem::take(&mut ending.holders) {
             self.tell(id, Event::Destroyed);
@@ -139,7 +206,13 @@ impl Engine {
     }
 
     pub(super) fn finish_cleanup_if_done(&mut self, now: Time) {
-        if self.cleanup.is_some() && self.endings.is_empty() {
+        if self.cleanup.is_none() {
+            return;
+        }
+        for key in self.endings.keys_where(|_, ending| ending.doubt.is_some()) {
+            self.end_ending_if_done(now, key);
+        }
+        if self.endings.is_empty() {
             self.finish_cleanup(now);
         }
     }

@@ -39,12 +39,14 @@ impl Engine {
             }
             // PCP has been asked already, with the race.
             Notice::SpeaksPcp => log!(Info, "the gateway speaks PCP, not NAT-PMP"),
+            Notice::Granted { key, .. } | Notice::Refused { key, .. } | Notice::TimedOut { key }
+                if self.is_answer_to_doubt(protocol, key) => {}
             Notice::Granted { key, address, port, lifetime } => {
                 self.handle_grant(now, protocol, key, address, port, lifetime);
             }
             Notice::Refused { key, refusal } => self.handle_refusal(now, protocol, key, refusal),
             Notice::TimedOut { key } => self.handle_timed_out(now, protocol, key),
-            Notice::Deleted { key, .. } => self.handle_deleted(protocol, key),
+            Notice::Deleted { key, .. } => self.handle_deleted(now, protocol, key),
             Notice::Restarted { shown_by } => {
                 self.forget_epoch_beside(now, protocol);
                 self.remake_all(now, shown_by);

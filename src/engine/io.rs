@@ -38,6 +38,16 @@ pub enum Allowed {
     Upnp,
 }
 
+/// What becomes of live mappings when the program cleans up (`PLUM_ON_CLEANUP`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnCleanup {
+    /// They are removed at the gateway.
+    #[default]
+    Remove,
+    /// They stay there until their lifetime ends.
+    Keep,
+}
+
 /// What the engine is told at its start.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -51,6 +61,8 @@ pub struct Config {
     pub recheck_interval: Duration,
     /// The gateway named by PLUM_GATEWAY, with its PCP/NAT-PMP port where given.
     pub gateway: Option<(IpAddr, Option<u16>)>,
+    /// What becomes of mappings in SUCCESS at cleanup. All others are removed.
+    pub on_cleanup: OnCleanup,
 }
 
 impl Default for Config {
@@ -61,6 +73,7 @@ impl Default for Config {
             mapping_timeout: Duration::from_secs(10),
             recheck_interval: Duration::from_secs(300),
             gateway: None,
+            on_cleanup: OnCleanup::Remove,
         }
     }
 }

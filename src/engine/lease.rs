@@ -28,7 +28,8 @@ impl Engine {
             (lifetime, renewal_at(cx!(self, now), now, lifetime, 0).unwrap_or(now + lifetime))
         });
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
-        let confirm_at = std::mem::take(&mut mapping.confirm).then(|| now + CONFIRM_AFTER);
+        mapping.unconfirmed = std::mem::take(&mut mapping.confirm);
+        let confirm_at = mapping.unconfirmed.then(|| now + CONFIRM_AFTER);
         let State::Mapped { lease, .. } = &mut mapping.state else { return };
         match first {
             Some((lifetime, renew_at)) => {
@@ -51,6 +52,7 @@ impl Engine {
         let Some(mapping) = self.mappings.get_mut(&key) else { return };
         // If another grant follows at once, the lease that begins with it knows.
         mapping.confirm = true;
+        mapping.unconfirmed = true;
         if let State::Mapped { lease, .. } = &mut mapping.state {
             if let Some(lease) = lease {
                 lease.next = LeaseStep::Renew;

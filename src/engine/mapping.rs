@@ -122,6 +122,8 @@ pub struct Mapping {
     pub last: Option<External>,
     /// A deletion of it by another protocol may still be under way: once made, it is asked for once more.
     pub confirm: bool,
+    /// Such a deletion may have removed it since it was made: it has not been granted once more yet.
+    pub unconfirmed: bool,
     /// Its timer is a place in the pace: when it comes, the mapping is asked for.
     pub has_turn: bool,
     /// It had been lost: SUCCESS is told again even if nothing changed.
@@ -142,6 +144,7 @@ impl Mapping {
             excluded_until: PerProtocol::default(),
             last: None,
             confirm: false,
+            unconfirmed: false,
             has_turn: false,
             lost: false,
             unanswered: false,

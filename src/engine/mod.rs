@@ -350,7 +350,7 @@ impl Engine {
                 Timer::Recheck => self.handle_recheck_timer(now),
                 Timer::LookUp => self.handle_look_up_timer(now),
                 Timer::Mapping(key) => self.handle_mapping_timer(now, key),
-                Timer::Ending(key) => self.handle_ending_timer(key),
+                Timer::Ending(key) => self.handle_ending_timer(now, key),
                 Timer::Cleanup => self.handle_cleanup_timer(now),
                 Timer::Shortage => self.handle_shortage_timer(),
                 Timer::Announcements => self.renew_all(now),

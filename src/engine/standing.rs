@@ -62,12 +62,20 @@ impl Engine {
     /// last 10 s).
     pub fn is_deletion_open(&self, now: Time, transport: Transport, internal_port: NonZeroU16) -> bool {
         let key = Key { transport, internal_port };
-        let is_up = |protocol| self.own_status(protocol) == Status::Up;
         self.endings.contains_key(&key)
-            // One that does not speak the protocol has nothing to say to what was sent on the chance.
-            || is_up(Protocol::Pcp) && self.pcp.is_deletion_open(now, key)
-            || is_up(Protocol::NatPmp) && self.natpmp.is_deletion_open(now, key)
-            || self.upnp.is_deletion_open(key)
+            || ASKING.into_iter().any(|protocol| self.owes_answer(now, protocol, key))
+    }
+
+    /// Whether the gateway owes an answer to a deletion by this protocol.
+    pub(super) fn owes_answer(&self, now: Time, protocol: Protocol, key: Key) -> bool {
+        // One that does not speak the protocol has nothing to say to what was sent on the chance.
+        let is_up = self.own_status(protocol) == Status::Up;
+        match protocol {
+            Protocol::Pcp => is_up && self.pcp.is_deletion_open(now, key),
+            Protocol::NatPmp => is_up && self.natpmp.is_deletion_open(now, key),
+            Protocol::UpnpIgd => self.upnp.is_deletion_open(key),
+            Protocol::Direct => false,
+        }
     }
 
     /// Whom the engine asks; `None`: nobody yet, or there is no gateway.

@@ -7,7 +7,7 @@ use super::types::{
 };
 use crate::client::Settings;
 use crate::dummytls::File;
-use crate::engine::io::{Allowed, Suggestion, Wanted};
+use crate::engine::io::{Allowed, OnCleanup, Suggestion, Wanted};
 use crate::log::Level;
 use crate::wire::Transport;
 use std::ffi::{CStr, c_char, c_int};
@@ -65,6 +65,7 @@ pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
         })
     });
     let domain = config.dummytls_domain;
+    let mut complaints = Vec::new();
     let [discover_timeout_millis, mapping_timeout_millis, recheck_interval_millis] = times_millis(config);
     Some(Settings {
         library: concat!("libplum ", env!("CARGO_PKG_VERSION"), " (ABI ", env!("PLUM_ABI_VERSION"), ")"),
@@ -81,7 +82,16 @@ pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
         mapping_timeout_millis,
         recheck_interval_millis,
         // SAFETY: the field is set, by the contract.
-        allowed: unsafe { allowed(config) },
+        allowed: unsafe { allowed(config) }.unwrap_or_else(|number| {
+            complaints.push((Level::Warn, format!(
+                "the configured protocol is {number}, which names none: any may be used (zero the whole configuration before filling it in)"
+            )));
+            Allowed::Any
+        }),
+        // Programs of that time call plum_cleanup() when they have their port, and go on to use it.
+        on_cleanup: if cfg!(plum_abi = "0.5") { OnCleanup::Keep } else { OnCleanup::Remove },
+        complaints,
+        ..Settings::default()
     })
 }
 

@@ -1,6 +1,6 @@
 //! SUCCESS waits for the DummyTLS name of its address, a second at most; nothing else does.
 
-use super::ground::{Ground, LONG, made, settings, success};
+use super::ground::{Ground, LONG, made, success};
 use plum::client::{News, Settings, State};
 use plum::dummytls::System;
 use plum::engine::io::Event;
@@ -41,7 +41,7 @@ impl System for Resolver {
 fn ground() -> (Ground, Arc<Resolver>) {
     let ground = Ground::before_init();
     let resolver = Arc::new(Resolver::default());
-    let settings = Settings { dummytls_domain: Some(b"tls.example".to_vec()), ..settings() };
+    let settings = Settings { dummytls_domain: Some(b"tls.example".to_vec()), ..Settings::default() };
     ground.init_with(settings, resolver.clone()).expect("init");
     (ground, resolver)
 }

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use plum::client::{Client, Error, Listener, News, Settings};
 use plum::dummytls::System;
 use plum::engine::io::{
-    Allowed, Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, Suggestion, TcpEnd, Wanted,
+    Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, Suggestion, TcpEnd, Wanted,
 };
 use plum::time::Time;
 use plum::wire::Transport;
@@ -47,6 +47,8 @@ struct Orders {
     next: VecDeque<Order>,
     /// Destroyed mappings, and the cleanup, wait until this is false.
     holds_destroyed: bool,
+    /// What was live when the cleanup came: the machine decides what becomes of it at the gateway.
+    left_to_cleanup: Vec<MappingId>,
 }
 
 /// A client with a session, or before one.
@@ -90,7 +92,7 @@ impl Ground {
     }
 
     pub fn init(&self) -> Result<(), Error> {
-        self.init_with(settings(), Arc::new(NoNames))
+        self.init_with(Settings::default(), Arc::new(NoNames))
     }
 
     pub fn init_with(&self, settings: Settings, system: Arc<dyn System>) -> Result<(), Error> {
@@ -150,6 +152,11 @@ impl Ground {
         self.wake();
     }
 
+    /// The mappings that the last cleanup left to the machine.
+    pub fn left_to_cleanup(&self) -> Vec<MappingId> {
+        self.orders.lock().left_to_cleanup.clone()
+    }
+
     /// The next news.
     pub fn next(&self) -> (MappingId, News) {
         let (id, news, _) = self.told.recv_timeout(LONG).expect("there is news");
@@ -160,19 +167,6 @@ impl Ground {
     pub fn end(self) -> Vec<(MappingId, News)> {
         self.client.cleanup().expect("the session can be ended");
         self.told.try_iter().map(|(id, news, _)| (id, news)).collect()
-    }
-}
-
-pub fn settings() -> Settings {
-    Settings {
-        library: "libplum",
-        log_level: None,
-        log_callback: None,
-        dummytls_domain: None,
-        discover_timeout_millis: 0,
-        mapping_timeout_millis: 0,
-        recheck_interval_millis: 0,
-        allowed: Ok(Allowed::Any),
     }
 }
 
@@ -230,6 +224,7 @@ impl Machine for Script {
             Command::Cleanup => {
                 assert!(!self.ending, "cleanup comes once");
                 self.ending = true;
+                self.orders.lock().left_to_cleanup = self.live.iter().copied().collect();
                 std::mem::take(&mut self.live).into_iter().for_each(destroy);
                 self.outputs.push_back(Output::Finished);
             }

@@ -3,9 +3,9 @@
 mod dummytls;
 mod ground;
 
-use ground::{Ground, LONG, made, settings, success};
-use plum::client::{Error, External, News, State};
-use plum::engine::io::{Event, MappingId};
+use ground::{Ground, LONG, made, success};
+use plum::client::{Error, External, News, Settings, State};
+use plum::engine::io::{Event, MappingId, OnCleanup};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -91,7 +91,7 @@ fn init_fails_without_a_thread_and_can_be_called_again() {
     let ground = Ground::before_init();
     let system = Arc::new(plum::dummytls::RealSystem);
     let no_thread = |_, _: plum::client::MakeProgram<'_>| Err(std::io::Error::other("no threads today"));
-    assert_eq!(ground.client.init_with(Some(settings()), system, no_thread), Err(Error::Failed));
+    assert_eq!(ground.client.init_with(Some(Settings::default()), system, no_thread), Err(Error::Failed));
     assert_eq!(ground.client.check_running(), Err(Error::Failed));
     assert_eq!(ground.init(), Ok(()));
     assert_eq!(ground.end(), []);
@@ -327,7 +327,7 @@ fn inside_a_callback_everything_works_but_cleanup() {
     let id = ground
         .create_with(move |id, news| {
             assert_eq!(client.cleanup(), Err(Error::Failed));
-            assert_eq!(client.init(Some(settings())), Err(Error::Failed));
+            assert_eq!(client.init(Some(Settings::default())), Err(Error::Failed));
             match news {
                 News::Destroyed => assert_eq!(client.query(id).map(|_| ()), Err(Error::NotAvailable)),
                 News::Success(_) => {
@@ -411,6 +411,22 @@ fn mappings_fail_when_the_worker_panics_and_cleanup_still_destroys_them() {
     ground.client.destroy(late).expect("destroy");
     assert_eq!(ground.next(), (late, News::Destroyed));
     assert_eq!(ground.end(), ids.into_iter().map(|id| (id, News::Destroyed)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_cleanup_that_keeps_what_is_made_keeps_what_a_query_shows_as_made() {
+    let ground = Ground::before_init();
+    let settings = Settings { on_cleanup: OnCleanup::Keep, ..Settings::default() };
+    ground.init_with(settings, Arc::new(plum::dummytls::RealSystem)).expect("init");
+    let [made_one, failed, destroyed, _pending] = [0; 4].map(|_| ground.create());
+    ground.event(made_one, success("203.0.114.7", 4000));
+    ground.event(failed, Event::Failure);
+    assert_eq!(ground.next(), (made_one, made("203.0.114.7", 4000)));
+    assert_eq!(ground.next(), (failed, News::Failure));
+    ground.client.destroy(destroyed).expect("destroy");
+    ground.client.cleanup().expect("cleanup");
+    assert_eq!(ground.left_to_cleanup(), [made_one]);
+    assert_eq!(ground.told.try_iter().filter(|(_, news, _)| *news == News::Destroyed).count(), 4);
 }
 
 #[test]

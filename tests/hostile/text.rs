@@ -277,7 +277,7 @@ fn what_is_no_utf8_is_logged_as_plain_text() {
 fn what_the_environment_and_the_program_say_reaches_standard_output_as_plain_text() {
     const ALONE: &str = "PLUM_TEST_ALONE";
     const NAME: &str = "text::what_the_environment_and_the_program_say_reaches_standard_output_as_plain_text";
-    // A NUL ends both, and is nothing to be tried.
+    // A NUL ends each, and is nothing to be tried.
     let nasty = |text: &str| format!("!{}", text.replace('\0', ""));
     if let Ok(number) = std::env::var(ALONE) {
         let domain = nasty(NASTY[number.parse::<usize>().expect("a number")]);
@@ -295,14 +295,16 @@ fn what_the_environment_and_the_program_say_reaches_standard_output_as_plain_tex
             .args(["--exact", NAME, "--nocapture"])
             .env(ALONE, number.to_string())
             .env("PLUM_GATEWAY", nasty(text))
+            .env("PLUM_ON_CLEANUP", nasty(text))
             .output()
             .expect("this program can be run");
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         assert!(output.status.success(), "{text}");
         let lines: Vec<String> =
             text.lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect();
-        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(lines.len(), 3, "{text}");
         assert_logged(&lines, "PLUM_GATEWAY");
+        assert_logged(&lines, "PLUM_ON_CLEANUP");
         assert_logged(&lines, "DummyTLS");
         assert_plain(&lines);
     }

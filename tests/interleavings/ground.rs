@@ -5,7 +5,7 @@
 
 use crate::client::{Client, Error, Listener, News, Settings};
 use crate::dummytls::RealSystem;
-use crate::engine::io::{Allowed, Event, MappingId, Protocol, Suggestion, Wanted};
+use crate::engine::io::{Event, MappingId, Protocol, Suggestion, Wanted};
 use crate::log::Level;
 use crate::wire::Transport;
 use crate::worker::Worker;
@@ -170,11 +170,7 @@ impl Ground {
             library: "libplum",
             log_level: books.log.get().map(|(level, _)| *level),
             log_callback: callback,
-            dummytls_domain: None,
-            discover_timeout_millis: 0,
-            mapping_timeout_millis: 0,
-            recheck_interval_millis: 0,
-            allowed: Ok(Allowed::Any),
+            ..Settings::default()
         }
     }
 

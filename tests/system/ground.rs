@@ -126,21 +126,12 @@ impl Listener for Ear {
 
 /// The default times; PCP, NAT-PMP and UPnP.
 pub fn settings() -> Settings {
-    Settings {
-        library: "libplum",
-        log_level: Some(Level::Debug),
-        log_callback: None,
-        dummytls_domain: None,
-        discover_timeout_millis: 0,
-        mapping_timeout_millis: 0,
-        recheck_interval_millis: 0,
-        allowed: Ok(Allowed::Any),
-    }
+    Settings { log_level: Some(Level::Debug), ..Settings::default() }
 }
 
 /// PCP and NAT-PMP only.
 pub fn pcp_only() -> Settings {
-    Settings { allowed: Ok(Allowed::Pcp), ..settings() }
+    Settings { allowed: Allowed::Pcp, ..settings() }
 }
 
 /// The clients of all tests. They live for ever, as a program's does; kept here they are no leaks.

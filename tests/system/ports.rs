@@ -47,11 +47,8 @@ fn port_1900_in_other_hands_costs_only_notifications() {
     let _router = Router::start(1);
     ip("route add default via 10.1.0.1");
     let _taken = UdpSocket::bind("0.0.0.0:1900").expect("the port");
-    let program = Program::start(Settings {
-        recheck_interval_millis: RECHECK,
-        allowed: Ok(Allowed::Upnp),
-        ..settings()
-    });
+    let program =
+        Program::start(Settings { recheck_interval_millis: RECHECK, allowed: Allowed::Upnp, ..settings() });
     let id = program.create(4000);
     assert_eq!(program.expect_success(id, 1).protocol, Protocol::UpnpIgd);
     program.expect_log(Level::Warn, &["Notifications", "another program", "1900"]);

@@ -7,7 +7,7 @@ use crate::memory;
 use arbitrary::{Result, Unstructured};
 use plum::engine::Engine;
 use plum::engine::io::{
-    Allowed, Config, Event, ExchangeId, MappingId, Random, Route, Socket, TcpEnd, Wanted,
+    Allowed, Config, Event, ExchangeId, MappingId, OnCleanup, Random, Route, Socket, TcpEnd, Wanted,
 };
 use plum::time::Time;
 use plum_gateway::core::{self as gateway, ConnectionId, Gateway, Igd};
@@ -82,6 +82,9 @@ impl Setup {
         if flags & 16 != 0 {
             engine.recheck_interval = Duration::from_millis(100);
             engine.discover_timeout = Duration::from_millis(1);
+        }
+        if flags & 128 != 0 {
+            engine.on_cleanup = OnCleanup::Keep;
         }
         if flags & 32 != 0 {
             engine.mapping_timeout = Duration::from_millis(1);

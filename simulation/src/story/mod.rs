@@ -14,7 +14,7 @@ use crate::gateways::{self, percent, pick};
 use crate::watched::{Counts, Watched};
 use crate::world::{GATEWAY, INTERFACE, LOCAL, Node, Power, Setup, World, gateway_time};
 use plum::engine::driver::Key;
-use plum::engine::io::{Allowed, Config, MappingId, Route};
+use plum::engine::io::{Allowed, Config, MappingId, OnCleanup, Route};
 use plum::time::Time;
 use plum_gateway::core::{Faults, Gateway};
 use std::collections::{BTreeMap, BTreeSet};
@@ -294,5 +294,6 @@ fn engine_config(rng: &mut fastrand::Rng, scale: Scale) -> Config {
         mapping_timeout: pick(rng, &[secs(10), secs(10), secs(10), secs(5), secs(20)]),
         recheck_interval,
         gateway: percent(rng, 4).then_some((GATEWAY, None)),
+        on_cleanup: OnCleanup::Remove,
     }
 }
