@@ -431,9 +431,9 @@ int plum_get_local_address(char *buffer,
  * Writes a file of the DummyTLS service of plum_config_t.dummytls_domain, fetched from http://DOMAIN/ when it was
  * not within the last day. May block the caller for some seconds, 10 at most; needs no mapping.
  *
- * Returns the length of the file, as snprintf() does; PLUM_ERR_FAILED if the library is not initialised or no domain
- * is configured; PLUM_ERR_INVALID if `type` is unknown or `buffer` is NULL and `size` is not 0; PLUM_ERR_NOT_AVAIL if the
- * file cannot be fetched.
+ * Returns the length of the file, as snprintf() does; PLUM_ERR_INVALID if `type` is unknown or `buffer` is NULL and
+ * `size` is not 0; else PLUM_ERR_FAILED if the library is not initialised or no domain is configured; PLUM_ERR_NOT_AVAIL
+ * if the file cannot be fetched.
  *
  * Requires:
  * `type` has a value, whichever; `buffer` is NULL or writable for `size` bytes, and nobody else uses it during the call.
@@ -449,8 +449,8 @@ int plum_get_dummytls_certificate(plum_dummytls_cert_type_t type,
  *
  * `address` is an IPv4 or IPv6 address in text that ends in NUL.
  *
- * Returns the length of the host, as snprintf() does; PLUM_ERR_FAILED if the library is not initialised or no domain is
- * configured; PLUM_ERR_INVALID if `address` is NULL or no address, or `buffer` is NULL and `size` is not 0.
+ * Returns the length of the host, as snprintf() does; PLUM_ERR_INVALID if `address` is NULL or no address, or `buffer` is
+ * NULL and `size` is not 0; else PLUM_ERR_FAILED if the library is not initialised or no domain is configured.
  *
  * Requires:
  * `address` is NULL or a string that ends in NUL, `buffer` is NULL or writable for `size` bytes, and nobody else uses it

@@ -204,9 +204,9 @@ pub unsafe extern "C" fn plum_get_local_address(buffer: *mut c_char, size: usize
 /// Writes a file of the DummyTLS service of plum_config_t.dummytls_domain, fetched from http://DOMAIN/ when it was
 /// not within the last day. May block the caller for some seconds, 10 at most; needs no mapping.
 ///
-/// Returns the length of the file, as snprintf() does; PLUM_ERR_FAILED if the library is not initialised or no domain
-/// is configured; PLUM_ERR_INVALID if `type` is unknown or `buffer` is NULL and `size` is not 0; PLUM_ERR_NOT_AVAIL if the
-/// file cannot be fetched.
+/// Returns the length of the file, as snprintf() does; PLUM_ERR_INVALID if `type` is unknown or `buffer` is NULL and
+/// `size` is not 0; else PLUM_ERR_FAILED if the library is not initialised or no domain is configured; PLUM_ERR_NOT_AVAIL
+/// if the file cannot be fetched.
 ///
 /// # Safety
 ///
@@ -218,14 +218,14 @@ pub unsafe extern "C" fn plum_get_dummytls_certificate(
     size: usize,
 ) -> c_int {
     enter(|| {
-        let dummytls = match CLIENT.dummytls() {
-            Ok(dummytls) => dummytls,
-            Err(error) => return error_number(error),
-        };
         // SAFETY: set, by the contract above.
         let Some(file) = (unsafe { read::certificate_file(&r#type) }) else { return PLUM_ERR_INVALID };
         // SAFETY: by the contract above.
         let Some(buffer) = (unsafe { Buffer::new(buffer, size) }) else { return PLUM_ERR_INVALID };
+        let dummytls = match CLIENT.dummytls() {
+            Ok(dummytls) => dummytls,
+            Err(error) => return error_number(error),
+        };
         dummytls.file(file).map_or(PLUM_ERR_NOT_AVAIL, |text| buffer.write(&text))
     })
 }
@@ -235,8 +235,8 @@ pub unsafe extern "C" fn plum_get_dummytls_certificate(
 ///
 /// `address` is an IPv4 or IPv6 address in text that ends in NUL.
 ///
-/// Returns the length of the host, as snprintf() does; PLUM_ERR_FAILED if the library is not initialised or no domain is
-/// configured; PLUM_ERR_INVALID if `address` is NULL or no address, or `buffer` is NULL and `size` is not 0.
+/// Returns the length of the host, as snprintf() does; PLUM_ERR_INVALID if `address` is NULL or no address, or `buffer` is
+/// NULL and `size` is not 0; else PLUM_ERR_FAILED if the library is not initialised or no domain is configured.
 ///
 /// # Safety
 ///
@@ -249,10 +249,6 @@ pub unsafe extern "C" fn plum_get_dummytls_host(
     size: usize,
 ) -> c_int {
     enter(|| {
-        let dummytls = match CLIENT.dummytls() {
-            Ok(dummytls) => dummytls,
-            Err(error) => return error_number(error),
-        };
         if address.is_null() {
             return PLUM_ERR_INVALID;
         }
@@ -261,7 +257,10 @@ pub unsafe extern "C" fn plum_get_dummytls_host(
         let Some(address) = read::address(&address) else { return PLUM_ERR_INVALID };
         // SAFETY: by the contract above.
         let Some(buffer) = (unsafe { Buffer::new(buffer, size) }) else { return PLUM_ERR_INVALID };
-        buffer.write(&dummytls.host(address))
+        match CLIENT.dummytls() {
+            Ok(dummytls) => buffer.write(&dummytls.host(address)),
+            Err(error) => error_number(error),
+        }
     })
 }
 

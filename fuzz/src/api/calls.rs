@@ -314,10 +314,10 @@ impl Session {
         // SAFETY: any value is allowed; `fill` hands over a buffer of this size, or NULL.
         let get = |to: *mut c_char, size| unsafe { plum_get_dummytls_certificate(int(kind), to, size) };
         let result = fill(buffer, size, get);
-        let expected = if !self.has_domain || !self.initialised {
-            PLUM_ERR_FAILED
-        } else if !is_choice(kind, 4) || is_bad_buffer(buffer, size) {
+        let expected = if !is_choice(kind, 4) || is_bad_buffer(buffer, size) {
             PLUM_ERR_INVALID
+        } else if !self.has_domain || !self.initialised {
+            PLUM_ERR_FAILED
         } else {
             PLUM_ERR_NOT_AVAIL
         };
@@ -340,7 +340,8 @@ impl Session {
         let address = if is_null { null() } else { text.as_ptr() };
         // SAFETY: NULL or a string; `fill` hands over a buffer of this size, or NULL.
         let result = fill(buffer, size, |to, size| unsafe { plum_get_dummytls_host(address, to, size) });
-        let expected = if has_domain { PLUM_ERR_INVALID } else { PLUM_ERR_FAILED };
+        let is_invalid = is_null || !is_address || is_bad_buffer(buffer, size);
+        let expected = if is_invalid { PLUM_ERR_INVALID } else { PLUM_ERR_FAILED };
         assert_eq!(result, expected, "plum_get_dummytls_host");
         Ok(())
     }
