@@ -9,6 +9,7 @@
 #include "gateway.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -63,6 +64,7 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 		pthread_mutex_lock(&resolver.mutex);
 		++resolver.asked;
 		++resolver.waiting;
+		pthread_cond_broadcast(&resolver.changed);
 		while (resolver.hangs)
 			pthread_cond_wait(&resolver.changed, &resolver.mutex);
 		--resolver.waiting;
@@ -219,16 +221,19 @@ static void a_host_stands_for_an_address(void) {
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
-static void a_mapping_reports_the_host(void) {
-	init();
-	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, 7000);
+static void a_mapping_reports_the_host_of_port(int port) {
+	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, port);
 	event_t success = wait_for_event(id, PLUM_STATE_SUCCESS);
 	CHECK_STRING(success.mapping.external_host, expected_host(gateway_external_address()));
 	plum_mapping_t mapping;
 	CHECK_INT(plum_query_mapping(id, NULL, &mapping), PLUM_ERR_SUCCESS);
 	CHECK_STRING(mapping.external_host, success.mapping.external_host);
+}
+
+static void a_mapping_reports_the_host(void) {
+	init();
+	a_mapping_reports_the_host_of_port(7000);
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
-	CHECK_INT(count_events(id, ANY_STATE), 1 + DESTROYED_EVENTS);
 }
 
 static void a_name_that_means_another_address_is_not_reported(void) {
@@ -240,7 +245,7 @@ static void a_name_that_means_another_address_is_not_reported(void) {
 	resolver.wrong = 0;
 }
 
-// Nobody waits for a resolver longer than a second: not the mapping, not cleanup.
+// A mapping waits for a resolver no longer than a second.
 static void a_resolver_that_hangs_costs_a_second(void) {
 	resolver_hangs(1);
 	init();
@@ -249,11 +254,56 @@ static void a_resolver_that_hangs_costs_a_second(void) {
 	event_t success = wait_for_event(id, PLUM_STATE_SUCCESS);
 	CHECK_STRING(success.mapping.external_host, gateway_external_address());
 	CHECK(success.at_ms - started_ms <= check_stretched_ms(1500));
-	started_ms = check_now_ms();
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
-	CHECK(check_now_ms() - started_ms <= check_stretched_ms(2000));
 	CHECK_INT(count_events(id, PLUM_STATE_DESTROYED), DESTROYED_EVENTS);
 	resolver_hangs(0);
+}
+
+// Cleanup does not wait for it at all, and the next session begins while it hangs. Its late answers reach nobody.
+static void cleanup_leaves_a_resolver_behind(void) {
+	enum { ROUNDS = 3 }; // each leaves a thread behind, of which there are four at most
+	long long fastest_ms = CHECK_PATIENCE_MS;
+	resolver_hangs(1);
+	for (int round = 1; round <= ROUNDS; ++round) {
+		init();
+		int id = create_recorded(PLUM_IP_PROTOCOL_TCP, 7003);
+		long long deadline_ms = check_now_ms() + CHECK_PATIENCE_MS;
+		pthread_mutex_lock(&resolver.mutex);
+		while (resolver.waiting < round)
+			CHECK(check_wait_until(&resolver.changed, &resolver.mutex, deadline_ms));
+		pthread_mutex_unlock(&resolver.mutex);
+		long long started_ms = check_now_ms();
+		CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+		long long took_ms = check_now_ms() - started_ms;
+		fastest_ms = took_ms < fastest_ms ? took_ms : fastest_ms;
+		CHECK_INT(count_events(id, PLUM_STATE_DESTROYED), DESTROYED_EVENTS);
+	}
+	// The fastest: the machine may be busy with other things.
+	CHECK(fastest_ms < check_stretched_ms(500));
+	init();
+	resolver_hangs(0);
+	a_mapping_reports_the_host_of_port(7004);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+}
+
+// How many threads this process has; an emulator may have some of its own.
+static int count_threads(void) {
+	DIR *tasks = opendir("/proc/self/task");
+	int count = 0;
+	CHECK(tasks != NULL);
+	while (readdir(tasks) != NULL)
+		++count;
+	closedir(tasks);
+	return count;
+}
+
+// What is left of threads that nobody waits for would be taken for leaks.
+static void wait_for_threads(int count) {
+	long long deadline_ms = check_now_ms() + CHECK_PATIENCE_MS;
+	while (count_threads() > count) {
+		CHECK(check_now_ms() < deadline_ms);
+		sched_yield();
+	}
 }
 
 static void certificates_are_fetched_once(void) {
@@ -295,12 +345,14 @@ int main(void) {
 	check_time_limit(100);
 	events_init();
 	check_condition_init(&resolver.changed);
+	int threads = count_threads();
 	pthread_t thread = start_server();
 
 	a_host_stands_for_an_address();
 	a_mapping_reports_the_host();
 	a_name_that_means_another_address_is_not_reported();
 	a_resolver_that_hangs_costs_a_second();
+	cleanup_leaves_a_resolver_behind();
 	certificates_are_fetched_once();
 	// The cache outlives no cleanup: the next life asks anew.
 	a_certificate_that_is_not_there_is_not_available();
@@ -310,5 +362,6 @@ int main(void) {
 	CHECK(shutdown(server.listener, SHUT_RDWR) == 0);
 	CHECK(pthread_join(thread, NULL) == 0);
 	close(server.listener);
+	wait_for_threads(threads);
 	return 0;
 }

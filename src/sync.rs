@@ -8,8 +8,3 @@ pub use parking_lot::{Condvar, Mutex};
 pub use std::sync::atomic;
 pub use std::thread;
 pub use std::thread_local;
-
-/// Whether the thread has ended. A function, since the checker's handles lack the method.
-pub fn is_finished<T>(thread: &thread::JoinHandle<T>) -> bool {
-    thread.is_finished()
-}

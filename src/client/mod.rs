@@ -27,10 +27,6 @@ use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long the end of a session waits for threads that resolve DummyTLS names.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a call did not do what it was called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,12 +243,12 @@ impl<L: Listener> Client<L> {
             return Err(Error::Failed);
         }
         let mut inner = self.inner.lock();
-        let (worker, dummytls) = match std::mem::replace(&mut inner.phase, Phase::Cleaning) {
-            Phase::Running { worker, dummytls, on_cleanup } => {
+        let worker = match std::mem::replace(&mut inner.phase, Phase::Cleaning) {
+            Phase::Running { worker, on_cleanup, .. } => {
                 if on_cleanup == OnCleanup::Keep {
                     inner.destroy_unmade(&worker);
                 }
-                (worker, dummytls)
+                worker
             }
             Phase::Cleaning => {
                 let cleanups = inner.cleanups;
@@ -272,9 +268,6 @@ impl<L: Listener> Client<L> {
         log!(Debug, "cleaning up");
         worker.join();
         self.destroy_left_over();
-        if let Some(dummytls) = dummytls {
-            dummytls.leave(LEAVE_TIMEOUT);
-        }
         log!(Info, "cleaned up");
         // After this no log callback comes, and a new session may open the log.
         log::close();

@@ -1,6 +1,7 @@
 //! DummyTLS: an HTTP service that gives every address a name (`1-2-3-4.DOMAIN`) and everyone the certificate of those names.
 //!
-//! The worker never waits here: `names` resolves on threads of its own. The program's calls wait a bounded time.
+//! The worker never waits here: `names` resolves on threads of its own. The program's calls wait a bounded time, and its end
+//! of the session not at all: what those threads use they share, and so it lasts as long as they do.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +18,6 @@ use files::Files;
 use names::Names;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// RFC 1035 §2.3.4: a name has at most 255 octets on the wire, which are 253 in text.
 const NAME_LIMIT: usize = 253;
@@ -88,11 +88,6 @@ impl DummyTls {
     /// A file of the service, from the last day. Waits ten seconds at most.
     pub fn file(&self, file: File) -> Option<Arc<str>> {
         self.files.get(&self.names, &*self.system, file)
-    }
-
-    /// Waits until no thread of this service runs, but not longer than `timeout`: those that hang are left behind.
-    pub fn leave(&self, timeout: Duration) {
-        self.names.leave(timeout);
     }
 }
 

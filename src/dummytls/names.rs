@@ -4,7 +4,6 @@
 
 use super::{NAME_LIMIT, System};
 use crate::log::{self, log};
-use crate::sync::{is_finished, thread::JoinHandle};
 use crate::time::Time;
 use parking_lot::{Condvar, Mutex};
 use std::fmt;
@@ -25,7 +24,7 @@ const ANSWER_LIFETIME: Duration = Duration::from_secs(60);
 const THREAD_LIMIT: usize = 4;
 
 /// How many threads resolve.
-static THREADS: AtomicUsize = AtomicUsize::new(0);
+pub(super) static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// What host to report for an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +54,6 @@ struct Shared {
 struct State {
     /// At most one an address; seldom more than one in all.
     questions: Vec<Question>,
-    /// Threads of this session that have not ended.
-    running: usize,
-    threads: Vec<JoinHandle<()>>,
 }
 
 struct Question {
@@ -181,7 +177,7 @@ impl Names {
             }
         });
         let result = match name.len() {
-            0..=NAME_LIMIT => self.resolve_on_thread(state, name.to_owned(), then),
+            0..=NAME_LIMIT => self.resolve_on_thread(name.to_owned(), then),
             _ => Err(Obstacle::TooLong),
         };
         let obstacle = result.err();
@@ -201,7 +197,7 @@ impl Names {
             if let Some(Obstacle::TooMany) = obstacle {
                 let slot = Arc::clone(&found);
                 let then = Box::new(move |addresses| *slot.lock() = Some(addresses));
-                obstacle = self.resolve_on_thread(&mut state, self.domain.clone(), then).err();
+                obstacle = self.resolve_on_thread(self.domain.clone(), then).err();
             }
             if let Some(addresses) = found.lock().take() {
                 return Ok(addresses);
@@ -219,14 +215,14 @@ impl Names {
         }
     }
 
-    /// Resolves `host` on a thread of its own, which then calls `then` without a lock held.
+    /// Resolves `host` on a thread of its own, which then calls `then` without a lock held. It may outlive the session, this
+    /// object and the log.
     ///
     /// # Errors
     ///
     /// There are too many such threads, or the system gives none.
     fn resolve_on_thread(
         &self,
-        state: &mut State,
         host: String,
         then: Box<dyn FnOnce(Vec<IpAddr>) + Send>,
     ) -> Result<(), Obstacle> {
@@ -243,27 +239,12 @@ impl Names {
                 log!(Fatal, "defect in the library: {}", log::panic_text(&*panic));
             }
         });
-        let thread = crate::net::start_thread("plum-names", None, body);
-        state.threads.retain(|thread| !is_finished(thread));
-        let thread = thread.map_err(|error| {
-            THREADS.fetch_sub(1, Ordering::Relaxed);
-            Obstacle::NoThread(error)
-        })?;
-        // The thread cannot have counted itself out yet: the lock is held.
-        state.running += 1;
-        state.threads.push(thread);
-        Ok(())
-    }
-
-    pub(super) fn leave(&self, timeout: Duration) {
-        let mut state = self.shared.state.lock();
-        self.shared.changed.wait_while_for(&mut state, |state| state.running > 0, timeout);
-        if state.running == 0 {
-            let threads = std::mem::take(&mut state.threads);
-            drop(state);
-            for thread in threads {
-                // They are past everything that can take time. One that panicked has ended as well.
-                let _ = thread.join();
+        match crate::net::start_thread("plum-names", None, body) {
+            // Nobody waits for its end.
+            Ok(_) => Ok(()),
+            Err(error) => {
+                THREADS.fetch_sub(1, Ordering::Relaxed);
+                Err(Obstacle::NoThread(error))
             }
         }
     }
@@ -275,7 +256,8 @@ struct Ending(Arc<Shared>);
 impl Drop for Ending {
     fn drop(&mut self) {
         THREADS.fetch_sub(1, Ordering::Relaxed);
-        self.0.state.lock().running -= 1;
+        // Whoever has found no answer and no free thread, and is about to wait, holds the lock until it waits.
+        drop(self.0.state.lock());
         self.0.changed.notify_all();
         (self.0.notify)();
     }

@@ -8,11 +8,6 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-/// The checker does not tell: the thread counts as running.
-pub fn is_finished<T>(_thread: &thread::JoinHandle<T>) -> bool {
-    false
-}
-
 pub struct Mutex<T>(shuttle::sync::Mutex<T>);
 
 /// It is given up during a wait only, in which nobody uses it.
