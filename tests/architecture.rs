@@ -41,6 +41,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "wire::Transport",
             "log",
             "ordered",
+            "sync",
             "time::Time",
             "net::start_thread",
         ],

@@ -5,7 +5,7 @@ use crate::client::{Listener, News};
 use crate::engine::io::Wanted;
 use crate::log;
 use crate::ordered::{Map, Word};
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,17 +178,15 @@ impl Hall {
         // What is waited for may wait for the log.
         let timeout = if log::in_callback() { Some(Duration::ZERO) } else { timeout };
         let mut decision = None;
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         let undecided = |state: &mut HallState| {
             decision = decide(state);
             decision.is_none()
         };
-        match timeout {
-            Some(timeout) => {
-                self.changed.wait_while_for(&mut state, undecided, timeout);
-            }
-            None => self.changed.wait_while(&mut state, undecided),
-        }
+        drop(match timeout {
+            Some(timeout) => self.changed.wait_while_for(state, timeout, undecided),
+            None => self.changed.wait_while(state, undecided),
+        });
         decision
     }
 

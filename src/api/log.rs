@@ -1,7 +1,7 @@
 //! The log callbacks of all sessions. The library's log is the process's, so each callback gets the messages of all of them.
 
 use crate::log::{self, Level};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::ffi::CStr;
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@
 
 use super::events::Ear;
 use crate::client::Client;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 pub(super) type StaticClient = &'static Client<Ear>;
 

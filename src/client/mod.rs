@@ -252,9 +252,9 @@ impl<L: Listener> Client<L> {
             }
             Phase::Cleaning => {
                 let cleanups = inner.cleanups;
-                self.changed.wait_while(&mut inner, |inner| {
+                drop(self.changed.wait_while(inner, |inner| {
                     matches!(inner.phase, Phase::Cleaning) && inner.cleanups == cleanups
-                });
+                }));
                 return Err(Error::Failed);
             }
             other @ (Phase::Idle | Phase::Starting) => {
@@ -360,7 +360,7 @@ impl<L: Listener> Client<L> {
         // From now on no such callback of this id begins. One that runs on this thread, or may be waiting for the
         // log callback that this is called from, cannot be waited for.
         if !deliver::in_callback() && !log::in_callback() {
-            self.changed.wait_while(&mut inner, |inner| inner.running == Some(id));
+            inner = self.changed.wait_while(inner, |inner| inner.running == Some(id));
         }
         drop(inner);
         if !destroying {

@@ -3,9 +3,9 @@
 use super::System;
 use super::names::Names;
 use crate::log::log;
+use crate::sync::Mutex;
 use crate::time::Time;
 use crate::wire::http::{Reply, ReplyReader};
-use parking_lot::Mutex;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;

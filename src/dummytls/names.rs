@@ -4,8 +4,8 @@
 
 use super::{NAME_LIMIT, System};
 use crate::log::{self, log};
+use crate::sync::{Condvar, Mutex};
 use crate::time::Time;
-use parking_lot::{Condvar, Mutex};
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -148,7 +148,7 @@ impl Names {
                 Verdict::Wait(until) => {
                     let mut state = self.shared.state.lock();
                     if state.question(address).is_some_and(|question| question.answer.is_none()) {
-                        self.shared.changed.wait_for(&mut state, until.since(now));
+                        drop(self.shared.changed.wait_for(state, until.since(now)));
                     }
                 }
             }
@@ -203,14 +203,14 @@ impl Names {
                 return Ok(addresses);
             }
             let left = deadline_at.since(self.system.now());
-            match &obstacle {
+            state = match &obstacle {
                 Some(obstacle @ (Obstacle::TooLong | Obstacle::NoThread(_))) => {
                     return Err(obstacle.to_string());
                 }
                 Some(obstacle) if left.is_zero() => return Err(obstacle.to_string()),
                 None if left.is_zero() => return Err(String::from("the name was not resolved in time")),
                 // Whoever resolves rings when it is done.
-                Some(Obstacle::TooMany) | None => self.shared.changed.wait_for(&mut state, left),
+                Some(Obstacle::TooMany) | None => self.shared.changed.wait_for(state, left),
             };
         }
     }

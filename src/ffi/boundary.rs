@@ -83,8 +83,7 @@ fn hook(info: &std::panic::PanicHookInfo<'_>) {
 mod tests {
     use super::*;
     use crate::log::Level;
-    use parking_lot::Mutex;
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex, TryLockError};
 
     #[test]
     fn turns_a_panic_into_failed() {
@@ -108,17 +107,17 @@ mod tests {
         let messages = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&messages);
         let on_message = move |level, text: &std::ffi::CStr| {
-            let is_free = TABLE.try_lock().is_some();
-            heard.lock().push((level, text.to_string_lossy().into_owned(), is_free));
+            let is_free = !matches!(TABLE.try_lock(), Err(TryLockError::WouldBlock));
+            heard.lock().expect("not poisoned").push((level, text.to_string_lossy().into_owned(), is_free));
         };
         log::open(Some(Level::Fatal), Some(Box::new(on_message)));
         enter(|| -> () {
-            let _table = TABLE.lock();
+            let _table = TABLE.lock().expect("not poisoned");
             panic!("of a test, with a lock held")
         });
         log::close();
         std::panic::set_hook(before);
-        let messages = std::mem::take(&mut *messages.lock());
+        let messages = std::mem::take(&mut *messages.lock().expect("not poisoned"));
         let about = messages.iter().filter(|(_, text, _)| text.contains("with a lock held"));
         let about: Vec<_> = about.collect();
         assert!(

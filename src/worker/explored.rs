@@ -38,7 +38,7 @@ impl Bell {
 
     fn wait(&self) {
         let mut rung = self.rung.lock();
-        self.changed.wait_while(&mut rung, |rung| !*rung);
+        rung = self.changed.wait_while(rung, |rung| !*rung);
         *rung = false;
     }
 }

@@ -8,13 +8,13 @@ use super::{Command, Machine, OsRandom, Program, Wake, Worker, check_random, is_
 use crate::engine::Engine;
 use crate::engine::io::{Config, ExchangeId, Output, Route, Socket, TcpEnd};
 use crate::log;
+use crate::sync::Mutex;
 use crate::time::Time;
-use crossbeam_channel::bounded;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 /// Looks at the engine.
 type Look = Box<dyn FnOnce(Time, &Engine) + Send>;
@@ -39,7 +39,7 @@ impl Glass {
         if is_worker_thread() || log::in_callback() {
             return None;
         }
-        let (answer, answered) = bounded(1);
+        let (answer, answered) = sync_channel(1);
         let look = move |now: Time, engine: &Engine| {
             // Whoever asked waits for it.
             let _ = answer.send(look(now, engine));

@@ -1,65 +1,16 @@
 //! In place of src/sync.rs: its names, made of what the checker schedules.
 
+#[path = "../../src/sync/locks.rs"]
+mod locks;
+
+pub use locks::{Condvar, Mutex};
+use shuttle::sync as base;
 pub use shuttle::sync::atomic;
 pub use shuttle::thread;
 pub use shuttle::thread_local;
 use std::collections::VecDeque;
-use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-
-pub struct Mutex<T>(shuttle::sync::Mutex<T>);
-
-/// It is given up during a wait only, in which nobody uses it.
-pub struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
-
-impl<T> Mutex<T> {
-    pub const fn new(value: T) -> Mutex<T> {
-        Mutex(shuttle::sync::Mutex::new(value))
-    }
-
-    pub fn lock(&self) -> MutexGuard<'_, T> {
-        // The locks that this stands in for do not poison.
-        MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-}
-
-impl<T> Deref for MutexGuard<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        self.0.as_ref().expect("nobody uses it during a wait")
-    }
-}
-
-impl<T> DerefMut for MutexGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        self.0.as_mut().expect("nobody uses it during a wait")
-    }
-}
-
-pub struct Condvar(shuttle::sync::Condvar);
-
-impl Condvar {
-    #[allow(clippy::new_without_default)]
-    pub const fn new() -> Condvar {
-        Condvar(shuttle::sync::Condvar::new())
-    }
-
-    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        let given = guard.0.take().expect("one wait at a time");
-        guard.0 = Some(self.0.wait(given).unwrap_or_else(PoisonError::into_inner));
-    }
-
-    pub fn wait_while<T>(&self, guard: &mut MutexGuard<'_, T>, condition: impl Fn(&mut T) -> bool) {
-        while condition(guard) {
-            self.wait(guard);
-        }
-    }
-
-    pub fn notify_all(&self) {
-        self.0.notify_all();
-    }
-}
 
 struct Queue<T> {
     items: Mutex<VecDeque<T>>,
@@ -94,7 +45,7 @@ impl<T> Receiver<T> {
 
     pub fn recv(&self) -> Result<T, Empty> {
         let mut items = self.0.items.lock();
-        self.0.changed.wait_while(&mut items, |items| items.is_empty());
+        items = self.0.changed.wait_while(items, |items| items.is_empty());
         items.pop_front().ok_or(Empty)
     }
 
