@@ -53,7 +53,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
 const UNSAFE_LAYERS: [&str; 2] = ["ffi", "net"];
 
 /// Their files that do hold it, and how often, so that none slips in: it is to be read again where one of these changes.
-const UNSAFE_FILES: [(&str, usize); 16] = [
+const UNSAFE_FILES: [(&str, usize); 19] = [
     ("ffi/listener.rs", 3),
     ("ffi/memory.rs", 9),
     ("ffi/mod.rs", 20),
@@ -61,8 +61,11 @@ const UNSAFE_FILES: [(&str, usize); 16] = [
     ("ffi/types.rs", 2),
     ("net/bsd/dump.rs", 1),
     ("net/bsd/mod.rs", 2),
+    ("net/descriptors.rs", 1),
+    ("net/generation.rs", 5),
     ("net/linux/mod.rs", 5),
     ("net/linux/watch.rs", 3),
+    ("net/per_process.rs", 4),
     ("net/signals.rs", 13),
     ("net/unix_clock.rs", 2),
     ("net/wall_clock.rs", 2),

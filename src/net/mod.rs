@@ -4,12 +4,18 @@
 //!
 //! `udp`, `tcp` and `signals` are the same everywhere; what differs between systems is in `linux` (Android too), `bsd` (macOS
 //! and iOS too), `windows` and `other` (what is portable), which have the same functions.
+//!
+//! The child of a fork is another process with a copy of this one's memory: `generation` tells them apart, `per_process` has what
+//! is not the child's, `descriptors` what the child closes.
 
+mod descriptors;
+mod generation;
 // The conditions `netlink` and `routing_sockets`: build.rs.
 #[cfg(not(any(netlink, windows)))]
 mod multicast;
 #[cfg(any(netlink, routing_sockets))]
 mod notices;
+mod per_process;
 #[cfg(not(windows))]
 mod portable;
 // Here for its tests, which need no routing socket.
@@ -36,6 +42,9 @@ mod platform;
 #[path = "other.rs"]
 mod platform;
 
+pub use descriptors::ClosedInChild;
+pub use generation::generation;
+pub use per_process::{Inheritable, PerProcess};
 pub use platform::{Watch, clock, environment};
 pub use signals::{end_thread, start_thread, without_sigpipe};
 pub use wall_clock::wall_clock;

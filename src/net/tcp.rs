@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::ClosedInChild;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 /// A TCP connection of ours. A source for mio, edge-triggered: read and write until there is nothing more to.
 #[derive(Debug)]
 pub struct Tcp {
-    stream: TcpStream,
+    stream: ClosedInChild<TcpStream>,
 }
 
 /// What reading a connection gave.
@@ -32,7 +33,7 @@ impl Tcp {
     ///
     /// Those that `connect` has at once: no route, or already refused.
     pub fn connect(to: SocketAddr) -> io::Result<Tcp> {
-        let stream = TcpStream::connect(to)?;
+        let stream = ClosedInChild::new(TcpStream::connect(to)?);
         // Requests are written whole; a part of one must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
         Ok(Tcp { stream })

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::platform;
+use super::{ClosedInChild, platform};
 use mio::event::Source;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
@@ -22,7 +22,7 @@ const SEND_ATTEMPTS: usize = 4;
 /// A UDP socket. A source for mio, edge-triggered: read until [`Received::Empty`] or be never told again.
 #[derive(Debug)]
 pub struct Udp {
-    socket: UdpSocket,
+    socket: ClosedInChild<UdpSocket>,
     peer: Option<SocketAddr>,
 }
 
@@ -193,8 +193,8 @@ fn open(family_of: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn finish(socket: Socket) -> UdpSocket {
-    UdpSocket::from_std(socket.into())
+fn finish(socket: Socket) -> ClosedInChild<UdpSocket> {
+    ClosedInChild::new(UdpSocket::from_std(socket.into()))
 }
 
 /// RFC 4007 §6: a link-local IPv6 address means nothing without its link.

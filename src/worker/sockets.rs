@@ -5,7 +5,7 @@
 use crate::engine::io::{ExchangeId, Socket};
 use crate::net::tcp::Tcp;
 use crate::net::udp::Udp;
-use crate::net::{Notices, Watch};
+use crate::net::{ClosedInChild, Notices, Watch};
 use crate::ordered::{Map, Set, Word};
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::io;
@@ -44,7 +44,7 @@ impl Word for Source {
 }
 
 pub(super) struct Sockets {
-    poll: Poll,
+    poll: ClosedInChild<Poll>,
     events: Events,
     watch: Option<Watch>,
     udp: Map<Socket, Udp>,
@@ -67,7 +67,7 @@ pub(super) struct Exchange {
 impl Sockets {
     pub(super) fn new() -> io::Result<Sockets> {
         Ok(Sockets {
-            poll: Poll::new()?,
+            poll: ClosedInChild::new(Poll::new()?),
             events: Events::with_capacity(EVENTS),
             watch: None,
             udp: Map::new(),

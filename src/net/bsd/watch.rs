@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::super::Notices;
 use super::super::notices::drain;
 use super::super::route_message::HERE;
+use super::super::{ClosedInChild, Notices};
 use super::open_routing_socket;
 use mio::event::Source;
 use mio::unix::SourceFd;
@@ -20,7 +20,7 @@ const NOTICE_LEN: usize = 64;
 ///
 /// A source for mio, edge-triggered: after an event call [`Watch::drain`].
 pub struct Watch {
-    changes: Socket,
+    changes: ClosedInChild<Socket>,
 }
 
 impl Watch {
@@ -32,7 +32,7 @@ impl Watch {
     pub fn open() -> io::Result<Watch> {
         let changes = open_routing_socket()?;
         changes.set_nonblocking(true)?;
-        Ok(Watch { changes })
+        Ok(Watch { changes: ClosedInChild::new(changes) })
     }
 
     /// Reads all that is pending.

@@ -1,7 +1,7 @@
 //! Notices of the kernel: links, addresses and routes that change, and the end of a sleep.
 
 use super::super::notices::drain;
-use super::super::{Notices, is_shortage};
+use super::super::{ClosedInChild, Notices, is_shortage};
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -22,7 +22,7 @@ const NOTICE_LEN: usize = 16;
 /// A source for mio, edge-triggered: after an event call [`Watch::drain`].
 pub struct Watch {
     /// `None` where a sandbox keeps it from us: changes are then seen by the periodic recheck.
-    changes: Option<Socket>,
+    changes: Option<ClosedInChild<Socket>>,
     /// `None` where the kernel has none. A sleep is then seen at the next wake of whatever reason.
     clock_steps: Option<ClockSteps>,
 }
@@ -40,7 +40,7 @@ impl Watch {
             Err(error) if cfg!(target_os = "android") && error.kind() == io::ErrorKind::PermissionDenied => {
                 None
             }
-            other => Some(other?),
+            other => Some(ClosedInChild::new(other?)),
         };
         let clock_steps = match ClockSteps::watch() {
             Err(error) if is_shortage(&error) => return Err(error),
@@ -67,7 +67,7 @@ impl Watch {
 
     /// What is watched.
     fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let changes = self.changes.as_ref().map(AsRawFd::as_raw_fd);
+        let changes = self.changes.as_ref().map(|changes| changes.as_raw_fd());
         changes.into_iter().chain(self.clock_steps.as_ref().map(|steps| steps.timer.as_raw_fd()))
     }
 }
@@ -97,7 +97,7 @@ impl Source for Watch {
 /// Becomes readable when the wall clock makes a step against the monotonic one: when it is set, and when the
 /// machine wakes up. So nobody must look at the clock every few seconds to notice a sleep.
 struct ClockSteps {
-    timer: File,
+    timer: ClosedInChild<File>,
 }
 
 impl ClockSteps {
@@ -111,7 +111,7 @@ impl ClockSteps {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: timerfd_create(2) returned a new descriptor, which is nobody else's.
-        let timer = File::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        let timer = ClosedInChild::new(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }));
         // timerfd_settime(2): with TFD_TIMER_CANCEL_ON_SET a step of the clock cancels the timer, which makes it
         // readable. The time itself is never to come.
         let never = libc::itimerspec {

@@ -1,0 +1,127 @@
+//! Descriptors that the child of a fork closes at once: it has no use for them, and a socket that it keeps open would hold the
+//! port, and fill with what nobody reads, as long as the child lives.
+//!
+//! Closing touches the child's copy alone, where taking a descriptor out of an epoll instance, say, would do so for the parent
+//! too. It is done by the handler of pthread_atfork(3), and only there: later the program may have closed the numbers and used
+//! them for files of its own. So it is not done in a child that was made by clone(2).
+
+use std::ops::{Deref, DerefMut};
+
+#[cfg(unix)]
+use unix::Place;
+#[cfg(unix)]
+pub(super) use unix::close_those_of;
+
+/// No process is forked here.
+#[cfg(not(unix))]
+struct Place;
+
+#[cfg(not(unix))]
+impl Place {
+    fn of<T>(_: &T) -> Place {
+        Place
+    }
+}
+
+/// What has a descriptor, of which the child of a fork closes its copy.
+pub struct ClosedInChild<T> {
+    /// Dropped first: then the descriptor is closed, and its number belongs to somebody else.
+    _place: Place,
+    inner: T,
+}
+
+impl<#[cfg(unix)] T: std::os::fd::AsRawFd, #[cfg(not(unix))] T> ClosedInChild<T> {
+    /// Of something whose descriptor is open, and stays the same.
+    pub fn new(inner: T) -> ClosedInChild<T> {
+        ClosedInChild { _place: Place::of(&inner), inner }
+    }
+}
+
+impl<T> Deref for ClosedInChild<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> DerefMut for ClosedInChild<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for ClosedInChild<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::super::generation;
+    use std::os::fd::{AsRawFd, RawFd};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// More than a session has, and few enough to look through. What finds no place stays open in children.
+    const PLACES: usize = 128;
+
+    /// How many bits of a word are the descriptor's, plus one; the others are the generation's. 0: free.
+    const DESCRIPTOR_BITS: u32 = 20;
+
+    static OPEN: [AtomicU32; PLACES] = [const { AtomicU32::new(0) }; PLACES];
+
+    /// The part of a word that is the generation's. (It comes round after some thousand forks in a row.)
+    fn generation_bits(generation: u32) -> u32 {
+        generation << DESCRIPTOR_BITS
+    }
+
+    fn is_of(entry: u32, generation: u32) -> bool {
+        entry >> DESCRIPTOR_BITS << DESCRIPTOR_BITS == generation_bits(generation)
+    }
+
+    /// As long as it lives, a child that is forked closes its copy of a descriptor.
+    pub struct Place {
+        entry: u32,
+        word: Option<&'static AtomicU32>,
+    }
+
+    impl Place {
+        pub fn of(descriptor: &impl AsRawFd) -> Place {
+            let generation = generation();
+            let number = u32::try_from(descriptor.as_raw_fd()).map_or(0, |number| number + 1);
+            if number == 0 || number >> DESCRIPTOR_BITS != 0 {
+                return Place { entry: 0, word: None };
+            }
+            let entry = generation_bits(generation) | number;
+            let word = OPEN.iter().find(|word| {
+                let found = word.load(Ordering::Relaxed);
+                // What an ancestor had open counts no more.
+                (found == 0 || !is_of(found, generation))
+                    && word.compare_exchange(found, entry, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            });
+            Place { entry, word }
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            if let Some(word) = self.word {
+                // In a child it may be free, or another's.
+                let _ = word.compare_exchange(self.entry, 0, Ordering::AcqRel, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// In a child, in the handler: closes the copies of what its parent, of this generation, had open.
+    pub fn close_those_of(parent: u32) {
+        for word in &OPEN {
+            let entry = word.swap(0, Ordering::AcqRel);
+            let number = entry & ((1 << DESCRIPTOR_BITS) - 1);
+            if number > 0 && is_of(entry, parent) {
+                // SAFETY: close(2): it was open, and ours, when the process was forked, since it is taken out of here before it is
+                // closed; and nothing has happened in this process since. It cannot fail in a way that matters.
+                unsafe { libc::close((number - 1) as RawFd) };
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Which process this is. The child of a fork begins as a copy of its parent, and nothing in the copy tells it so.
+//!
+//! The generation is the number of a process in the line of its ancestors that have used this library, the first being 1. So it
+//! tells a process from all whose memory it may have a copy of. It stands in the mark: a word in a page that the kernel hands to
+//! a child as zeroes (MADV_WIPEONFORK), whatever way it is made: fork(3), or clone(2), of which the C library knows nothing.
+//! Where there is no such page, a handler of pthread_atfork(3) zeroes the mark in the child, and the process id is looked at as
+//! well, as far as that goes: parent and child can both be process 1. The child of a vfork(2) has its parent's memory, and its
+//! mark.
+
+#[cfg(unix)]
+pub use unix::generation;
+
+/// One for ever: no process is forked here.
+#[cfg(not(unix))]
+pub fn generation() -> u32 {
+    1
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::super::descriptors;
+    use std::process::id;
+    use std::ptr::null_mut;
+    use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+    /// In the mark: this process has no generation yet.
+    const NONE: u32 = 0;
+    /// In the mark: another thread is about to give it one.
+    const BUSY: u32 = u32::MAX;
+
+    /// Where the mark is, once it has been wanted.
+    static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(null_mut());
+
+    /// The mark, where the kernel wipes no page.
+    static KEPT_MARK: AtomicU32 = AtomicU32::new(NONE);
+
+    /// The process that the mark was last set in. It counts for [`KEPT_MARK`] alone.
+    static PROCESS_ID: AtomicU32 = AtomicU32::new(0);
+
+    /// The generation that was given out last: this process's, or, as long as it has none, that of an ancestor.
+    static LAST: AtomicU32 = AtomicU32::new(NONE);
+
+    /// The generation of this process. Takes no lock, and some nanoseconds but for the first time.
+    pub fn generation() -> u32 {
+        let mark = mark();
+        // Looked at before the mark, and set after it in `begin`: where this is right, the mark is not an older one.
+        let is_ours = is_of_this_process(mark);
+        match mark.load(Ordering::Acquire) {
+            NONE | BUSY => begin(mark),
+            generation if is_ours => generation,
+            _ => begin(mark),
+        }
+    }
+
+    fn is_of_this_process(mark: &AtomicU32) -> bool {
+        !std::ptr::eq(mark, &raw const KEPT_MARK) || PROCESS_ID.load(Ordering::Acquire) == id()
+    }
+
+    /// Gives this process a generation, unless another thread does.
+    #[cold]
+    fn begin(mark: &AtomicU32) -> u32 {
+        loop {
+            let is_ours = is_of_this_process(mark);
+            let old = mark.load(Ordering::Acquire);
+            if old != NONE && old != BUSY && is_ours {
+                return old;
+            }
+            // Whoever made it busy is a few instructions from the end of that.
+            if old == BUSY || mark.compare_exchange(old, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                std::thread::yield_now();
+                continue;
+            }
+            let generation = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+            PROCESS_ID.store(id(), Ordering::Release);
+            mark.store(generation, Ordering::Release);
+            return generation;
+        }
+    }
+
+    fn mark() -> &'static AtomicU32 {
+        // SAFETY: null, or a pointer that `make_mark` has put there: to a static, or to a page that stays. An atomic word may be
+        // shared, also with the kernel that zeroes it.
+        unsafe { MARK.load(Ordering::Acquire).as_ref() }.unwrap_or_else(make_mark)
+    }
+
+    #[cold]
+    fn make_mark() -> &'static AtomicU32 {
+        // Several threads may come here at once. The handlers may well be called twice.
+        // SAFETY: pthread_atfork(3): the functions may be called whenever a process is forked. Without memory for them the page
+        // is left, or the process id.
+        unsafe { libc::pthread_atfork(Some(before_fork), None, Some(in_child)) };
+        let page = wiped_page();
+        let kept = &raw const KEPT_MARK;
+        let new = page.unwrap_or(kept.cast_mut());
+        match MARK.compare_exchange(null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {}
+            Err(_) => {
+                if let Some(page) = page {
+                    unmap(page);
+                }
+            }
+        }
+        mark()
+    }
+
+    /// Runs in the thread that forks. A process that was made by clone(2) and has not called since gets its generation, so that
+    /// its child takes no descriptor for its own parent's.
+    extern "C" fn before_fork() {
+        let mark = mark();
+        if mark.load(Ordering::Acquire) == NONE {
+            begin(mark);
+        }
+    }
+
+    /// Runs in the child, while it has one thread and nobody has done anything.
+    extern "C" fn in_child() {
+        mark().store(NONE, Ordering::Relaxed);
+        descriptors::close_those_of(LAST.load(Ordering::Relaxed));
+    }
+
+    const MARK_LEN: usize = size_of::<AtomicU32>();
+
+    /// A page for the mark that the kernel hands to children as zeroes: Linux since 4.14.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn wiped_page() -> Option<*mut AtomicU32> {
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: mmap(2): memory of its own, wherever there is room; the length is rounded up to a page.
+        let page = unsafe { libc::mmap(null_mut(), MARK_LEN, protection, flags, -1, 0) };
+        if page == libc::MAP_FAILED {
+            return None;
+        }
+        let page = page.cast::<AtomicU32>();
+        // SAFETY: madvise(2): the page is ours, private and anonymous; the length is rounded up.
+        if unsafe { libc::madvise(page.cast(), MARK_LEN, libc::MADV_WIPEONFORK) } != 0 {
+            unmap(page);
+            return None;
+        }
+        Some(page)
+    }
+
+    /// No other system has one under a name that all its releases know.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn wiped_page() -> Option<*mut AtomicU32> {
+        None
+    }
+
+    fn unmap(page: *mut AtomicU32) {
+        // SAFETY: munmap(2): a page that `wiped_page` has mapped and nobody else knows of.
+        unsafe { libc::munmap(page.cast(), MARK_LEN) };
+    }
+}
