@@ -4,13 +4,14 @@
 
 #![forbid(unsafe_code)]
 
+use crate::net::{PerProcess, end_thread_in_child, generation, output_is_terminal, wall_clock, write_output};
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::{Mutex, thread_local};
 use std::any::Any;
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::fmt::{self, Write as _};
-use std::io::{IsTerminal, Write as _};
+use std::sync::Arc;
 
 /// How much a message matters; the numbers are the C API's (`plum_log_level_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +55,7 @@ impl Level {
 }
 
 /// The program's log function: one message, without newline or other control characters.
-pub type Callback = Box<dyn Fn(Level, &CStr) + Send>;
+pub type Callback = Arc<dyn Fn(Level, &CStr) + Send + Sync>;
 
 /// A message longer than this, in bytes, is cut.
 const MESSAGE_LIMIT: usize = 2000;
@@ -64,11 +65,19 @@ const SILENT: u8 = 6;
 /// As `SILENT`, and the threshold cannot be set: there is no session.
 const CLOSED: u8 = 7;
 
-/// Messages of this level and above are logged. Not guarded by the sink's lock, since a log callback may set it.
-static THRESHOLD: AtomicU8 = AtomicU8::new(CLOSED);
+/// The log of the process. In the child of a fork a thread that is not there may hold its locks, so it has a new one, which is
+/// closed.
+struct Log {
+    /// Messages of this level and above are logged. Not guarded by the sink's lock, since a log callback may set it.
+    threshold: AtomicU8,
+    /// Locked while a message is written, so that messages do not overlap and `close` waits for the last one.
+    sink: Mutex<Sink>,
+}
 
-/// Locked while a message is written, so that messages do not overlap and `close` waits for the last one.
-static SINK: Mutex<Sink> = Mutex::new(Sink::Closed);
+fn current() -> &'static Log {
+    static LOG: PerProcess<Log> = PerProcess::new();
+    LOG.get(|_| Log { threshold: AtomicU8::new(CLOSED), sink: Mutex::new(Sink::Closed) })
+}
 
 enum Sink {
     Closed,
@@ -77,28 +86,37 @@ enum Sink {
 }
 
 thread_local! {
-    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+    /// The generation of the process that has called the log callback which this thread is inside of; 0: it is in none.
+    static IN_CALLBACK: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Begins to log: to the program's callback, or to standard output. `None` as threshold: nothing, for now.
 pub fn open(threshold: Option<Level>, callback: Option<Callback>) {
-    *SINK.lock() = match callback {
+    let log = current();
+    let sink = match callback {
         Some(callback) => Sink::Callback(callback),
-        None => Sink::Output { coloured: std::io::stdout().is_terminal() },
+        None => {
+            // The time zone is learnt while this is nobody's child.
+            wall_clock();
+            Sink::Output { coloured: output_is_terminal() }
+        }
     };
-    THRESHOLD.store(number(threshold), Ordering::Relaxed);
+    // The callback of before, if there was one, is dropped after the lock is released.
+    let _old = std::mem::replace(&mut *log.sink.lock(), sink);
+    log.threshold.store(number(threshold), Ordering::Relaxed);
 }
 
 /// Ends to log, waiting for a message that is being written. Not from inside a log callback.
 pub fn close() {
-    THRESHOLD.store(CLOSED, Ordering::Relaxed);
+    let log = current();
+    log.threshold.store(CLOSED, Ordering::Relaxed);
     // The program's callback is dropped after the lock is released.
-    let _callback = std::mem::replace(&mut *SINK.lock(), Sink::Closed);
+    let _callback = std::mem::replace(&mut *log.sink.lock(), Sink::Closed);
 }
 
 /// Messages of this level and above are logged from now on; `None`: nothing is. No effect outside `open` and `close`.
 pub fn set_threshold(threshold: Option<Level>) {
-    let _ = THRESHOLD.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+    let _ = current().threshold.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
         (old != CLOSED).then_some(number(threshold))
     });
 }
@@ -107,15 +125,21 @@ fn number(threshold: Option<Level>) -> u8 {
     threshold.map_or(SILENT, |level| level as u8)
 }
 
-/// Whether the calling thread is inside the program's log callback.
+/// Whether the calling thread is inside the program's log callback. (In the child of a fork, one that the parent has called counts
+/// no more: nobody waits for it there.)
 pub fn in_callback() -> bool {
+    caller() == generation()
+}
+
+/// Who has called the log callback that the calling thread is inside of; 0: it is in none.
+fn caller() -> u32 {
     // A thread that is being torn down has no thread-locals any more, and runs no callback.
-    IN_CALLBACK.try_with(Cell::get).unwrap_or(false)
+    IN_CALLBACK.try_with(Cell::get).unwrap_or(0)
 }
 
 /// Whether messages of `level` are wanted.
 pub fn enabled(level: Level) -> bool {
-    level as u8 >= THRESHOLD.load(Ordering::Relaxed)
+    level as u8 >= current().threshold.load(Ordering::Relaxed)
 }
 
 /// Writes one message; use the macro, which formats nothing below the threshold.
@@ -123,16 +147,17 @@ pub fn enabled(level: Level) -> bool {
 #[inline(never)]
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
     // What is logged by the log callback, on the thread that it is called on, goes nowhere.
-    if in_callback() {
+    if caller() != 0 {
         return;
     }
     let mut line = Line::default();
     // A Display that fails leaves the message cut.
     let _ = line.write_fmt(message);
     let line = line.0;
-    let sink = SINK.lock();
+    let log = current();
+    let sink = log.sink.lock();
     // It may have waited for other messages, and the threshold been set meanwhile.
-    if (level as u8) < THRESHOLD.load(Ordering::Relaxed) {
+    if (level as u8) < log.threshold.load(Ordering::Relaxed) {
         return;
     }
     // Also for standard output: whatever this thread would log now would wait for itself.
@@ -145,22 +170,19 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
             // `Line` let no NUL in, so this is the whole of it.
             if let Ok(text) = CStr::from_bytes_until_nul(&line) {
                 callback(level, text);
+                end_thread_in_child();
             }
         }
         Sink::Output { coloured } => print(level, &line, *coloured),
     }
 }
 
-/// One line on standard output. That it cannot be written is nobody's business: there is nowhere to tell.
+/// One line on standard output.
 fn print(level: Level, message: &str, coloured: bool) {
-    let (hours, minutes, secs) = crate::net::wall_clock();
+    let (hours, minutes, secs) = wall_clock();
     let (on, off) = if coloured { (level.colour(), "\x1b[0m") } else { ("", "") };
     let line = format!("{on}{hours:02}:{minutes:02}:{secs:02} {:<7} {message}{off}\n", level.name());
-    let mut output = std::io::stdout().lock();
-    crate::net::without_sigpipe(|| {
-        let _ = output.write_all(line.as_bytes());
-        let _ = output.flush();
-    });
+    write_output(line.as_bytes());
 }
 
 thread_local! {
@@ -193,14 +215,14 @@ struct Inside;
 
 impl Inside {
     fn enter() -> Inside {
-        let _ = IN_CALLBACK.try_with(|inside| inside.set(true));
+        let _ = IN_CALLBACK.try_with(|inside| inside.set(generation()));
         Inside
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        let _ = IN_CALLBACK.try_with(|inside| inside.set(false));
+        let _ = IN_CALLBACK.try_with(|inside| inside.set(0));
     }
 }
 

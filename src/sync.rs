@@ -10,7 +10,7 @@ mod locks;
 
 pub use crossbeam_channel::{Receiver, Sender, unbounded};
 pub use locks::{Condvar, Mutex};
-pub use std::sync::atomic;
+pub use std::sync::{MutexGuard, atomic};
 pub use std::thread;
 pub use std::thread_local;
 

@@ -442,7 +442,7 @@ fn child_of_a_fork_has_no_session() {
     let session = session(&server);
     let mapping = map(&session, Request::tcp(80));
     mapping.wait(LONG).expect("it is made");
-    // SAFETY: the child asks what this is about, which takes no lock that the parent's threads may hold, and ends by _exit.
+    // SAFETY: the child calls what this is about, which takes no lock that the parent's threads may hold, and ends by _exit.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {
@@ -452,6 +452,10 @@ fn child_of_a_fork_has_no_session() {
             && mapping.renewal().is_none();
         drop(mapping);
         drop(session);
+        // Whatever locks threads of the parent held, it can have one of its own.
+        let own = builder(&server).start().expect("a session of the child's");
+        map(&own, Request::tcp(81)).wait(LONG).expect("it is made");
+        drop(own);
         // SAFETY: no preconditions.
         unsafe { libc::_exit(i32::from(!is_forked)) }
     }

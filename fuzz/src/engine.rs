@@ -15,6 +15,7 @@ pub mod operations;
 use arbitrary::Unstructured;
 use machine::{Machine, Setup};
 use plum::log::{self, Level};
+use std::sync::Arc;
 
 /// The most operations of one input.
 const MAX_OPERATIONS: usize = 400;
@@ -23,13 +24,15 @@ const MAX_OPERATIONS: usize = 400;
 pub fn run(data: &[u8]) {
     let mut u = Unstructured::new(data);
     let Ok(setup) = Setup::read(&mut u) else { return };
+    // The log of a process is made with its first use, and stays.
+    log::close();
     if setup.logs {
         // What is logged is formatted then, and fit for a line.
         let check = |_: Level, message: &std::ffi::CStr| {
             let text = message.to_str().expect("a message is UTF-8");
             assert!(!text.contains(char::is_control), "control characters in the log: {text:?}");
         };
-        log::open(Some(Level::Verbose), Some(Box::new(check)));
+        log::open(Some(Level::Verbose), Some(Arc::new(check)));
     }
     let mut machine = Machine::new(setup);
     for _ in 0..MAX_OPERATIONS {

@@ -4,6 +4,7 @@ use super::{External, MappingId};
 use crate::client::{Listener, News};
 use crate::engine::io::Wanted;
 use crate::log;
+use crate::net::generation;
 use crate::ordered::{Map, Word};
 use crate::sync::{Condvar, Mutex};
 use std::sync::Arc;
@@ -77,7 +78,7 @@ impl Drop for Events {
 /// Where the worker leaves news, and everybody else waits for them.
 #[derive(Debug)]
 pub(super) struct Hall {
-    /// The session's process. Its child after a fork has nobody to wait for.
+    /// The generation of the session's process. Its child after a fork has nobody to wait for.
     process: u32,
     state: Mutex<HallState>,
     /// News have come, or the end.
@@ -137,12 +138,12 @@ impl Queue {
 
 impl Hall {
     pub(super) fn new() -> Arc<Hall> {
-        Arc::new(Hall { process: std::process::id(), state: Mutex::default(), changed: Condvar::new() })
+        Arc::new(Hall { process: generation(), state: Mutex::default(), changed: Condvar::new() })
     }
 
     /// Whether this process is the child of a fork of the session's. (Then its locks may be held by threads that do not exist.)
     pub(super) fn is_forked(&self) -> bool {
-        self.process != std::process::id()
+        self.process != generation()
     }
 
     pub(super) fn listen(self: &Arc<Self>) -> Events {

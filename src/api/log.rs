@@ -1,6 +1,7 @@
 //! The log callbacks of all sessions. The library's log is the process's, so each callback gets the messages of all of them.
 
 use crate::log::{self, Level};
+use crate::net::PerProcess;
 use crate::sync::Mutex;
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -26,8 +27,11 @@ struct Subscribers {
     live: Vec<Subscriber>,
 }
 
-// Never locked while the log writes a message, which locks it.
-static SUBSCRIBERS: Mutex<Subscribers> = Mutex::new(Subscribers { next_number: 0, live: Vec::new() });
+/// Never locked while the log writes a message, which locks it. The child of a fork has none.
+fn subscribers() -> &'static Mutex<Subscribers> {
+    static SUBSCRIBERS: PerProcess<Mutex<Subscribers>> = PerProcess::new();
+    SUBSCRIBERS.get(|_| Mutex::new(Subscribers { next_number: 0, live: Vec::new() }))
+}
 
 /// What [`unsubscribe`] takes.
 #[derive(Debug)]
@@ -35,10 +39,10 @@ pub(super) struct Number(u64);
 
 /// Adds a callback. The log has to be opened with [`threshold`] and [`tell_all`], or [`reopen`]ed.
 pub(super) fn subscribe(subscription: Subscription) -> Number {
-    let mut subscribers = SUBSCRIBERS.lock();
-    let number = subscribers.next_number;
-    subscribers.next_number += 1;
-    subscribers.live.push(Subscriber { number, subscription });
+    let mut all = subscribers().lock();
+    let number = all.next_number;
+    all.next_number += 1;
+    all.live.push(Subscriber { number, subscription });
     Number(number)
 }
 
@@ -46,15 +50,15 @@ pub(super) fn subscribe(subscription: Subscription) -> Number {
 pub(super) fn unsubscribe(number: &Number) {
     // Dropped after the lock is released: it is the program's.
     let _removed = {
-        let mut subscribers = SUBSCRIBERS.lock();
-        let place = subscribers.live.iter().position(|subscriber| subscriber.number == number.0);
-        place.map(|place| subscribers.live.remove(place))
+        let mut all = subscribers().lock();
+        let place = all.live.iter().position(|subscriber| subscriber.number == number.0);
+        place.map(|place| all.live.remove(place))
     };
 }
 
 /// The lowest level that anybody wants; `None`: nobody wants anything.
 pub(super) fn threshold() -> Option<Level> {
-    SUBSCRIBERS.lock().live.iter().map(|subscriber| subscriber.subscription.level).min()
+    subscribers().lock().live.iter().map(|subscriber| subscriber.subscription.level).min()
 }
 
 /// Goes on to log for the sessions that are left, after the end of one has closed the log. Waits for a message that is being
@@ -67,8 +71,8 @@ pub(super) fn reopen() {
 
 /// The log's callback: tells every session that wants it.
 pub(super) fn tell_all() -> log::Callback {
-    Box::new(|level: Level, message: &CStr| {
-        let callbacks: Vec<Callback> = SUBSCRIBERS
+    Arc::new(|level: Level, message: &CStr| {
+        let callbacks: Vec<Callback> = subscribers()
             .lock()
             .live
             .iter()

@@ -6,18 +6,23 @@
 
 use super::events::Ear;
 use crate::client::Client;
+use crate::net::PerProcess;
 use crate::sync::Mutex;
 
 pub(super) type StaticClient = &'static Client<Ear>;
 
-static IDLE: Mutex<Vec<StaticClient>> = Mutex::new(Vec::new());
+/// Those of an ancestor before a fork are not this process's.
+fn idle() -> &'static Mutex<Vec<StaticClient>> {
+    static IDLE: PerProcess<Mutex<Vec<StaticClient>>> = PerProcess::new();
+    IDLE.get(|_| Mutex::new(Vec::new()))
+}
 
 /// A client without a session.
 pub(super) fn take() -> StaticClient {
-    IDLE.lock().pop().unwrap_or_else(|| Box::leak(Box::default()))
+    idle().lock().pop().unwrap_or_else(|| Box::leak(Box::default()))
 }
 
 /// A client whose session has ended, or never began.
 pub(super) fn give_back(client: StaticClient) {
-    IDLE.lock().push(client);
+    idle().lock().push(client);
 }

@@ -3,17 +3,20 @@
 use super::{Client, Entry, Inner, Listener, News, Phase, State};
 use crate::engine::io::MappingId;
 use crate::log::log;
+use crate::net::{end_thread_in_child, generation};
 use crate::sync::thread_local;
 use std::cell::Cell;
 
 thread_local! {
-    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+    /// The generation of the process whose mapping callback this thread is inside of; 0: of none.
+    static IN_CALLBACK: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Whether the calling thread is inside a mapping callback: on the worker then, where nothing may wait for the worker.
+/// Whether the calling thread is inside a mapping callback: on the worker then, where nothing may wait for the worker. (In the
+/// child of a fork a callback of the parent's counts no more.)
 pub(super) fn in_callback() -> bool {
     // A thread that is being torn down has no thread-locals any more, and runs no callback.
-    IN_CALLBACK.try_with(Cell::get).unwrap_or(false)
+    IN_CALLBACK.try_with(Cell::get).unwrap_or(0) == generation()
 }
 
 /// Marks the calling thread as inside a mapping callback, also when that panics.
@@ -21,14 +24,14 @@ struct Inside;
 
 impl Inside {
     fn enter() -> Inside {
-        let _ = IN_CALLBACK.try_with(|inside| inside.set(true));
+        let _ = IN_CALLBACK.try_with(|inside| inside.set(generation()));
         Inside
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        let _ = IN_CALLBACK.try_with(|inside| inside.set(false));
+        let _ = IN_CALLBACK.try_with(|inside| inside.set(0));
     }
 }
 
@@ -82,6 +85,7 @@ impl<L: Listener> Client<L> {
         let _running = Running(self);
         let _inside = Inside::enter();
         listener.tell(id, &wanted, &news);
+        end_thread_in_child();
     }
 
     /// The mapping is gone. The id is unknown before its listener is told.
@@ -90,6 +94,7 @@ impl<L: Listener> Client<L> {
         log!(Info, "mapping {id}: destroyed");
         let _inside = Inside::enter();
         listener.tell(id, &wanted, &News::Destroyed);
+        end_thread_in_child();
     }
 
     /// Destroys what the engine has left, which should be nothing. For the end of a session.

@@ -5,28 +5,32 @@
 //! running, `phase` whether a cleanup is.
 //!
 //! Commands are handed to the worker with the lock held, so that their order is that of the changes to the table.
+//!
+//! The child of a fork has a client of its own ([`Client::after`]); what it has a copy of is used by no function, but by one that
+//! has called the log back, which has forked: it returns without touching it again.
 
 #![forbid(unsafe_code)]
 
 mod deliver;
 mod program;
+mod session;
 mod settings;
 mod watched;
 
 pub use crate::worker::{Glass, is_worker_thread};
 pub use settings::{BadGateway, Settings, parse_gateway};
 
-use crate::dummytls::{DummyTls, RealSystem, System};
-use crate::engine::io::{Config, MappingId, OnCleanup, Protocol, Wanted};
+use crate::dummytls::DummyTls;
+use crate::engine::io::{MappingId, Protocol, Wanted};
 use crate::log::{self, log};
+use crate::net::Inheritable;
 use crate::ordered::Map;
 use crate::sync::{Condvar, Mutex};
 use crate::worker::{Command, Program, Wake, Worker};
-use program::Deliveries;
-use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Why a call did not do what it was called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,14 +103,17 @@ pub struct Client<L> {
     inner: Mutex<Inner<L>>,
     /// A callback or a cleanup has ended.
     changed: Condvar,
+    /// The settings of the session, from its beginning to that of its end.
+    settings: Inheritable<Settings>,
+    /// The next mapping's id, or more than an id may be: used up. It is never reset, so that no id is given out twice. Changed with the
+    /// lock held; the child of a fork reads it.
+    next_id: AtomicU32,
 }
 
 struct Inner<L> {
     phase: Phase,
     /// How many cleanups have begun.
     cleanups: u64,
-    /// The next mapping's; `None`: used up. It is never reset, so that no id is given out twice.
-    next_id: Option<MappingId>,
     table: Map<MappingId, Entry<L>>,
     /// The mapping whose SUCCESS or FAILURE callback is running.
     running: Option<MappingId>,
@@ -117,10 +124,16 @@ enum Phase {
     Idle,
     /// Inside `init`.
     Starting,
+    /// Initialised, in the child of a fork: the worker is started when it is needed.
+    Dormant {
+        settings: Settings,
+        /// The log is open: the worker could not be started at once.
+        is_logging: bool,
+    },
     Running {
+        settings: Settings,
         worker: Worker,
         dummytls: Option<Arc<DummyTls>>,
-        on_cleanup: OnCleanup,
     },
     /// Inside `cleanup`.
     Cleaning,
@@ -149,149 +162,10 @@ impl<L: Listener> Client<L> {
     #[doc(hidden)]
     pub const fn with_first_id(first_id: MappingId) -> Client<L> {
         Client {
-            inner: Mutex::new(Inner {
-                phase: Phase::Idle,
-                cleanups: 0,
-                next_id: Some(first_id),
-                table: Map::new(),
-                running: None,
-            }),
+            inner: Mutex::new(Inner { phase: Phase::Idle, cleanups: 0, table: Map::new(), running: None }),
             changed: Condvar::new(),
-        }
-    }
-
-    /// Starts a session; `None` is a configuration that makes no sense.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid`: bad settings. `Failed`: there is a session already, or no thread to be had, or the caller is a log callback.
-    pub fn init(&'static self, settings: Option<Settings>) -> Result<(), Error> {
-        self.init_with(settings, Arc::new(RealSystem), |config, make_program| {
-            Worker::start(config, make_program)
-        })
-    }
-
-    /// [`Client::init`] on another ground than the real one, for tests.
-    #[doc(hidden)]
-    pub fn init_with(
-        &'static self,
-        settings: Option<Settings>,
-        system: Arc<dyn System>,
-        start_worker: impl FnOnce(Config, MakeProgram<'_>) -> io::Result<Worker>,
-    ) -> Result<(), Error> {
-        if log::in_callback() {
-            return Err(Error::Failed);
-        }
-        let mut settings = settings.ok_or(Error::Invalid)?;
-        {
-            let mut inner = self.inner.lock();
-            if !matches!(inner.phase, Phase::Idle) {
-                return Err(Error::Failed);
-            }
-            inner.phase = Phase::Starting;
-        }
-        log::open(settings.log_level, settings.log_callback.take());
-        match self.start(&settings, system, start_worker) {
-            Ok(running) => {
-                self.inner.lock().phase = running;
-                log!(Info, "{} is initialised", settings.library);
-                Ok(())
-            }
-            Err(error) => {
-                log!(Error, "libplum cannot be initialised: {error}");
-                log::close();
-                self.inner.lock().phase = Phase::Idle;
-                Err(Error::Failed)
-            }
-        }
-    }
-
-    /// Starts the worker.
-    fn start(
-        &'static self,
-        settings: &Settings,
-        system: Arc<dyn System>,
-        start_worker: impl FnOnce(Config, MakeProgram<'_>) -> io::Result<Worker>,
-    ) -> io::Result<Phase> {
-        for (level, complaint) in &settings.complaints {
-            log::write(*level, format_args!("{complaint}"));
-        }
-        let domain = settings::dummytls_domain(settings).unwrap_or_else(|bytes| {
-            log!(
-                Error,
-                "the DummyTLS domain is no host name, and ignored: {:?}",
-                String::from_utf8_lossy(bytes)
-            );
-            None
-        });
-        let mut dummytls = None;
-        let make_program = |wake: Wake| -> Box<dyn Program> {
-            dummytls = domain.map(|domain| Arc::new(DummyTls::new(domain, system, move || wake.wake())));
-            Box::new(Deliveries::new(self, dummytls.clone()))
-        };
-        let worker = start_worker(settings::engine_config(settings), Box::new(make_program))?;
-        Ok(Phase::Running { worker, dummytls, on_cleanup: settings.on_cleanup })
-    }
-
-    /// Ends the session: every mapping is destroyed (at the gateway, those that are made may be kept), the worker is at an end.
-    ///
-    /// # Errors
-    ///
-    /// `Failed`: there is no session, or another cleanup ended it, or the caller is a callback.
-    pub fn cleanup(&'static self) -> Result<(), Error> {
-        if log::in_callback() || deliver::in_callback() {
-            return Err(Error::Failed);
-        }
-        let mut inner = self.inner.lock();
-        let worker = match std::mem::replace(&mut inner.phase, Phase::Cleaning) {
-            Phase::Running { worker, on_cleanup, .. } => {
-                if on_cleanup == OnCleanup::Keep {
-                    inner.destroy_unmade(&worker);
-                }
-                worker
-            }
-            Phase::Cleaning => {
-                let cleanups = inner.cleanups;
-                drop(self.changed.wait_while(inner, |inner| {
-                    matches!(inner.phase, Phase::Cleaning) && inner.cleanups == cleanups
-                }));
-                return Err(Error::Failed);
-            }
-            other @ (Phase::Idle | Phase::Starting) => {
-                inner.phase = other;
-                return Err(Error::Failed);
-            }
-        };
-        inner.cleanups += 1;
-        worker.send(Command::Cleanup);
-        drop(inner);
-        log!(Debug, "cleaning up");
-        worker.join();
-        self.destroy_left_over();
-        log!(Info, "cleaned up");
-        // After this no log callback comes, and a new session may open the log.
-        log::close();
-        self.inner.lock().phase = Phase::Idle;
-        self.changed.notify_all();
-        Ok(())
-    }
-
-    /// Only a worker that ended by a defect leaves mappings. Their listeners are owed a DESTROYED, on a thread that is
-    /// not the program's.
-    fn destroy_left_over(&'static self) {
-        if self.inner.lock().table.is_empty() {
-            return;
-        }
-        match crate::net::start_thread("plum", None, Box::new(|| self.destroy_rest())) {
-            Ok(thread) => {
-                if let Err(panic) = thread.join() {
-                    log!(Fatal, "A callback panicked: {}", log::panic_text(&*panic));
-                }
-            }
-            Err(_) => {
-                log!(Fatal, "mappings are left over and no thread to destroy them");
-                self.inner.lock().table.clear();
-            }
+            settings: Inheritable::new(),
+            next_id: AtomicU32::new(first_id.cast_unsigned()),
         }
     }
 
@@ -302,7 +176,7 @@ impl<L: Listener> Client<L> {
     /// `Failed`: no.
     pub fn check_running(&self) -> Result<(), Error> {
         match self.inner.lock().phase {
-            Phase::Running { .. } => Ok(()),
+            Phase::Dormant { .. } | Phase::Running { .. } => Ok(()),
             Phase::Idle | Phase::Starting | Phase::Cleaning => Err(Error::Failed),
         }
     }
@@ -311,18 +185,19 @@ impl<L: Listener> Client<L> {
     ///
     /// # Errors
     ///
-    /// `Failed`: no session, or it is ending, or the ids are used up.
-    pub fn create(&self, wanted: Wanted, listener: L) -> Result<MappingId, Error> {
-        let mut inner = self.inner.lock();
-        let Inner { phase: Phase::Running { worker, .. }, next_id, table, .. } = &mut *inner else {
+    /// `Failed`: no session, or it is ending, or the ids are used up; or, in the child of a fork, no thread to be had.
+    pub fn create(&'static self, wanted: Wanted, listener: L) -> Result<MappingId, Error> {
+        let mut inner = self.lock_awake()?;
+        let Inner { phase: Phase::Running { worker, .. }, table, .. } = &mut *inner else {
             return Err(Error::Failed);
         };
-        let Some(id) = *next_id else {
+        let next_id = self.next_id.load(Ordering::Relaxed);
+        let Ok(id) = MappingId::try_from(next_id) else {
             drop(inner);
             log!(Error, "the ids are used up");
             return Err(Error::Failed);
         };
-        *next_id = id.checked_add(1);
+        self.next_id.store(next_id + 1, Ordering::Relaxed);
         table.insert(id, Entry { wanted, listener, state: State::Pending });
         worker.send(Command::Create(id, wanted));
         drop(inner);
@@ -373,33 +248,24 @@ impl<L: Listener> Client<L> {
     ///
     /// # Errors
     ///
-    /// `Failed`: no session, or no domain is configured.
-    pub fn dummytls(&self) -> Result<Arc<DummyTls>, Error> {
-        match &self.inner.lock().phase {
+    /// `Failed`: no session, or no domain is configured; or, in the child of a fork, no thread to be had.
+    pub fn dummytls(&'static self) -> Result<Arc<DummyTls>, Error> {
+        let inner = self.lock_awake()?;
+        match &inner.phase {
             Phase::Running { dummytls: Some(dummytls), .. } => Ok(Arc::clone(dummytls)),
-            Phase::Running { .. } | Phase::Idle | Phase::Starting | Phase::Cleaning => Err(Error::Failed),
+            _ => Err(Error::Failed),
         }
     }
 }
 
 impl<L> Inner<L> {
     fn entry(&self, id: MappingId) -> Result<&Entry<L>, Error> {
-        if !matches!(self.phase, Phase::Running { .. } | Phase::Cleaning) {
+        if matches!(self.phase, Phase::Idle | Phase::Starting) {
             Err(Error::Failed)
         } else if id < 0 {
             Err(Error::Invalid)
         } else {
             self.table.get(&id).ok_or(Error::NotAvailable)
-        }
-    }
-
-    /// For a cleanup that keeps what is made: that is what a query shows. What the engine has made and not told of yet is
-    /// destroyed before.
-    fn destroy_unmade(&self, worker: &Worker) {
-        for (id, entry) in self.table.iter() {
-            if matches!(entry.state, State::Pending | State::Failure) {
-                worker.send(Command::Destroy(id));
-            }
         }
     }
 }

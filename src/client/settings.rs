@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// The program's configuration, as `plum_init` takes it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// The library as its log names it, with its version.
     pub library: &'static str,
@@ -56,6 +56,20 @@ impl Settings {
         }
     }
 
+    /// The DummyTLS domain, if one is configured that can be part of a host name.
+    pub(super) fn check_dummytls_domain(&mut self) -> Option<String> {
+        let bytes = self.dummytls_domain.as_deref().filter(|bytes| !bytes.is_empty())?;
+        match std::str::from_utf8(bytes) {
+            Ok(domain) if dummytls::valid_domain(domain) => Some(domain.to_owned()),
+            Ok(_) | Err(_) => {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                self.dummytls_domain = None;
+                self.complain("the DummyTLS domain is no host name", &text);
+                None
+            }
+        }
+    }
+
     fn complain(&mut self, what: &str, text: &str) {
         self.complaints.push((Level::Error, format!("{what}, and ignored: {text:?}")));
     }
@@ -84,17 +98,6 @@ pub(super) fn engine_config(settings: &Settings) -> Config {
             .max(RECHECK_INTERVAL_MIN),
         gateway: settings.gateway,
         on_cleanup: settings.on_cleanup,
-    }
-}
-
-/// The DummyTLS domain, if one is configured: `Err` if it cannot be part of a host name.
-pub(super) fn dummytls_domain(settings: &Settings) -> Result<Option<String>, &[u8]> {
-    match settings.dummytls_domain.as_deref() {
-        None | Some([]) => Ok(None),
-        Some(bytes) => match std::str::from_utf8(bytes) {
-            Ok(domain) if dummytls::valid_domain(domain) => Ok(Some(domain.to_owned())),
-            Ok(_) | Err(_) => Err(bytes),
-        },
     }
 }
 
@@ -201,13 +204,13 @@ mod tests {
     #[test]
     fn takes_a_domain_that_fits_into_a_request() {
         let domain = |bytes: &[u8]| {
-            dummytls_domain(&Settings { dummytls_domain: Some(bytes.to_vec()), ..Settings::default() })
-                .map_err(<[u8]>::to_vec)
+            let mut settings = Settings { dummytls_domain: Some(bytes.to_vec()), ..Settings::default() };
+            (settings.check_dummytls_domain(), settings.complaints.len())
         };
-        assert_eq!(domain(b"dummytls.example"), Ok(Some("dummytls.example".into())));
-        assert_eq!(domain(b""), Ok(None));
+        assert_eq!(domain(b"dummytls.example"), (Some("dummytls.example".into()), 0));
+        assert_eq!(domain(b""), (None, 0));
         for bad in [&b"a b"[..], b"a\r\nb", b"a/b", b"a:80", b"\xff", &[b'a'; 254]] {
-            assert_eq!(domain(bad), Err(bad.to_vec()));
+            assert_eq!(domain(bad), (None, 1));
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use super::{NAME_LIMIT, System};
 use crate::log::{self, log};
+use crate::net::{PerProcess, start_thread};
 use crate::sync::{Condvar, Mutex};
 use crate::time::Time;
 use std::fmt;
@@ -23,8 +24,11 @@ const ANSWER_LIFETIME: Duration = Duration::from_secs(60);
 /// At most so many threads of the process resolve at the same time, those that earlier sessions left behind included.
 const THREAD_LIMIT: usize = 4;
 
-/// How many threads resolve.
-pub(super) static THREADS: AtomicUsize = AtomicUsize::new(0);
+/// How many threads resolve. (A child of a fork has none of its parent's.)
+pub(super) fn threads() -> &'static AtomicUsize {
+    static THREADS: PerProcess<AtomicUsize> = PerProcess::new();
+    THREADS.get(|_| AtomicUsize::new(0))
+}
 
 /// What host to report for an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,8 +230,8 @@ impl Names {
         host: String,
         then: Box<dyn FnOnce(Vec<IpAddr>) + Send>,
     ) -> Result<(), Obstacle> {
-        let add_one = |threads| (threads < THREAD_LIMIT).then_some(threads + 1);
-        if THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add_one).is_err() {
+        let add_one = |running| (running < THREAD_LIMIT).then_some(running + 1);
+        if threads().fetch_update(Ordering::Relaxed, Ordering::Relaxed, add_one).is_err() {
             return Err(Obstacle::TooMany);
         }
         let shared = Arc::clone(&self.shared);
@@ -239,11 +243,11 @@ impl Names {
                 log!(Fatal, "defect in the library: {}", log::panic_text(&*panic));
             }
         });
-        match crate::net::start_thread("plum-names", None, body) {
+        match start_thread("plum-names", None, body) {
             // Nobody waits for its end.
             Ok(_) => Ok(()),
             Err(error) => {
-                THREADS.fetch_sub(1, Ordering::Relaxed);
+                threads().fetch_sub(1, Ordering::Relaxed);
                 Err(Obstacle::NoThread(error))
             }
         }
@@ -255,7 +259,7 @@ struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        THREADS.fetch_sub(1, Ordering::Relaxed);
+        threads().fetch_sub(1, Ordering::Relaxed);
         // Whoever has found no answer and no free thread, and is about to wait, holds the lock until it waits.
         drop(self.0.state.lock());
         self.0.changed.notify_all();

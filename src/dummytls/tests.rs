@@ -78,7 +78,7 @@ impl Drop for Service {
     fn drop(&mut self) {
         // Whoever still waits for an answer gets none; then the next test finds no thread of this one.
         self.system.answers.lock().clear();
-        while names::THREADS.load(Ordering::Relaxed) > 0 {
+        while names::threads().load(Ordering::Relaxed) > 0 {
             std::thread::yield_now();
         }
     }

@@ -1,11 +1,9 @@
-//! What every function of the C API passes through: the fork check and the panic boundary.
+//! What every function of the C API passes through: the panic boundary.
 
 use super::types::PLUM_ERR_FAILED;
-use crate::client;
 use crate::log::{self, log};
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a function returns when it could not run, so that a new return type has to decide.
 pub(super) trait Fallback {
@@ -21,36 +19,8 @@ impl Fallback for () {
     const FAILED: () = ();
 }
 
-/// The process that first called `plum_init`; 0: none has yet.
-static OWNER: AtomicU32 = AtomicU32::new(0);
-
-/// Makes the calling process the one that may use the library, if none is.
-pub(super) fn own_process() {
-    // A failure means that there is an owner, and `enter` found that it is this process.
-    let _ = OWNER.compare_exchange(0, std::process::id(), Ordering::Relaxed, Ordering::Relaxed);
-}
-
-/// Whether this process is the child of a fork of the one that uses the library.
-fn is_forked() -> bool {
-    let owner = OWNER.load(Ordering::Relaxed);
-    owner != 0 && owner != std::process::id()
-}
-
-/// To be called when a function of the program's has returned, before anything else: if it has forked, the
-/// child's copy of the worker ends here. It would speak to the gateway in the parent's name.
-pub(super) fn leave_callback() {
-    if client::is_worker_thread() && is_forked() {
-        crate::net::end_thread();
-    }
-}
-
 /// Runs the body of a function of the C API.
 pub(super) fn enter<T: Fallback>(body: impl FnOnce() -> T) -> T {
-    // Before any lock: in the child of a fork the worker does not exist, and a lock may be held by a thread that
-    // does not exist either.
-    if is_forked() {
-        return T::FAILED;
-    }
     silence_panics();
     // What a panic leaves behind is the client's to make good: its state is behind locks that do not poison, and
     // changes in steps that each leave it valid.
@@ -68,8 +38,12 @@ pub(super) fn enter<T: Fallback>(body: impl FnOnce() -> T) -> T {
 fn silence_panics() {
     #[cfg(feature = "own-std")]
     {
-        static ONCE: std::sync::Once = std::sync::Once::new();
-        ONCE.call_once(|| std::panic::set_hook(Box::new(hook)));
+        use std::sync::atomic::{AtomicBool, Ordering};
+        // Not `Once`, which would wait in the child of a fork for a thread that is not there.
+        static IS_SET: AtomicBool = AtomicBool::new(false);
+        if !IS_SET.swap(true, Ordering::Relaxed) {
+            std::panic::set_hook(Box::new(hook));
+        }
     }
 }
 
@@ -110,7 +84,7 @@ mod tests {
             let is_free = !matches!(TABLE.try_lock(), Err(TryLockError::WouldBlock));
             heard.lock().expect("not poisoned").push((level, text.to_string_lossy().into_owned(), is_free));
         };
-        log::open(Some(Level::Fatal), Some(Box::new(on_message)));
+        log::open(Some(Level::Fatal), Some(Arc::new(on_message)));
         enter(|| -> () {
             let _table = TABLE.lock().expect("not poisoned");
             panic!("of a test, with a lock held")

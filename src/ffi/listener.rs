@@ -1,6 +1,5 @@
 //! From the client's values to the program's: the mapping callback and what `plum_query_mapping` shows.
 
-use super::boundary::leave_callback;
 #[cfg(not(plum_abi = "0.5"))]
 use super::types::plum_mapping_protocol_t;
 use super::types::{
@@ -76,7 +75,6 @@ impl Listener for CListener {
         // SAFETY: the program's function, within the time that `new` names; the mapping lives as long as the call, and nobody
         // else uses it.
         unsafe { callback(id, state, (&raw mut mapping).cast_const()) }
-        leave_callback();
     }
 }
 

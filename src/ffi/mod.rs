@@ -11,14 +11,18 @@ mod types;
 pub use types::*;
 
 use crate::client::{Client, Error, State};
-use boundary::{enter, own_process};
+use crate::net::PerProcess;
+use boundary::enter;
 use listener::{CListener, shown};
 use memory::{Buffer, read_bytes};
 use std::ffi::{c_char, c_int};
 use std::mem::MaybeUninit;
 
-/// The one client of the process.
-static CLIENT: Client<CListener> = Client::new();
+/// The one client of the process. The child of a fork has one of its own.
+fn client() -> &'static Client<CListener> {
+    static CLIENT: PerProcess<Client<CListener>> = PerProcess::new();
+    CLIENT.get(Client::after)
+}
 
 /// What C calls an error.
 fn error_number(error: Error) -> c_int {
@@ -51,7 +55,6 @@ fn done(result: Result<(), Error>) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plum_init(config: *const plum_config_t) -> c_int {
     enter(|| {
-        own_process();
         // SAFETY: NULL, or aligned and set and not written to during the call, by the contract above.
         let config = unsafe { config.as_ref() };
         // SAFETY: the fields are set and the callback may be called, by the contract above.
@@ -60,7 +63,7 @@ pub unsafe extern "C" fn plum_init(config: *const plum_config_t) -> c_int {
             settings.read_gateway();
             settings.read_on_cleanup();
         }
-        done(CLIENT.init(settings))
+        done(client().init(settings))
     })
 }
 
@@ -82,7 +85,7 @@ pub unsafe extern "C" fn plum_init(config: *const plum_config_t) -> c_int {
 /// Returns PLUM_ERR_SUCCESS; PLUM_ERR_FAILED if the library is not initialised, or, changing nothing, from inside a callback.
 #[unsafe(no_mangle)]
 pub extern "C" fn plum_cleanup() -> c_int {
-    enter(|| done(CLIENT.cleanup()))
+    enter(|| done(client().cleanup()))
 }
 
 /// Creates a mapping: asks the gateway to pass connections or datagrams that arrive at an external port on to a
@@ -107,7 +110,7 @@ pub unsafe extern "C" fn plum_create_mapping(
     callback: plum_mapping_callback_t,
 ) -> c_int {
     enter(|| {
-        if let Err(error) = CLIENT.check_running() {
+        if let Err(error) = client().check_running() {
             return error_number(error);
         }
         if mapping.is_null() {
@@ -119,7 +122,7 @@ pub unsafe extern "C" fn plum_create_mapping(
         let user_ptr = unsafe { (*mapping).user_ptr };
         // SAFETY: the callback may be called, by the contract above.
         let listener = unsafe { CListener::new(callback, user_ptr) };
-        CLIENT.create(wanted, listener).unwrap_or_else(error_number)
+        client().create(wanted, listener).unwrap_or_else(error_number)
     })
 }
 
@@ -141,7 +144,7 @@ pub unsafe extern "C" fn plum_query_mapping(
     mapping: *mut plum_mapping_t,
 ) -> c_int {
     enter(|| {
-        let seen = match CLIENT.query(id) {
+        let seen = match client().query(id) {
             Ok(seen) => seen,
             Err(error) => return error_number(error),
         };
@@ -178,7 +181,7 @@ pub unsafe extern "C" fn plum_query_mapping(
 /// PLUM_ERR_NOT_AVAIL if the mapping is unknown or destroyed.
 #[unsafe(no_mangle)]
 pub extern "C" fn plum_destroy_mapping(id: c_int) -> c_int {
-    enter(|| done(CLIENT.destroy(id)))
+    enter(|| done(client().destroy(id)))
 }
 
 /// Writes the address of this machine that is used toward the internet, as text. Needs no plum_init() and sends nothing.
@@ -222,7 +225,7 @@ pub unsafe extern "C" fn plum_get_dummytls_certificate(
         let Some(file) = (unsafe { read::certificate_file(&r#type) }) else { return PLUM_ERR_INVALID };
         // SAFETY: by the contract above.
         let Some(buffer) = (unsafe { Buffer::new(buffer, size) }) else { return PLUM_ERR_INVALID };
-        let dummytls = match CLIENT.dummytls() {
+        let dummytls = match client().dummytls() {
             Ok(dummytls) => dummytls,
             Err(error) => return error_number(error),
         };
@@ -257,7 +260,7 @@ pub unsafe extern "C" fn plum_get_dummytls_host(
         let Some(address) = read::address(&address) else { return PLUM_ERR_INVALID };
         // SAFETY: by the contract above.
         let Some(buffer) = (unsafe { Buffer::new(buffer, size) }) else { return PLUM_ERR_INVALID };
-        match CLIENT.dummytls() {
+        match client().dummytls() {
             Ok(dummytls) => buffer.write(&dummytls.host(address)),
             Err(error) => error_number(error),
         }
@@ -276,7 +279,7 @@ pub unsafe extern "C" fn plum_set_log_level(level: MaybeUninit<plum_log_level_t>
     enter(|| {
         // SAFETY: by the contract above.
         if let Some(threshold) = unsafe { read::threshold(&level) } {
-            crate::log::set_threshold(threshold);
+            client().set_log_level(threshold);
         }
     });
 }

@@ -1,6 +1,5 @@
 //! From the program's values to the client's: `None` is bad input.
 
-use super::boundary::leave_callback;
 use super::memory::{raw, read_bytes};
 use super::types::{
     PLUM_MAX_HOST_LEN, plum_config_t, plum_dummytls_cert_type_t, plum_log_level_t, plum_mapping_t,
@@ -14,6 +13,7 @@ use std::ffi::{CStr, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 /// RFC 1035 §2.3.4: a name has at most 255 octets on the wire, which are 253 in text. One more shows that it is longer.
 const DOMAIN_LIMIT: usize = 254;
@@ -57,11 +57,10 @@ fn log_level(level: Level) -> plum_log_level_t {
 /// [`DOMAIN_LIMIT`] bytes), the callback may be called on any thread until `plum_cleanup` returns, and always returns.
 pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
     let log_callback = config.log_callback.map(|callback| -> crate::log::Callback {
-        Box::new(move |level: Level, message: &CStr| {
+        Arc::new(move |level: Level, message: &CStr| {
             // SAFETY: the program's function, with the arguments of its type, the message valid during the call; the log calls it
             // between `plum_init` and the end of `plum_cleanup` only.
             unsafe { callback(log_level(level), message.as_ptr()) }
-            leave_callback();
         })
     });
     let domain = config.dummytls_domain;

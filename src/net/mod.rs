@@ -15,6 +15,7 @@ mod generation;
 mod multicast;
 #[cfg(any(netlink, routing_sockets))]
 mod notices;
+mod output;
 mod per_process;
 #[cfg(not(windows))]
 mod portable;
@@ -44,9 +45,10 @@ mod platform;
 
 pub use descriptors::ClosedInChild;
 pub use generation::generation;
+pub use output::{output_is_terminal, write_output};
 pub use per_process::{Inheritable, PerProcess};
 pub use platform::{Watch, clock, environment};
-pub use signals::{end_thread, start_thread, without_sigpipe};
+pub use signals::{end_thread_in_child, start_thread};
 pub use wall_clock::wall_clock;
 
 use std::io;

@@ -1,6 +1,9 @@
 //! Keeping signals away from a thread, and a thread from the child of a fork.
 
+use super::generation;
 use crate::sync::thread::{self, JoinHandle};
+use crate::sync::thread_local;
+use std::cell::Cell;
 use std::io;
 
 #[cfg(unix)]
@@ -96,6 +99,11 @@ fn with_all_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
+thread_local! {
+    /// Of a thread of this library's: the generation of the process that has started it; 0: it is one of the program's.
+    static STARTED_IN: Cell<u32> = const { Cell::new(0) };
+}
+
 /// Starts a thread that has all signals blocked: the program's handlers are not to run on a thread it does not know.
 /// `None`: the usual stack.
 ///
@@ -114,12 +122,17 @@ pub fn start_thread(
     if let Some(stack_len) = stack_len {
         builder = builder.stack_size(stack_len);
     }
+    let generation = generation();
+    let body = move || {
+        STARTED_IN.with(|started_in| started_in.set(generation));
+        body();
+    };
     with_all_signals_blocked(|| builder.spawn(body))
 }
 
 /// Calls `body`, whose writes to a pipe that nobody reads give an error and no SIGPIPE.
 #[cfg(unix)]
-pub fn without_sigpipe<T>(body: impl FnOnce() -> T) -> T {
+pub(super) fn without_sigpipe<T>(body: impl FnOnce() -> T) -> T {
     let sigpipe = mask::set_of(libc::SIGPIPE);
     let old = mask::change(libc::SIG_BLOCK, &sigpipe);
     let was_pending = mask::is_pending(libc::SIGPIPE);
@@ -132,15 +145,18 @@ pub fn without_sigpipe<T>(body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Calls `body`; there are no signals.
-#[cfg(not(unix))]
-pub fn without_sigpipe<T>(body: impl FnOnce() -> T) -> T {
-    body()
+/// To be called when a function of the program's has returned, which may have forked: ends the child's copy of a thread of this
+/// library's. It would go on with the work of the parent's, on the parent's sockets and locks.
+pub fn end_thread_in_child() {
+    // A thread that is being torn down has no thread-locals any more, and calls no function of the program's.
+    let started_in = STARTED_IN.try_with(Cell::get).unwrap_or(0);
+    if started_in != 0 && started_in != generation() {
+        end_thread();
+    }
 }
 
-/// Ends the calling thread, and the process if it has no other: nothing is unwound, no exit handler runs. For
-/// what is left of a thread in the child of a fork, where every lock may be held for ever.
-pub fn end_thread() -> ! {
+/// Ends the calling thread, and the process if it has no other: nothing is unwound, no exit handler runs.
+fn end_thread() -> ! {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     loop {
         // SAFETY: _exit(2), "C library/kernel differences": it ends the thread, and touches no memory. The thread's own is not

@@ -217,18 +217,19 @@ impl Front {
 }
 
 thread_local! {
-    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+    /// The generation of the process in which this thread is a worker's; 0: in none.
+    static WORKS_FOR: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Whether the calling thread is a worker's.
+/// Whether the calling thread is a worker's. (The copy of one in the child of a fork is none.)
 pub fn is_worker_thread() -> bool {
     // A thread that is being torn down has no thread-locals any more.
-    IS_WORKER.try_with(Cell::get).unwrap_or(false)
+    WORKS_FOR.try_with(Cell::get).unwrap_or(0) == net::generation()
 }
 
 /// Marks the calling thread as a worker's.
 fn mark_worker_thread() {
-    IS_WORKER.with(|is_worker| is_worker.set(true));
+    WORKS_FOR.with(|works_for| works_for.set(net::generation()));
 }
 
 /// The thread.

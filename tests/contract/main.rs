@@ -18,6 +18,8 @@ use ground::{
     on_mapping, query, silent, wanted, zeroed_config,
 };
 use plum::ffi::*;
+#[cfg(unix)]
+use process::in_child;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::net::{IpAddr, UdpSocket};
 use std::ptr::{null, null_mut};
@@ -351,41 +353,106 @@ contract! {
 
 #[cfg(unix)] // no process is forked elsewhere
 contract! {
-    fn in_the_child_of_a_fork_every_function_fails() {
+    fn the_child_of_a_fork_stands_as_its_parent_but_without_mappings() {
         assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
         let (user_ptr, heard) = ear(|_, _| {});
         let id = create(&wanted(user_ptr));
         next(&heard, plum_state_t::PLUM_STATE_FAILURE);
-        // SAFETY: the child calls the library, which is what this is about, and _exit.
-        let child = unsafe { libc::fork() };
-        assert!(child >= 0);
-        if child == 0 {
+        let found = in_child(|| {
+            // The parent's worker may have been about to leave the callback, with the ear's lock held.
+            let (user_ptr, heard) = ear(|_, _| {});
             let mut buffer = [0; 64];
             // SAFETY: all pointers are valid for their calls.
-            let results = unsafe {
-                [
-                    init(&silent()),
-                    create(&wanted(user_ptr)),
-                    query(id).0,
-                    plum_destroy_mapping(id),
-                    plum_get_local_address(buffer.as_mut_ptr(), 64),
+            let (host, certificate) = unsafe {
+                plum_set_log_level(int(6));
+                (
                     plum_get_dummytls_host(c"1.2.3.4".as_ptr(), buffer.as_mut_ptr(), 64),
                     plum_get_dummytls_certificate(int(0), buffer.as_mut_ptr(), 64),
-                    plum_cleanup(),
-                ]
+                )
             };
-            // SAFETY: no preconditions.
-            unsafe {
-                plum_set_log_level(int(0));
-                libc::_exit(results.iter().filter(|&&result| result != PLUM_ERR_FAILED).count() as c_int)
-            }
-        }
-        let mut status = 0;
-        // SAFETY: the status is valid for the call.
-        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-        assert_eq!(status, 0, "so many functions did not fail");
+            assert_eq!((host, certificate), (PLUM_ERR_FAILED, PLUM_ERR_FAILED), "no domain is configured");
+            assert_eq!(init(&silent()), PLUM_ERR_FAILED, "it is initialised");
+            assert_eq!((query(id).0, plum_destroy_mapping(id)), (PLUM_ERR_NOT_AVAIL, PLUM_ERR_NOT_AVAIL));
+            assert_eq!((query(-1).0, plum_destroy_mapping(-1)), (PLUM_ERR_INVALID, PLUM_ERR_INVALID));
+            let own = create(&wanted(user_ptr));
+            assert_eq!(own, id + 1, "no id is given out twice");
+            assert_eq!(next(&heard, plum_state_t::PLUM_STATE_FAILURE).id, own);
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+            assert_eq!(next(&heard, plum_state_t::PLUM_STATE_DESTROYED).id, own);
+            assert_eq!((plum_cleanup(), query(own).0), (PLUM_ERR_FAILED, PLUM_ERR_FAILED));
+            assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+            assert_eq!(create(&wanted(user_ptr)), own + 1);
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        });
+        assert_eq!(found, 0);
         assert_eq!(query(id).0, PLUM_ERR_SUCCESS, "the parent goes on");
+        assert!(heard.try_recv().is_err(), "nothing of the child's is told to the parent");
         assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
         next(&heard, plum_state_t::PLUM_STATE_DESTROYED);
+        // Now it stands otherwise.
+        let found = in_child(|| {
+            assert_eq!((query(id).0, plum_cleanup()), (PLUM_ERR_FAILED, PLUM_ERR_FAILED));
+            assert_eq!(create(&wanted(user_ptr)), PLUM_ERR_FAILED);
+            assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+            assert_eq!(create(&wanted(user_ptr)), id + 1);
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        });
+        assert_eq!(found, 0);
+    }
+
+    fn the_child_of_a_fork_has_a_cleanup_for_what_it_does_not_use() {
+        assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+        let found = in_child(|| {
+            let (threads, descriptors) = (process::threads(), process::descriptors());
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+            assert_eq!((process::threads(), process::descriptors()), (threads, descriptors));
+            assert_eq!(plum_cleanup(), PLUM_ERR_FAILED);
+            // And its own child stands as it does.
+            assert_eq!(in_child(|| assert_eq!(query(0).0, PLUM_ERR_FAILED)), 0);
+        });
+        assert_eq!(found, 0);
+        assert_eq!(in_child(|| assert_eq!(in_child(|| assert_eq!(query(0).0, PLUM_ERR_NOT_AVAIL)), 0)), 0);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+    }
+
+    fn the_child_of_a_fork_has_the_log_of_its_parent() {
+        static HEARD: std::sync::Mutex<Vec<(u32, c_int)>> = std::sync::Mutex::new(Vec::new());
+        extern "C" fn hear(level: plum_log_level_t, _: *const std::ffi::c_char) {
+            HEARD.lock().expect("not poisoned").push((std::process::id(), level as c_int));
+        }
+        let config = plum_config_t { log_level: int(6), log_callback: Some(hear), ..silent() };
+        assert_eq!(init(&config), PLUM_ERR_SUCCESS);
+        // SAFETY: a level.
+        unsafe { plum_set_log_level(int(2)) };
+        let found = in_child(|| {
+            let (user_ptr, heard) = ear(|_, _| {});
+            let own = create(&wanted(user_ptr));
+            next(&heard, plum_state_t::PLUM_STATE_FAILURE);
+            let levels = |least| {
+                let heard = std::mem::take(&mut *HEARD.lock().expect("not poisoned"));
+                assert!(heard.iter().all(|&(process, level)| process == std::process::id() && level >= least));
+                heard.len()
+            };
+            assert!(levels(2) > 0, "the level as it was at the fork");
+            // SAFETY: as above.
+            unsafe { plum_set_log_level(int(6)) };
+            assert_eq!(plum_destroy_mapping(own), PLUM_ERR_SUCCESS);
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+            assert_eq!(levels(6), 0);
+        });
+        assert_eq!(found, 0);
+        let found = in_child(|| {
+            // Before anything was started here.
+            // SAFETY: as above.
+            unsafe { plum_set_log_level(int(6)) };
+            let (user_ptr, heard) = ear(|_, _| {});
+            create(&wanted(user_ptr));
+            next(&heard, plum_state_t::PLUM_STATE_FAILURE);
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+            assert!(HEARD.lock().expect("not poisoned").is_empty());
+        });
+        assert_eq!(found, 0);
+        assert!(HEARD.lock().expect("not poisoned").is_empty(), "nothing of the child's is logged by the parent");
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
     }
 }

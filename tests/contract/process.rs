@@ -37,20 +37,41 @@ fn exit_status_of(child: c_int) -> c_int {
     }
 }
 
+/// Runs `body` in a child of this process; its exit status, which is 0 if nothing panicked there.
+pub fn in_child(body: impl FnOnce()) -> c_int {
+    // SAFETY: the child calls the library, which is what this is about, and _exit.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+        // SAFETY: no preconditions.
+        unsafe { libc::_exit(c_int::from(result.is_err())) }
+    }
+    exit_status_of(child)
+}
+
 /// The child that a callback has made; 0: it has not yet. Both processes return from the callback.
 static CHILD: AtomicI32 = AtomicI32::new(0);
 
+/// The child uses the library as if it were inside no callback, and then has nothing more of its own to do.
 fn fork_once(id: c_int) {
     if CHILD.load(Ordering::SeqCst) != 0 {
         return;
     }
-    // SAFETY: the child calls the library, which is what this is about, and then has nothing more of its own to do.
+    // SAFETY: the child calls the library, which is what this is about, and returns.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     CHILD.store(child.max(1), Ordering::SeqCst);
     if child == 0 {
-        let results = [init(&silent()), query(id).0, plum_destroy_mapping(id), plum_cleanup()];
-        if results != [PLUM_ERR_FAILED; 4] {
+        let (user_ptr, heard) = ear(|_, _| {});
+        let works = query(id).0 == PLUM_ERR_NOT_AVAIL
+            && plum_destroy_mapping(id) == PLUM_ERR_NOT_AVAIL
+            && create(&wanted(user_ptr)) > id
+            && next(&heard, plum_state_t::PLUM_STATE_FAILURE).id > id
+            && plum_cleanup() == PLUM_ERR_SUCCESS
+            && init(&silent()) == PLUM_ERR_SUCCESS
+            && plum_cleanup() == PLUM_ERR_SUCCESS;
+        if !works {
             // SAFETY: no preconditions.
             unsafe { libc::_exit(1) }
         }
@@ -66,13 +87,28 @@ extern "C" fn fork_in_the_log(_level: plum_log_level_t, message: *const c_char) 
     }
 }
 
+/// Where the log callback forks on a thread of the program's.
+static FORKS_AT: std::sync::Mutex<&str> = std::sync::Mutex::new("");
+
+extern "C" fn fork_in_a_call(_level: plum_log_level_t, message: *const c_char) {
+    // SAFETY: a string, says the contract.
+    let message = unsafe { std::ffi::CStr::from_ptr(message) }.to_string_lossy();
+    let at = *FORKS_AT.lock().expect("not poisoned");
+    if !at.is_empty() && message.contains(at) {
+        // SAFETY: the child returns to the test, which ends it.
+        let child = unsafe { libc::fork() };
+        CHILD.store(if child == 0 { -1 } else { child }, Ordering::SeqCst);
+        *FORKS_AT.lock().expect("not poisoned") = "";
+    }
+}
+
 /// How many descriptors this process has open.
-fn descriptors() -> usize {
+pub fn descriptors() -> usize {
     read_dir("/proc/self/fd").expect("procfs").count()
 }
 
 /// How many threads this process has.
-fn threads() -> usize {
+pub fn threads() -> usize {
     read_dir("/proc/self/task").expect("procfs").count()
 }
 
@@ -262,26 +298,113 @@ contract! {
         assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
     }
 
-    fn the_worker_does_not_live_on_in_the_child_of_a_callback() {
+    fn the_child_of_a_callback_uses_the_library_and_ends_when_it_returns() {
         assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
         let (user_ptr, heard) = ear(|id, _| fork_once(id));
         let id = create(&wanted(user_ptr));
         next(&heard, plum_state_t::PLUM_STATE_FAILURE);
         // With a worker that lived on, it would not end, but speak to the gateway in the parent's name.
-        assert_eq!(exit_status_of(CHILD.load(Ordering::SeqCst)), 0, "1: a function did not fail in the child");
+        assert_eq!(exit_status_of(CHILD.load(Ordering::SeqCst)), 0, "1: a function did not work in the child");
         assert_eq!(query(id).0, PLUM_ERR_SUCCESS, "the parent goes on");
         assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
         next(&heard, plum_state_t::PLUM_STATE_DESTROYED);
     }
 
-    fn the_worker_does_not_live_on_in_the_child_of_a_log_callback() {
+    fn the_child_of_a_log_callback_on_the_worker_uses_the_library_and_ends_when_it_returns() {
         let config = plum_config_t { log_level: int(0), log_callback: Some(fork_in_the_log), ..silent() };
         assert_eq!(init(&config), PLUM_ERR_SUCCESS);
         let (user_ptr, heard) = ear(|_, _| {});
         create(&wanted(user_ptr));
         next(&heard, plum_state_t::PLUM_STATE_FAILURE);
-        assert_eq!(exit_status_of(CHILD.load(Ordering::SeqCst)), 0, "1: a function did not fail in the child");
+        assert_eq!(exit_status_of(CHILD.load(Ordering::SeqCst)), 0, "1: a function did not work in the child");
         assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+    }
+
+    fn the_child_of_a_log_callback_in_a_call_returns_from_that_call() {
+        let config = plum_config_t { log_level: int(0), log_callback: Some(fork_in_a_call), ..silent() };
+        let (user_ptr, _heard) = ear(|_, _| {});
+        // What the child finds the library to be when it has returned: initialised or not.
+        let calls: [(&str, bool, &dyn Fn()); 6] = [
+            ("is initialised", true, &|| assert_eq!(init(&config), PLUM_ERR_SUCCESS)),
+            ("created", true, &|| assert!(create(&wanted(user_ptr)) >= 0)),
+            ("to be destroyed", true, &|| assert_eq!(plum_destroy_mapping(0), PLUM_ERR_SUCCESS)),
+            ("cleaning up", false, &|| {
+                let result = plum_cleanup();
+                // In the child there is no session that it could have ended.
+                let expected = if CHILD.load(Ordering::SeqCst) == -1 { PLUM_ERR_FAILED } else { PLUM_ERR_SUCCESS };
+                assert_eq!(result, expected);
+            }),
+            ("is initialised", true, &|| assert_eq!(init(&config), PLUM_ERR_SUCCESS)),
+            ("cleaned up", false, &|| {
+                plum_cleanup();
+            }),
+        ];
+        for (at, is_initialised, call) in calls {
+            CHILD.store(0, Ordering::SeqCst);
+            *FORKS_AT.lock().expect("not poisoned") = at;
+            call();
+            let child = CHILD.load(Ordering::SeqCst);
+            if child == -1 {
+                let (user_ptr, heard) = ear(|_, _| {});
+                let stands = query(0).0 == if is_initialised { PLUM_ERR_NOT_AVAIL } else { PLUM_ERR_FAILED };
+                let works = (is_initialised || init(&silent()) == PLUM_ERR_SUCCESS)
+                    && create(&wanted(user_ptr)) >= 0
+                    && next(&heard, plum_state_t::PLUM_STATE_FAILURE).id >= 0
+                    && plum_cleanup() == PLUM_ERR_SUCCESS;
+                // SAFETY: no preconditions.
+                unsafe { libc::_exit(if !stands { 2 } else { c_int::from(!works) }) }
+            }
+            assert!(child > 0, "it forked at {at:?}");
+            assert_eq!(exit_status_of(child), 0, "after {at:?}: 1: it does not work in the child, 2: as it stands");
+        }
+    }
+
+    fn a_child_that_gets_no_descriptors_says_so_and_tries_again() {
+        static ERRORS: AtomicI32 = AtomicI32::new(0);
+        extern "C" fn count(level: plum_log_level_t, _: *const c_char) {
+            // It may call back, as any callback.
+            assert_eq!(query(0).0, PLUM_ERR_NOT_AVAIL);
+            // SAFETY: a level.
+            unsafe { plum_set_log_level(int(4)) };
+            ERRORS.fetch_add(c_int::from(level == plum_log_level_t::PLUM_LOG_LEVEL_ERROR), Ordering::SeqCst);
+        }
+        let config = plum_config_t { log_level: int(4), log_callback: Some(count), ..silent() };
+        assert_eq!(init(&config), PLUM_ERR_SUCCESS);
+        let found = in_child(|| {
+            let limit = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
+            // SAFETY: the limit is valid for the call.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+            let (user_ptr, heard) = ear(|_, _| {});
+            let mut hoard = Vec::new();
+            while let Ok(file) = std::fs::File::open("/dev/null") {
+                hoard.push(file);
+            }
+            for errors in 1..3 {
+                assert_eq!(create(&wanted(user_ptr)), PLUM_ERR_FAILED);
+                assert_eq!(ERRORS.load(Ordering::SeqCst), errors);
+            }
+            assert_eq!(in_child(|| assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS)), 0);
+            drop(hoard);
+            assert_eq!(create(&wanted(user_ptr)), 0, "no id was used up");
+            next(&heard, plum_state_t::PLUM_STATE_FAILURE);
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        });
+        assert_eq!(found, 0);
+        assert_eq!(ERRORS.load(Ordering::SeqCst), 0);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+    }
+
+    fn a_child_has_no_descriptors_of_its_parent_s_but_one() {
+        let before = descriptors();
+        assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+        let (user_ptr, heard) = ear(|_, _| {});
+        create(&wanted(user_ptr));
+        next(&heard, plum_state_t::PLUM_STATE_FAILURE);
+        assert!(descriptors() > before + 3);
+        // The waker's, whose number mio keeps to itself.
+        assert_eq!(in_child(|| assert_eq!(descriptors(), before + 1)), 0);
+        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        assert_eq!(in_child(|| assert_eq!(descriptors(), before)), 0);
     }
 
     fn a_log_that_nobody_reads_sends_no_signal() {

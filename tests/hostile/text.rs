@@ -29,7 +29,7 @@ pub fn logged<T>(act: impl FnOnce() -> T) -> (Vec<String>, T) {
                 }
             });
         };
-        log::open(Some(Level::Verbose), Some(Box::new(keep)));
+        log::open(Some(Level::Verbose), Some(std::sync::Arc::new(keep)));
     });
     LINES.set(Some(Vec::new()));
     let result = act();

@@ -158,7 +158,7 @@ impl Ground {
         let books = self.books;
         let callback = books.log.get().map(|(_, log)| -> crate::log::Callback {
             let log = Arc::clone(log);
-            Box::new(move |_, message| {
+            Arc::new(move |_, message| {
                 assert!(!books.in_log.swap(true, SeqCst), "two log callbacks at once");
                 assert!(books.sessions.load(SeqCst) > 0, "a log callback without a session: {message:?}");
                 shuttle::thread::yield_now();

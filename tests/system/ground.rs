@@ -153,7 +153,7 @@ impl Program {
             // The test may be over.
             let _ = write.send((level, text.to_str().expect("UTF-8").to_owned()));
         };
-        let settings = Settings { log_callback: Some(Box::new(log_callback)), ..settings };
+        let settings = Settings { log_callback: Some(Arc::new(log_callback)), ..settings };
         let client: &'static Client<Ear> = Box::leak(Box::new(Client::new()));
         CLIENTS.lock().expect("not poisoned").push(client);
         client.init(Some(settings)).expect("init");

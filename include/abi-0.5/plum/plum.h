@@ -9,9 +9,13 @@
  * plum_query_mapping()), and plum_cleanup() at the end.
  *
  * Threads. Every function may be called from any thread at any time, in any order. Mapping callbacks run one at
- * a time on the library's one worker thread, never on a thread of the program. In the child of a fork() every
- * function returns PLUM_ERR_FAILED once the parent has called plum_init(); a child that was forked inside a mapping
- * callback ends when it returns from that callback.
+ * a time on the library's one worker thread, never on a thread of the program.
+ *
+ * Processes. In the child of a fork() the library stands as it stood in the parent, initialised with the same
+ * configuration or not, but without mappings: plum_create_mapping() starts a worker thread there. Nothing that the
+ * child does touches the parent's mappings. A child that was forked inside a callback is a copy of the thread that
+ * the callback ran on. If that is the worker thread, all signals are blocked in it, and when the callback returns it
+ * ends, and the process too unless it has other threads by then.
  *
  * Errors. A function returns PLUM_ERR_SUCCESS or a value >= 0, or one of the negative PLUM_ERR_ values. Any int
  * may be passed where an enum stands: a value out of its range is never undefined behaviour, and bad input unless

@@ -1,0 +1,40 @@
+//! Standard output, without std's lock on it: in the child of a fork a thread that is not there may hold that for ever.
+
+/// Whether it is a terminal.
+#[cfg(unix)]
+pub fn output_is_terminal() -> bool {
+    // SAFETY: isatty(3) takes a number, and says of one that is not open that it is no terminal.
+    unsafe { libc::isatty(libc::STDOUT_FILENO) == 1 }
+}
+
+/// Writes to it, without SIGPIPE. That it cannot be written is nobody's business: there is nowhere to tell.
+#[cfg(unix)]
+pub fn write_output(mut bytes: &[u8]) {
+    super::signals::without_sigpipe(|| {
+        while !bytes.is_empty() {
+            // SAFETY: write(2): so many bytes can be read there.
+            let written = unsafe { libc::write(libc::STDOUT_FILENO, bytes.as_ptr().cast(), bytes.len()) };
+            match usize::try_from(written) {
+                Ok(0) => break,
+                Ok(len) => bytes = &bytes[len..],
+                Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+    });
+}
+
+/// Whether it is a terminal.
+#[cfg(not(unix))]
+pub fn output_is_terminal() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stdout())
+}
+
+/// Writes to it. That it cannot be written is nobody's business: there is nowhere to tell.
+#[cfg(not(unix))]
+pub fn write_output(bytes: &[u8]) {
+    use std::io::Write;
+    let mut output = std::io::stdout().lock();
+    let _ = output.write_all(bytes);
+    let _ = output.flush();
+}
