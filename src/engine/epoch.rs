@@ -137,6 +137,9 @@ impl Epoch {
     pub fn judge_announcement(&mut self, now: Time, epoch_secs: u32, is_repetition: bool) -> Announced {
         let Some(current) = self.current.filter(|_| self.is_clock()) else { return Announced::Unclear };
         let sample = Sample::new(epoch_secs, now);
+        if is_same_second(current, sample) {
+            return Announced::RunsOn;
+        }
         // A gateway announces its starts. If its clock is not above what is known it has started anew, though RFC 6887 §8.5
         // finds nothing wrong where it had started just before: 0 after 0.
         if follows(self.rule, current, sample) && sample.server > current.server {
@@ -181,6 +184,14 @@ impl Epoch {
         self.first = Some(sample);
         self.unproven = self.unproven.saturating_add(1);
     }
+}
+
+/// Whether `sample` tells the second that an answer told less than a second ago: the clock has not ticked in between, or
+/// the two overtook each other. A clock that has started since then tells 0 or 1.
+fn is_same_second(before: Sample, sample: Sample) -> bool {
+    sample.client - before.client < SECOND
+        && (0..=SECOND).contains(&(before.server - sample.server))
+        && sample.server > SECOND
 }
 
 /// Whether `sample` can be of the era of `before`, by a protocol's rule.

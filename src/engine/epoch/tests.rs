@@ -162,7 +162,7 @@ fn nothing_wraps_at_the_ends_of_the_range() {
 fn an_announcement_not_above_the_highest_value_known_shows_a_restart() {
     for rule in RULES {
         // Restarted within its first second, and a little later.
-        for (known, announced) in [(0, 0), (3, 0), (3, 3)] {
+        for (known, announced) in [(0, 0), (3, 0), (1, 1)] {
             let mut epoch = told(rule, &[(10, known)]);
             assert_eq!(announce(&mut epoch, 10_800, announced), Announced::Restarted, "{rule:?} {known}");
             // It began the era of the answers that follow.
@@ -181,7 +181,20 @@ fn an_announcement_in_range_and_higher_is_recorded() {
         let (asked_at, at) = (Time::from_millis(61_100), Time::from_millis(61_200));
         assert_eq!(epoch.clone().judge(at, Some(asked_at), 1060), Restarted, "{rule:?}: below it");
         assert_eq!(epoch.clone().judge(at, Some(asked_at), 1061), Fits, "{rule:?}");
-        assert_eq!(announce(&mut epoch, 61_500, 1061), Announced::Restarted, "{rule:?}: not above it");
+        assert_eq!(announce(&mut epoch, 62_100, 1061), Announced::Restarted, "{rule:?}: not above it");
+    }
+}
+
+#[test]
+fn an_announcement_of_the_second_that_was_told_is_no_restart() {
+    for rule in RULES {
+        let mut epoch = told(rule, &[(0, 1000), (60, 1060)]);
+        assert_eq!(announce(&mut epoch, 60_003, 1060), Announced::RunsOn, "{rule:?}");
+        assert_eq!(announce(&mut epoch, 60_003, 1059), Announced::RunsOn, "{rule:?}: sent before the answer");
+        assert_eq!(announce(&mut epoch, 60_999, 1060), Announced::RunsOn, "{rule:?}");
+        assert_eq!(announce(&mut epoch, 61_000, 1060), Announced::Restarted, "{rule:?}: the clock stands");
+        let mut young = told(rule, &[(0, 1)]);
+        assert_eq!(announce(&mut young, 900, 1), Announced::Restarted, "{rule:?}: may have started since");
     }
 }
 
