@@ -7,9 +7,9 @@
 #define _DEFAULT_SOURCE // syscall, struct addrinfo
 #include "events.h"
 #include "gateway.h"
+#include "tasks.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -284,26 +284,6 @@ static void cleanup_leaves_a_resolver_behind(void) {
 	resolver_hangs(0);
 	a_mapping_reports_the_host_of_port(7004);
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
-}
-
-// How many threads this process has; an emulator may have some of its own.
-static int count_threads(void) {
-	DIR *tasks = opendir("/proc/self/task");
-	int count = 0;
-	CHECK(tasks != NULL);
-	while (readdir(tasks) != NULL)
-		++count;
-	closedir(tasks);
-	return count;
-}
-
-// What is left of threads that nobody waits for would be taken for leaks.
-static void wait_for_threads(int count) {
-	long long deadline_ms = check_now_ms() + CHECK_PATIENCE_MS;
-	while (count_threads() > count) {
-		CHECK(check_now_ms() < deadline_ms);
-		sched_yield();
-	}
 }
 
 static void certificates_are_fetched_once(void) {

@@ -2,9 +2,8 @@
 // a resolver, which this program stands in for; then the resolver answers, and that thread goes on to its end.
 
 #define _DEFAULT_SOURCE // struct addrinfo
-#include "check.h"
+#include "tasks.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
 #include <netdb.h>
 
@@ -27,16 +26,6 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 		pthread_cond_wait(&resolver.changed, &resolver.mutex);
 	pthread_mutex_unlock(&resolver.mutex);
 	return EAI_NONAME;
-}
-
-static int count_threads(void) {
-	DIR *tasks = opendir("/proc/self/task");
-	int count = 0;
-	CHECK(tasks != NULL);
-	while (readdir(tasks) != NULL)
-		++count;
-	closedir(tasks);
-	return count;
 }
 
 static int (*use_plum)(const char *domain);
@@ -70,7 +59,6 @@ int main(int argc, char *argv[]) {
 	resolver.answers = 1;
 	pthread_cond_broadcast(&resolver.changed);
 	pthread_mutex_unlock(&resolver.mutex);
-	while (count_threads() > threads)
-		sched_yield();
+	wait_for_threads(threads);
 	return 0;
 }
