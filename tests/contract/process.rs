@@ -5,7 +5,7 @@ use super::ground::{
 };
 use plum::ffi::*;
 use std::ffi::{c_char, c_int};
-use std::fs::{read_dir, read_to_string};
+use std::fs::{File, read_dir, read_to_string};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -107,6 +107,14 @@ pub fn descriptors() -> usize {
     read_dir("/proc/self/fd").expect("procfs").count()
 }
 
+/// Opens files until the process has no descriptor left, of a hundred.
+fn use_up_descriptors() -> Vec<File> {
+    let limit = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
+    // SAFETY: the limit is valid for the call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+    std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
+}
+
 /// How many threads this process has.
 pub fn threads() -> usize {
     read_dir("/proc/self/task").expect("procfs").count()
@@ -199,14 +207,8 @@ contract! {
     }
 
     fn init_without_descriptors_fails_and_works_later() {
-        let limit = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
-        // SAFETY: the limit is valid for the call.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
         let (user_ptr, heard) = ear(|_, _| {});
-        let mut hoard = Vec::new();
-        while let Ok(file) = std::fs::File::open("/dev/null") {
-            hoard.push(file);
-        }
+        let mut hoard = use_up_descriptors();
         // None, then one more at a time, until there are enough.
         let mut failures = 0;
         while init(&silent()) != PLUM_ERR_SUCCESS {
@@ -280,19 +282,14 @@ contract! {
         // SAFETY: the buffer is valid for the call.
         unsafe { plum_get_local_address(buffer.as_mut_ptr(), 64) };
         assert_eq!(plum_cleanup(), PLUM_ERR_FAILED);
-        // SAFETY: this process has one thread that matters, and the child ends by _exit.
-        let child = unsafe { libc::fork() };
-        assert!(child >= 0);
-        if child == 0 {
+        let found = in_child(|| {
             let (user_ptr, heard) = ear(|_, _| {});
-            let works = init(&silent()) == PLUM_ERR_SUCCESS
-                && create(&wanted(user_ptr)) == 0
-                && next(&heard, plum_state_t::PLUM_STATE_FAILURE).id == 0
-                && plum_cleanup() == PLUM_ERR_SUCCESS;
-            // SAFETY: no preconditions.
-            unsafe { libc::_exit(c_int::from(!works)) }
-        }
-        assert_eq!(exit_status_of(child), 0);
+            assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
+            assert_eq!(create(&wanted(user_ptr)), 0);
+            assert_eq!(next(&heard, plum_state_t::PLUM_STATE_FAILURE).id, 0);
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        });
+        assert_eq!(found, 0);
         // The child's session is not this process's.
         assert_eq!(init(&silent()), PLUM_ERR_SUCCESS);
         assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
@@ -371,14 +368,8 @@ contract! {
         let config = plum_config_t { log_level: int(4), log_callback: Some(count), ..silent() };
         assert_eq!(init(&config), PLUM_ERR_SUCCESS);
         let found = in_child(|| {
-            let limit = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
-            // SAFETY: the limit is valid for the call.
-            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
             let (user_ptr, heard) = ear(|_, _| {});
-            let mut hoard = Vec::new();
-            while let Ok(file) = std::fs::File::open("/dev/null") {
-                hoard.push(file);
-            }
+            let hoard = use_up_descriptors();
             for errors in 1..3 {
                 assert_eq!(create(&wanted(user_ptr)), PLUM_ERR_FAILED);
                 assert_eq!(ERRORS.load(Ordering::SeqCst), errors);
