@@ -4,7 +4,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::net::{PerProcess, end_thread_in_child, generation, output_is_terminal, wall_clock, write_output};
+use crate::net::thread_mark::{Marked, is_marked, marked_in};
+use crate::net::{PerProcess, end_thread_in_child, output_is_terminal, wall_clock, write_output};
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::{Mutex, thread_local};
 use std::any::Any;
@@ -86,7 +87,7 @@ enum Sink {
 }
 
 thread_local! {
-    /// The generation of the process that has called the log callback which this thread is inside of; 0: it is in none.
+    /// This thread is inside the log callback.
     static IN_CALLBACK: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -128,13 +129,7 @@ fn number(threshold: Option<Level>) -> u8 {
 /// Whether the calling thread is inside the program's log callback. (In the child of a fork, one that the parent has called counts
 /// no more: nobody waits for it there.)
 pub fn in_callback() -> bool {
-    caller() == generation()
-}
-
-/// Who has called the log callback that the calling thread is inside of; 0: it is in none.
-fn caller() -> u32 {
-    // A thread that is being torn down has no thread-locals any more, and runs no callback.
-    IN_CALLBACK.try_with(Cell::get).unwrap_or(0)
+    is_marked(&IN_CALLBACK)
 }
 
 /// Whether messages of `level` are wanted.
@@ -147,7 +142,7 @@ pub fn enabled(level: Level) -> bool {
 #[inline(never)]
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
     // What is logged by the log callback, on the thread that it is called on, goes nowhere.
-    if caller() != 0 {
+    if marked_in(&IN_CALLBACK) != 0 {
         return;
     }
     let mut line = Line::default();
@@ -161,7 +156,7 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
         return;
     }
     // Also for standard output: whatever this thread would log now would wait for itself.
-    let _inside = Inside::enter();
+    let _inside = Marked::new(&IN_CALLBACK);
     match &*sink {
         Sink::Closed => {}
         Sink::Callback(callback) => {
@@ -207,22 +202,6 @@ pub fn panic_text(payload: &(dyn Any + Send)) -> String {
         text.clone()
     } else {
         "panic".to_owned()
-    }
-}
-
-/// Marks the calling thread as inside the log callback, also when that panics.
-struct Inside;
-
-impl Inside {
-    fn enter() -> Inside {
-        let _ = IN_CALLBACK.try_with(|inside| inside.set(generation()));
-        Inside
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        let _ = IN_CALLBACK.try_with(|inside| inside.set(0));
     }
 }
 

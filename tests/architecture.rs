@@ -17,8 +17,8 @@ const LAYERS: [(&str, &[&str]); 12] = [
         &[
             "net::PerProcess",
             "net::end_thread_in_child",
-            "net::generation",
             "net::output_is_terminal",
+            "net::thread_mark",
             "net::wall_clock",
             "net::write_output",
             "sync",
@@ -43,6 +43,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "net::generation",
             "net::local_address",
             "net::start_thread",
+            "net::thread_mark",
         ],
     ),
     // The values that the client's functions take and give.

@@ -3,36 +3,20 @@
 use super::{Client, Entry, Inner, Listener, News, Phase, State};
 use crate::engine::io::MappingId;
 use crate::log::log;
-use crate::net::{end_thread_in_child, generation};
+use crate::net::end_thread_in_child;
+use crate::net::thread_mark::{Marked, is_marked};
 use crate::sync::thread_local;
 use std::cell::Cell;
 
 thread_local! {
-    /// The generation of the process whose mapping callback this thread is inside of; 0: of none.
+    /// This thread is inside a mapping callback.
     static IN_CALLBACK: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Whether the calling thread is inside a mapping callback: on the worker then, where nothing may wait for the worker. (In the
 /// child of a fork a callback of the parent's counts no more.)
 pub(super) fn in_callback() -> bool {
-    // A thread that is being torn down has no thread-locals any more, and runs no callback.
-    IN_CALLBACK.try_with(Cell::get).unwrap_or(0) == generation()
-}
-
-/// Marks the calling thread as inside a mapping callback, also when that panics.
-struct Inside;
-
-impl Inside {
-    fn enter() -> Inside {
-        let _ = IN_CALLBACK.try_with(|inside| inside.set(generation()));
-        Inside
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        let _ = IN_CALLBACK.try_with(|inside| inside.set(0));
-    }
+    is_marked(&IN_CALLBACK)
 }
 
 /// Ends what a delivery began, also when the callback panics.
@@ -83,7 +67,7 @@ impl<L: Listener> Client<L> {
             told
         };
         let _running = Running(self);
-        let _inside = Inside::enter();
+        let _inside = Marked::new(&IN_CALLBACK);
         listener.tell(id, &wanted, &news);
         end_thread_in_child();
     }
@@ -92,7 +76,7 @@ impl<L: Listener> Client<L> {
     pub(super) fn set_destroyed(&self, id: MappingId) {
         let Some(Entry { wanted, listener, .. }) = self.inner.lock().table.remove(&id) else { return };
         log!(Info, "mapping {id}: destroyed");
-        let _inside = Inside::enter();
+        let _inside = Marked::new(&IN_CALLBACK);
         listener.tell(id, &wanted, &News::Destroyed);
         end_thread_in_child();
     }

@@ -24,6 +24,7 @@ mod portable;
 mod route_message;
 mod signals;
 pub mod tcp;
+pub mod thread_mark;
 pub mod udp;
 // Where a clock has a number: clock_gettime(2).
 #[cfg(any(netlink, routing_sockets))]

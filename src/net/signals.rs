@@ -1,6 +1,7 @@
 //! Keeping signals away from a thread, and a thread from the child of a fork.
 
 use super::generation;
+use super::thread_mark::{marked_in, set_mark};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::thread_local;
 use std::cell::Cell;
@@ -100,7 +101,7 @@ fn with_all_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
 }
 
 thread_local! {
-    /// Of a thread of this library's: the generation of the process that has started it; 0: it is one of the program's.
+    /// This thread is one of the library's.
     static STARTED_IN: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -122,9 +123,8 @@ pub fn start_thread(
     if let Some(stack_len) = stack_len {
         builder = builder.stack_size(stack_len);
     }
-    let generation = generation();
     let body = move || {
-        STARTED_IN.with(|started_in| started_in.set(generation));
+        set_mark(&STARTED_IN);
         body();
     };
     with_all_signals_blocked(|| builder.spawn(body))
@@ -148,8 +148,7 @@ pub(super) fn without_sigpipe<T>(body: impl FnOnce() -> T) -> T {
 /// To be called when a function of the program's has returned, which may have forked: ends the child's copy of a thread of this
 /// library's. It would go on with the work of the parent's, on the parent's sockets and locks.
 pub fn end_thread_in_child() {
-    // A thread that is being torn down has no thread-locals any more, and calls no function of the program's.
-    let started_in = STARTED_IN.try_with(Cell::get).unwrap_or(0);
+    let started_in = marked_in(&STARTED_IN);
     if started_in != 0 && started_in != generation() {
         end_thread();
     }

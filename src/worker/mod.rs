@@ -24,6 +24,7 @@ use crate::engine::Engine;
 use crate::engine::io::{Config, Event, MappingId, Random, Wanted};
 use crate::log::{self, log};
 use crate::net;
+use crate::net::thread_mark::{is_marked, set_mark};
 use crate::ordered::Map;
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::thread_local;
@@ -217,19 +218,18 @@ impl Front {
 }
 
 thread_local! {
-    /// The generation of the process in which this thread is a worker's; 0: in none.
-    static WORKS_FOR: Cell<u32> = const { Cell::new(0) };
+    /// This thread is a worker's.
+    static IS_WORKER: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Whether the calling thread is a worker's. (The copy of one in the child of a fork is none.)
 pub fn is_worker_thread() -> bool {
-    // A thread that is being torn down has no thread-locals any more.
-    WORKS_FOR.try_with(Cell::get).unwrap_or(0) == net::generation()
+    is_marked(&IS_WORKER)
 }
 
 /// Marks the calling thread as a worker's.
 fn mark_worker_thread() {
-    WORKS_FOR.with(|works_for| works_for.set(net::generation()));
+    set_mark(&IS_WORKER);
 }
 
 /// The thread.
