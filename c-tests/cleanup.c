@@ -1,4 +1,4 @@
-// What plum_cleanup leaves on the gateway: in ABI 0.6 nothing, in ABI 0.5 what is made; PLUM_ON_CLEANUP says otherwise.
+// plum_cleanup and the gateway: ABI 0.6 leaves no mapping there, ABI 0.5 leaves those that are made; PLUM_ON_CLEANUP says otherwise.
 
 #include "events.h"
 #include "gateway.h"
@@ -55,7 +55,7 @@ static void check_cleanup(const char *value, int keeps, int expected_errors) {
 	forget();
 }
 
-// What the program has not been told of it cannot count on, nor ever remove: it is undone.
+// A mapping that the program has not been told of is undone: the program could neither count on it nor remove it.
 static void a_pending_mapping_is_not_kept(void) {
 	CHECK(setenv(VARIABLE, "keep", 1) == 0);
 	init();

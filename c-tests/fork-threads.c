@@ -19,7 +19,7 @@ static int is_stopped(void) {
 	return stopped;
 }
 
-// It takes no lock of the program's, which the child could find held; but its time.
+// A log callback that takes its time, but no lock of the program's: the child could find that held.
 static void log_slowly(plum_log_level_t level, const char *message) {
 	(void)level;
 	CHECK(strlen(message) > 0);
@@ -52,7 +52,7 @@ static void *call_everything(void *unused) {
 	return NULL;
 }
 
-// Whether the parent was initialised at that moment nobody knows.
+// Nobody knows whether the parent was initialised at that moment.
 static void child(void) {
 	int result = plum_init(&config);
 	CHECK(result == PLUM_ERR_SUCCESS || result == PLUM_ERR_FAILED);

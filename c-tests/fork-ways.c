@@ -80,7 +80,7 @@ static void report_from_the_child(int id, plum_state_t state, const plum_mapping
 	}
 }
 
-// What the program does in the callback, it does in the child as on any thread: also clean up.
+// Inside the callback the child uses the library as on any thread: it also cleans up.
 static void fork_inside(int id, plum_state_t state, const plum_mapping_t *mapping) {
 	record_event(id, state, mapping);
 	if (state != PLUM_STATE_SUCCESS || inside.forks == 0)

@@ -41,7 +41,7 @@ static void child_of_initialised(void) {
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
-// The parent is not.
+// The parent is not initialised.
 static void child_of_uninitialised(void) {
 	plum_config_t config = test_config();
 	plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_TCP, CHILD_PORT);
@@ -60,24 +60,24 @@ static void child_that_begins_anew(void) {
 	cleanup_in_child(map_in_child(CHILD_PORT, newest_id));
 }
 
-// One that does nothing but end its copy.
+// A child that does nothing but end its copy.
 static void child_that_cleans_up(void) {
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
-// One that ends with a mapping, without a word.
+// A child that ends with a mapping, without a word.
 static void child_that_leaves(void) {
 	map_in_child(CHILD_PORT, newest_id);
 }
 
 static void (*grandchild)(void);
 
-// Which has not used the library itself.
+// The child has not used the library itself.
 static void child_with_a_child(void) {
 	run_child(grandchild);
 }
 
-// Which has, too.
+// The child has used it, too.
 static void child_of_use_with_a_child(void) {
 	newest_id = map_in_child(CHILD_PORT + 1, newest_id);
 	run_child(grandchild);

@@ -9,10 +9,10 @@
 #include <poll.h>
 #include <sys/wait.h>
 
-// What a child says when all went well. If something did not, it ends with a message, and says nothing.
+// A child says this when all went well; else it ends with a message, and says nothing.
 #define GOOD 'g'
 
-// Where a child says it, and its parent hears it.
+// The pipe from a child to its parent.
 typedef struct {
 	int ends[2];
 } report_t;
@@ -53,7 +53,7 @@ static inline void run_child_of(pid_t (*make)(void), void (*body)(void)) {
 	if (pid == 0) {
 		body();
 		report_good(&report);
-		// It must not run the parent's exit handlers, nor a leak check over memory that belongs to threads it does not have.
+		// The child must not run the parent's exit handlers, nor a leak check over memory that belongs to threads it does not have.
 		kill(getpid(), SIGKILL);
 		_exit(0); // what has no process above it in its namespace is not killed by itself
 	}

@@ -11,7 +11,7 @@ use crate::sync::Mutex;
 
 pub(super) type StaticClient = &'static Client<Ear>;
 
-/// Those of an ancestor before a fork are not this process's.
+/// The clients of this process that have no session. The child of a fork has none of its parent's.
 fn idle() -> &'static Mutex<Vec<StaticClient>> {
     static IDLE: PerProcess<Mutex<Vec<StaticClient>>> = PerProcess::new();
     IDLE.get(|_| Mutex::new(Vec::new()))

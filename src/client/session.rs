@@ -12,9 +12,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What is wrong with the settings.
-type Complaints = Vec<(Level, String)>;
-
 impl<L: Listener> Client<L> {
     /// A client for the child of a fork, which stands as its parent's stood, but without mappings.
     pub fn after(parent: Option<&Client<L>>) -> Client<L> {
@@ -88,7 +85,7 @@ impl<L: Listener> Client<L> {
         mut settings: Settings,
         system: Arc<dyn System>,
         start_worker: impl FnOnce(Config, MakeProgram<'_>) -> io::Result<Worker>,
-    ) -> io::Result<(Phase, Complaints)> {
+    ) -> io::Result<(Phase, settings::Complaints)> {
         let domain = settings.check_dummytls_domain();
         let complaints = std::mem::take(&mut settings.complaints);
         let mut dummytls = None;
@@ -123,7 +120,7 @@ impl<L: Listener> Client<L> {
             Err(error) => {
                 drop(inner);
                 log!(Error, "libplum cannot be started in this child of a fork: {error}");
-                // It can be tried again.
+                // The next call tries again.
                 Err(Error::Failed)
             }
         }

@@ -7,6 +7,9 @@ use std::ffi::CStr;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+/// Faults of the program's configuration, to be logged.
+pub(super) type Complaints = Vec<(Level, String)>;
+
 /// The program's configuration, as `plum_init` takes it.
 #[derive(Clone, Default)]
 pub struct Settings {
@@ -24,14 +27,14 @@ pub struct Settings {
     pub mapping_timeout_millis: i32,
     /// Milliseconds; 0 or negative: the default.
     pub recheck_interval_millis: i32,
-    /// Which protocols may be used.
+    /// The protocols that may be used.
     pub allowed: Allowed,
     /// The gateway, and the port of PCP and NAT-PMP there; `None`: that of the default route, and the usual one.
     pub gateway: Option<(IpAddr, Option<u16>)>,
     /// What becomes of live mappings at cleanup.
     pub on_cleanup: OnCleanup,
-    /// What is wrong with these settings, to be logged once there is a log.
-    pub complaints: Vec<(Level, String)>,
+    /// Faults of these settings, to be logged once there is a log.
+    pub complaints: Complaints,
 }
 
 impl Settings {

@@ -92,13 +92,9 @@ mod unix {
         let page = wiped_page();
         let kept = &raw const KEPT_MARK;
         let new = page.unwrap_or(kept.cast_mut());
-        match MARK.compare_exchange(null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => {}
-            Err(_) => {
-                if let Some(page) = page {
-                    unmap(page);
-                }
-            }
+        let is_late = MARK.compare_exchange(null_mut(), new, Ordering::AcqRel, Ordering::Acquire).is_err();
+        if is_late && let Some(page) = page {
+            unmap(page);
         }
         mark()
     }
