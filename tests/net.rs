@@ -148,6 +148,21 @@ fn a_gateway_on_this_very_host_is_the_next_hop() {
 }
 
 #[test]
+fn a_neighbour_has_the_hardware_address_of_the_kernels_table() {
+    if !is_inside("a_neighbour_has_the_hardware_address_of_the_kernels_table") {
+        return;
+    }
+    add_cable("lan", "10.1.0.2/24");
+    ip("neigh add 10.1.0.1 lladdr 02:00:00:00:00:09 dev lan nud stale");
+    let find = |name, host| net::find_hardware_address(index(name), address(host));
+    assert_eq!(find("lan", "10.1.0.1"), Some([2, 0, 0, 0, 0, 9]));
+    assert_eq!(find("lanx", "10.1.0.1"), None, "another interface");
+    assert_eq!(find("lan", "10.1.0.7"), None, "nothing is known of it");
+    ip("neigh change 10.1.0.1 dev lan nud failed");
+    assert_eq!(find("lan", "10.1.0.1"), None, "it does not answer");
+}
+
+#[test]
 fn looks_up_ipv6_and_loopback() {
     if !is_inside("looks_up_ipv6_and_loopback") {
         return;

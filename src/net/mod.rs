@@ -66,6 +66,9 @@ pub struct Route {
     pub interface: u32,
 }
 
+/// An address of Ethernet or Wi-Fi.
+pub type HardwareAddress = [u8; 6];
+
 /// What reading the pending notices of a [`Watch`] gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notices {
@@ -119,6 +122,18 @@ pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
     match platform::find_route(INTERNET[0].into())? {
         Some(route) if route.gateway.is_some() => Ok(Some(route)),
         _ => platform::find_route(INTERNET[1].into()),
+    }
+}
+
+/// The hardware address of a host on the link of an interface, as the neighbour table has it. No packet is sent. `None`: it
+/// has none, or this system does not say.
+pub fn find_hardware_address(interface: u32, address: IpAddr) -> Option<HardwareAddress> {
+    #[cfg(netlink)]
+    return platform::find_hardware_address(interface, address);
+    #[cfg(not(netlink))]
+    {
+        let _ = (interface, address);
+        None
     }
 }
 

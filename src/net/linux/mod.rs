@@ -4,6 +4,7 @@ pub mod clock;
 mod route;
 mod watch;
 
+pub use route::find_hardware_address;
 pub use watch::Watch;
 
 use super::{Route, portable};

@@ -1,8 +1,8 @@
-//! Route lookups, as `ip route get` does them: one rtnetlink question, policy routing and metrics honoured.
+//! Lookups of routes, as `ip route get` does them, and of neighbours: one rtnetlink question, policy routing and metrics honoured.
 
 #![forbid(unsafe_code)]
 
-use super::super::{Route, is_shortage};
+use super::super::{HardwareAddress, Route, is_shortage};
 use netlink_packet_core::{
     ErrorBuffer, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NlaBuffer, NlasIterator, parse_ip, parse_u32,
 };
@@ -24,11 +24,18 @@ const REPLY_LEN_MAX: usize = 4096;
 const NETLINK_HEADER_LEN: usize = 16;
 
 /// `struct rtmsg` of linux/rtnetlink.h: family, lengths, tos, table, protocol, scope, type, flags.
-const ROUTE_HEADER_LEN: usize = 12;
-const ROUTE_FAMILY: usize = 0;
+const HEADER_LEN: usize = 12;
+const FAMILY: usize = 0;
 const ROUTE_DESTINATION_LEN: usize = 1;
 const ROUTE_TYPE: usize = 7;
 const ROUTE_FLAGS: usize = 8;
+
+/// `struct ndmsg` of linux/neighbour.h, which is as long: family, padding, interface, state, flags, type.
+const NEIGHBOUR_INTERFACE: usize = 4;
+const NEIGHBOUR_STATE: usize = 8;
+
+/// linux/neighbour.h: NUD_REACHABLE, _STALE, _DELAY, _PROBE, _PERMANENT. In other states there is no address, or an old one.
+const STATES_WITH_ADDRESS: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x80;
 
 /// linux/rtnetlink.h: the answer is the matching entry of the table of routes. Kernels before 4.13 ignore it.
 const RTM_F_FIB_MATCH: u32 = 0x2000;
@@ -66,11 +73,32 @@ pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
     Ok(Some(Route { gateway, local, interface }))
 }
 
-/// Asks one question; `None`: there is no route.
+/// The hardware address that an interface has for an address; `None`: none is known, or the kernel does not say (before
+/// Linux 5.0, and to the apps of Android 11 and later).
+pub fn find_hardware_address(interface: u32, address: IpAddr) -> Option<HardwareAddress> {
+    let question = question(libc::RTM_GETNEIGH, libc::NDA_DST, address, |header| {
+        header[NEIGHBOUR_INTERFACE..NEIGHBOUR_STATE].copy_from_slice(&interface.to_ne_bytes());
+    });
+    exchange(&question, read_neighbour).ok()?
+}
+
+/// Asks for a route; `None`: there is none.
 fn ask(address: IpAddr, flags: u32) -> io::Result<Option<Answer>> {
+    let question = question(libc::RTM_GETROUTE, libc::RTA_DST, address, |header| {
+        header[ROUTE_DESTINATION_LEN] = if address.is_ipv4() { 32 } else { 128 };
+        header[ROUTE_FLAGS..].copy_from_slice(&flags.to_ne_bytes());
+    });
+    exchange(&question, read_reply)
+}
+
+/// Asks one question; `None`: what was asked for is not there.
+fn exchange<T>(
+    question: &[u8],
+    read_reply: impl Fn(&[u8]) -> Option<io::Result<T>>,
+) -> io::Result<Option<T>> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     SockRef::from(&socket).set_read_timeout(Some(REPLY_TIMEOUT))?;
-    socket.send_to(&question(address, flags), &SocketAddr::new(0, 0), 0)?;
+    socket.send_to(question, &SocketAddr::new(0, 0), 0)?;
     for _ in 0..MESSAGES_MAX {
         let mut buffer = [0; REPLY_LEN_MAX];
         // With MSG_TRUNC the length is the message's, also where that exceeds the buffer.
@@ -81,7 +109,7 @@ fn ask(address: IpAddr, flags: u32) -> io::Result<Option<Answer>> {
         if from.port_number() != 0 {
             continue; // not the kernel
         }
-        match buffer.get(..len).and_then(read_reply) {
+        match buffer.get(..len).and_then(&read_reply) {
             Some(Ok(answer)) => return Ok(Some(answer)),
             Some(Err(error)) if is_shortage(&error) => return Err(error),
             // Unreachable, prohibited, or (EINVAL) a blackhole.
@@ -92,49 +120,63 @@ fn ask(address: IpAddr, flags: u32) -> io::Result<Option<Answer>> {
     Err(io::ErrorKind::TimedOut.into())
 }
 
-/// RTM_GETROUTE with the destination as its only attribute.
-fn question(address: IpAddr, flags: u32) -> Vec<u8> {
+/// A question with an address as its only attribute; `fill` writes the header but for the family.
+fn question(kind: u16, attribute_kind: u16, address: IpAddr, fill: impl FnOnce(&mut [u8])) -> Vec<u8> {
     let (family, octets) = match address {
         IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
         IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
     };
     let attribute_len = ATTRIBUTE_HEADER_LEN + octets.len();
-    let len = NETLINK_HEADER_LEN + ROUTE_HEADER_LEN + attribute_len;
+    let len = NETLINK_HEADER_LEN + HEADER_LEN + attribute_len;
     let mut bytes = vec![0; len];
     let mut message = NetlinkBuffer::new(&mut bytes[..]);
     // The lengths here are at most 48.
     message.set_length(len as u32);
-    message.set_message_type(libc::RTM_GETROUTE);
+    message.set_message_type(kind);
     message.set_flags(NLM_F_REQUEST);
     message.set_sequence_number(SEQUENCE_NUMBER);
     let payload = message.payload_mut();
-    payload[ROUTE_FAMILY] = family as u8;
-    payload[ROUTE_DESTINATION_LEN] = 8 * octets.len() as u8;
-    payload[ROUTE_FLAGS..ROUTE_HEADER_LEN].copy_from_slice(&flags.to_ne_bytes());
-    let mut attribute = NlaBuffer::new(&mut payload[ROUTE_HEADER_LEN..]);
-    attribute.set_kind(libc::RTA_DST);
+    payload[FAMILY] = family as u8;
+    fill(&mut payload[..HEADER_LEN]);
+    let mut attribute = NlaBuffer::new(&mut payload[HEADER_LEN..]);
+    attribute.set_kind(attribute_kind);
     attribute.set_length(attribute_len as u16);
     attribute.value_mut().copy_from_slice(&octets);
     bytes
 }
 
-/// What a message of the kernel says; `None`: it is not the answer to [`question`].
+/// What a message of the kernel says of a route; `None`: it is not the answer to the question.
 fn read_reply(bytes: &[u8]) -> Option<io::Result<Answer>> {
+    read(bytes, libc::RTM_NEWROUTE, |header, attributes| read_route(header[ROUTE_TYPE], attributes))
+}
+
+/// The same of a neighbour.
+fn read_neighbour(bytes: &[u8]) -> Option<io::Result<HardwareAddress>> {
+    read(bytes, libc::RTM_NEWNEIGH, |header, attributes| {
+        let state = u16::from_ne_bytes([header[NEIGHBOUR_STATE], header[NEIGHBOUR_STATE + 1]]);
+        NlasIterator::new(attributes)
+            .flatten()
+            .filter(|attribute| attribute.kind() == libc::NDA_LLADDR && state & STATES_WITH_ADDRESS != 0)
+            .find_map(|attribute| attribute.value().try_into().ok())
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    })
+}
+
+fn read<T>(
+    bytes: &[u8],
+    kind: u16,
+    read_body: impl FnOnce(&[u8], &[u8]) -> io::Result<T>,
+) -> Option<io::Result<T>> {
     let message = NetlinkBuffer::new_checked(bytes).ok()?;
     if message.sequence_number() != SEQUENCE_NUMBER {
         return None;
     }
-    match message.message_type() {
-        NLMSG_ERROR => {
-            let code = ErrorBuffer::new_checked(message.payload()).ok()?.code()?;
-            Some(Err(io::Error::from_raw_os_error(code.get().saturating_abs())))
-        }
-        libc::RTM_NEWROUTE => {
-            let (header, attributes) = message.payload().split_at_checked(ROUTE_HEADER_LEN)?;
-            Some(read_route(header[ROUTE_TYPE], attributes))
-        }
-        _ => None,
+    if message.message_type() == NLMSG_ERROR {
+        let code = ErrorBuffer::new_checked(message.payload()).ok()?.code()?;
+        return Some(Err(io::Error::from_raw_os_error(code.get().saturating_abs())));
     }
+    let (header, attributes) = message.payload().split_at_checked(HEADER_LEN)?;
+    (message.message_type() == kind).then(|| read_body(header, attributes))
 }
 
 fn read_route(kind: u8, attributes: &[u8]) -> io::Result<Answer> {
@@ -196,6 +238,24 @@ mod tests {
         let mut bytes = answer();
         bytes[NETLINK_HEADER_LEN + ROUTE_TYPE] = libc::RTN_BLACKHOLE;
         assert!(read_reply(&bytes).unwrap().is_err());
+    }
+
+    #[test]
+    fn reads_a_hardware_address_unless_it_is_of_the_past() {
+        let message = |state: u8| {
+            let head = [&40u32.to_ne_bytes()[..], &libc::RTM_NEWNEIGH.to_ne_bytes(), &[0; 2]].concat();
+            let numbers = [1u32.to_ne_bytes(), 77u32.to_ne_bytes()].concat();
+            let neighbour = [2, 0, 0, 0, 3, 0, 0, 0, state, 0, 0, 1];
+            let attribute =
+                [&10u16.to_ne_bytes()[..], &libc::NDA_LLADDR.to_ne_bytes(), &[2, 0, 0, 0, 0, 9]].concat();
+            let mut bytes = [head, numbers, neighbour.to_vec(), attribute, vec![0; 2]].concat();
+            bytes[..4].copy_from_slice(&38u32.to_ne_bytes());
+            bytes
+        };
+        assert_eq!(read_neighbour(&message(0x02)).unwrap().unwrap(), [2, 0, 0, 0, 0, 9]);
+        assert_eq!(read_neighbour(&message(0x04)).unwrap().unwrap(), [2, 0, 0, 0, 0, 9]);
+        assert!(read_neighbour(&message(0x20)).unwrap().is_err(), "FAILED");
+        assert!(read_reply(&message(0x02)).is_none(), "no route");
     }
 
     #[test]
