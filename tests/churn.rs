@@ -127,7 +127,9 @@ impl Pair {
                             gateway::Output::Write { bytes, .. } => {
                                 self.engine.handle_tcp_data(now, exchange, &bytes);
                             }
-                            gateway::Output::Send { .. } | gateway::Output::Close { .. } => {}
+                            gateway::Output::Send { .. }
+                            | gateway::Output::Close { .. }
+                            | gateway::Output::Reset { .. } => {}
                         }
                     }
                 }

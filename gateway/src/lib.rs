@@ -2,7 +2,7 @@
 //!
 //! [`core`] decides and does no I/O: tests drive it on a virtual clock. [`server`] gives it sockets: tests of
 //! the public API, the demo and the benchmarks run it on a loopback address of its own. [`control`] is the
-//! little language in which a script or a command line sets faults.
+//! little language in which a script or a command line sets faults. [`odd`] has gateways with the habits of real ones.
 //!
 //! Nothing here shares code with libplum: it has its own encoders and decoders, so that a mistake in
 //! libplum's is not mirrored and hidden.
@@ -11,4 +11,5 @@
 
 pub mod control;
 pub mod core;
+pub mod odd;
 pub mod server;

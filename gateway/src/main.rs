@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use plum_gateway::control;
-use plum_gateway::core::{Igd, WanKind};
+use plum_gateway::core::{Gateway, Igd, WanKind};
 use plum_gateway::server::{Config, Server};
+use plum_gateway::{control, odd};
 use std::io::{BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
@@ -30,6 +30,7 @@ sockets are open.
   --epoch SECS               the epoch it starts with (0)
   --seed N                   determines everything random (1)
   --fault COMMAND            carry out a command at the start, may be repeated: --fault 'set delay 20ms'
+  --odd NAME                 have the habit of an odd gateway, may be repeated (another name: the list of them)
   --control                  read commands from standard input, answer each with `ok` or `error: ...` after what
                              it prints, and end with the input; `help` lists them
   --help                     this
@@ -37,6 +38,7 @@ sockets are open.
 
 struct Options {
     config: Config,
+    odd: Vec<fn(&mut Gateway)>,
     faults: Vec<String>,
     control: bool,
 }
@@ -54,6 +56,9 @@ fn main() -> ExitCode {
         Ok(server) => server,
         Err(error) => return fail(&error.to_string()),
     };
+    for odd in options.odd {
+        server.with_core(odd);
+    }
     for command in &options.faults {
         if let Err(error) = server.with_core(|core| control::carry_out(core, command)) {
             return fail(&error);
@@ -104,7 +109,7 @@ fn fail(error: &str) -> ExitCode {
 /// `None`: help is wanted.
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
     let mut config = Config::at(Ipv4Addr::new(127, 77, 0, 1));
-    let (mut faults, mut control) = (Vec::new(), false);
+    let (mut faults, mut odd, mut control) = (Vec::new(), Vec::new(), false);
     let mut kinds = Vec::new();
     let mut version = Some(1);
     let mut arguments = arguments;
@@ -131,6 +136,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, Str
             "--epoch" => gateway.first_epoch = of(&name, &value()?)?,
             "--seed" => gateway.seed = of(&name, &value()?)?,
             "--fault" => faults.push(value()?),
+            "--odd" => odd.push(find_odd(&value()?)?),
             "--igd" => {
                 version = match value()?.as_str() {
                     "none" => None,
@@ -155,7 +161,14 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, Str
         kinds.push(if version == Some(2) { WanKind::Ip2 } else { WanKind::Ip1 });
     }
     config.gateway.igd = version.map(|version| Igd::with(version, &kinds));
-    Ok(Some(Options { config, faults, control }))
+    Ok(Some(Options { config, odd, faults, control }))
+}
+
+fn find_odd(name: &str) -> Result<fn(&mut Gateway), String> {
+    odd::find(name).ok_or_else(|| {
+        let names: Vec<&str> = odd::LIST.iter().map(|(name, _)| *name).collect();
+        format!("--odd: {name:?} is none of {}", names.join(", "))
+    })
 }
 
 fn of<T: FromStr>(name: &str, value: &str) -> Result<T, String> {

@@ -1,6 +1,6 @@
 //! The gateway with real sockets, on loopback addresses of its own.
 
-use plum_gateway::core::{ANNOUNCEMENTS, SSDP_GROUP, Times, Transport, WrongSource};
+use plum_gateway::core::{ANNOUNCEMENTS, Reply, SSDP_GROUP, Times, Transport, WrongSource};
 use plum_gateway::server::{Server, unique_loopback};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -155,6 +155,33 @@ fn silent_http_keeps_the_connection_until_the_client_leaves() {
     assert!(server.wait_until(PATIENCE, |core| core.counts.http_description == 1));
     stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
     assert_eq!(stream.read(&mut [0; 10]).expect_err("silence").kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_script_resets_a_connection() {
+    let server = start();
+    server.with_core(|core| core.add_script(|_| Reply::reset()));
+    let mut stream = TcpStream::connect(server.http_address()).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(GET.as_bytes()).expect("a write");
+    let error = stream.read(&mut [0; 100]).expect_err("neither an answer nor an orderly end");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn http_moves_to_another_port() {
+    let server = start();
+    let before = server.http_address();
+    // Another port of the address that is the server's alone.
+    let after = SocketAddr::new(before.ip(), if before.port() == 5000 { 5001 } else { 5000 });
+    server.with_core(|core| core.set_http_port(after.port()));
+    assert_eq!(TcpStream::connect(before).expect_err("closed").kind(), ErrorKind::ConnectionRefused);
+    let mut stream = TcpStream::connect(after).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(GET.as_bytes()).expect("a write");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 }
 
 #[test]

@@ -344,7 +344,7 @@ impl Network {
                 let exchange = ExchangeId(connection.0);
                 self.push(now + self.latency, Travelling::SegmentToMachine { exchange, bytes });
             }
-            Output::Close { connection } => {
+            Output::Close { connection } | Output::Reset { connection } => {
                 let exchange = ExchangeId(connection.0);
                 let end = Travelling::EndToMachine { exchange, end: TcpEnd::Closed };
                 self.push(now + self.latency, end);

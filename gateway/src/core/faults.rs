@@ -133,6 +133,18 @@ pub struct Refusal {
     pub times: Times,
 }
 
+/// What becomes of leases that UPnP was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leases {
+    /// They live as long as they are granted.
+    #[default]
+    Kept,
+    /// They are gone after this, whatever was granted. Lease 0 stays.
+    GoneAfter(Duration),
+    /// Asked for again they are not prolonged: they end when the first request's lease does.
+    NotExtended,
+}
+
 /// How the length of an HTTP body is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
@@ -170,6 +182,8 @@ pub struct HttpFaults {
     pub redirect: Option<String>,
     /// Refuse connections beyond so many at a time.
     pub max_connections: Option<usize>,
+    /// Accept and reset those in place of refusing them.
+    pub resets_beyond: bool,
 }
 
 /// Everything that goes wrong. The default: nothing.
@@ -211,6 +225,17 @@ pub struct Faults {
     pub junk: Junk,
     /// A restart leaves the epoch as it was (miniupnpd with `system_uptime=yes`).
     pub epoch_survives_restart: bool,
+    /// A restart is announced to nobody.
+    pub never_announces: bool,
+    /// Its UPnP messages have no BOOTID (UPnP Device Architecture 1.0).
+    pub no_boot_id: bool,
+    /// What UPnP makes of leases.
+    pub leases: Leases,
+    /// AddPortMapping replaces no entry: it gets error 718, whoever made it.
+    pub no_replacement: bool,
+    /// A deletion by PCP or NAT-PMP leaves the port mapped for so many seconds still, and says so (RFC 6887 §15: it carries
+    /// traffic).
+    pub deletion_leaves: Option<u32>,
     /// PCP and NAT-PMP have a table of their own beside UPnP's: none sees or removes the entries of the other, but an
     /// external port still belongs to one.
     pub tables_apart: bool,
@@ -226,6 +251,8 @@ pub struct Faults {
     pub location: Option<String>,
     /// More SSDP answers, sent before the true one, with these LOCATIONs.
     pub extra_locations: Vec<String>,
+    /// The unique part of the names in those answers; `None`: that of the gateway's own device.
+    pub extra_uuid: Option<String>,
     /// What goes wrong in HTTP.
     pub http: HttpFaults,
 }

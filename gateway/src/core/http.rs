@@ -1,6 +1,7 @@
 //! HTTP/1.1, the server's side: one request at a time a connection, and all the ways to answer it badly.
 
-use super::{Framing, Gateway, Kind, Output, description, soap};
+use super::script::{self, Content};
+use super::{Framing, Gateway, Igd, Kind, Output, description, soap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -41,16 +42,28 @@ impl Request {
 struct Reply {
     status: u16,
     headers: String,
-    body: String,
+    body: Vec<u8>,
+}
+
+/// How a reply goes out.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// When, from now.
+    delay: Duration,
+    /// So much of it only.
+    cut_off: Option<usize>,
+    /// Whether the connection ends with it.
+    close: bool,
 }
 
 impl Reply {
     fn error(status: u16) -> Reply {
-        let body = format!("<html><body>{status}</body></html>\r\n");
+        let body = format!("<html><body>{status}</body></html>\r\n").into_bytes();
         Reply { status, headers: "Content-Type: text/html\r\n".into(), body }
     }
 
     fn xml(status: u16, body: String) -> Reply {
+        let body = body.into_bytes();
         Reply { status, headers: "Content-Type: text/xml; charset=\"utf-8\"\r\n".into(), body }
     }
 }
@@ -63,8 +76,11 @@ impl Gateway {
         let open = Connection { from, received: Vec::new(), busy_until: self.now, deaf: false };
         self.connections.insert(connection, open);
         self.counts.max_http_connections = self.counts.max_http_connections.max(self.connections.len());
+        let most = self.faults.http.max_connections.unwrap_or(MAX_CONNECTIONS);
         if self.connections.len() > MAX_CONNECTIONS {
             self.close(connection, self.now);
+        } else if self.connections.len() > most {
+            self.output_at(self.now, Output::Reset { connection });
         }
     }
 
@@ -82,7 +98,8 @@ impl Gateway {
                 Err(flaw) => {
                     self.count(Kind::Other, from, None, None);
                     self.complain(format!("HTTP: bad request from {from}: {flaw}"));
-                    self.answer(connection, &Reply::error(400), true);
+                    let manner = Manner { delay: self.faults.delay, cut_off: None, close: true };
+                    self.answer(connection, &Reply::error(400), manner);
                 }
             }
         }
@@ -97,48 +114,93 @@ impl Gateway {
     fn handle_request(&mut self, connection: ConnectionId, from: SocketAddr, request: &Request) {
         let services = self.config.igd.as_ref().map_or(0, |igd| igd.services.len());
         let control = request.path.rsplit_once("ctl/").and_then(|(_, n)| n.parse::<usize>().ok());
-        let described = matches!(request.path.as_str(), "/rootDesc.xml" | "/moved.xml");
         let action = control
             .filter(|&service| request.verb == "POST" && service < services)
             .map(|service| soap::Request::parse(service, request.header("SOAPAction"), &request.body));
-        match (&action, described && request.verb == "GET") {
-            (Some(action), _) => {
-                let (port, lease) = (action.port(), action.lease());
-                self.count(Kind::Soap(action.action), from, port, lease);
+        let mut script = self.script_for(from, request, action.as_ref());
+        let content = script.content();
+        let is_silent = matches!(content, Content::Nothing | Content::Close | Content::Reset);
+        let code = if let Content::Code(code) = content { Some(code) } else { None };
+        let mut reply = match is_silent && script.has_no_effect() {
+            true => Reply::error(503),
+            false => self.carry_out(&script, |gateway| gateway.usual_reply(from, request, action, code)),
+        };
+        let delay = self.faults.delay + script.delay();
+        let mut manner = Manner { delay, cut_off: None, close: !self.faults.http.keep_open };
+        match content {
+            Content::Nothing => {
+                if let Some(open) = self.connections.get_mut(&connection) {
+                    open.deaf = true;
+                }
+                return;
             }
-            (None, true) => self.count(Kind::HttpDescription, from, None, None),
-            (None, false) => self.count(Kind::Other, from, None, None),
+            Content::Close => return self.close(connection, self.now + delay),
+            Content::Reset => return self.output_at(self.now + delay, Output::Reset { connection }),
+            Content::Edited(edit) => edit(&mut reply.body),
+            Content::Http(status, body) => reply = Reply { body: body.into_bytes(), ..Reply::error(status) },
+            Content::CutOff(octets) => manner.cut_off = Some(octets),
+            Content::Usual | Content::Code(_) => {}
         }
-        let http = &mut self.faults.http;
+        self.answer(connection, &reply, manner);
+    }
+
+    /// Counts a request; what becomes of it by the faults and the scripts.
+    fn script_for(
+        &mut self,
+        from: SocketAddr,
+        request: &Request,
+        action: Option<&soap::Request>,
+    ) -> script::Reply {
+        let kind = match action {
+            Some(action) => Kind::Soap(action.action),
+            None if request.verb == "GET" && is_description(&request.path) => Kind::HttpDescription,
+            None => Kind::Other,
+        };
+        let lifetime = action.and_then(soap::Request::lease);
+        self.count(kind, from, action.and_then(soap::Request::port), lifetime);
         if self.faults.silence.http.strike() {
-            if let Some(open) = self.connections.get_mut(&connection) {
-                open.deaf = true;
-            }
-            return;
+            return script::Reply::nothing();
         }
-        if http.hang_up.strike() {
-            return self.close(connection, self.now + self.faults.delay);
+        if self.faults.http.hang_up.strike() {
+            return script::Reply::close();
         }
-        let reply = if request.header("Host").is_none() {
+        let asked = script::Request {
+            path: request.path.clone(),
+            transport: action.and_then(|action| action.transport().ok()),
+            internal_port: action.and_then(soap::Request::internal_port),
+            external_port: action.and_then(soap::Request::external_port),
+            lifetime,
+            ..script::Request::of(self, kind, from)
+        };
+        self.ask_scripts(&asked)
+    }
+
+    fn usual_reply(
+        &mut self,
+        from: SocketAddr,
+        request: &Request,
+        action: Option<soap::Request>,
+        code: Option<i32>,
+    ) -> Reply {
+        if request.header("Host").is_none() {
             self.complain(format!("HTTP: no Host in the request of {from}"));
             Reply::error(400)
         } else if let Some(action) = action {
             match self.faults.http.soap_status {
-                Some(status) => Reply { status, headers: String::new(), body: String::new() },
+                Some(status) => Reply { status, headers: String::new(), body: Vec::new() },
                 None => {
-                    let (status, body) = soap::carry_out(self, from, &action);
+                    let (status, body) = soap::carry_out(self, from, &action, code);
                     Reply::xml(status, body)
                 }
             }
-        } else if described && request.verb == "GET" {
+        } else if request.verb == "GET" && is_description(&request.path) {
             self.describe(&request.path)
         } else if request.verb == "GET" && request.path == "/scpd.xml" {
             Reply::xml(200, description::scpd())
         } else {
             self.complain(format!("HTTP: no such thing: {} {}", request.verb, request.path));
             Reply::error(404)
-        };
-        self.answer(connection, &reply, !self.faults.http.keep_open);
+        }
     }
 
     fn describe(&mut self, path: &str) -> Reply {
@@ -149,18 +211,21 @@ impl Gateway {
             Some(to) if path == "/rootDesc.xml" => {
                 Reply { headers: format!("Location: {to}\r\n"), ..Reply::error(302) }
             }
-            _ => Reply::xml(200, description::xml(self)),
+            _ => Reply::xml(200, self.config.igd.as_ref().map_or_else(String::new, Igd::description)),
         }
     }
 
-    fn answer(&mut self, connection: ConnectionId, reply: &Reply, close: bool) {
-        let bytes =
+    fn answer(&mut self, connection: ConnectionId, reply: &Reply, manner: Manner) {
+        let Manner { delay, cut_off, close } = manner;
+        let mut bytes =
             if self.faults.http.junk.strike() { self.random.bytes(300) } else { self.frame(reply, close) };
+        bytes.truncate(cut_off.unwrap_or(usize::MAX));
+        let close = close || cut_off.is_some();
         let Some(open) = self.connections.get_mut(&connection) else { return };
         let stall_after = self.faults.http.stall_after.filter(|&most| most < bytes.len());
         let bytes = &bytes[..stall_after.unwrap_or(bytes.len())];
         let (piece, pause) = self.faults.http.dribble.unwrap_or((usize::MAX, Duration::ZERO));
-        let mut due = open.busy_until.max(self.now + self.faults.delay);
+        let mut due = open.busy_until.max(self.now + delay);
         let mut pieces = Vec::new();
         for bytes in bytes.chunks(piece.max(1)) {
             pieces.push((due, bytes.to_vec()));
@@ -190,15 +255,18 @@ impl Gateway {
             200 => "OK",
             302 => "Found",
             400 => "Bad Request",
+            401 => "Unauthorized",
             404 => "Not Found",
+            405 => "Method Not Allowed",
             500 => "Internal Server Error",
+            501 => "Not Implemented",
             _ => "Other",
         };
         let head =
             format!("HTTP/1.1 {} {reason}\r\n{}{framing}{connection}\r\n", reply.status, reply.headers);
         let mut bytes = head.into_bytes();
         if self.faults.http.framing == Framing::Chunked {
-            let mut rest = reply.body.as_bytes();
+            let mut rest = &reply.body[..];
             while !rest.is_empty() {
                 let size = (1 + self.random.below(200) as usize).min(rest.len());
                 let (chunk, after) = rest.split_at(size);
@@ -209,7 +277,7 @@ impl Gateway {
             }
             bytes.extend_from_slice(b"0\r\nX-Trailer: yes\r\n\r\n");
         } else {
-            bytes.extend_from_slice(reply.body.as_bytes());
+            bytes.extend_from_slice(&reply.body);
         }
         bytes
     }
@@ -221,6 +289,10 @@ impl Gateway {
         }
         self.output_at(due, Output::Close { connection });
     }
+}
+
+fn is_description(path: &str) -> bool {
+    matches!(path, "/rootDesc.xml" | "/moved.xml")
 }
 
 /// Takes the first whole request out of what was received; `Err`: it will never be one.

@@ -6,10 +6,12 @@
 mod counts;
 mod description;
 mod faults;
+mod grant;
 mod http;
 mod natpmp;
 mod pcp;
 mod random;
+mod script;
 mod soap;
 mod ssdp;
 mod table;
@@ -19,11 +21,12 @@ mod tests;
 pub use counts::{Action, Counts, Kind, Received};
 pub use description::{Igd, WanKind, WanService};
 pub use faults::{
-    AssignedPort, Chance, Closed, Faults, Framing, HttpFaults, Junk, Refusal, Silence, Spoken, Times,
+    AssignedPort, Chance, Closed, Faults, Framing, HttpFaults, Junk, Leases, Refusal, Silence, Spoken, Times,
     WrongSource,
 };
 pub use http::ConnectionId;
 pub use random::Random;
+pub use script::{Reply, Request, Script};
 pub use table::{Mapping, Protocol, Table, Transport};
 
 use std::cmp::Reverse;
@@ -113,6 +116,11 @@ pub enum Output {
         /// Which.
         connection: ConnectionId,
     },
+    /// Reset a TCP connection; no input about it may follow.
+    Reset {
+        /// Which.
+        connection: ConnectionId,
+    },
 }
 
 /// A gateway.
@@ -122,6 +130,7 @@ pub struct Gateway {
     pub faults: Faults,
     /// What it received.
     pub counts: Counts,
+    scripts: Vec<Script>,
     table: Table,
     now: Duration,
     /// When the epoch was `config.first_epoch`; signed, as a script may set the epoch to anything.
@@ -145,6 +154,11 @@ struct Queued {
 #[derive(Debug, PartialEq, Eq)]
 enum What {
     Output(Output),
+    /// A datagram to UDP 5351 that is looked at only now.
+    Request {
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
     /// A PCP ANNOUNCE and a NAT-PMP address announcement, with the epoch of when they go out.
     Announcement,
 }
@@ -174,6 +188,7 @@ impl Gateway {
             config,
             faults: Faults::default(),
             counts: Counts::default(),
+            scripts: Vec::new(),
             table: Table::default(),
             now,
             epoch_base_secs,
@@ -258,8 +273,20 @@ impl Gateway {
             self.set_epoch(0);
         }
         self.boot_id += 1;
-        self.announce();
-        self.notify(true);
+        if !self.faults.never_announces {
+            self.announce();
+            self.notify(true);
+        }
+    }
+
+    /// Is another UPnP device from now on.
+    pub fn set_igd(&mut self, igd: Option<Igd>) {
+        self.config.igd = igd;
+    }
+
+    /// Has its description and its actions at this TCP port from now on.
+    pub const fn set_http_port(&mut self, port: u16) {
+        self.config.http_port = port;
     }
 
     /// Tells UPnP clients that the device is there (or leaves): SSDP NOTIFY.
@@ -295,8 +322,12 @@ impl Gateway {
 
     /// Whether TCP connections are refused.
     pub fn refuses_tcp(&self) -> bool {
-        let full = self.faults.http.max_connections.is_some_and(|most| self.connections.len() >= most);
-        self.faults.closed.http || self.config.igd.is_none() || full
+        let http = &self.faults.http;
+        self.faults.closed.http || self.config.igd.is_none() || self.is_full() && !http.resets_beyond
+    }
+
+    fn is_full(&self) -> bool {
+        self.faults.http.max_connections.is_some_and(|most| self.connections.len() >= most)
     }
 
     /// Time has passed: mappings expire.
@@ -319,12 +350,18 @@ impl Gateway {
         let copies = if self.random.chance(self.faults.duplicate.requests) { 2 } else { 1 };
         for _ in 0..copies {
             self.counts.count_datagram(self.now);
-            match (port, bytes.first()) {
-                (UdpPort::Ssdp, _) => ssdp::handle(self, from, bytes),
-                // RFC 6887 §9: the version tells NAT-PMP (0) from PCP (1 and above) on the same port.
-                (UdpPort::Pcp, Some(0)) => natpmp::handle(self, from, bytes),
-                (UdpPort::Pcp, _) => pcp::handle(self, from, bytes),
+            match port {
+                UdpPort::Ssdp => ssdp::handle(self, from, bytes),
+                UdpPort::Pcp => self.handle_pcp_port(from, bytes),
             }
+        }
+    }
+
+    fn handle_pcp_port(&mut self, from: SocketAddr, bytes: &[u8]) {
+        // RFC 6887 §9: the version tells NAT-PMP (0) from PCP (1 and above) on the same port.
+        match bytes.first() {
+            Some(0) => natpmp::handle(self, from, bytes),
+            _ => pcp::handle(self, from, bytes),
         }
     }
 
@@ -337,10 +374,15 @@ impl Gateway {
             }
             match self.queue.pop()?.0.what {
                 What::Output(output) => {
-                    if let Output::Close { connection } = output {
+                    if let Output::Close { connection } | Output::Reset { connection } = output {
                         self.connections.remove(&connection);
                     }
                     return Some(output);
+                }
+                What::Request { from, bytes } => {
+                    let scripts = std::mem::take(&mut self.scripts);
+                    self.handle_pcp_port(from, &bytes);
+                    self.scripts = scripts;
                 }
                 What::Announcement => self.send_announcements(),
             }
@@ -369,8 +411,8 @@ impl Gateway {
         }
     }
 
-    /// Sends a UDP answer, through all that may go wrong on its way.
-    fn reply(&mut self, port: UdpPort, to: SocketAddr, bytes: Vec<u8>) {
+    /// Sends a UDP answer, through all that may go wrong on its way, this much later than others.
+    fn reply_after(&mut self, delay: Duration, port: UdpPort, to: SocketAddr, bytes: Vec<u8>) {
         let number = match port {
             UdpPort::Pcp => self.config.pcp_port,
             UdpPort::Ssdp => self.config.ssdp_port,
@@ -381,7 +423,7 @@ impl Gateway {
             Some(WrongSource::Port) => SocketAddr::new(self.config.address, 0),
             Some(WrongSource::Address(address)) => SocketAddr::new(address, number),
         };
-        let mut due = self.now + self.faults.delay;
+        let mut due = self.now + self.faults.delay + delay;
         if self.random.chance(self.faults.reorder) {
             due += self.faults.reorder_by;
         }
@@ -441,79 +483,6 @@ impl Gateway {
             self.complaints.pop_front();
         }
         self.complaints.push_back(text);
-    }
-
-    /// Makes or renews the mapping that PCP or NAT-PMP asks for: its external port and lifetime, or `None`
-    /// where there is no room. `internal` is the client's address with the internal port.
-    fn grant(
-        &mut self,
-        transport: Transport,
-        internal: SocketAddr,
-        suggested_port: u16,
-        lifetime: u32,
-        made_by: Protocol,
-        nonce: Option<[u8; 12]>,
-    ) -> Option<(u16, u32)> {
-        let longest = self.faults.max_lifetime.unwrap_or(u32::MAX);
-        let lifetime = self.faults.lifetime.unwrap_or(lifetime).min(longest);
-        let old = self.table.of_internal(transport, internal).find(|m| self.is_seen_by(m, made_by)).cloned();
-        let wanted = if suggested_port == 0 { internal.port() } else { suggested_port };
-        let external_port = match (&old, self.faults.assigned_port) {
-            (Some(old), _) => old.external_port,
-            (None, AssignedPort::Exactly(0)) => return Some((0, lifetime)),
-            (None, assigned) => self.assigned(transport, wanted, assigned)?,
-        };
-        if lifetime == 0 {
-            self.table.remove(transport, external_port);
-            return Some((external_port, 0));
-        }
-        if old.is_none() && self.table.len() >= self.config.max_mappings {
-            return None;
-        }
-        let granted_at = self.now;
-        let expires_at = Some(granted_at + Duration::from_secs(lifetime.into()));
-        let mapping = match old {
-            Some(old) => Mapping { nonce: nonce.or(old.nonce), granted_at, expires_at, ..old },
-            None => {
-                let description = made_by.name().to_owned();
-                Mapping {
-                    transport,
-                    external_port,
-                    internal,
-                    made_by,
-                    nonce,
-                    description,
-                    granted_at,
-                    expires_at,
-                }
-            }
-        };
-        self.table.insert(mapping);
-        Some((external_port, lifetime))
-    }
-
-    /// A free external port for a mapping that would like `wanted`.
-    fn assigned(&self, transport: Transport, wanted: u16, assigned: AssignedPort) -> Option<u16> {
-        let wanted = match assigned {
-            AssignedPort::AsSuggested => wanted,
-            AssignedPort::Offset(offset) => wanted.checked_add(offset).unwrap_or(1024),
-            AssignedPort::Exactly(port) => port,
-        };
-        self.table.free_port(transport, wanted)
-    }
-
-    /// Whether a protocol works on the table that a mapping is in.
-    fn is_seen_by(&self, mapping: &Mapping, protocol: Protocol) -> bool {
-        !self.faults.tables_apart || (mapping.made_by == Protocol::Upnp) == (protocol == Protocol::Upnp)
-    }
-
-    /// Removes every mapping of an internal address and port from the table that a protocol works on.
-    fn remove_internal(&mut self, transport: Transport, internal: SocketAddr, protocol: Protocol) {
-        let theirs = self.table.of_internal(transport, internal).filter(|m| self.is_seen_by(m, protocol));
-        let ports: Vec<u16> = theirs.map(|m| m.external_port).collect();
-        for port in ports {
-            self.table.remove(transport, port);
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! NAT-PMP, the server's side (RFC 6886).
 
-use super::{Gateway, Kind, Protocol, Spoken, Transport, UdpPort, be16, be32, pcp};
+use super::{Gateway, Kind, Protocol, Request, Spoken, Transport, be16, be32, pcp};
 use std::net::{Ipv4Addr, SocketAddr};
 
 const ADDRESS: u8 = 0;
@@ -32,15 +32,38 @@ pub(super) fn handle(gateway: &mut Gateway, from: SocketAddr, request: &[u8]) {
         MAP_UDP | MAP_TCP => Kind::NatPmpMap,
         _ => Kind::Other,
     };
-    gateway.count(kind, from, internal_port, lifetime);
+    let request_of = Request {
+        transport: maps.then_some(if opcode == MAP_TCP { Transport::Tcp } else { Transport::Udp }),
+        internal_port,
+        external_port: be16(request, 6).filter(|_| maps),
+        lifetime,
+        ..Request::of(gateway, kind, from)
+    };
+    let script = gateway.ask_scripts(&request_of);
+    gateway.answer_datagram(from, request, script, |gateway, code| {
+        gateway.count(kind, from, internal_port, lifetime);
+        answer(gateway, from, &request_of, opcode, request, code)
+    });
+}
+
+/// The reply to a request, of which `asked` is what was read of it.
+fn answer(
+    gateway: &mut Gateway,
+    from: SocketAddr,
+    asked: &Request,
+    opcode: u8,
+    request: &[u8],
+    code: Option<i32>,
+) -> Option<Vec<u8>> {
     if gateway.faults.silence.natpmp.strike() {
-        return;
+        return None;
     }
     if let Spoken::UnsuppVersion(version) = gateway.faults.natpmp {
-        let bytes = pcp::unsupp_version(version, opcode, gateway.epoch());
-        return gateway.reply(UdpPort::Pcp, from, bytes);
+        return Some(pcp::unsupp_version(version, opcode, gateway.epoch()));
     }
+    let (kind, internal_port) = (asked.kind, asked.internal_port);
     let refusal = gateway.faults.refusal(kind, internal_port).map(|(code, _)| code);
+    let refusal = code.and_then(|code| u16::try_from(code).ok()).or(refusal);
     let mut reply = match (opcode, refusal) {
         (_, Some(code)) => Err(code),
         (ADDRESS, _) if gateway.config().external_address.is_unspecified() => Err(NETWORK_FAILURE),
@@ -52,17 +75,17 @@ pub(super) fn handle(gateway: &mut Gateway, from: SocketAddr, request: &[u8]) {
     .unwrap_or_else(|code| {
         gateway.complain(format!("NAT-PMP: result {code} to {} from {from}", kind.name()));
         let mut bytes = error(0, opcode, code, gateway.epoch());
-        if maps {
+        if asked.transport.is_some() {
             // RFC 6886 §3.3: the answer names the internal port, in failure too.
             bytes.extend_from_slice(&internal_port.unwrap_or(0).to_be_bytes());
             bytes.resize(16, 0);
         }
         bytes
     });
-    if maps && gateway.faults.wrong_internal_port.strike() {
+    if asked.transport.is_some() && gateway.faults.wrong_internal_port.strike() {
         reply[9] ^= 0xff;
     }
-    gateway.reply(UdpPort::Pcp, from, reply);
+    Some(reply)
 }
 
 fn map(
@@ -83,8 +106,7 @@ fn map(
             .grant(transport, internal, suggested_port, lifetime, Protocol::NatPmp, None)
             .ok_or(OUT_OF_RESOURCES)?
     } else if internal_port > 0 {
-        gateway.remove_internal(transport, internal, Protocol::NatPmp);
-        (0, 0)
+        (0, gateway.remove_internal(transport, internal, Protocol::NatPmp))
     } else {
         // RFC 6886 §3.4: internal port 0 deletes all of the client's mappings of the transport.
         let theirs = |m: &&super::Mapping| m.transport == transport && m.internal.ip() == from.ip();

@@ -1,6 +1,6 @@
 //! PCP, the server's side (RFC 6887): MAP and ANNOUNCE. Options are ignored.
 
-use super::{Gateway, Kind, Protocol, Spoken, Transport, UdpPort, be16, be32, natpmp};
+use super::{Gateway, Kind, Protocol, Request, Spoken, Transport, be16, be32, natpmp};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 const ANNOUNCE: u8 = 0;
@@ -39,19 +39,47 @@ pub(super) fn handle(gateway: &mut Gateway, from: SocketAddr, request: &[u8]) {
         (2, MAP) => Kind::PcpMap,
         _ => Kind::Other,
     };
-    gateway.count(kind, from, internal_port, lifetime);
+    let asked = Request {
+        transport: match request.get(36) {
+            Some(6) if opcode == MAP => Some(Transport::Tcp),
+            Some(17) if opcode == MAP => Some(Transport::Udp),
+            _ => None,
+        },
+        internal_port,
+        external_port: be16(request, 42).filter(|_| opcode == MAP),
+        lifetime,
+        ..Request::of(gateway, kind, from)
+    };
+    let script = gateway.ask_scripts(&asked);
+    gateway.answer_datagram(from, request, script, |gateway, code| {
+        gateway.count(kind, from, internal_port, lifetime);
+        answer(gateway, from, kind, request, code)
+    });
+}
+
+/// The reply to a request.
+fn answer(
+    gateway: &mut Gateway,
+    from: SocketAddr,
+    kind: Kind,
+    request: &[u8],
+    code: Option<i32>,
+) -> Option<Vec<u8>> {
+    let (version, opcode) = (request[0], request[1]);
     if gateway.faults.silence.pcp.strike() {
-        return;
+        return None;
     }
     if let Spoken::UnsuppVersion(version) = gateway.faults.pcp {
-        let bytes = unsupp_version(version, opcode, gateway.epoch());
-        return gateway.reply(UdpPort::Pcp, from, bytes);
+        return Some(unsupp_version(version, opcode, gateway.epoch()));
     }
     if version != 2 {
-        let bytes = unsupp_version(2, opcode, gateway.epoch());
-        return gateway.reply(UdpPort::Pcp, from, bytes);
+        return Some(unsupp_version(2, opcode, gateway.epoch()));
     }
-    let (result, lifetime, body) = match gateway.faults.refusal(kind, internal_port) {
+    let internal_port = be16(request, 40).filter(|_| opcode == MAP);
+    let refusal = gateway.faults.refusal(kind, internal_port);
+    let refusal =
+        code.and_then(|code| u16::try_from(code).ok()).map(|code| (code, SHORT_LIFETIME)).or(refusal);
+    let (result, lifetime, body) = match refusal {
         Some((code, lifetime)) => (code as u8, lifetime, None),
         None => carry_out(gateway, from, opcode, request),
     };
@@ -81,7 +109,7 @@ pub(super) fn handle(gateway: &mut Gateway, from: SocketAddr, request: &[u8]) {
     {
         *octet ^= 0xff;
     }
-    gateway.reply(UdpPort::Pcp, from, reply);
+    Some(reply)
 }
 
 /// Result code, lifetime and opcode-specific part of the answer.
@@ -138,8 +166,8 @@ fn map(gateway: &mut Gateway, from: SocketAddr, request: &[u8]) -> (u8, u32, Opt
         body
     };
     if lifetime == 0 {
-        gateway.remove_internal(transport, internal, Protocol::Pcp);
-        return (SUCCESS, 0, Some(body(suggested_port, suggested_address)));
+        let left = gateway.remove_internal(transport, internal, Protocol::Pcp);
+        return (SUCCESS, left, Some(body(suggested_port, suggested_address)));
     }
     match gateway.grant(transport, internal, suggested_port, lifetime, Protocol::Pcp, Some(nonce)) {
         None => (NO_RESOURCES, SHORT_LIFETIME, None),

@@ -4,21 +4,21 @@
 //! standard.
 
 use super::description::escape;
-use super::{Action, AssignedPort, Gateway, Kind, Mapping, Protocol, Transport, WanKind};
+use super::{Action, AssignedPort, Gateway, Kind, Leases, Mapping, Protocol, Transport, WanKind};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 // WANIPConnection:2 §2.5 and UPnP Device Architecture 1.1 §3.2.2
-const INVALID_ACTION: u16 = 401;
-const INVALID_ARGS: u16 = 402;
-const NOT_AUTHORIZED: u16 = 606;
-const ARRAY_INDEX_INVALID: u16 = 713;
-const NO_SUCH_ENTRY: u16 = 714;
-const WILDCARD_NOT_PERMITTED: u16 = 716;
-const CONFLICT: u16 = 718;
-const SAME_PORT_VALUES_REQUIRED: u16 = 724;
-const ONLY_PERMANENT_LEASES: u16 = 725;
-const NO_PORT_MAPS_AVAILABLE: u16 = 728;
+const INVALID_ACTION: i32 = 401;
+const INVALID_ARGS: i32 = 402;
+const NOT_AUTHORIZED: i32 = 606;
+const ARRAY_INDEX_INVALID: i32 = 713;
+const NO_SUCH_ENTRY: i32 = 714;
+const WILDCARD_NOT_PERMITTED: i32 = 716;
+const CONFLICT: i32 = 718;
+const SAME_PORT_VALUES_REQUIRED: i32 = 724;
+const ONLY_PERMANENT_LEASES: i32 = 725;
+const NO_PORT_MAPS_AVAILABLE: i32 = 728;
 
 /// An action that was asked for.
 pub(super) struct Request {
@@ -58,11 +58,11 @@ impl Request {
         self.arguments.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, u16> {
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, i32> {
         self.argument(name).and_then(|text| text.parse().ok()).ok_or(INVALID_ARGS)
     }
 
-    fn transport(&self) -> Result<Transport, u16> {
+    pub(super) fn transport(&self) -> Result<Transport, i32> {
         self.argument("NewProtocol").and_then(Transport::parse).ok_or(INVALID_ARGS)
     }
 
@@ -71,16 +71,32 @@ impl Request {
         self.number("NewInternalPort").or_else(|_| self.number("NewExternalPort")).ok()
     }
 
+    /// The internal port it names.
+    pub(super) fn internal_port(&self) -> Option<u16> {
+        self.number("NewInternalPort").ok()
+    }
+
+    /// The external port it names.
+    pub(super) fn external_port(&self) -> Option<u16> {
+        self.number("NewExternalPort").ok()
+    }
+
     /// The lease it asks for.
     pub(super) fn lease(&self) -> Option<u32> {
         self.number("NewLeaseDuration").ok()
     }
 }
 
-/// HTTP status and body of the answer.
-pub(super) fn carry_out(gateway: &mut Gateway, from: SocketAddr, request: &Request) -> (u16, String) {
+/// HTTP status and body of the answer; `code`: it is this error.
+pub(super) fn carry_out(
+    gateway: &mut Gateway,
+    from: SocketAddr,
+    request: &Request,
+    code: Option<i32>,
+) -> (u16, String) {
     let service = gateway.config().igd.as_ref().and_then(|igd| igd.services.get(request.service)).cloned();
     let result = match (service, request.flaw) {
+        _ if code.is_some() => Err(code.unwrap_or_default()),
         (_, Some(flaw)) => {
             gateway.complain(format!("SOAP: {flaw} in the request of {from}"));
             Err(if flaw == WRONG_BODY { INVALID_ARGS } else { INVALID_ACTION })
@@ -127,9 +143,9 @@ fn act(
     kind: WanKind,
     status: &str,
     request: &Request,
-) -> Result<Arguments, u16> {
+) -> Result<Arguments, i32> {
     if let Some((code, _)) = gateway.faults.refusal(Kind::Soap(request.action), request.port()) {
-        return Err(code);
+        return Err(code.into());
     }
     let any = request.action == Action::AddAnyPortMapping;
     if any && (kind != WanKind::Ip2 || gateway.faults.no_add_any) {
@@ -189,7 +205,7 @@ fn act(
     }
 }
 
-fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) -> Result<Arguments, u16> {
+fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) -> Result<Arguments, i32> {
     let transport = request.transport()?;
     let wanted: u16 = request.number("NewExternalPort")?;
     let internal_port: u16 = request.number("NewInternalPort")?;
@@ -230,10 +246,9 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
                 return Err(NO_PORT_MAPS_AVAILABLE);
             }
         }
-    } else if old
-        .as_ref()
-        .is_some_and(|m| m.internal.ip() != client || !gateway.is_seen_by(m, Protocol::Upnp))
-    {
+    } else if old.as_ref().is_some_and(|m| {
+        m.internal.ip() != client || !gateway.is_seen_by(m, Protocol::Upnp) || gateway.faults.no_replacement
+    }) {
         // An entry of the same client is overwritten, whatever its internal port.
         return Err(CONFLICT);
     }
@@ -241,9 +256,14 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
         return Err(NO_PORT_MAPS_AVAILABLE);
     }
     let lease = gateway.faults.lifetime.unwrap_or(lease);
-    let expires_at = (lease > 0).then(|| gateway.now + Duration::from_secs(lease.into()));
     let internal = SocketAddr::new(client, internal_port);
     let old = old.filter(|old| old.internal == internal);
+    let granted = (lease > 0).then(|| Duration::from_secs(lease.into()));
+    let expires_at = match (gateway.faults.leases, &old) {
+        (Leases::GoneAfter(most), _) => granted.map(|lease| gateway.now + lease.min(most)),
+        (Leases::NotExtended, Some(Mapping { expires_at: Some(at), .. })) => granted.and(Some(*at)),
+        _ => granted.map(|lease| gateway.now + lease),
+    };
     let made_by = old.as_ref().map_or(Protocol::Upnp, |old| old.made_by);
     let nonce = old.and_then(|old| old.nonce);
     let granted_at = gateway.now;
@@ -272,7 +292,7 @@ fn entry(gateway: &Gateway, mapping: &Mapping) -> Arguments {
 }
 
 /// UPnP Device Architecture 1.1 §3.2.1: all input arguments, in the order of the service description.
-fn check_order(gateway: &mut Gateway, request: &Request) -> Result<(), u16> {
+fn check_order(gateway: &mut Gateway, request: &Request) -> Result<(), i32> {
     const KEY: [&str; 3] = ["NewRemoteHost", "NewExternalPort", "NewProtocol"];
     let expected: &[&str] = match request.action {
         Action::GetExternalIPAddress | Action::GetStatusInfo | Action::GetNATRSIPStatus | Action::Unknown => {

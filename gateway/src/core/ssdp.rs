@@ -2,8 +2,10 @@
 //!
 //! It is strict, as some gateways are: a search without MX, MAN or HOST gets no answer.
 
-use super::{Gateway, Igd, Kind, UdpPort};
+use super::script::Content;
+use super::{Gateway, Igd, Kind, Request, UdpPort};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 pub(super) fn handle(gateway: &mut Gateway, from: SocketAddr, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).into_owned();
@@ -14,7 +16,10 @@ pub(super) fn handle(gateway: &mut Gateway, from: SocketAddr, bytes: &[u8]) {
         return gateway.complain(format!("SSDP: no search from {from}: {first:?}"));
     }
     gateway.count(Kind::SsdpSearch, from, None, None);
-    if gateway.faults.silence.ssdp.strike() || gateway.config().igd.is_none() {
+    let request = Request::of(gateway, Kind::SsdpSearch, from);
+    let mut script = gateway.ask_scripts(&request);
+    let is_silent = matches!(script.content(), Content::Nothing);
+    if is_silent || gateway.faults.silence.ssdp.strike() || gateway.config().igd.is_none() {
         return;
     }
     let headers: Vec<(&str, &str)> = lines
@@ -44,15 +49,19 @@ pub(super) fn handle(gateway: &mut Gateway, from: SocketAddr, bytes: &[u8]) {
     let Some(igd) = &gateway.config().igd else { return };
     let targets: Vec<String> =
         igd.targets().into_iter().filter(|target| wanted == "ssdp:all" || wanted == target).collect();
+    let extra = match &gateway.faults.extra_uuid {
+        Some(uuid) => Igd { uuid: uuid.clone(), ..igd.clone() },
+        None => igd.clone(),
+    };
     let mut answers = Vec::new();
     for target in targets {
         for location in &gateway.faults.extra_locations {
-            answers.push(answer(gateway, igd, &target, location));
+            answers.push((Duration::ZERO, answer(gateway, &extra, &target, location)));
         }
-        answers.push(answer(gateway, igd, &target, &location(gateway)));
+        answers.push((script.delay(), answer(gateway, igd, &target, &location(gateway))));
     }
-    for bytes in answers {
-        gateway.reply(UdpPort::Ssdp, from, bytes);
+    for (delay, bytes) in answers {
+        gateway.reply_after(delay, UdpPort::Ssdp, from, bytes);
     }
 }
 
@@ -69,10 +78,9 @@ pub(super) fn notifications(gateway: &Gateway, alive: bool) -> Vec<Vec<u8>> {
             "NTS: ssdp:byebye\r\n".into()
         };
         format!(
-            "NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n{life}NT: {target}\r\nUSN: {}\r\n\
-             BOOTID.UPNP.ORG: {}\r\nCONFIGID.UPNP.ORG: 1\r\n\r\n",
+            "NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n{life}NT: {target}\r\nUSN: {}\r\n{}\r\n",
             usn(igd, target),
-            gateway.boot_id,
+            boot(gateway),
         )
         .into_bytes()
     };
@@ -84,11 +92,19 @@ const SERVER: &str = "Simulated/1.0 UPnP/1.1 plum-gateway/1.0";
 fn answer(gateway: &Gateway, igd: &Igd, target: &str, location: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=1800\r\nST: {target}\r\nUSN: {}\r\nEXT:\r\nSERVER: {SERVER}\r\n\
-         LOCATION: {location}\r\nBOOTID.UPNP.ORG: {}\r\nCONFIGID.UPNP.ORG: 1\r\n\r\n",
+         LOCATION: {location}\r\n{}\r\n",
         usn(igd, target),
-        gateway.boot_id,
+        boot(gateway),
     )
     .into_bytes()
+}
+
+/// The headers that tell one run of the device from the next, since UPnP Device Architecture 1.1.
+fn boot(gateway: &Gateway) -> String {
+    match gateway.faults.no_boot_id {
+        true => String::new(),
+        false => format!("BOOTID.UPNP.ORG: {}\r\nCONFIGID.UPNP.ORG: 1\r\n", gateway.boot_id),
+    }
 }
 
 fn location(gateway: &Gateway) -> String {

@@ -3,6 +3,7 @@
 mod faults;
 mod natpmp;
 mod pcp;
+mod scripts;
 mod table;
 mod upnp;
 

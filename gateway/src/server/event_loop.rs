@@ -380,6 +380,13 @@ impl EventLoop {
                         self.flush(token);
                     }
                 }
+                Some(Output::Reset { connection }) => {
+                    let token = Token(connection.0 as usize);
+                    if let Some(open) = self.connections.remove(&token) {
+                        // What is closed without lingering is reset; where that is refused, it is closed.
+                        let _ = socket2::SockRef::from(&open.stream).set_linger(Some(Duration::ZERO));
+                    }
+                }
             }
         }
     }
@@ -412,6 +419,11 @@ impl EventLoop {
         let (closed, upnp) = (core.faults.closed, core.config().igd.is_some());
         let pcp = !(closed.pcp && closed.natpmp) && self.sockets.pcp_address.port() != 0;
         let ssdp = !closed.ssdp && upnp && self.sockets.ssdp_address.port() != 0;
+        let http_port = core.config().http_port;
+        if http_port != self.sockets.http_address.port() {
+            self.sockets.http = None;
+            self.sockets.http_address.set_port(http_port);
+        }
         let results = [
             self.sockets.set_pcp(registry, pcp),
             self.sockets.set_ssdp(registry, ssdp),

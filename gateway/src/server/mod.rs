@@ -147,7 +147,7 @@ impl Server {
         self.pcp
     }
 
-    /// Address and port of HTTP.
+    /// Address and port of HTTP, as it was started.
     pub const fn http_address(&self) -> SocketAddr {
         self.http
     }

@@ -234,7 +234,7 @@ impl Machine {
                     let (bytes, copies) = self.mangled(bytes);
                     (Input::TcpData { exchange: ExchangeId(connection.0), bytes }, copies)
                 }
-                gateway::Output::Close { connection } => {
+                gateway::Output::Close { connection } | gateway::Output::Reset { connection } => {
                     (Input::TcpEnd { exchange: ExchangeId(connection.0), end: TcpEnd::Closed }, 1)
                 }
             };

@@ -15,7 +15,7 @@ fn answers(gateway: &mut Gateway, search: &str) -> Vec<String> {
 }
 
 /// Sends on a new connection; the bytes that come by `now`, and whether the connection was closed.
-fn exchange(gateway: &mut Gateway, now: Duration, request: &[u8]) -> (Vec<u8>, bool) {
+pub(super) fn exchange(gateway: &mut Gateway, now: Duration, request: &[u8]) -> (Vec<u8>, bool) {
     let connection = ConnectionId(gateway.counts.http_connections);
     gateway.handle_tcp_open(now, connection, client(50_001));
     gateway.handle_tcp_data(now, connection, request);
@@ -29,7 +29,7 @@ fn received(gateway: &mut Gateway, now: Duration) -> (Vec<u8>, bool) {
         match output {
             Output::Write { bytes, .. } => all.extend(bytes),
             Output::Close { .. } => closed = true,
-            Output::Send { .. } => panic!("{output:?}"),
+            Output::Send { .. } | Output::Reset { .. } => panic!("{output:?}"),
         }
     }
     (all, closed)
@@ -38,14 +38,14 @@ fn received(gateway: &mut Gateway, now: Duration) -> (Vec<u8>, bool) {
 const GET: &[u8] = b"GET /rootDesc.xml HTTP/1.1\r\nHost: 192.168.1.1:5000\r\nConnection: close\r\n\r\n";
 
 /// Status line, headers and body.
-fn get(gateway: &mut Gateway) -> (String, String) {
+pub(super) fn get(gateway: &mut Gateway) -> (String, String) {
     let (bytes, _) = exchange(gateway, secs(0), GET);
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     (head.into(), body.into())
 }
 
-fn post(service: &str, action: &str, arguments: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn post(service: &str, action: &str, arguments: &[(&str, &str)]) -> Vec<u8> {
     let arguments: String = arguments.iter().map(|(n, v)| format!("<{n}>{v}</{n}>")).collect();
     let body = format!(
         "<?xml version=\"1.0\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
@@ -77,7 +77,7 @@ fn act_on(
     Err(value(&text, "errorCode").parse().unwrap())
 }
 
-fn act(gateway: &mut Gateway, action: &str, arguments: &[(&str, &str)]) -> Result<String, u16> {
+pub(super) fn act(gateway: &mut Gateway, action: &str, arguments: &[(&str, &str)]) -> Result<String, u16> {
     act_on(gateway, WAN_IP_1, action, arguments)
 }
 
@@ -86,7 +86,7 @@ fn value<'a>(text: &'a str, name: &str) -> &'a str {
     rest.split_once("</").unwrap().0
 }
 
-fn adding<'a>(
+pub(super) fn adding<'a>(
     external: &'a str,
     internal: &'a str,
     host: &'a str,

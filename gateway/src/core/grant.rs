@@ -1,0 +1,93 @@
+//! What PCP and NAT-PMP make and remove in the port table.
+
+use super::{AssignedPort, Gateway, Mapping, Protocol, Transport};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+impl Gateway {
+    /// Makes or renews the mapping that PCP or NAT-PMP asks for: its external port and lifetime, or `None`
+    /// where there is no room. `internal` is the client's address with the internal port.
+    pub(super) fn grant(
+        &mut self,
+        transport: Transport,
+        internal: SocketAddr,
+        suggested_port: u16,
+        lifetime: u32,
+        made_by: Protocol,
+        nonce: Option<[u8; 12]>,
+    ) -> Option<(u16, u32)> {
+        let longest = self.faults.max_lifetime.unwrap_or(u32::MAX);
+        let lifetime = self.faults.lifetime.unwrap_or(lifetime).min(longest);
+        let old = self.table.of_internal(transport, internal).find(|m| self.is_seen_by(m, made_by)).cloned();
+        let wanted = if suggested_port == 0 { internal.port() } else { suggested_port };
+        let external_port = match (&old, self.faults.assigned_port) {
+            (Some(old), _) => old.external_port,
+            (None, AssignedPort::Exactly(0)) => return Some((0, lifetime)),
+            (None, assigned) => self.assigned(transport, wanted, assigned)?,
+        };
+        if lifetime == 0 {
+            self.table.remove(transport, external_port);
+            return Some((external_port, 0));
+        }
+        if old.is_none() && self.table.len() >= self.config.max_mappings {
+            return None;
+        }
+        let granted_at = self.now;
+        let expires_at = Some(granted_at + Duration::from_secs(lifetime.into()));
+        let mapping = match old {
+            Some(old) => Mapping { nonce: nonce.or(old.nonce), granted_at, expires_at, ..old },
+            None => {
+                let description = made_by.name().to_owned();
+                Mapping {
+                    transport,
+                    external_port,
+                    internal,
+                    made_by,
+                    nonce,
+                    description,
+                    granted_at,
+                    expires_at,
+                }
+            }
+        };
+        self.table.insert(mapping);
+        Some((external_port, lifetime))
+    }
+
+    /// A free external port for a mapping that would like `wanted`.
+    pub(super) fn assigned(&self, transport: Transport, wanted: u16, assigned: AssignedPort) -> Option<u16> {
+        let wanted = match assigned {
+            AssignedPort::AsSuggested => wanted,
+            AssignedPort::Offset(offset) => wanted.checked_add(offset).unwrap_or(1024),
+            AssignedPort::Exactly(port) => port,
+        };
+        self.table.free_port(transport, wanted)
+    }
+
+    /// Whether a protocol works on the table that a mapping is in.
+    pub(super) fn is_seen_by(&self, mapping: &Mapping, protocol: Protocol) -> bool {
+        !self.faults.tables_apart || (mapping.made_by == Protocol::Upnp) == (protocol == Protocol::Upnp)
+    }
+
+    /// Removes every mapping of an internal address and port from the table that a protocol works on; gives back for how
+    /// many seconds the port stays mapped still (RFC 6887 §15).
+    pub(super) fn remove_internal(
+        &mut self,
+        transport: Transport,
+        internal: SocketAddr,
+        protocol: Protocol,
+    ) -> u32 {
+        let theirs = self.table.of_internal(transport, internal).filter(|m| self.is_seen_by(m, protocol));
+        let theirs: Vec<Mapping> = theirs.cloned().collect();
+        let left = self.faults.deletion_leaves.filter(|_| !theirs.is_empty()).unwrap_or(0);
+        for mapping in theirs {
+            self.table.remove(transport, mapping.external_port);
+            if left > 0 {
+                let ends_at = self.now + Duration::from_secs(left.into());
+                let expires_at = Some(mapping.expires_at.map_or(ends_at, |at| at.min(ends_at)));
+                self.table.insert(Mapping { expires_at, ..mapping });
+            }
+        }
+        left
+    }
+}
