@@ -194,7 +194,7 @@ fn wait_says_what_is_in_the_way() {
     let mapping = map(&alive, Request::tcp(80));
     let error = mapping.wait(LONG).expect_err("it is refused");
     assert!(
-        matches!(error, Error::NotMapped(Obstacle::Refused { gateway: named }) if named == gateway),
+        matches!(error, Error::NotMapped(Obstacle::Refused { gateway: named, .. }) if named == gateway),
         "{error}"
     );
     assert_eq!(mapping.state(), State::Failed);

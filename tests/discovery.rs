@@ -1,14 +1,12 @@
 //! Discovery on a virtual clock: who is asked when, who is taken, and how many packets that costs.
 
-mod world;
-
 use plum::engine::io::{Allowed, Event, Protocol, Route, Suggestion};
 use plum::wire::Transport::{Tcp, Udp};
 use plum_gateway::core::{Action, Kind, Spoken, Times};
+use plum_testkit::world::{EXTERNAL, GATEWAY, INTERFACE, LOCAL, World};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
-use world::{EXTERNAL, GATEWAY, INTERFACE, LOCAL, World};
 
 /// A gateway that takes 20 ms for every answer (and the wire another 2).
 fn slow_world(change: impl FnOnce(&mut plum_gateway::core::Faults)) -> World {
@@ -241,9 +239,10 @@ fn a_refusal_for_good_sends_one_mapping_to_the_next_protocol_and_no_other() {
 }
 
 #[test]
-fn a_short_lifetime_error_fails_one_mapping_and_it_is_tried_again() {
-    let mut world = World::new();
-    // NO_RESOURCES, three times, for 30 s.
+fn an_error_of_the_last_protocol_is_failure_and_holds_for_its_lifetime() {
+    let mut world = World::set_up(|setup| setup.engine.allowed = Allowed::Pcp);
+    world.gateway().faults.closed.natpmp = true;
+    // NO_RESOURCES, for 30 s.
     world.gateway().faults.refuse_next(Kind::PcpMap, 8, 1);
     let id = world.create(Tcp, 8000);
     world.run_until(|world| world.is_failure(id));

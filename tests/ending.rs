@@ -1,30 +1,45 @@
 //! Destroying and cleanup on a virtual clock: nothing is left behind, and nobody waits long.
 
-mod world;
-
-use plum::engine::io::{Event, MappingId, OnCleanup};
+use plum::engine::io::{Allowed, Event, MappingId, OnCleanup};
 use plum::wire::Transport::{Tcp, Udp};
-use plum_gateway::core::Times;
+use plum_gateway::core::{AssignedPort, Igd, Times, WanKind};
+use plum_testkit::world::World;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use world::World;
 
 fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Closes the ports of all protocols better than the one of this index (0: PCP, 1: NAT-PMP, 2: UPnP).
-fn only_from(world: &mut World, index: usize) {
+/// How many kinds of gateways there are, see `world_of`.
+const KINDS: usize = 4;
+
+/// A gateway whose best protocol is the one of this index: 0 PCP, 1 NAT-PMP, 2 UPnP, 3 UPnP with AddAnyPortMapping, which
+/// assigns another external port than the suggested one.
+fn world_of(index: usize) -> World {
+    world_with(index, OnCleanup::Remove)
+}
+
+fn world_with(index: usize, on_cleanup: OnCleanup) -> World {
+    let mut world = World::set_up(|setup| {
+        setup.engine.on_cleanup = on_cleanup;
+        if index == 3 {
+            setup.gateways[0].igd = Some(Igd::with(2, &[WanKind::Ip2]));
+        }
+    });
     let faults = &mut world.gateway().faults;
     faults.closed.pcp = index > 0;
     faults.closed.natpmp = index > 1;
+    if index == 3 {
+        faults.assigned_port = AssignedPort::Offset(1000);
+    }
+    world
 }
 
 #[test]
 fn destroying_takes_one_round_trip_by_any_protocol() {
     for (index, most) in [(0, 2), (1, 2), (2, 4)] {
-        let mut world = World::new();
-        only_from(&mut world, index);
+        let mut world = world_of(index);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
         assert!(world.destroy_and_wait(id) <= millis(most), "protocol {index}");
@@ -34,9 +49,8 @@ fn destroying_takes_one_round_trip_by_any_protocol() {
 
 #[test]
 fn cleanup_removes_all_mappings() {
-    for index in 0..3 {
-        let mut world = World::new();
-        only_from(&mut world, index);
+    for index in 0..KINDS {
+        let mut world = world_of(index);
         for port in 1..=100 {
             world.create(if port % 2 == 0 { Tcp } else { Udp }, 8000 + port);
         }
@@ -48,10 +62,6 @@ fn cleanup_removes_all_mappings() {
     }
 }
 
-fn keeping() -> World {
-    World::set_up(|setup| setup.engine.on_cleanup = OnCleanup::Keep)
-}
-
 /// The internal ports that the gateway maps.
 fn ports_left(world: &mut World) -> BTreeSet<u16> {
     world.gateway().table().iter().map(|mapping| mapping.internal.port()).collect()
@@ -59,9 +69,8 @@ fn ports_left(world: &mut World) -> BTreeSet<u16> {
 
 #[test]
 fn cleanup_that_keeps_mappings_leaves_those_that_are_made() {
-    for index in 0..3 {
-        let mut world = keeping();
-        only_from(&mut world, index);
+    for index in 0..KINDS {
+        let mut world = world_with(index, OnCleanup::Keep);
         for port in 8001..=8020 {
             world.create(Tcp, port);
         }
@@ -79,9 +88,8 @@ fn cleanup_that_keeps_mappings_leaves_those_that_are_made() {
 
 #[test]
 fn cleanup_that_keeps_mappings_sends_nothing_for_those_that_are_made() {
-    for index in 0..3 {
-        let mut world = keeping();
-        only_from(&mut world, index);
+    for index in 0..KINDS {
+        let mut world = world_with(index, OnCleanup::Keep);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
         world.run_for(Duration::from_secs(10));
@@ -104,12 +112,12 @@ fn assert_keeps_what_was_told(world: &mut World, ids: &[MappingId], what: &str) 
 #[test]
 fn cleanup_that_keeps_mappings_in_the_midst_of_discovery_keeps_those_that_were_told_of() {
     for at in (0..60).chain([100, 249, 250, 251, 252, 253, 300]) {
-        for (index, lost) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)] {
-            let mut world = keeping();
+        for (index, lost) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (3, 0)] {
+            let mut world = world_with(index, OnCleanup::Keep);
             world.gateway().faults.delay = millis(8);
-            only_from(&mut world, index);
             let ids = [8000, 8001, 8002, 8003, 8004].map(|port| world.create(Tcp, port));
-            world.network.lose_requests = lost;
+            // Nobody waits for the answer of a gateway that has not said anything before.
+            world.network.lose_requests = if at > 10 { lost } else { 0 };
             world.run_for(millis(at));
             assert_keeps_what_was_told(
                 &mut world,
@@ -124,7 +132,7 @@ fn cleanup_that_keeps_mappings_in_the_midst_of_discovery_keeps_those_that_were_t
 fn cleanup_that_keeps_mappings_around_the_change_of_protocols_keeps_those_that_were_told_of() {
     // PCP answers its retransmission only, just after NAT-PMP was taken.
     for at in (200..700).step_by(3) {
-        let mut world = keeping();
+        let mut world = world_with(0, OnCleanup::Keep);
         world.network.latency = millis(20);
         world.gateway().faults.silence.pcp = Times::Next(1);
         let ids = [world.create(Udp, 8000), world.create(Tcp, 8001)];
@@ -156,9 +164,8 @@ fn cleanup_that_keeps_a_mapping_asks_for_it_again_after_late_deletions_by_other_
 
 #[test]
 fn cleanup_with_the_gateway_gone_ends_after_800_ms() {
-    for index in 0..3 {
-        let mut world = World::new();
-        only_from(&mut world, index);
+    for index in 0..KINDS {
+        let mut world = world_of(index);
         for port in 1..=10 {
             world.create(Tcp, 8000 + port);
         }
@@ -174,10 +181,9 @@ fn cleanup_with_the_gateway_gone_ends_after_800_ms() {
 fn cleanup_in_the_midst_of_discovery_leaves_nothing_behind() {
     // Every millisecond of the first 30, and some later: requests may be on their way to the gateway or back.
     for at in (0..30).chain([100, 249, 250, 251, 252, 253, 300]) {
-        for index in 0..3 {
-            let mut world = World::new();
+        for index in 0..KINDS {
+            let mut world = world_of(index);
             world.gateway().faults.delay = millis(8);
-            only_from(&mut world, index);
             for port in 1..=5 {
                 world.create(Tcp, 8000 + port);
             }
@@ -193,10 +199,9 @@ fn cleanup_in_the_midst_of_discovery_leaves_nothing_behind() {
 #[test]
 fn a_mapping_destroyed_at_any_moment_is_gone_in_the_end() {
     for at in 0..80 {
-        for index in 0..3 {
-            let mut world = World::new();
+        for index in 0..KINDS {
+            let mut world = world_of(index);
             world.gateway().faults.delay = millis(5);
-            only_from(&mut world, index);
             let stays = world.create(Udp, 9000);
             let id = world.create(Tcp, 8000);
             world.run_for(millis(at));
@@ -211,10 +216,9 @@ fn a_mapping_destroyed_at_any_moment_is_gone_in_the_end() {
 #[test]
 fn a_mapping_created_while_its_key_is_being_deleted_lives() {
     for at in 0..12 {
-        for index in 0..3 {
-            let mut world = World::new();
+        for index in 0..KINDS {
+            let mut world = world_of(index);
             world.gateway().faults.delay = millis(5);
-            only_from(&mut world, index);
             let old = world.create(Tcp, 8000);
             world.run_until(|world| world.is_success(old));
             world.destroy(old);
@@ -250,8 +254,7 @@ fn mappings_of_one_key_share_the_gateway_mapping_until_the_last_is_destroyed() {
 #[test]
 fn lost_deletions_are_sent_again() {
     for index in 0..2 {
-        let mut world = World::new();
-        only_from(&mut world, index);
+        let mut world = world_of(index);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
         world.network.lose_requests = 1;
@@ -287,4 +290,27 @@ fn a_mapping_created_while_the_end_is_under_way_is_destroyed_at_once() {
     assert_eq!(world.callbacks(second).len(), 1);
     world.run_until(|world| world.finished_at().is_some());
     world.assert_nothing_left();
+}
+
+#[test]
+fn a_deletion_that_a_new_request_has_overtaken_holds_nothing_up() {
+    let mut world = World::set_up(|setup| setup.engine.allowed = Allowed::Pcp);
+    let faults = &mut world.gateway().faults;
+    (faults.closed.natpmp, faults.max_lifetime) = (true, Some(120));
+    let ids = [8000, 8001].map(|port| {
+        let id = world.create(Tcp, port);
+        world.run_for(millis(200));
+        id
+    });
+    assert!(world.all_success());
+    world.gateway().faults.closed.pcp = true;
+    // The entry of the first is being deleted when the lease of the second ends: PCP is to be asked for both, and is out.
+    let has_failed = |world: &World| ids.iter().all(|&id| world.is_failure(id));
+    assert!(world.runs_until(Duration::from_secs(130), has_failed));
+    world.gateway().faults.closed.natpmp = false;
+    world.change_network();
+    world.run_until(World::all_success);
+    ids.iter().for_each(|&id| world.destroy(id));
+    world.run_for(Duration::from_secs(1));
+    assert!(world.table().is_empty());
 }

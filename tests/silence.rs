@@ -1,11 +1,9 @@
 //! A gateway that does not answer, and a network that changes meanwhile.
 
-mod world;
-
 use plum::wire::Transport;
 use plum_gateway::core::{Silence, Times};
+use plum_testkit::world::World;
 use std::time::Duration;
-use world::World;
 
 #[test]
 fn a_mapping_that_nobody_answered_is_tried_again_as_soon_as_the_network_changes() {

@@ -1,13 +1,11 @@
 //! What the engine tells the Rust API about a mapping is what it then does, on a virtual clock.
 
-mod world;
-
 use plum::engine::io::{Config, MappingId, Protocol};
-use plum::engine::{Hindrance, Standing};
+use plum::engine::{Reason, Standing};
 use plum::wire::Transport::{Tcp, Udp};
 use plum_gateway::core::{Action, Kind};
+use plum_testkit::world::World;
 use std::time::Duration;
-use world::World;
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -40,9 +38,9 @@ fn renewals_go_out_when_they_were_foretold() {
         world.run_until(|world| world.is_success(id));
         let made_at = world.now();
         for _ in 0..5 {
-            let Standing { renew_at, expires_at, hindrance } = standing(&mut world, id);
+            let Standing { renew_at, expires_at, reasons } = standing(&mut world, id);
             let renew_at = renew_at.expect("it is to be renewed");
-            assert_eq!(hindrance, None);
+            assert_eq!(reasons, None);
             assert!(renew_at > world.now() && renew_at < expires_at.expect("it has a lifetime"));
             let before = requests(&world);
             world.run_for(renew_at.since(world.now()) - Duration::from_millis(1));
@@ -85,18 +83,21 @@ fn permanent_and_direct_mappings_have_no_end() {
 }
 
 #[test]
-fn hindrances_are_told_apart() {
+fn reasons_tell_what_each_protocol_said() {
+    let reasons = |world: &mut World, id| standing(world, id).reasons;
     // While nothing is decided there is none.
     let mut world = World::new();
     world.power_off();
     let id = world.create(Tcp, 8000);
-    assert_eq!(standing(&mut world, id).hindrance, None);
+    assert_eq!(reasons(&mut world, id), None);
     world.run_until(|world| world.is_failure(id));
-    assert_eq!(standing(&mut world, id).hindrance, Some(Hindrance::Unanswered));
+    let silent = Protocol::ASKING.map(|protocol| (protocol, Reason::Silence));
+    assert_eq!(reasons(&mut world, id), Some(silent.to_vec()));
 
     world.change_route(None);
     world.run_for(secs(1));
-    assert_eq!(standing(&mut world, id).hindrance, Some(Hindrance::NoRoute));
+    assert_eq!(reasons(&mut world, id), Some(Vec::new()), "nobody could be asked");
+    assert!(!world.endpoint().is_routed());
 
     let mut world =
         World::set_up(|setup| setup.engine = Config { recheck_interval: secs(30), ..Config::default() });
@@ -106,21 +107,26 @@ fn hindrances_are_told_apart() {
     faults.refuse(Kind::Soap(Action::AddPortMapping), 606);
     let id = world.create(Tcp, 8000);
     world.run_until(|world| world.is_failure(id));
-    assert_eq!(standing(&mut world, id).hindrance, Some(Hindrance::Refused));
+    let expected = [
+        (Protocol::Pcp, Reason::Result { protocol: Protocol::Pcp, code: 2 }),
+        (Protocol::NatPmp, Reason::Result { protocol: Protocol::NatPmp, code: 2 }),
+        (Protocol::UpnpIgd, Reason::Upnp { code: 606 }),
+    ];
+    assert_eq!(reasons(&mut world, id), Some(expected.to_vec()));
     world.gateway().faults = plum_gateway::core::Faults::default();
     world.run_until(|world| world.is_success(id));
-    assert_eq!(standing(&mut world, id).hindrance, None, "it is made in the end");
+    assert_eq!(reasons(&mut world, id), None, "it is made in the end");
 }
 
 #[test]
-fn deletion_is_open_until_the_gateway_answers() {
+fn a_removal_is_unconfirmed_until_the_gateway_answers() {
     for index in 0..3 {
         let mut world = world_of(index);
         let ids = [world.create(Tcp, 8000), world.create(Tcp, 8001)];
         world.run_until(World::all_success);
         let port = |n: u16| std::num::NonZeroU16::new(n).expect("not 0");
         let is_open =
-            |world: &mut World, n: u16| world.act(|engine, now| engine.is_deletion_open(now, Tcp, port(n)));
+            |world: &mut World, n: u16| world.act(|engine, _| engine.is_removal_unconfirmed(Tcp, port(n)));
         assert!(!is_open(&mut world, 8000));
         world.destroy_and_wait(ids[0]);
         assert!(!is_open(&mut world, 8000), "protocol {index}");

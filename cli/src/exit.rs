@@ -61,7 +61,7 @@ impl From<plum::Error> for Failure {
     fn from(error: plum::Error) -> Failure {
         let exit = match &error {
             plum::Error::BadGateway(_) | plum::Error::PortZero => Exit::Usage,
-            plum::Error::NotMapped(obstacle) => Exit::from(*obstacle),
+            plum::Error::NotMapped(obstacle) => Exit::from(obstacle),
             _ => Exit::Failed,
         };
         Failure::new(exit, error.to_string())
@@ -74,8 +74,8 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-impl From<plum::Obstacle> for Exit {
-    fn from(obstacle: plum::Obstacle) -> Exit {
+impl From<&plum::Obstacle> for Exit {
+    fn from(obstacle: &plum::Obstacle) -> Exit {
         match obstacle {
             plum::Obstacle::NoNetwork | plum::Obstacle::NoAnswer { .. } => Exit::NoGateway,
             _ => Exit::Failed,

@@ -19,10 +19,10 @@ const MAX_REPEATED: u32 = 8;
 
 /// How gateways say that there is no such entry: SpecifiedArrayIndexInvalid (WANIPConnection:1 §2.4.14), and NoSuchEntryInArray
 /// as some have it.
-const ENDS: [u16; 2] = [713, 714];
+const ENDS: [i64; 2] = [713, 714];
 
 /// Invalid Args and Action Failed (UPnP Device Architecture 2.0 §3.1.2): some have these instead.
-const SLOPPY_ENDS: [u16; 2] = [402, 501];
+const SLOPPY_ENDS: [i64; 2] = [402, 501];
 
 /// A table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -151,7 +151,7 @@ fn entry(values: &[(String, String)], own: &[IpAddr]) -> Entry {
 mod tests {
     use super::*;
 
-    fn refused(code: u16) -> ActionError {
+    fn refused(code: i64) -> ActionError {
         ActionError::Refused { code, description: String::new() }
     }
 

@@ -1,13 +1,10 @@
 //! The engine, as a list of operations: what the program does, what the network and those on it do, and time.
 //!
 //! A simulated gateway answers by itself whatever the engine sends, well or by its faults; beside it anybody sends anything
-//! at any time that the contract of `plum::engine::io` allows. What must hold at every step is in `tests/world/checks.rs`
+//! at any time that the contract of `plum::engine::io` allows. What must hold at every step is in the testkit's `Checks`
 //! and in `machine`.
 
 mod answers;
-#[path = "../../tests/world/checks.rs"]
-#[allow(dead_code)] // what only worlds ask it for
-mod checks;
 pub mod faults;
 mod machine;
 pub mod operations;

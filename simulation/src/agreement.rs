@@ -1,18 +1,22 @@
 //! What is true of a quiet world: what the program was told is what the gateways have.
 
+use crate::outlook::{Outlook, outlook};
+use crate::traits::Traits;
+use crate::twin::{Twin, is_upnps, is_usable};
 use crate::watched::Watched;
-use crate::world::World;
+use crate::world::{World, gateway_time};
 use plum::engine::driver::Key;
 use plum::engine::io::{Allowed, Event, MappingId, Protocol};
 use plum::time::Time;
 use plum::wire::Transport;
-use plum_gateway::core::{self as gateway, Action, AssignedPort, Gateway, Kind, Spoken, Times};
+use plum_gateway::core::{self as gateway, Gateway, Leases, Spoken, Times};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Where the machine is, as far as it matters to what its engine should find.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Place {
     /// The home.
     pub home: usize,
@@ -31,6 +35,8 @@ pub struct Place {
     pub mismatch: bool,
     /// UPnP may have learnt of a gateway that it maps equal ports only, or does not tell of its entries.
     pub has_taught: bool,
+    /// What is odd with each gateway.
+    pub traits: Rc<[Traits]>,
 }
 
 /// An external port of a gateway.
@@ -57,8 +63,14 @@ impl Place {
         SocketAddr::new(self.local, key.internal_port.get())
     }
 
+    /// A twin of a gateway, to be asked from here.
+    pub fn twin<'a>(&'a self, world: &'a World<Watched>, node: usize) -> Twin<'a> {
+        let gateway = &world.network.nodes[node].gateway;
+        Twin::of(gateway, &self.traits[node], gateway_time(world.now()), self.local)
+    }
+
     /// The gateways that may have made a mapping by a protocol.
-    fn nodes_of<'a>(
+    pub fn nodes_of<'a>(
         &'a self,
         world: &'a World<Watched>,
         protocol: Protocol,
@@ -73,10 +85,7 @@ impl Place {
     /// Whether a gateway may have an entry for a mapping that is FAILURE: it makes one, but has no external address or
     /// port for it (`protocols.md`: FAILURE, tried again). It is deleted with the mapping.
     fn may_keep(&self, gateway: &Gateway) -> bool {
-        let has_address = |protocol| {
-            external_address(gateway, protocol)
-                .is_some_and(|address| !address.is_unspecified() && !address.is_multicast())
-        };
+        let has_address = |protocol| external_address(gateway, protocol).is_some_and(is_usable);
         !has_address(Protocol::Pcp) || !has_address(Protocol::UpnpIgd)
     }
 
@@ -127,19 +136,29 @@ pub fn the_reported_state_is_the_gateways(
             Event::Success { protocol, address, .. } => {
                 let claim = place.claim(world, key, state);
                 let Some(claim) = claim else {
-                    panic!("agreement: {id} ({key}) is {state:?}, but no gateway has it:\n{}", tables(world))
+                    let may_be_so = match protocol {
+                        Protocol::UpnpIgd => may_lose_unseen(world, place),
+                        // An answer that names no mapping may be a copy, or late, and another's.
+                        Protocol::NatPmp => is_among_unnamed(world, place, live, key),
+                        _ => false,
+                    };
+                    assert!(
+                        may_be_so,
+                        "agreement: {id} ({key}) is {state:?}, but no gateway has it:\n{}",
+                        tables(world)
+                    );
+                    continue;
                 };
                 let gateway = &world.network.nodes[claim.node].gateway;
-                let truth = external_address(gateway, protocol);
-                assert_eq!(
-                    Some(address),
-                    truth,
-                    "agreement: the external address of {id} ({key}), {state:?}"
-                );
+                // Without a connection the gateway has no address for now, and keeps its table.
+                if let Some(truth) = external_address(gateway, protocol).filter(|&address| is_usable(address))
+                {
+                    assert_eq!(address, truth, "agreement: the external address of {id} ({key}), {state:?}");
+                }
             }
             Event::Failure => {
                 let outlook = outlook(world, place, key);
-                let can_be_made = matches!(outlook, Outlook::Granted(_));
+                let can_be_made = matches!(outlook, Outlook::Granted(_) | Outlook::GrantedAtLast(_));
                 assert!(!can_be_made, "agreement: {id} ({key}) is FAILURE, but it is {outlook:?}");
             }
             Event::Pending if is_just_over(world, place, id) => {}
@@ -149,6 +168,39 @@ pub fn the_reported_state_is_the_gateways(
             Event::Destroyed => panic!("agreement: {id} ({key}) is DESTROYED, which nobody asked for"),
         }
     }
+}
+
+/// Whether the answers of a gateway's NAT-PMP may be another mapping's: they do not say which, and there are several.
+/// `protocols.md`: such an answer counts where one request is open.
+fn is_among_unnamed(
+    world: &World<Watched>,
+    place: &Place,
+    live: &BTreeMap<MappingId, Key>,
+    key: Key,
+) -> bool {
+    live.values().any(|&other| other != key && other.transport == key.transport)
+        && place.nodes_of(world, Protocol::NatPmp).any(|(n, _)| place.twin(world, n).names_no_port())
+}
+
+/// Whether a gateway may have no entry though it said that it made or renewed it, and looks do not tell, or not at once.
+fn may_lose_unseen(world: &World<Watched>, place: &Place) -> bool {
+    place.nodes_of(world, Protocol::UpnpIgd).any(|(n, gateway)| {
+        let is_odd = !place.traits[n].is_empty();
+        is_odd && (ends_leases(gateway) || !place.twin(world, n).looks_are_true())
+    })
+}
+
+/// Whether an entry by UPnP may end unseen: its lease ends before its time, or is shorter than was asked for, which looks
+/// alone would tell.
+pub fn may_end_unseen(world: &World<Watched>, place: &Place, node: usize, entry: &gateway::Mapping) -> bool {
+    let gateway = &world.network.nodes[node].gateway;
+    let is_short = entry.expires_at.is_some_and(|at| at < entry.granted_at + Duration::from_secs(7200));
+    is_upnps(entry) && (ends_leases(gateway) || (is_short && !place.twin(world, node).looks_are_true()))
+}
+
+/// Whether a gateway's leases by UPnP end before their time.
+fn ends_leases(gateway: &Gateway) -> bool {
+    gateway.faults.leases != Leases::Kept
 }
 
 /// Whether a mapping's lifetime has just ended because its protocol is spoken no more: another is being looked for.
@@ -172,6 +224,11 @@ pub fn nothing_is_lost_in_quiet(
     quiet_since: Time,
     unseen_restart: bool,
 ) {
+    let may_lose = place.nodes_of(world, Protocol::UpnpIgd).any(|(n, gateway)| {
+        let twin = place.twin(world, n);
+        ends_leases(gateway) || twin.looks_deny_entries() || !twin.renews_by_upnp()
+    });
+    let epoch_errs = place.nodes_of(world, Protocol::Pcp).any(|(n, _)| place.twin(world, n).is_late());
     for (&id, &key) in live {
         let timeline = world.timeline(id);
         let since = timeline.partition_point(|&(at, _)| at <= quiet_since);
@@ -185,7 +242,11 @@ pub fn nothing_is_lost_in_quiet(
                 }
                 _ => false,
             };
-            let is_excused = is_over || (unseen_restart && by_upnp(before));
+            let by_natpmp = matches!(before, Event::Success { protocol: Protocol::NatPmp, .. });
+            let is_excused = is_over
+                || epoch_errs
+                || (by_upnp(before) && (unseen_restart || may_lose))
+                || (by_natpmp && is_among_unnamed(world, place, live, key));
             timeline[n].1 == Event::Pending && !is_excused
         });
         let lost = lost.map(|n| timeline[n]);
@@ -219,10 +280,21 @@ pub fn no_entry_is_unknown(
                     && entry.transport == transport(key.transport)
                     && entry.internal == place.internal(key)
             });
+            // protocols.md, the ledger: a deletion by PCP or NAT-PMP, or of an entry whose port is not known, could hit the entry that holds the mapping, and waits for
+            // the end.
+            let may_hit = entry.made_by != gateway::Protocol::Upnp || place.twin(world, n).hides_ports();
+            let waits = may_hit
+                && live.iter().any(|(&id, &key)| {
+                    matches!(world.state(id), Event::Success { .. })
+                        && entry.transport == transport(key.transport)
+                        && entry.internal == place.internal(key)
+                });
             let is_known = !is_ours
+                || waits
                 || entry.granted_at < quiet_since
                 || claims.binary_search(&claim).is_ok()
-                || (has_failed && place.may_keep(&node.gateway));
+                || (has_failed && (place.may_keep(&node.gateway) || is_being_asked(world, entry)))
+                || may_stay(world, place, n, entry);
             assert!(is_known, "left behind: nobody knows of {entry:?} on gateway {n}\n{}", tables(world));
         }
     }
@@ -237,17 +309,54 @@ pub fn a_destroyed_mapping_is_gone(world: &World<Watched>, place: &Place, claim:
     assert!(left.is_none(), "left behind: {key} is destroyed, but gateway {} has {left:?}", claim.node);
 }
 
+/// Whether an entry may be of an attempt that is still going on: what it leaves is deleted at its end.
+fn is_being_asked(world: &World<Watched>, entry: &gateway::Mapping) -> bool {
+    let config = world.endpoint().config();
+    gateway_time(world.now()) <= entry.granted_at + config.discover_timeout + config.mapping_timeout
+}
+
+/// Whether a gateway may have an entry of ours that no mapping needs: it does not let it be deleted, or has made it after the
+/// deletion, and for a time; or it has denied that the entry is there, and was believed.
+fn may_stay(world: &World<Watched>, place: &Place, node: usize, entry: &gateway::Mapping) -> bool {
+    let twin = place.twin(world, node);
+    let is_leased_late =
+        entry.made_by == gateway::Protocol::Pcp && entry.expires_at.is_some() && twin.is_late();
+    let is_denied = is_upnps(entry) && twin.looks_deny_entries();
+    // A copy of a request that arrives after its deletion makes it anew; where the gateway does not answer requests, nobody hears.
+    let is_copied = world.network.nodes[node].gateway.faults.duplicate.requests > 0.0;
+    let is_unheard = is_copied && entry.made_by == gateway::Protocol::Pcp && !twin.answers_pcp_requests();
+    is_leased_late || is_denied || is_unheard || !twin.deletes(entry)
+}
+
+/// `protocols.md`, the ledger: at the end of the program all is deleted that may be on the gateway because of it, whatever the
+/// gateway has answered; but for what it does not let be deleted.
+///
+/// `begun_at`: what earlier runs of the program have left is not known to this one.
+pub fn nothing_is_left_behind(world: &World<Watched>, place: &Place, begun_at: Duration) {
+    let soon = gateway_time(world.now()) + Duration::from_secs(5);
+    for (n, node) in world.network.nodes.iter().enumerate().filter(|(_, node)| node.home == place.home) {
+        for entry in node.gateway.table().iter() {
+            let is_ours = entry.internal.ip() == place.local
+                && entry.made_by != gateway::Protocol::Script
+                && entry.granted_at >= begun_at;
+            // The latest time that an entry may live: what UPnP grants beyond what was asked for it does not say.
+            let ends_at = entry.expires_at.map(|at| at.min(entry.granted_at + Duration::from_secs(7200)));
+            let is_over = ends_at.is_some_and(|at| at <= soon);
+            // A device that answers no search is not found again by a machine that was in another network, or in none.
+            let is_hidden = is_upnps(entry) && !place.twin(world, n).answers_a_search();
+            let is_left = is_ours && !is_over && !is_hidden && !may_stay(world, place, n, entry);
+            assert!(!is_left, "left behind: at the end gateway {n} has {entry:?}\n{}", tables(world));
+        }
+    }
+}
+
 /// Whether the gateway that made a mapping still listens to the protocol by which it did: else no deletion reaches it.
 pub fn can_be_deleted(world: &World<Watched>, place: &Place, key: Key, event: Event) -> bool {
     let Event::Success { protocol, .. } = event else { return false };
     let Some(claim) = place.claim(world, key, event) else { return false };
     let gateway = &world.network.nodes[claim.node].gateway;
-    let deletion = match protocol {
-        Protocol::Pcp => Kind::PcpDelete,
-        Protocol::NatPmp => Kind::NatPmpDelete,
-        _ => Kind::Soap(Action::DeletePortMapping),
-    };
-    is_spoken(gateway, protocol) && refusal(gateway, deletion, key.internal_port.get()).is_none()
+    let entry = gateway.table().get(claim.transport, claim.external_port);
+    is_spoken(gateway, protocol) && entry.is_some_and(|entry| place.twin(world, claim.node).deletes(entry))
 }
 
 /// Whether a gateway answers to the protocol that made a mapping.
@@ -282,136 +391,4 @@ fn tables(world: &World<Watched>) -> String {
         }
     }
     text
-}
-
-/// What should become of a mapping that is made now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outlook {
-    /// It is made, by this protocol.
-    Granted(Protocol),
-    /// It is refused, or there is nobody to ask.
-    Failed,
-    /// That is not for us to say.
-    Unclear,
-}
-
-/// What one protocol would do.
-enum Word {
-    Grants,
-    Refuses,
-    NextProtocol,
-    Unclear,
-}
-
-/// `protocols.md`, discovery: PCP, then NAT-PMP, then UPnP; a refusal ends it or leaves it to the next, by its code.
-pub fn outlook(world: &World<Watched>, place: &Place, key: Key) -> Outlook {
-    if place.direct {
-        return Outlook::Granted(Protocol::Direct);
-    }
-    let gateway = place.nodes_of(world, Protocol::Pcp).next().map(|(_, gateway)| gateway);
-    for protocol in [Protocol::Pcp, Protocol::NatPmp, Protocol::UpnpIgd] {
-        let is_allowed = match place.allowed {
-            Allowed::Any => true,
-            Allowed::Pcp => protocol != Protocol::UpnpIgd,
-            Allowed::Upnp => protocol == Protocol::UpnpIgd,
-        };
-        if !is_allowed {
-            continue;
-        }
-        let word = match (protocol, gateway) {
-            (Protocol::Pcp | Protocol::NatPmp, _) if place.mismatch => Word::Unclear,
-            (Protocol::Pcp, Some(gateway)) => pcp_word(gateway, place, key),
-            (Protocol::NatPmp, Some(gateway)) => natpmp_word(gateway, key),
-            (Protocol::UpnpIgd, _) => upnp_word(world, place),
-            _ => Word::NextProtocol,
-        };
-        match word {
-            Word::Grants => return Outlook::Granted(protocol),
-            Word::Refuses => return Outlook::Failed,
-            Word::NextProtocol => {}
-            Word::Unclear => return Outlook::Unclear,
-        }
-    }
-    Outlook::Failed
-}
-
-/// The error that a request of this kind gets.
-fn refusal(gateway: &Gateway, kind: Kind, port: u16) -> Option<u16> {
-    let fits =
-        |r: &&gateway::Refusal| r.kind == kind && r.port.is_none_or(|p| p == port) && r.times != Times::Never;
-    gateway.faults.refusals.iter().find(fits).map(|refusal| refusal.code)
-}
-
-/// What granting comes to, for PCP and NAT-PMP.
-fn granting_word(gateway: &Gateway) -> Word {
-    let faults = &gateway.faults;
-    let gives_nothing = faults.lifetime == Some(0) || faults.assigned_port == AssignedPort::Exactly(0);
-    // Whether there was room when it was refused, and its next try is still to come, we cannot tell.
-    if gateway.config().max_mappings < 65_536 {
-        return Word::Unclear;
-    }
-    let has_address = !gateway.config().external_address.is_unspecified();
-    if gives_nothing || !has_address { Word::Refuses } else { Word::Grants }
-}
-
-fn pcp_word(gateway: &Gateway, place: &Place, key: Key) -> Word {
-    if !is_spoken(gateway, Protocol::Pcp) {
-        return Word::NextProtocol;
-    }
-    // RFC 6887 §11.3: an entry with another nonce than ours is nobody's to renew; which one is ours we cannot tell.
-    let mut entries = gateway.table().of_internal(transport(key.transport), place.internal(key));
-    if entries.any(|entry| entry.nonce.is_some()) {
-        return Word::Unclear;
-    }
-    match refusal(gateway, Kind::PcpMap, key.internal_port.get()) {
-        None => granting_word(gateway),
-        // protocols.md, PCP: NOT_AUTHORIZED, UNSUPP_OPCODE, UNSUPP_PROTOCOL, MALFORMED_*: next protocol.
-        Some(2 | 3 | 4 | 6 | 9) => Word::NextProtocol,
-        Some(7 | 8 | 10) => Word::Refuses,
-        Some(_) => Word::Unclear,
-    }
-}
-
-fn natpmp_word(gateway: &Gateway, key: Key) -> Word {
-    if !is_spoken(gateway, Protocol::NatPmp) {
-        return Word::NextProtocol;
-    }
-    if refusal(gateway, Kind::NatPmpAddress, 0).is_some()
-        || gateway.config().external_address.is_unspecified()
-    {
-        return Word::Unclear;
-    }
-    match refusal(gateway, Kind::NatPmpMap, key.internal_port.get()) {
-        None => granting_word(gateway),
-        // protocols.md, NAT-PMP: 2 or 5: next protocol; 3 or 4: FAILURE.
-        Some(2 | 5) => Word::NextProtocol,
-        Some(3 | 4) => Word::Refuses,
-        Some(_) => Word::Unclear,
-    }
-}
-
-fn upnp_word(world: &World<Watched>, place: &Place) -> Word {
-    let mut grants = false;
-    let mut count = 0;
-    for (_, gateway) in place.nodes_of(world, Protocol::UpnpIgd) {
-        let faults = &gateway.faults;
-        if !is_spoken(gateway, Protocol::UpnpIgd) {
-            continue;
-        }
-        count += 1;
-        let refuses = |r: &gateway::Refusal| matches!(r.kind, Kind::Soap(_) | Kind::HttpDescription);
-        let has_habits = faults.refusals.iter().any(refuses) || faults.same_ports_only || place.has_taught;
-        let is_full = gateway.config().max_mappings < 65_536;
-        let address = external_address(gateway, Protocol::UpnpIgd);
-        let has_address = address.is_some_and(|address| address != IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        if has_habits || is_full || !has_address {
-            return Word::Unclear;
-        }
-        grants = true;
-    }
-    match (count, grants) {
-        (0, _) => Word::NextProtocol,
-        (_, true) => Word::Grants,
-        _ => Word::Unclear,
-    }
 }

@@ -5,8 +5,11 @@ pub mod agreement;
 pub mod allocations;
 pub mod gateways;
 pub mod invariants;
+pub mod outlook;
 pub mod run;
 pub mod story;
+pub mod traits;
+pub mod twin;
 pub mod watched;
 
 #[path = "../../tests/world/mod.rs"]

@@ -52,9 +52,12 @@ pub fn tell(seed: u64, telling: &Telling) -> Result<Outcome, Box<Failure>> {
         let (message, location) = kept.unwrap_or_default();
         let trace = story.world.trace();
         let trace = trace.map(|(at, text)| format!("{:>16.6} s  {text}", at.as_secs_f64())).collect();
-        let nodes = story.world.network.nodes.iter();
-        let gateways =
-            nodes.map(|node| format!("{}\n  {:?}", node.gateway.counts, node.gateway.faults)).collect();
+        let nodes = story.world.network.nodes.iter().zip(story.traits.iter());
+        let gateways = nodes.map(|(node, traits)| {
+            let gateway = &node.gateway;
+            format!("{}\n  {:?}\n  {traits:?}", gateway.counts, gateway.faults)
+        });
+        let gateways = gateways.collect();
         Box::new(Failure { seed, message, location, trace, gateways, steps: story.steps() })
     })
 }

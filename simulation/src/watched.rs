@@ -5,6 +5,7 @@ use crate::invariants::{self, Flight, Packets, Pending};
 use crate::world::{Endpoint, Seeded};
 use plum::engine::Engine;
 use plum::engine::io::{Config, Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
+use plum::engine::ledger::HardwareAddress;
 use plum::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -50,7 +51,8 @@ pub struct Watched {
     /// Those of them that are SUCCESS.
     made: BTreeSet<MappingId>,
     most_live: usize,
-    route: Option<Option<Route>>,
+    /// The network as the engine was told of it last.
+    network: Option<(Option<Route>, Option<HardwareAddress>)>,
     /// Where the connections go that have not carried a request yet.
     connections: BTreeMap<ExchangeId, IpAddr>,
     /// When something came from each address last.
@@ -85,7 +87,7 @@ impl Watched {
             live: BTreeSet::new(),
             made: BTreeSet::new(),
             most_live: 0,
-            route: None,
+            network: None,
             connections: BTreeMap::new(),
             heard_at: BTreeMap::new(),
         }
@@ -103,7 +105,7 @@ impl Watched {
         self.made.clear();
         self.pending = Pending::default();
         self.flight = Flight::default();
-        self.route = None;
+        self.network = None;
         self.connections.clear();
         self.counts.inits += 1;
     }
@@ -233,15 +235,20 @@ impl Endpoint for Watched {
         self.enter(now, 22, |engine| engine.handle_cleanup(now));
     }
 
-    fn handle_route(&mut self, now: Time, route: Option<Route>) {
-        if self.route != Some(route) {
+    fn handle_route(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
+        let is_same = |&(known, of): &(Option<Route>, Option<HardwareAddress>)| {
+            known == route && (of.is_none() || hardware.is_none() || of == hardware)
+        };
+        if !self.network.as_ref().is_some_and(is_same) {
             // Another network: everything is made anew.
-            self.route = Some(route);
             self.pending.restart(now);
             self.flight = Flight::default();
             self.be_busy(now);
+            self.network = None;
         }
-        self.enter(now, 23, |engine| engine.handle_route(now, route));
+        let known = self.network.and_then(|(_, hardware)| hardware);
+        self.network = Some((route, hardware.or(known)));
+        self.enter(now, 23, |engine| engine.handle_route_via(now, route, hardware));
     }
 
     fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {

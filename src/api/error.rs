@@ -1,6 +1,7 @@
 //! What goes wrong, and what to do about it.
 
-use crate::engine::Hindrance;
+use super::Protocol;
+use crate::engine::{Engine, Reason};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -59,8 +60,24 @@ impl std::error::Error for Error {
     }
 }
 
-/// What is in the way of a mapping.
+/// Why one protocol did not make a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Cause {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Its reason.
+    pub reason: Reason,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.protocol, self.reason)
+    }
+}
+
+/// What is in the way of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Obstacle {
     /// There is no route to the internet, or to the gateway that was named.
@@ -74,16 +91,22 @@ pub enum Obstacle {
     Refused {
         /// The gateway.
         gateway: Option<IpAddr>,
+        /// Why each protocol failed that was tried, the best first.
+        causes: Vec<Cause>,
     },
 }
 
 impl Obstacle {
-    pub(super) fn new(hindrance: Hindrance, gateway: Option<IpAddr>) -> Obstacle {
-        match hindrance {
-            Hindrance::NoRoute => Obstacle::NoNetwork,
-            Hindrance::Unanswered => Obstacle::NoAnswer { gateway },
-            Hindrance::Refused => Obstacle::Refused { gateway },
+    pub(super) fn new(engine: &Engine, reasons: Vec<(Protocol, Reason)>) -> Obstacle {
+        let gateway = engine.gateway();
+        if !engine.is_routed() {
+            return Obstacle::NoNetwork;
         }
+        if reasons.iter().all(|(_, reason)| reason.is_silence()) {
+            return Obstacle::NoAnswer { gateway };
+        }
+        let causes = reasons.into_iter().map(|(protocol, reason)| Cause { protocol, reason }).collect();
+        Obstacle::Refused { gateway, causes }
     }
 }
 
@@ -98,12 +121,18 @@ impl fmt::Display for Obstacle {
             Obstacle::NoAnswer { gateway: None } => f.write_str(
                 "no gateway answers: switch on UPnP, NAT-PMP or PCP in the settings of yours, or name it",
             ),
-            Obstacle::Refused { gateway } => {
+            Obstacle::Refused { gateway, causes } => {
                 f.write_str("the gateway")?;
                 if let Some(gateway) = gateway {
                     write!(f, " {gateway}")?;
                 }
-                f.write_str(" does not make the mapping: try another external port, or look at the log for its reason")
+                f.write_str(" does not make the mapping")?;
+                // What was silent explains nothing where another has said why.
+                let spoken = causes.iter().filter(|cause| !cause.reason.is_silence());
+                for (index, cause) in spoken.enumerate() {
+                    write!(f, "{}{cause}", if index == 0 { " (" } else { "; " })?;
+                }
+                f.write_str(")")
             }
         }
     }

@@ -204,7 +204,7 @@ impl Mapping {
         self.glass.look(move |now, engine| {
             let standing = engine.standing(now, id)?;
             let left = |at: crate::time::Time| at.since(now);
-            standing.hindrance.is_none().then(|| Renewal {
+            standing.reasons.is_none().then(|| Renewal {
                 renews_in: standing.renew_at.map(left),
                 expires_in: standing.expires_at.map(left),
             })
@@ -218,8 +218,8 @@ impl Mapping {
         }
         let id = self.id.0;
         self.glass.look(move |now, engine| {
-            let hindrance = engine.standing(now, id)?.hindrance?;
-            Some(Obstacle::new(hindrance, engine.gateway()))
+            let reasons = engine.standing(now, id)?.reasons?;
+            Some(Obstacle::new(engine, reasons))
         })?
     }
 
@@ -233,7 +233,7 @@ impl Mapping {
         self.hall.wait_for(REMOVAL_TIMEOUT, is_gone);
         let Some(port) = NonZeroU16::new(self.request.internal_port) else { return true };
         let transport = self.request.transport;
-        let is_open = self.glass.look(move |now, engine| engine.is_deletion_open(now, transport, port));
+        let is_open = self.glass.look(move |_, engine| engine.is_removal_unconfirmed(transport, port));
         // If the engine is gone, the session has ended.
         !is_open.unwrap_or(log::in_callback())
     }

@@ -13,8 +13,9 @@ mod mapping;
 mod pool;
 mod session;
 
+pub use crate::engine::Reason;
 pub use builder::{Builder, Gateway};
-pub use error::{Error, Obstacle};
+pub use error::{Cause, Error, Obstacle};
 pub use events::{Change, Event, Events};
 pub use mapping::{External, Mapping, MappingId, Renewal, Request, State};
 pub use session::Session;

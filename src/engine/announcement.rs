@@ -2,11 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::driver::Key;
-use super::epoch::Announced;
-use super::io::Protocol;
-use super::mapping::{LeaseStep, State};
-use super::{Engine, Timer, cx};
+use super::epoch::Verdict;
+use super::mapping::Hold;
+use super::{Drivers, Engine, Timer};
 use crate::log::log;
 use crate::time::Time;
 use crate::wire::{natpmp, pcp};
@@ -24,173 +22,96 @@ const SPREAD_MILLIS: u64 = 5000;
 /// start comes 127.75 s after it.
 const SERIES_SECS: u32 = 128;
 
-/// An announcement with the epoch of the last one, so soon after it, repeats it, or tells the same by the other protocol:
-/// the gateway's clock need not have ticked in between.
-const SAME_WITHIN: Duration = Duration::from_secs(1);
-
 /// What was announced lately, and what has come of it.
 #[derive(Debug, Default)]
 pub(super) struct Announcements {
-    last: Option<Last>,
     /// When one last showed a restart.
     restarted_at: Option<Time>,
     /// When all mappings were last renewed for one.
     renewed_at: Option<Time>,
 }
 
-/// The last announcement that was judged.
-#[derive(Clone, Copy, Debug)]
-struct Last {
-    epoch_secs: u32,
-    at: Time,
-    shown: Announced,
-}
-
-/// An announcement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Announcement {
-    protocol: Protocol,
-    epoch_secs: u32,
-    /// NAT-PMP tells the external address, too.
-    address: Option<Ipv4Addr>,
-}
-
-impl Announcement {
-    fn read(bytes: &[u8]) -> Option<Announcement> {
-        // They have the form of answers: to PCP's ANNOUNCE request, to NAT-PMP's public-address request.
-        if let Ok(pcp::Reply::Announce(header)) = pcp::parse(bytes) {
-            let is_good = header.result == pcp::ResultCode::Success;
-            let announcement =
-                Announcement { protocol: Protocol::Pcp, epoch_secs: header.epoch_secs, address: None };
-            return is_good.then_some(announcement);
+/// The epoch that an announcement tells; NAT-PMP's tells the external address, too.
+fn read(bytes: &[u8]) -> Option<(u32, Option<Ipv4Addr>)> {
+    // They have the form of answers: to PCP's ANNOUNCE request, to NAT-PMP's public-address request.
+    match (pcp::parse(bytes), natpmp::parse(bytes)) {
+        (Ok(pcp::Reply::Announce(header)), _) => {
+            (header.result == pcp::ResultCode::Success).then_some((header.epoch_secs, None))
         }
-        match natpmp::parse(bytes) {
-            Ok(natpmp::Reply::Address { result: natpmp::ResultCode::Success, epoch_secs, address }) => {
-                Some(Announcement { protocol: Protocol::NatPmp, epoch_secs, address: Some(address) })
-            }
-            _ => None,
+        (_, Ok(natpmp::Reply::Address { result: natpmp::ResultCode::Success, epoch_secs, address })) => {
+            Some((epoch_secs, Some(address)))
         }
+        _ => None,
     }
 }
 
 impl Engine {
     /// A datagram came to the announcements' group, from the gateway.
     pub(super) fn handle_announcement(&mut self, now: Time, bytes: &[u8]) {
-        let Some(announcement) = Announcement::read(bytes).filter(|_| self.cleanup.is_none()) else { return };
-        let shown = self.judge_announcement(now, announcement);
-        log!(Debug, "the gateway announces itself: {announcement:?}, {shown:?}");
-        if let Some(address) = announcement.address {
-            self.natpmp.doubt_address(address);
+        let Some((epoch_secs, address)) = read(bytes).filter(|_| !self.endings.is_cleaning_up()) else {
+            return;
+        };
+        let shown = self.judge_announcement(now, epoch_secs, address.is_none());
+        log!(Debug, "the gateway announces itself: epoch {epoch_secs}, address {address:?}, {shown:?}");
+        if let Some(address) = address {
+            self.drivers.natpmp.doubt_address(address);
         }
         match shown {
-            Announced::Restarted => {
+            Verdict::Restarted => {
                 self.announcements.restarted_at = Some(now);
-                self.timers.cancel(Timer::Announcements);
-                self.remake_all_later(now);
+                self.timers.cancel(Timer::RenewAll);
+                self.note_change(now);
+                log!(Info, "the gateway announces that it has restarted");
+                let delay = Duration::from_millis(self.cx.random.in_range(0, SPREAD_MILLIS));
+                for key in self.mappings.held(|_| true) {
+                    self.remake(now, key, delay);
+                }
             }
-            Announced::RunsOn if !self.is_news(announcement) => {}
-            Announced::RunsOn | Announced::Repeated | Announced::Unclear => self.renew_all_soon(now),
+            Verdict::Fits if !self.is_news(epoch_secs, address) => {}
+            _ => {
+                self.note_change(now);
+                // But not too often.
+                let Announcements { restarted_at, renewed_at, .. } = self.announcements;
+                let at = restarted_at.max(renewed_at).map_or(now, |at| now.max(at + INTERVAL));
+                self.timers.set(Timer::RenewAll, at);
+            }
         }
     }
 
     /// What an announcement shows. Where its protocol has told no epoch, the other's counts: the same program of the
     /// gateway speaks both.
-    fn judge_announcement(&mut self, now: Time, announcement: Announcement) -> Announced {
-        let Announcement { protocol, epoch_secs, .. } = announcement;
-        if let Some(last) = self.announcements.last
-            && last.epoch_secs == epoch_secs
-            && now < last.at + SAME_WITHIN
-        {
-            return if last.shown == Announced::RunsOn { Announced::RunsOn } else { Announced::Repeated };
-        }
+    fn judge_announcement(&mut self, now: Time, epoch_secs: u32, is_pcp: bool) -> Verdict {
         let is_repetition = self.announcements.restarted_at.is_some_and(|at| now < at + INTERVAL);
-        let judge = match protocol {
-            Protocol::Pcp if self.pcp.knows_epoch() => Protocol::Pcp,
-            Protocol::NatPmp if !self.natpmp.knows_epoch() => Protocol::Pcp,
-            _ => Protocol::NatPmp,
-        };
-        let shown = match judge {
-            Protocol::Pcp => self.pcp.judge_announcement(now, epoch_secs, is_repetition),
-            _ => self.natpmp.judge_announcement(cx!(self, now), epoch_secs, is_repetition),
-        };
-        if shown == Announced::Restarted {
-            self.forget_epoch_beside(now, judge);
+        let Drivers { pcp, natpmp, .. } = &mut self.drivers;
+        let by_pcp = if is_pcp { pcp.epoch.is_known() } else { !natpmp.epoch.is_known() };
+        let (server, other) = if by_pcp { (pcp, natpmp) } else { (natpmp, pcp) };
+        let shown = server.epoch.judge_announcement(now, epoch_secs, is_repetition);
+        if shown == Verdict::Restarted {
+            server.forget_granted(self.cx.at(now), None);
+            other.forget_epoch(self.cx.at(now));
         }
-        self.announcements.last = Some(Last { epoch_secs, at: now, shown });
         shown
     }
 
     /// Whether an announcement of a gateway whose clock runs on is news all the same: it tells another external address, or
     /// comes later than those of a start. Then the daemon has started, but not its clock (miniupnpd's `system_uptime`).
-    fn is_news(&self, announcement: Announcement) -> bool {
+    fn is_news(&self, epoch_secs: u32, address: Option<Ipv4Addr>) -> bool {
         let is_other = |address: Ipv4Addr| {
-            self.mappings.values().any(|mapping| match mapping.state {
-                State::Mapped { protocol: Protocol::Pcp | Protocol::NatPmp, external, .. } => {
-                    external.address != address
-                }
-                _ => false,
-            })
+            let is_own = |hold: &Hold| hold.slot.rung.service().is_none();
+            !self.mappings.held(|hold| is_own(hold) && hold.external.address != address).is_empty()
         };
-        announcement.epoch_secs > SERIES_SECS || announcement.address.is_some_and(is_other)
-    }
-
-    /// The gateway announced that it has lost its mappings: all are made anew.
-    fn remake_all_later(&mut self, now: Time) {
-        log!(Info, "the gateway announces that it has restarted");
-        let at = now + Duration::from_millis(self.random.in_range(0, SPREAD_MILLIS));
-        for key in self.mappings.keys() {
-            let Some(mapping) = self.mappings.get(&key) else { continue };
-            match mapping.state {
-                State::Mapped { protocol: Protocol::Direct, .. } | State::Asked { .. } | State::Waiting => {}
-                State::Mapped { .. } => {
-                    self.lose(key);
-                    self.put_off(key, at);
-                }
-                State::Refused => self.look_sooner(key, at),
-            }
-        }
-        self.look_for_those_that_wait(now);
-    }
-
-    /// All mappings are to be renewed, but not too often.
-    fn renew_all_soon(&mut self, now: Time) {
-        let before =
-            [self.announcements.restarted_at, self.announcements.renewed_at].into_iter().flatten().max();
-        match before.map(|at| at + INTERVAL) {
-            Some(at) if at > now => self.timers.set(Timer::Announcements, at),
-            _ => self.renew_all(now),
-        }
+        epoch_secs > SERIES_SECS || address.is_some_and(is_other)
     }
 
     /// The gateway may have lost its mappings: all are renewed, which makes anew what is lost. No state changes.
     pub(super) fn renew_all(&mut self, now: Time) {
         self.announcements.renewed_at = Some(now);
-        for key in self.mappings.keys() {
-            let at = now + Duration::from_millis(self.random.in_range(0, SPREAD_MILLIS));
-            let Some(mapping) = self.mappings.get_mut(&key) else { continue };
-            match &mut mapping.state {
-                State::Mapped { protocol: Protocol::Direct, .. } | State::Asked { .. } | State::Waiting => {}
-                State::Mapped { lease: Some(lease), .. } if lease.next == LeaseStep::Send => {}
-                State::Mapped { lease: Some(lease), .. } => {
-                    lease.next = LeaseStep::Renew;
-                    self.look_sooner(key, at);
-                }
-                // A gateway that is back may be one that grants.
-                State::Mapped { lease: None, .. } | State::Refused => self.look_sooner(key, at),
+        for key in self.mappings.held(|_| true) {
+            let at = now + Duration::from_millis(self.cx.random.in_range(0, SPREAD_MILLIS));
+            let Some(hold) = self.mappings.hold_mut(key) else { continue };
+            if !hold.has_turn && self.timers.get(Timer::Mapping(key)).is_none_or(|set| at < set) {
+                self.timers.set(Timer::Mapping(key), at);
             }
-        }
-        self.look_for_those_that_wait(now);
-    }
-
-    fn look_sooner(&mut self, key: Key, at: Time) {
-        if self.timers.get(Timer::Mapping(key)).is_none_or(|set| at < set) {
-            self.timers.set(Timer::Mapping(key), at);
-        }
-    }
-
-    fn look_for_those_that_wait(&mut self, now: Time) {
-        if !self.waiting.is_empty() {
-            self.handle_network_changed(now);
         }
     }
 }

@@ -34,14 +34,11 @@ const SPECIAL_V6: [(Ipv6Addr, u32); 5] = [
 
 /// Whether the internet can reach `address` without anyone's help, firewalls aside.
 pub fn is_public(address: IpAddr) -> bool {
-    match address {
+    match address.to_canonical() {
         IpAddr::V4(v4) => !SPECIAL_V4.iter().any(|&(block, bits)| in_v4(v4, block, bits)),
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_public(IpAddr::V4(v4)),
-            None => {
-                v6.segments()[0] >> 13 == 1 && !SPECIAL_V6.iter().any(|&(block, bits)| in_v6(v6, block, bits))
-            }
-        },
+        IpAddr::V6(v6) => {
+            v6.segments()[0] >> 13 == 1 && !SPECIAL_V6.iter().any(|&(block, bits)| in_v6(v6, block, bits))
+        }
     }
 }
 
@@ -58,34 +55,23 @@ fn in_v6(address: Ipv6Addr, block: Ipv6Addr, bits: u32) -> bool {
 pub enum Worth {
     /// Reachable, as far as an address can tell.
     Public,
-    /// Private or of a carrier: there is another NAT behind this gateway.
+    /// Private: there is another NAT behind this gateway.
     BehindNat,
+    /// Of a provider's NAT (RFC 6598).
+    CarrierNat,
     /// No address at all: the gateway has no connection.
     None,
 }
 
 /// Judges an external address.
 pub fn worth(address: IpAddr) -> Worth {
-    let address = match address {
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
-        v4 => v4,
-    };
-    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-        return Worth::None;
-    }
-    let behind_nat = match address {
-        IpAddr::V4(v4) => {
-            v4.is_private() || v4.is_link_local() || in_v4(v4, Ipv4Addr::new(100, 64, 0, 0), 10)
-        }
-        // fc00::/7 and fe80::/10.
-        IpAddr::V6(v6) => v6.segments()[0] & 0xfe00 == 0xfc00 || v6.segments()[0] & 0xffc0 == 0xfe80,
-    };
-    if address == IpAddr::V4(Ipv4Addr::BROADCAST) {
-        Worth::None
-    } else if behind_nat {
-        Worth::BehindNat
-    } else {
-        Worth::Public
+    match address.to_canonical() {
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Worth::None,
+        address if address.is_unspecified() || address.is_multicast() || address.is_loopback() => Worth::None,
+        IpAddr::V4(v4) if in_v4(v4, Ipv4Addr::new(100, 64, 0, 0), 10) => Worth::CarrierNat,
+        IpAddr::V4(v4) if v4.is_private() || v4.is_link_local() => Worth::BehindNat,
+        IpAddr::V6(v6) if v6.is_unique_local() || v6.is_unicast_link_local() => Worth::BehindNat,
+        _ => Worth::Public,
     }
 }
 
@@ -159,7 +145,7 @@ mod tests {
             ("::", Worth::None),
             ("::ffff:0.0.0.0", Worth::None),
             ("192.168.178.2", Worth::BehindNat),
-            ("100.64.3.4", Worth::BehindNat),
+            ("100.64.3.4", Worth::CarrierNat),
             ("fd00::1", Worth::BehindNat),
             ("1.2.3.4", Worth::Public),
             ("203.0.113.7", Worth::Public),

@@ -4,16 +4,8 @@
 
 #![forbid(unsafe_code)]
 
+use super::io::Protocol;
 use crate::time::Time;
-
-/// The protocol whose rule of validity holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// RFC 6887 §8.5: too slow and too fast are both wrong.
-    Pcp,
-    /// RFC 6886 §3.6: only too slow is wrong.
-    NatPmp,
-}
 
 /// What an answer's epoch shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,25 +16,16 @@ pub enum Verdict {
     Restarted,
     /// The answer was given before a restart that was noticed already: to be dropped.
     Stale,
-}
-
-/// What the epoch of an announcement shows, which nobody asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Announced {
-    /// The gateway runs on as before.
-    RunsOn,
-    /// The gateway has lost its mappings since what it said before.
-    Restarted,
-    /// The same, but the restart was announced before: this repeats it.
-    Repeated,
-    /// Nothing: no answer has told the epoch yet, or it is no clock.
+    /// Nothing, as far as an announcement goes that nobody asked for: it repeats one of a restart, no answer has told the
+    /// epoch yet, or it is no clock.
     Unclear,
 }
 
 /// The epoch as the gateway has shown it so far.
 #[derive(Clone, Debug)]
 pub struct Epoch {
-    rule: Rule,
+    /// Whose rule of validity holds.
+    rule: Protocol,
     /// The highest value of the current era, with the time at which it first came.
     current: Option<Sample>,
     /// The era before, and when its end was noticed.
@@ -89,7 +72,7 @@ fn signed(time: Time) -> i64 {
 
 impl Epoch {
     /// Nothing is known of the gateway's clock yet.
-    pub fn new(rule: Rule) -> Epoch {
+    pub fn new(rule: Protocol) -> Epoch {
         Epoch { rule, current: None, ended: None, first: None, unproven: 0, rechecked: false }
     }
 
@@ -123,7 +106,7 @@ impl Epoch {
             if let Some(first) = self.first
                 && (self.is_clock() || self.rechecked)
                 && sample.client - first.client >= PROVEN_AFTER
-                && follows(Rule::Pcp, first, sample)
+                && follows(Protocol::Pcp, first, sample)
             {
                 self.unproven = 0;
             }
@@ -134,23 +117,20 @@ impl Epoch {
 
     /// Judges the epoch of an announcement received `now`, and remembers it if it tells something. `is_repetition`: a
     /// restart was announced just now, and servers repeat that.
-    pub fn judge_announcement(&mut self, now: Time, epoch_secs: u32, is_repetition: bool) -> Announced {
-        let Some(current) = self.current.filter(|_| self.is_clock()) else { return Announced::Unclear };
+    pub fn judge_announcement(&mut self, now: Time, epoch_secs: u32, is_repetition: bool) -> Verdict {
+        let Some(current) = self.current.filter(|_| self.is_clock()) else { return Verdict::Unclear };
         let sample = Sample::new(epoch_secs, now);
         if is_same_second(current, sample) {
-            return Announced::RunsOn;
+            return Verdict::Fits;
         }
         // A gateway announces its starts. If its clock is not above what is known it has started anew, though RFC 6887 §8.5
         // finds nothing wrong where it had started just before: 0 after 0.
         if follows(self.rule, current, sample) && sample.server > current.server {
             self.current = Some(sample);
-            return Announced::RunsOn;
+            return Verdict::Fits;
         }
-        match is_repetition {
-            true => Announced::Repeated,
-            false if self.end_era(current, now, sample) => Announced::Restarted,
-            false => Announced::Unclear,
-        }
+        let is_restart = !is_repetition && self.end_era(current, now, sample);
+        if is_restart { Verdict::Restarted } else { Verdict::Unclear }
     }
 
     /// Whether an answer, or an announcement after one, has told a value.
@@ -195,19 +175,19 @@ fn is_same_second(before: Sample, sample: Sample) -> bool {
 }
 
 /// Whether `sample` can be of the era of `before`, by a protocol's rule.
-fn follows(rule: Rule, before: Sample, sample: Sample) -> bool {
+fn follows(rule: Protocol, before: Sample, sample: Sample) -> bool {
     let client_delta = sample.client - before.client;
     let server_delta = sample.server - before.server;
     match rule {
         // RFC 6887 §8.5, in its order: one second back is reordering; then, with 2 s of slack and 1/16 of drift,
         // neither clock may run away from the other.
-        Rule::Pcp => {
+        Protocol::Pcp => {
             server_delta >= -SECOND
                 && client_delta + 2 * SECOND >= server_delta - server_delta / 16
                 && server_delta + 2 * SECOND >= client_delta - client_delta / 16
         }
         // RFC 6886 §3.6: at least 7/8 of the time that passed here, less 2 s.
-        Rule::NatPmp => server_delta >= client_delta - client_delta / 8 - 2 * SECOND,
+        _ => server_delta >= client_delta - client_delta / 8 - 2 * SECOND,
     }
 }
 

@@ -1,9 +1,13 @@
 //! What goes into the engine and what comes out of it: plain values, no I/O.
 
-use super::schedule::Pace;
+use super::ledger::Ledger;
+use super::protocols::Protocols;
+use super::reason::Reason;
+use super::schedule::{Pace, wait_after_failure};
 use crate::ordered::Word;
 use crate::time::Time;
 use crate::wire::Transport;
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -111,6 +115,11 @@ pub enum Protocol {
     Direct,
 }
 
+impl Protocol {
+    /// Those that ask a gateway, in order of preference.
+    pub const ASKING: [Protocol; 3] = [Protocol::Pcp, Protocol::NatPmp, Protocol::UpnpIgd];
+}
+
 impl std::fmt::Display for Protocol {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
@@ -162,9 +171,9 @@ pub enum Socket {
     NatPmp,
     /// SSDP searches and their replies: unconnected, bound to the local address.
     Ssdp,
-    /// Receives 224.0.0.1:5350 on the interface (PCP ANNOUNCE, NAT-PMP address changes); shared port, never sends.
+    /// Receives 224.0.0.1:5350 on the interface (PCP ANNOUNCE, NAT-PMP address changes); cx port, never sends.
     Announcements,
-    /// Receives 239.255.255.250:1900 on the interface (SSDP NOTIFY); shared port, never sends.
+    /// Receives 239.255.255.250:1900 on the interface (SSDP NOTIFY); cx port, never sends.
     Notifications,
 }
 
@@ -279,22 +288,56 @@ pub enum Output {
     Finished,
 }
 
-/// What a handler has at hand beside its input: the time, randomness, and where outputs go.
-pub struct Cx<'a> {
+/// What all parts of an engine use, at the present time.
+pub struct Cx {
     /// The current time, never that of the timer's deadline.
     pub now: Time,
+    /// What the engine was told at its start.
+    pub config: Config,
     /// Randomness.
-    pub random: &'a mut dyn Random,
+    pub random: Box<dyn Random>,
     /// Outputs, in order.
-    pub outputs: &'a mut std::collections::VecDeque<Output>,
+    pub outputs: VecDeque<Output>,
     /// The gateway's share of packets that nobody asked for.
-    pub pace: &'a mut Pace,
+    pub pace: Pace,
+    /// What may be on gateways because of us.
+    pub ledger: Ledger,
+    /// How the protocols stand.
+    pub protocols: Protocols,
+    /// The program waits for the end.
+    pub is_ending: bool,
 }
 
-impl Cx<'_> {
+impl Cx {
+    /// Nothing is known, nothing was sent.
+    pub fn new(config: Config, random: Box<dyn Random>) -> Cx {
+        Cx {
+            now: Time::ZERO,
+            config,
+            random,
+            outputs: VecDeque::new(),
+            pace: Pace::default(),
+            ledger: Ledger::default(),
+            protocols: Protocols::default(),
+            is_ending: false,
+        }
+    }
+
+    /// What a handler has at hand at this time.
+    pub fn at(&mut self, now: Time) -> &mut Cx {
+        self.now = now;
+        self
+    }
+
     /// Adds an output.
     pub fn output(&mut self, output: Output) {
         self.outputs.push_back(output);
+    }
+
+    /// A protocol cannot be used for now; `lifetime`: its refusal holds for so long.
+    pub fn note_out(&mut self, protocol: Protocol, reason: Reason, lifetime: Option<Duration>) {
+        let wait = wait_after_failure(self, lifetime, self.protocols.of(protocol).outs);
+        self.protocols.note_out(self.now, protocol, reason, wait);
     }
 
     /// A random point of `span` between `low`/`of` and `high`/`of` of it.

@@ -1,383 +1,331 @@
-//! The route to the gateway: what its change means, and rechecks.
+//! The route to the gateway, its sockets, and rechecks.
 
 #![forbid(unsafe_code)]
 
 use super::announcement::Announcements;
-use super::driver::Status;
+use super::direct::is_public;
+use super::driver::Rung;
 use super::io::{Output, Protocol, Route, Socket};
-use super::mapping::{ASKING, PerProtocol, State};
-use super::{Engine, Timer, cx, direct, pcp, upnp_igd};
+use super::ladder::Ladder;
+use super::ledger::{Gateway, HardwareAddress};
+use super::mapping::State;
+use super::protocols::Protocols;
+use super::reason::Reason;
+use super::server::Server;
+use super::{Engine, Timer, upnp, with_driver};
 use crate::log::log;
 use crate::ordered::Set;
 use crate::time::Time;
+use crate::wire::pcp::SERVER_PORT;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Notices come in bursts (a link, its addresses, its routes): the gateway is looked at again at most this
-/// often for them; the route is looked up at each.
+/// Notices come in bursts (a link, its addresses, its routes): the gateway is looked at again at most this often for
+/// them; the route is looked up at each.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Routes are looked up at most this often for notices, the first at once.
 const LOOK_UP_INTERVAL: Duration = Duration::from_millis(100);
 
+/// What the system had nothing for (descriptors, memory) is tried again after this, as programs that use up their
+/// descriptors mostly do so for moments. Doubled each time, up to the recheck interval.
+const FIRST_SHORTAGE_WAIT: Duration = Duration::from_secs(1);
+
 /// Where we are.
 #[derive(Debug, Default)]
 pub(super) struct Network {
     /// Whether the route was ever looked up.
-    known: bool,
-    route: Option<Route>,
-    /// Whom we ask: the next hop, or the gateway named by PLUM_GATEWAY.
-    gateway: Option<SocketAddr>,
-    /// The local address is public: nobody is asked.
-    direct: bool,
-    open_sockets: Set<Socket>,
+    pub(super) known: bool,
+    pub(super) route: Option<Route>,
+    /// Where PCP and NAT-PMP requests go: the next hop, or the gateway named by PLUM_GATEWAY.
+    server: Option<SocketAddr>,
+    /// The local address, where that is public: nobody is asked.
+    pub(super) direct: Option<IpAddr>,
+    pub(super) open_sockets: Set<Socket>,
     /// The gateway is to be checked when the lookup under way is answered.
-    check_wanted: bool,
+    check: Check,
     checked_at: Option<Time>,
     /// When the route was looked up last for a notice.
     looked_up_at: Option<Time>,
-    mismatch: Mismatch,
+    /// When what the system had nothing for is tried again, and how long that waits.
+    shortage: Option<(Time, Duration)>,
+    /// The gateway's hardware address is to be looked up once it has answered.
+    pub(super) hardware_wanted: bool,
+    /// When a NAT between us and the server was seen last.
+    mismatch_at: Option<Time>,
 }
 
-/// A NAT between us and the PCP server (ADDRESS_MISMATCH).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Mismatch {
+/// What is to be done when a lookup is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Check {
     #[default]
     None,
-    /// Seen once: the route is looked up again and a new socket opened.
-    Seen,
-    /// It stays: PCP and NAT-PMP of this gateway are out.
-    Stays,
+    /// The recheck period has passed.
+    Periodic,
+    /// The system tells of a change: what was silent may answer now.
+    Changed,
 }
 
 impl Network {
-    /// Whether a route lookup was ever answered.
-    pub(super) fn is_known(&self) -> bool {
-        self.known
-    }
-
-    /// Whether there is a route.
-    pub(super) fn is_up(&self) -> bool {
-        self.route.is_some()
-    }
-
-    /// The address that the internet sees is the local one.
-    pub(super) fn direct_address(&self) -> Option<IpAddr> {
-        self.route.filter(|_| self.direct).map(|route| route.local)
-    }
-
-    /// Whom we ask.
+    /// The gateway's address.
     pub(super) fn gateway(&self) -> Option<IpAddr> {
-        self.gateway.map(|gateway| gateway.ip())
+        self.server.map(|server| server.ip())
     }
 
-    /// Whether there is a gateway that may be asked by PCP and NAT-PMP.
-    pub(super) fn speaks_to_port_5351(&self) -> bool {
-        self.gateway.is_some() && self.mismatch != Mismatch::Stays
-    }
-
-    /// The gateway is to be checked with the next lookup that is answered.
-    pub(super) fn set_check_wanted(&mut self) {
-        self.check_wanted = true;
-    }
-
-    /// A socket is not to be had for now.
-    pub(super) fn note_unopened(&mut self, socket: Socket) {
-        self.open_sockets.remove(&socket);
-    }
-
-    /// The gateway has made a mapping by PCP: whatever was between us and it is there no more.
-    pub(super) fn forgive_mismatch(&mut self) {
-        if self.mismatch == Mismatch::Seen {
-            self.mismatch = Mismatch::None;
-        }
-    }
-
-    /// NAT-PMP and the UPnP of this page are IPv4 by nature.
+    /// NAT-PMP and UPnP-IGD are IPv4 by nature.
     pub(super) fn is_ipv4(&self) -> bool {
         self.route.is_some_and(|route| route.local.is_ipv4())
-            && self.gateway.is_none_or(|gateway| gateway.is_ipv4())
+            && self.server.is_none_or(|server| server.is_ipv4())
     }
 }
 
 impl Engine {
     /// Asks for the route, toward the named gateway or the internet.
     pub(super) fn look_up_route(&mut self) {
-        let toward = self.config.gateway.map(|(address, _)| address);
-        self.outputs.push_back(Output::LookUpRoute { toward });
+        let toward = self.cx.config.gateway.map(|(address, _)| address);
+        self.cx.outputs.push_back(Output::LookUpRoute { toward });
     }
 
     /// Links, addresses or routes changed, or the machine slept: have a look.
     pub fn handle_network_changed(&mut self, now: Time) {
-        if self.mappings.is_empty() || self.cleanup.is_some() {
-            // The next mapping looks for itself.
-            return;
+        if !self.is_idle() {
+            self.want_check(now);
+            self.look_up_soon(now);
         }
-        self.want_check(now);
+    }
+
+    /// The route is looked up at once, or when the last time is not too recent.
+    pub(super) fn look_up_soon(&mut self, now: Time) {
         match self.network.looked_up_at {
-            Some(at) if now < at + LOOK_UP_INTERVAL => self.timers.set(Timer::LookUp, at + LOOK_UP_INTERVAL),
-            _ => self.look_up_for_notice(now),
+            Some(at) if now < at + LOOK_UP_INTERVAL => {
+                self.timers.set_sooner(Timer::LookUp, at + LOOK_UP_INTERVAL);
+            }
+            _ => self.handle_look_up_timer(now),
         }
     }
 
-    /// The burst of notices goes on, or is over.
+    /// The burst of notices goes on, or is over; or what the system had nothing for is tried again.
     pub(super) fn handle_look_up_timer(&mut self, now: Time) {
-        if !self.mappings.is_empty() && self.cleanup.is_none() {
-            self.look_up_for_notice(now);
-        }
-    }
-
-    fn look_up_for_notice(&mut self, now: Time) {
         self.network.looked_up_at = Some(now);
         self.look_up_route();
+    }
+
+    /// Something was not to be had: everything that is missing is tried again after a while, with the check that follows
+    /// the next lookup. The wait begins anew when there was enough for a while.
+    pub(super) fn note_shortage(&mut self, now: Time) {
+        self.network.check = Check::Changed;
+        if self.is_idle() || self.timers.get(Timer::LookUp).is_some() {
+            return;
+        }
+        let last = self.network.shortage.filter(|&(at, wait)| now < at + 2 * wait);
+        let wait = last.map_or(FIRST_SHORTAGE_WAIT, |(_, wait)| 2 * wait);
+        let wait = wait.min(self.cx.config.recheck_interval);
+        self.network.shortage = Some((now + wait, wait));
+        self.timers.set(Timer::LookUp, now + wait);
     }
 
     /// The gateway is to be checked with the next lookup, unless that was done just now: then soon.
     pub(super) fn want_check(&mut self, now: Time) {
         match self.network.checked_at {
             Some(at) if now < at + CHECK_INTERVAL => {
-                let due = at + CHECK_INTERVAL;
-                if self.timers.get(Timer::Recheck).is_none_or(|set| due < set) {
-                    self.timers.set(Timer::Recheck, due);
-                }
+                self.timers.set_sooner(Timer::Recheck, at + CHECK_INTERVAL);
             }
-            _ => self.network.check_wanted = true,
+            _ => self.network.check = Check::Changed,
         }
     }
 
     /// The recheck interval has passed, or a burst of notices has.
     pub(super) fn handle_recheck_timer(&mut self, now: Time) {
-        if self.mappings.is_empty() || self.cleanup.is_some() {
-            return;
+        if !self.mappings.by_key.is_empty() {
+            self.timers.set(Timer::Recheck, now + self.cx.config.recheck_interval);
         }
-        self.timers.set(Timer::Recheck, now + self.config.recheck_interval);
-        self.network.check_wanted = true;
+        self.network.check = self.network.check.max(Check::Periodic);
         self.look_up_route();
     }
 
-    /// The answer to `Output::LookUpRoute`; `None`: no route.
-    pub fn handle_route(&mut self, now: Time, route: Option<Route>) {
-        if self.cleanup.is_some() {
+    /// The answer to `Output::LookUpRoute` where the system could not be asked: what was known of the route holds, and
+    /// it is looked up again soon.
+    pub fn handle_route_unknown(&mut self, now: Time) {
+        if self.endings.is_cleaning_up() {
             return;
         }
-        self.shortage.show_route();
-        let check_wanted = std::mem::take(&mut self.network.check_wanted);
-        if !self.network.known || route != self.network.route {
-            self.move_to(now, route);
-        } else if check_wanted {
-            self.check_gateway(now);
+        self.note_shortage(now);
+        if !self.network.known {
+            for key in self.mappings.seeking.iter().collect::<Vec<_>>() {
+                self.fail(now, key, None);
+            }
         }
-        self.unsettled = true;
+    }
+
+    /// The answer to `Output::LookUpRoute` where nothing is known of the next hop; `None`: no route.
+    pub fn handle_route(&mut self, now: Time, route: Option<Route>) {
+        self.handle_route_via(now, route, None);
+    }
+
+    /// The same, with the next hop's hardware address, if the neighbour table has it.
+    pub fn handle_route_via(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
+        if self.endings.is_cleaning_up() {
+            return;
+        }
+        let check = std::mem::take(&mut self.network.check);
+        let known = self.cx.ledger.gateway().hardware;
+        let is_replaced = known.is_some() && hardware.is_some() && known != hardware;
+        if !self.network.known || self.network.route != route || is_replaced {
+            self.move_to(now, route, hardware);
+        } else {
+            if let (Some(hardware), None) = (hardware, known) {
+                self.cx.ledger.identify(hardware);
+                self.remove_left_over(now);
+            }
+            if check != Check::None {
+                self.network.hardware_wanted |= hardware.is_none();
+                self.check_gateway(now, check);
+            }
+        }
+        self.mappings.unsettled = true;
         self.settle(now);
     }
 
-    /// Another network, or none: all that was known of the old gateway is void.
-    fn move_to(&mut self, now: Time, route: Option<Route>) {
-        let named = self.config.gateway;
-        let gateway = match (named, route) {
-            (Some((address, port)), Some(_)) => {
-                Some(SocketAddr::new(address, port.unwrap_or(pcp::SERVER_PORT)))
-            }
-            (None, Some(Route { gateway: Some(address), .. })) => {
-                Some(SocketAddr::new(address, pcp::SERVER_PORT))
-            }
+    /// Another network, or none: mappings have to be made anew, entries of the old gateway are kept in mind.
+    fn move_to(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
+        let named = self.cx.config.gateway;
+        let server = match (named, route) {
+            (Some((address, port)), Some(_)) => Some(SocketAddr::new(address, port.unwrap_or(SERVER_PORT))),
+            (None, Some(Route { gateway: Some(address), .. })) => Some(SocketAddr::new(address, SERVER_PORT)),
             _ => None,
         };
-        match (route, gateway) {
-            (Some(Route { local, .. }), Some(gateway)) => {
-                log!(Info, "network: local address {local}, gateway {}", gateway.ip());
+        match (route, server) {
+            (Some(Route { local, .. }), Some(server)) => {
+                log!(Info, "network: local address {local}, gateway {}", server.ip());
             }
             (Some(Route { local, .. }), None) => log!(Info, "network: local address {local}, no next hop"),
             (None, _) => log!(Warn, "network: no route to the internet"),
         }
-        // Deletions cannot reach the old gateway any more; its leases run out.
-        for key in self.endings.keys() {
-            self.end_ending(key);
+        self.abandon_endings();
+        self.close_sockets();
+        self.network = Network {
+            known: true,
+            route,
+            server,
+            direct: route.map(|route| route.local).filter(|&local| named.is_none() && is_public(local)),
+            checked_at: Some(now),
+            looked_up_at: self.network.looked_up_at,
+            hardware_wanted: hardware.is_none(),
+            ..Network::default()
+        };
+        if route.is_some() {
+            let address = server.map(|server| server.ip());
+            self.cx.ledger.arrive(now, Gateway { address, hardware });
+            self.remove_left_over(now);
         }
-        if self.race.is_some() {
-            self.stop_race(now);
-        }
-        let old_sockets = std::mem::take(&mut self.network.open_sockets);
-        for socket in old_sockets {
-            self.outputs.push_back(Output::Close { socket });
-        }
-        self.exhausted = PerProtocol::default();
-        self.suspect = PerProtocol::default();
-        self.natpmp_promised = false;
+        self.cx.protocols = Protocols::default();
         self.announcements = Announcements::default();
-        self.timers.cancel(Timer::Announcements);
-        self.timers.cancel(Timer::Rediscovery);
-        self.network.known = true;
-        self.network.route = route;
-        self.network.mismatch = Mismatch::None;
-        self.network.checked_at = Some(now);
-        self.network.gateway = gateway;
-        self.network.direct = named.is_none() && route.is_some_and(|route| direct::is_public(route.local));
-        for key in self.mappings.keys() {
-            if let Some(mapping) = self.mappings.get_mut(&key) {
-                mapping.asked = PerProtocol::default();
-                mapping.entries = PerProtocol::default();
-                mapping.excluded_until = PerProtocol::default();
-            }
+        self.timers.cancel(Timer::RenewAll);
+        for key in self.mappings.by_key.keys() {
             self.lose(key);
+            if let Some(mapping) = self.mappings.by_key.get_mut(&key) {
+                mapping.ladder = Ladder::default();
+                mapping.state = State::SEEKING;
+            }
         }
         self.start_drivers(now);
-        self.unsettled = true;
+        self.mappings.unsettled = true;
     }
 
-    fn start_drivers(&mut self, now: Time) {
-        let asks = self.network.is_up() && !self.network.direct;
-        let local = self.network.route.map(|route| route.local);
-        self.pcp.start(self.network.gateway.filter(|_| asks));
-        self.natpmp.start(self.network.gateway.filter(|_| asks));
-        let network = local.filter(|_| asks).map(|local| upnp_igd::Network {
-            gateway: self.network.gateway(),
+    /// The drivers of the present network, or of none.
+    pub(super) fn start_drivers(&mut self, now: Time) {
+        let route = self.network.route.filter(|_| self.network.direct.is_none());
+        let server = self.network.server.filter(|_| route.is_some());
+        let cx = self.cx.at(now);
+        self.drivers.pcp = Server::new(Rung::Pcp, server);
+        self.drivers.natpmp = Server::new(Rung::NatPmp, server);
+        let network = route.map(|Route { local, .. }| upnp::Network {
+            gateway: server.map(|server| server.ip()),
             local,
-            named: self.config.gateway.is_some(),
+            named: cx.config.gateway.is_some(),
         });
-        self.upnp.start(cx!(self, now), network);
+        self.drivers.upnp.start(cx, network);
         self.open_missing();
     }
 
     /// Opens the sockets that are needed, and are not open yet or could not be opened before.
     fn open_missing(&mut self) {
-        if !self.network.is_up() || self.network.direct {
-            return;
-        }
-        let gateway = self.network.gateway;
-        for (protocol, socket, remote) in [
-            (Protocol::Pcp, Socket::Pcp, gateway),
-            (Protocol::Pcp, Socket::Announcements, None),
-            (Protocol::NatPmp, Socket::NatPmp, gateway),
-            (Protocol::UpnpIgd, Socket::Ssdp, None),
+        for (protocol, socket) in [
+            (Protocol::Pcp, Socket::Pcp),
+            (Protocol::Pcp, Socket::Announcements),
+            (Protocol::NatPmp, Socket::NatPmp),
+            (Protocol::UpnpIgd, Socket::Ssdp),
         ] {
-            if self.is_allowed(protocol) && !self.network.open_sockets.contains(&socket) {
-                self.open(socket, remote);
+            if self.is_allowed(protocol) {
+                self.open(socket);
             }
         }
     }
 
-    fn open(&mut self, socket: Socket, remote: Option<SocketAddr>) {
-        let Some(route) = self.network.route else { return };
-        self.network.open_sockets.insert(socket);
-        self.outputs.push_back(Output::Open {
-            socket,
-            local: route.local,
-            interface: route.interface,
-            remote,
-        });
+    fn open(&mut self, socket: Socket) {
+        let Some(Route { local, interface, .. }) = self.network.route else { return };
+        if self.network.open_sockets.insert(socket) {
+            let remote = self.network.server.filter(|_| matches!(socket, Socket::Pcp | Socket::NatPmp));
+            self.cx.outputs.push_back(Output::Open { socket, local, interface, remote });
+        }
     }
 
-    /// UPnP is in use: its devices' notifications are of interest.
+    /// UPnP is in use, or nobody is: notifications of devices are of interest.
     pub(super) fn listen_to_notifications(&mut self) {
-        if !self.network.open_sockets.contains(&Socket::Notifications) {
-            self.open(Socket::Notifications, None);
-        }
+        self.open(Socket::Notifications);
     }
 
     /// Cleanup is done: nothing is heard or said any more.
     pub(super) fn close_sockets(&mut self) {
         for socket in std::mem::take(&mut self.network.open_sockets) {
-            self.outputs.push_back(Output::Close { socket });
+            self.cx.outputs.push_back(Output::Close { socket });
         }
     }
 
-    /// The same network as before: is the gateway, too? And whoever failed is tried again.
-    fn check_gateway(&mut self, now: Time) {
+    /// The same network as before: is the gateway, too?
+    fn check_gateway(&mut self, now: Time, check: Check) {
         self.network.checked_at = Some(now);
-        self.exhausted = PerProtocol::default();
-        self.raced = false;
-        let mut in_use = PerProtocol::default();
-        for mapping in self.mappings.values() {
-            if let Some(protocol) = mapping.mapped_by() {
-                in_use.set(protocol, true);
-            }
+        self.cx.ledger.drop_ended(now);
+        if check == Check::Changed {
+            self.cx.protocols.revive(false);
         }
         self.open_missing();
-        if !in_use.has(Protocol::UpnpIgd) && self.network.open_sockets.remove(&Socket::Notifications) {
-            self.outputs.push_back(Output::Close { socket: Socket::Notifications });
+        self.seek_better();
+        let held_by: Vec<Rung> =
+            self.mappings.by_key.values().filter_map(|mapping| mapping.held_by()).collect();
+        let is_upnp_needed =
+            held_by.iter().any(|rung| matches!(rung, Rung::Upnp(_))) || !self.mappings.seeking.is_empty();
+        if !is_upnp_needed && self.network.open_sockets.remove(&Socket::Notifications) {
+            self.cx.outputs.push_back(Output::Close { socket: Socket::Notifications });
         }
-        for protocol in ASKING {
-            if !self.is_allowed(protocol) {
-                continue;
+        for protocol in Protocol::ASKING {
+            if self.is_allowed(protocol) {
+                let upnp = &self.drivers.upnp;
+                let uses = |&rung: &Rung| {
+                    rung.protocol() == protocol
+                        || (protocol == Protocol::NatPmp && upnp.borrows_address(rung))
+                };
+                let in_use = held_by.iter().any(uses);
+                with_driver!(self, now, protocol, recheck(in_use));
             }
-            let status = self.status(protocol);
-            match protocol {
-                // Out until the next recheck: this one. Or it has fallen silent, and may be back.
-                Protocol::Pcp if in_use.has(protocol) && status != Status::Up => {
-                    self.pcp.doubt();
-                    self.pcp.revive(cx!(self, now));
-                    self.call_into_race(protocol);
-                }
-                Protocol::NatPmp if in_use.has(protocol) && status != Status::Up => {
-                    self.natpmp.doubt();
-                    self.natpmp.probe(cx!(self, now));
-                    self.call_into_race(protocol);
-                }
-                _ if status != Status::Up => {}
-                Protocol::Pcp => self.pcp.check(cx!(self, now)),
-                Protocol::NatPmp if in_use.has(protocol) => self.natpmp.check(cx!(self, now)),
-                Protocol::UpnpIgd if in_use.has(protocol) => self.upnp.check(cx!(self, now)),
-                _ => {}
-            }
-        }
-        for key in
-            self.mappings.keys_where(|_, mapping| mapping.state == State::Refused && mapping.unanswered)
-        {
-            self.lose(key);
-        }
-        let asks = self.network.is_up() && !self.network.direct;
-        if !self.waiting.is_empty() && asks && !self.is_race_open(now) {
-            self.start_race(now);
         }
     }
 
-    /// The gateway says that our packets come from another address than they say: once, the route is looked up
-    /// again and a new socket opened (the address may have changed under the old one).
+    /// The server says that our packets come from another address than they say. Once in a recheck period the route is
+    /// looked up again (the address may have changed under the socket); in any case there is another socket.
     pub(super) fn handle_address_mismatch(&mut self, now: Time) {
-        match self.network.mismatch {
-            Mismatch::None => {
-                self.network.mismatch = Mismatch::Seen;
-                self.look_up_route();
-                self.pcp.start(self.network.gateway);
-                self.open(Socket::Pcp, self.network.gateway);
-                for mapping in self.mappings.values_mut() {
-                    mapping.asked.set(Protocol::Pcp, false);
-                }
-                // Those that are made stay so; those that are being made begin again.
-                for key in self.keys_asked_by(Protocol::Pcp) {
-                    if self.mappings.get(&key).is_some_and(|mapping| mapping.mapped_by().is_none()) {
-                        self.lose(key);
-                    }
-                }
-            }
-            Mismatch::Seen => {
-                log!(
-                    Warn,
-                    "a NAT stands between us and the gateway's PCP server: PCP and NAT-PMP cannot be used"
-                );
-                self.network.mismatch = Mismatch::Stays;
-                for protocol in [Protocol::Pcp, Protocol::NatPmp] {
-                    for mapping in self.mappings.values_mut() {
-                        mapping.asked.set(protocol, false);
-                    }
-                    for key in self.keys_asked_by(protocol) {
-                        self.lose(key);
-                    }
-                }
-            }
-            Mismatch::Stays => {}
+        let interval = self.cx.config.recheck_interval;
+        self.network.open_sockets.remove(&Socket::Pcp);
+        self.open(Socket::Pcp);
+        if self.network.mismatch_at.is_none_or(|at| now >= at + interval) {
+            self.network.mismatch_at = Some(now);
+            return self.look_up_route();
         }
-        self.unsettled = true;
-        if self.race.is_none() && !self.waiting.is_empty() {
-            self.start_race(now);
-        }
-    }
-
-    /// The keys of mappings that were asked of a protocol or made by it.
-    pub(super) fn keys_asked_by(&self, protocol: Protocol) -> Vec<super::driver::Key> {
-        self.mappings.keys_where(|_, mapping| {
-            mapping.state == State::Asked { protocol } || mapping.mapped_by() == Some(protocol)
-        })
+        log!(Warn, "a NAT stands between us and the gateway's PCP server: PCP and NAT-PMP cannot be used");
+        // NAT-PMP would map the port of another host.
+        let cx = self.cx.at(now);
+        self.drivers.pcp.go_out(cx, Reason::NatBetween, Some(interval));
+        self.drivers.natpmp.go_out(cx, Reason::NatBetween, Some(interval));
+        self.mappings.unsettled = true;
     }
 }

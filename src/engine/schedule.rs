@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::io::Cx;
+use super::io::{Cx, Protocol};
 use crate::time::Time;
 use std::time::Duration;
 
@@ -21,49 +21,52 @@ pub fn counted_lifetime(granted: Duration) -> Duration {
     granted.clamp(2 * RENEWAL_FLOOR, LONGEST_LIFETIME)
 }
 
-/// The renewal point of a stage: a random one in 1/2..5/8 of the lifetime for stage 0, then 3/4..13/16,
-/// 7/8..29/32 and so on (RFC 6887 §11.2.1), never sooner than the floor from now. `None`: nothing is left
-/// of the lifetime to renew in.
-pub fn renewal_at(cx: &mut Cx<'_>, made_at: Time, lifetime: Duration, stage: u32) -> Option<Time> {
-    if stage > LAST_STAGE {
-        return None;
-    }
+/// The next renewal of what was granted at `made_at`: at a random point in 1/2..5/8 of its lifetime, then in 3/4..13/16, in
+/// 7/8..29/32 and so on (RFC 6887 §11.2.1), never sooner than the floor from now. Windows that have begun are passed over,
+/// however early (after an announcement) or late (in its turn) the renewal in them was. Where too little is left of the
+/// lifetime to renew in: its end.
+pub fn renewal_at(cx: &mut Cx, made_at: Time, lifetime: Duration) -> Time {
+    let end = made_at + lifetime;
+    let Some(stage) = (0..=LAST_STAGE).find(|stage| end - lifetime / (2 << stage) > cx.now) else {
+        return end;
+    };
     // In units of 1/2^(stage+3) of the lifetime the window begins at 2^(stage+3) - 4 and is one unit wide.
     let of = 1u64 << (stage + 3);
     let at = made_at + cx.between(lifetime, of - 4, of - 3, of);
-    let at = at.max(cx.now + RENEWAL_FLOOR);
-    (at < made_at + lifetime).then_some(at)
+    at.max(cx.now + RENEWAL_FLOOR).min(end)
 }
 
-/// The first stage whose window begins after `now`: the next one after a renewal, however early that was (after an
-/// announcement) or late (in its turn).
-pub fn stage_after(now: Time, made_at: Time, lifetime: Duration) -> u32 {
-    (0..=LAST_STAGE)
-        .find(|stage| made_at + (lifetime - lifetime / (2 << stage)) > now)
-        .unwrap_or(LAST_STAGE + 1)
-}
+/// How long after a failure to ask again, the first time that it came without a lifetime; doubled each time.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
 
-/// How long after a refusal to try again: after the lifetime of the gateway's answer, never sooner than 30 s
-/// or the recheck interval, whichever is shorter, never later than the recheck interval.
-pub fn retry_after(answer_lifetime: Duration, recheck_interval: Duration) -> Duration {
-    answer_lifetime.max(Duration::from_secs(30)).min(recheck_interval)
+/// A refusal holds at least this long, and no retry interval is longer unless the recheck interval is.
+const SHORTEST_REFUSAL: Duration = Duration::from_secs(30);
+
+/// No refusal holds longer, whatever lifetime the gateway gives it.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(30 * 60);
+
+/// How long to leave a rung alone that has failed: for the lifetime of the refusal (RFC 6887 §7.4), or, where it has none
+/// (silence, an unreadable reply), longer each time, with jitter that only shortens.
+pub fn wait_after_failure(cx: &mut Cx, lifetime: Option<Duration>, failures: u8) -> Duration {
+    if let Some(lifetime) = lifetime {
+        return lifetime.clamp(SHORTEST_REFUSAL, LONGEST_REFUSAL);
+    }
+    let wait = FIRST_RETRY * (1 << failures.min(16));
+    cx.between(wait.min(cx.config.recheck_interval.max(SHORTEST_REFUSAL)), 9, 10, 10)
 }
 
 /// Packets that an HTTP exchange costs the gateway: the client's SYN and its ACK, the request, the ACKs of the reply and
 /// of its end, FIN.
 pub const PACKETS_AN_EXCHANGE: u32 = 6;
 
-/// Exchanges that an attempt at a mapping takes where the first request is refused: GetExternalIPAddress, AddPortMapping,
-/// a look at what is there, AddPortMapping at another port. What goes beyond is reckoned when it comes.
-pub const EXCHANGES_AN_ATTEMPT: u32 = 4;
-
-/// Packets that a race costs the gateway in its first second, beside the mappings': twice or thrice six searches, one
-/// or two public-address requests.
-pub const PACKETS_A_RACE: u32 = 20;
+/// Packets that one request costs the gateway, for the pace.
+pub fn packets(protocol: Protocol) -> u32 {
+    if protocol == Protocol::UpnpIgd { PACKETS_AN_EXCHANGE } else { 1 }
+}
 
 /// Spreads what the library does by itself (renewals, looks at what is there, remaking after a restart), so that a
-/// gateway never sees more than 100 packets in any second for it: a bucket of 30 that gains 50 a second, which
-/// leaves 20 for retransmissions and for what an attempt takes beyond its reckoning.
+/// gateway never sees more than 100 packets in any second for it: a bucket of 20 that gains 50 a second, which
+/// leaves 30 for what cannot wait.
 #[derive(Debug, Default)]
 pub struct Pace {
     /// When the bucket is (or was) full again, in its own currency of time.
@@ -71,23 +74,31 @@ pub struct Pace {
 }
 
 impl Pace {
-    const BURST: u64 = 30;
+    const BURST: u32 = 20;
+    /// At most so many packets that could not wait are waited for by others.
+    const DEBT: u32 = 60;
     const INTERVAL: Duration = Duration::from_millis(20);
 
     /// Takes `packets` from the bucket; when they may be sent, `now` if at once.
     pub fn take(&mut self, now: Time, packets: u32) -> Time {
-        let depth = Self::INTERVAL * (Self::BURST as u32);
+        let depth = Self::INTERVAL * Self::BURST;
         let at = now.max(self.full_at + Self::INTERVAL * packets - depth);
         self.full_at = self.full_at.max(now) + Self::INTERVAL * packets;
         at
+    }
+
+    /// `packets` are sent that could not wait: what comes next waits instead, but not for more than [`Self::DEBT`] of them.
+    pub fn spend(&mut self, now: Time, packets: u32) {
+        let most = Self::INTERVAL * Self::DEBT;
+        let full_at = self.full_at.max(now) + Self::INTERVAL * packets;
+        self.full_at = self.full_at.max(full_at.min(now + most));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::io::{Output, Random};
-    use std::collections::VecDeque;
+    use crate::engine::io::{Config, Cx, Random};
 
     struct Lowest;
     impl Random for Lowest {
@@ -96,32 +107,27 @@ mod tests {
         }
     }
 
-    fn at(now: Time, lifetime_secs: u64, stage: u32) -> Option<u64> {
-        let mut outputs: VecDeque<Output> = VecDeque::new();
-        let mut cx = Cx { now, random: &mut Lowest, outputs: &mut outputs, pace: &mut Pace::default() };
-        renewal_at(&mut cx, Time::ZERO, Duration::from_secs(lifetime_secs), stage).map(Time::as_millis)
+    fn at(now: u64, lifetime_secs: u64) -> u64 {
+        let mut cx = Cx::new(Config::default(), Box::new(Lowest));
+        let now = cx.at(Time::from_secs(now));
+        renewal_at(now, Time::ZERO, Duration::from_secs(lifetime_secs)).as_millis()
     }
 
     #[test]
     fn renewal_windows_begin_at_a_half_then_three_quarters_then_seven_eighths() {
-        assert_eq!(at(Time::ZERO, 8000, 0), Some(4_000_000));
-        assert_eq!(at(Time::from_secs(4500), 8000, 1), Some(6_000_000));
-        assert_eq!(at(Time::from_secs(6200), 8000, 2), Some(7_000_000));
-    }
-
-    #[test]
-    fn the_next_stage_is_the_one_whose_window_is_still_to_come() {
-        let stage_after = |secs| stage_after(Time::from_secs(secs), Time::ZERO, Duration::from_secs(8000));
-        assert_eq!([0, 3999, 4000, 5000, 5999].map(stage_after), [0, 0, 1, 1, 1]);
-        assert_eq!([6000, 6500, 7000, 7500, 7999].map(stage_after), [2, 2, 3, 4, 12]);
-        assert_eq!(stage_after(8000), LAST_STAGE + 1);
+        assert_eq!([0, 3990].map(|now| at(now, 8000)), [4_000_000; 2]);
+        assert_eq!([4000, 4500, 5990].map(|now| at(now, 8000)), [6_000_000; 3]);
+        assert_eq!([6000, 6200, 6990].map(|now| at(now, 8000)), [7_000_000; 3]);
+        assert_eq!(at(7000, 8000), 7_500_000);
     }
 
     #[test]
     fn renewals_keep_four_seconds_apart_and_end_with_the_lifetime() {
-        assert_eq!(at(Time::ZERO, 6, 0), Some(4_000));
-        assert_eq!(at(Time::from_secs(7), 8, 1), None);
-        assert_eq!(at(Time::from_secs(86_399), 86_400, 15), None);
+        assert_eq!(at(0, 6), 4_000);
+        assert_eq!(at(3999, 8000), 4_003_000);
+        assert_eq!(at(7, 8), 8_000);
+        assert_eq!(at(86_399, 86_400), 86_400_000);
+        assert_eq!(at(9000, 8000), 8_000_000);
     }
 
     #[test]
@@ -132,12 +138,21 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_mapping_is_retried_within_the_recheck_interval() {
-        let secs = Duration::from_secs;
-        assert_eq!(retry_after(secs(0), secs(300)), secs(30));
-        assert_eq!(retry_after(secs(100), secs(300)), secs(100));
-        assert_eq!(retry_after(secs(1800), secs(300)), secs(300));
-        assert_eq!(retry_after(secs(1800), secs(5)), secs(5));
+    fn a_refusal_holds_for_its_lifetime_and_silence_for_longer_each_time() {
+        let mut cx = Cx::new(Config::default(), Box::new(Lowest));
+        let mut wait = |lifetime: Option<u64>, failures| {
+            let lifetime = lifetime.map(Duration::from_secs);
+            wait_after_failure(cx.at(Time::ZERO), lifetime, failures).as_millis()
+        };
+        assert_eq!(
+            [0, 100, 1800, 86_400].map(|secs| wait(Some(secs), 9)),
+            [30_000, 100_000, 1_800_000, 1_800_000]
+        );
+        // A tenth less by jitter, and never longer than the recheck interval.
+        assert_eq!(
+            [0, 1, 2, 5, 6, 7, 255].map(|failures| wait(None, failures)),
+            [4500, 9000, 18_000, 144_000, 270_000, 270_000, 270_000]
+        );
     }
 
     #[test]
@@ -148,6 +163,18 @@ mod tests {
             let within = sent[first..].iter().take_while(|&&at| at < start + 1000).count();
             assert!(within <= 100, "{within} packets in the second from {start} ms");
         }
-        assert_eq!(sent[29], 10_000, "the first 30 are sent at once");
+        assert_eq!(sent[19], 10_000, "the first 20 are sent at once");
+    }
+
+    #[test]
+    fn what_is_sent_without_waiting_is_waited_for_by_the_next_but_not_for_long() {
+        let mut pace = Pace::default();
+        pace.spend(Time::from_secs(10), 19);
+        assert_eq!(
+            [1, 1].map(|packets| pace.take(Time::from_secs(10), packets).as_millis()),
+            [10_000, 10_020]
+        );
+        pace.spend(Time::from_secs(10), 1000);
+        assert_eq!(pace.take(Time::from_secs(10), 1).as_millis(), 10_820);
     }
 }

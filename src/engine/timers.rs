@@ -28,6 +28,21 @@ impl<K: Word> Timers<K> {
         self.order.insert(number(at, key.word()), 0);
     }
 
+    /// Sets the deadline of `key`, unless it has a sooner one.
+    pub fn set_sooner(&mut self, key: K, at: Time) {
+        if self.get(key).is_none_or(|set| at < set) {
+            self.set(key, at);
+        }
+    }
+
+    /// Sets the deadline of `key`, or forgets it.
+    pub fn replace(&mut self, key: K, at: Option<Time>) {
+        match at {
+            Some(at) => self.set(key, at),
+            None => self.cancel(key),
+        }
+    }
+
     /// Forgets the deadline of `key`.
     pub fn cancel(&mut self, key: K) {
         if let Some(old) = self.deadlines.remove(&key) {
@@ -54,12 +69,6 @@ impl<K: Word> Timers<K> {
         self.order.remove(first);
         // The lower half is the key's word.
         self.deadlines.take(first as u64).map(|(key, _)| key)
-    }
-
-    /// Forgets all.
-    pub fn clear(&mut self) {
-        self.order.clear();
-        self.deadlines.clear();
     }
 }
 

@@ -8,7 +8,7 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
-pub use reply::{ReadError, Reply, ReplyReader};
+pub use reply::{ReadError, Reply, ReplyReader, Rest};
 
 /// Longest URL that is followed, in bytes, before and after percent-encoding. Real ones stay below 200; the limit
 /// keeps redirects from growing and a request within one packet or two.
@@ -29,6 +29,12 @@ pub struct Url {
 impl Url {
     /// Parses `http://ADDRESS[:PORT][/PATH]`: no other scheme, no names, no credentials, no fragment kept.
     pub fn parse(text: &str) -> Result<Url, Malformed> {
+        Url::parse_at(text, |host| host)
+    }
+
+    /// Parses an absolute URL whose host may be a name or anybody's address: `place` says whom to connect to in its stead,
+    /// given the address that stands there, if one does; `None`: nobody.
+    pub fn parse_at(text: &str, place: impl Fn(Option<IpAddr>) -> Option<IpAddr>) -> Result<Url, Malformed> {
         let text = text.trim();
         let scheme = text.get(..7).ok_or(Malformed)?;
         if !scheme.eq_ignore_ascii_case("http://") {
@@ -36,18 +42,22 @@ impl Url {
         }
         let rest = &text[7..];
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        Ok(Url { address: parse_authority(authority)?, path: encode_path(path)? })
+        let (host, port) = parse_authority(authority)?;
+        let address = SocketAddr::new(place(host).ok_or(Malformed)?, port);
+        Ok(Url { address, path: encode_path(path)? })
     }
 
     /// The URL that `reference` means on a page at `self`: absolute, `//host/..`, absolute path or relative path
     /// (with or without `.`/`..`); a relative path may lack its slash.
     pub fn join(&self, reference: &str) -> Result<Url, Malformed> {
         let reference = reference.trim();
+        // Whatever host it names, the server is the one that gave the reference.
+        let same_host = |_| Some(self.address.ip());
         if has_scheme(reference) {
-            return Url::parse(reference);
+            return Url::parse_at(reference, same_host);
         }
         if let Some(rest) = reference.strip_prefix("//") {
-            return Url::parse(&format!("http://{rest}"));
+            return Url::parse_at(&format!("http://{rest}"), same_host);
         }
         // RFC 3986 §5.2.2, without what cannot be here: the base has no fragment, and a path always.
         let reference = reference.split('#').next().unwrap_or_default();
@@ -75,16 +85,21 @@ fn has_scheme(reference: &str) -> bool {
     })
 }
 
-/// `ADDRESS[:PORT]` or `[ADDRESS6][:PORT]`; nothing else fits, so neither names nor credentials do.
-fn parse_authority(authority: &str) -> Result<SocketAddr, Malformed> {
-    let (ip, port) = match authority.strip_prefix('[') {
+/// `HOST[:PORT]` or `[ADDRESS6][:PORT]`: the address of the host, `None` for a name, and the port. Credentials do not fit.
+fn parse_authority(authority: &str) -> Result<(Option<IpAddr>, u16), Malformed> {
+    let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
-            let (ip, port) = rest.split_once(']').ok_or(Malformed)?;
-            (IpAddr::V6(ip.parse().map_err(|_| Malformed)?), port)
+            let (host, port) = rest.split_once(']').ok_or(Malformed)?;
+            // RFC 6874: a zone is of the sender's machine.
+            let address = host.split('%').next().unwrap_or_default();
+            (Some(IpAddr::V6(address.parse().map_err(|_| Malformed)?)), port)
         }
         None => {
-            let (ip, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
-            (IpAddr::V4(ip.parse().map_err(|_| Malformed)?), port)
+            let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            if host.is_empty() || host.contains('@') {
+                return Err(Malformed);
+            }
+            (host.parse().ok().map(IpAddr::V4), port)
         }
     };
     // RFC 3986 §3.2.3: the port may be empty after its colon.
@@ -98,7 +113,7 @@ fn parse_authority(authority: &str) -> Result<SocketAddr, Malformed> {
             digits.parse().map_err(|_| Malformed)?
         }
     };
-    if port == 0 { Err(Malformed) } else { Ok(SocketAddr::new(ip, port)) }
+    if port == 0 { Err(Malformed) } else { Ok((host, port)) }
 }
 
 /// Path and query for a request line: nothing in it that could end the line or the path. What is already encoded

@@ -71,6 +71,19 @@ fn split_type(service_type: &str) -> Option<(&str, &str, &str)> {
 }
 
 impl Service {
+    /// What kind of service a type of the DSL forum is. It is of use only on a device that has none of the UPnP Forum's.
+    pub fn dsl_forum_kind(&self) -> Option<WanService> {
+        let (vendor, name, _) = split_type(&self.service_type)?;
+        if !vendor.eq_ignore_ascii_case("dslforum-org") || self.control_url.is_empty() {
+            return None;
+        }
+        match name {
+            name if name.eq_ignore_ascii_case("WANIPConnection") => Some(WanService::Ip1),
+            name if name.eq_ignore_ascii_case("WANPPPConnection") => Some(WanService::Ppp1),
+            _ => None,
+        }
+    }
+
     /// Which of the services we can use it is: only `urn:schemas-upnp-org`, and only with a control URL.
     pub fn kind(&self) -> Option<WanService> {
         let (vendor, name, version) = split_type(&self.service_type)?;

@@ -44,6 +44,21 @@ pub enum ResultCode {
     Other(u16),
 }
 
+impl ResultCode {
+    /// The code on the wire.
+    pub const fn number(self) -> u16 {
+        match self {
+            ResultCode::Success => 0,
+            ResultCode::UnsupportedVersion => 1,
+            ResultCode::NotAuthorized => 2,
+            ResultCode::NetworkFailure => 3,
+            ResultCode::OutOfResources => 4,
+            ResultCode::UnsupportedOpcode => 5,
+            ResultCode::Other(code) => code,
+        }
+    }
+}
+
 impl From<u16> for ResultCode {
     fn from(code: u16) -> ResultCode {
         match code {
@@ -145,6 +160,11 @@ pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
         _ => return Err(Malformed),
     }
     let result = ResultCode::from(u16::from_be_bytes([start[2], start[3]]));
+    let whole_len = if transport.is_none() { 12 } else { 16 };
+    if matches!(result, ResultCode::Other(_)) && bytes.len() != whole_len {
+        // A code that no RFC has, in a message that has another length than any: not NAT-PMP.
+        return Err(Malformed);
+    }
     let head: &[u8; 8] = bytes.first_chunk().ok_or(Malformed)?;
     let epoch_secs = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
     match transport {

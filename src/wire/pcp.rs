@@ -80,6 +80,29 @@ pub enum ResultCode {
     Other(u8),
 }
 
+impl ResultCode {
+    /// The code on the wire.
+    pub const fn number(self) -> u8 {
+        match self {
+            ResultCode::Success => 0,
+            ResultCode::UnsuppVersion => 1,
+            ResultCode::NotAuthorized => 2,
+            ResultCode::MalformedRequest => 3,
+            ResultCode::UnsuppOpcode => 4,
+            ResultCode::UnsuppOption => 5,
+            ResultCode::MalformedOption => 6,
+            ResultCode::NetworkFailure => 7,
+            ResultCode::NoResources => 8,
+            ResultCode::UnsuppProtocol => 9,
+            ResultCode::UserExQuota => 10,
+            ResultCode::CannotProvideExternal => 11,
+            ResultCode::AddressMismatch => 12,
+            ResultCode::ExcessiveRemotePeers => 13,
+            ResultCode::Other(code) => code,
+        }
+    }
+}
+
 impl From<u8> for ResultCode {
     fn from(code: u8) -> ResultCode {
         match code {
@@ -180,29 +203,24 @@ pub enum Reply {
     Announce(Header),
     /// To MAP.
     Map(Header, Map),
-    /// UNSUPP_VERSION in one of the forms that carry no nonce: of NAT-PMP (version 0, 4 octets or more), of the
-    /// drafts of PCP (version 1), or the header of version 2 alone.
+    /// UNSUPP_VERSION, whatever version it carries and however long it is: servers that do not know PCP answer in NAT-PMP's
+    /// form, some with PCP's version.
     UnsuppVersion {
-        /// The version that the server speaks.
+        /// The version that the answer carries.
         version: u8,
-        /// The opcode of the request that it answers.
-        opcode: Opcode,
     },
 }
 
-/// Parses what came from a server. Requests, replies of other versions or opcodes, and lengths that RFC 6887
-/// §8.3 forbids are `Malformed`.
+/// Parses what came from a server. Requests, replies of other versions or opcodes but UNSUPP_VERSION, and lengths that
+/// RFC 6887 §8.3 forbids are `Malformed`.
 pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
-    let start: &[u8; 4] = bytes.first_chunk().ok_or(Malformed)?;
-    let opcode = Opcode::of_reply(start[1])?;
-    match start[0] {
-        // RFC 6886 §3.5: the result code of NAT-PMP is 16 bits wide, and UNSUPP_VERSION is 1 in both protocols.
-        0 if start[2..] == [0, 1] => return Ok(Reply::UnsuppVersion { version: 0, opcode }),
-        1 if start[3] == 1 => return Ok(Reply::UnsuppVersion { version: 1, opcode }),
-        VERSION => {}
-        _ => return Err(Malformed),
+    let &[version, opcode, high, low] = bytes.first_chunk().ok_or(Malformed)?;
+    // RFC 6886 §3.5: the result code of NAT-PMP is 16 bits wide, and UNSUPP_VERSION is 1 in both protocols.
+    if opcode & REPLY != 0 && low == 1 && (version != 0 || high == 0) {
+        return Ok(Reply::UnsuppVersion { version });
     }
-    if bytes.len() > MAX_LEN || !bytes.len().is_multiple_of(4) {
+    let opcode = Opcode::of_reply(opcode)?;
+    if version != VERSION || bytes.len() > MAX_LEN || !bytes.len().is_multiple_of(4) {
         return Err(Malformed);
     }
     let head: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(Malformed)?;
@@ -213,9 +231,6 @@ pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
     };
     match opcode {
         Opcode::Announce => Ok(Reply::Announce(header)),
-        Opcode::Map if bytes.len() == HEADER_LEN && header.result == ResultCode::UnsuppVersion => {
-            Ok(Reply::UnsuppVersion { version: VERSION, opcode })
-        }
         Opcode::Map => Ok(Reply::Map(header, parse_map(bytes.first_chunk().ok_or(Malformed)?)?)),
     }
 }

@@ -47,7 +47,7 @@ pub enum Reply {
     /// A UPnP error.
     Fault {
         /// errorCode of the standard, or the vendor's; 0 when it is missing or no number of 16 bits.
-        code: u16,
+        code: i64,
         /// errorDescription, else faultstring; cleaned of control characters, cut to 200 characters.
         description: String,
     },

@@ -5,6 +5,8 @@
 use super::Command;
 use crate::engine::Engine;
 use crate::engine::io::{ExchangeId, Output, Route, Socket, TcpEnd};
+use crate::engine::ledger::HardwareAddress;
+use crate::engine::reason::Reason;
 use crate::time::Time;
 use std::net::SocketAddr;
 
@@ -12,13 +14,14 @@ use std::net::SocketAddr;
 #[allow(missing_docs)]
 pub trait Machine: 'static {
     fn handle_command(&mut self, now: Time, command: Command);
-    fn handle_route(&mut self, now: Time, route: Option<Route>);
+    fn handle_route(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>);
     fn handle_route_unknown(&mut self, now: Time) {
-        self.handle_route(now, None);
+        self.handle_route(now, None, None);
     }
     fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>);
     fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]);
     fn handle_refused(&mut self, now: Time, socket: Socket);
+    fn handle_unsent(&mut self, _now: Time, _socket: Socket, _reason: Reason) {}
     fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr);
     fn handle_tcp_data(&mut self, now: Time, exchange: ExchangeId, bytes: &[u8]);
     fn handle_tcp_end(&mut self, now: Time, exchange: ExchangeId, end: TcpEnd);
@@ -36,8 +39,8 @@ impl Machine for Engine {
             Command::Cleanup => self.handle_cleanup(now),
         }
     }
-    fn handle_route(&mut self, now: Time, route: Option<Route>) {
-        self.handle_route(now, route);
+    fn handle_route(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
+        self.handle_route_via(now, route, hardware);
     }
     fn handle_route_unknown(&mut self, now: Time) {
         self.handle_route_unknown(now);
@@ -50,6 +53,9 @@ impl Machine for Engine {
     }
     fn handle_refused(&mut self, now: Time, socket: Socket) {
         self.handle_refused(now, socket);
+    }
+    fn handle_unsent(&mut self, now: Time, socket: Socket, reason: Reason) {
+        self.handle_unsent(now, socket, reason);
     }
     fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr) {
         self.handle_tcp_connected(now, exchange, local);

@@ -12,6 +12,7 @@ use super::sleep::Sleep;
 use super::sockets::{Sockets, Source};
 use super::{Command, Front, Machine};
 use crate::engine::io::{self, Event, ExchangeId, MappingId, Output, Socket, TcpEnd};
+use crate::engine::reason::Reason;
 use crate::log::log;
 use crate::net::tcp::Incoming;
 use crate::net::udp::{DATAGRAM_LEN_MAX, Received};
@@ -181,6 +182,9 @@ impl<M: Machine> Run<'_, M> {
                             format_args!("Cannot read the {socket:?} socket"),
                         );
                     }
+                    if let Some(reason) = unsent(&std::io::Error::from_raw_os_error(code)) {
+                        self.machine.handle_unsent(self.now, socket, reason);
+                    }
                     errors += 1;
                     if errors == ERRORS_A_TURN {
                         self.sockets.read_later(Source::Udp(socket));
@@ -306,9 +310,14 @@ impl<M: Machine> Run<'_, M> {
             }
             None => log!(Debug, "No route"),
         }
+        let hardware = route.and_then(|route| {
+            // On the link, or by the next hop.
+            let neighbour = route.gateway.or(toward)?;
+            net::find_hardware_address(route.interface, neighbour)
+        });
         let route =
             route.map(|net::Route { gateway, local, interface }| io::Route { gateway, local, interface });
-        self.machine.handle_route(self.now, route);
+        self.machine.handle_route(self.now, route, hardware);
     }
 
     /// Sends a datagram. One that cannot be sent now (the buffer is full, the link is down) is as good as lost on the
@@ -328,7 +337,12 @@ impl<M: Machine> Run<'_, M> {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 log!(Verbose, "{socket:?}: {} bytes to {to} dropped: {error}", bytes.len());
             }
-            Err(error) => self.complain(Request::Send(socket), &error, format_args!("Cannot send to {to}")),
+            Err(error) => {
+                self.complain(Request::Send(socket), &error, format_args!("Cannot send to {to}"));
+                if let Some(reason) = unsent(&error) {
+                    self.machine.handle_unsent(self.now, socket, reason);
+                }
+            }
         }
         if sent.refused {
             log!(Verbose, "{socket:?}: port closed");
@@ -375,6 +389,15 @@ impl<M: Machine> Run<'_, M> {
             }
         }
         false
+    }
+}
+
+/// What an error of a socket says of the way to the gateway.
+fn unsent(error: &std::io::Error) -> Option<Reason> {
+    match error.kind() {
+        ErrorKind::PermissionDenied => Some(Reason::Firewall),
+        ErrorKind::HostUnreachable => Some(Reason::Unreachable),
+        _ => None,
     }
 }
 

@@ -7,6 +7,8 @@
 use super::{Command, Machine, OsRandom, Program, Wake, Worker, check_random, is_worker_thread};
 use crate::engine::Engine;
 use crate::engine::io::{Config, ExchangeId, Output, Route, Socket, TcpEnd};
+use crate::engine::ledger::HardwareAddress;
+use crate::engine::reason::Reason;
 use crate::log;
 use crate::sync::Mutex;
 use crate::time::Time;
@@ -107,8 +109,8 @@ impl Machine for Watched {
     fn handle_command(&mut self, now: Time, command: Command) {
         Machine::handle_command(&mut self.engine, now, command);
     }
-    fn handle_route(&mut self, now: Time, route: Option<Route>) {
-        self.engine.handle_route(now, route);
+    fn handle_route(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
+        self.engine.handle_route_via(now, route, hardware);
     }
     fn handle_route_unknown(&mut self, now: Time) {
         self.engine.handle_route_unknown(now);
@@ -121,6 +123,9 @@ impl Machine for Watched {
     }
     fn handle_refused(&mut self, now: Time, socket: Socket) {
         self.engine.handle_refused(now, socket);
+    }
+    fn handle_unsent(&mut self, now: Time, socket: Socket, reason: Reason) {
+        self.engine.handle_unsent(now, socket, reason);
     }
     fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr) {
         self.engine.handle_tcp_connected(now, exchange, local);

@@ -258,7 +258,7 @@ impl Machine for Script {
     }
 
     fn handle_network_changed(&mut self, _now: Time) {}
-    fn handle_route(&mut self, _: Time, _: Option<Route>) {}
+    fn handle_route(&mut self, _: Time, _: Option<Route>, _: Option<[u8; 6]>) {}
     fn handle_opened(&mut self, _: Time, _: Socket, _: Option<SocketAddr>) {}
     fn handle_datagram(&mut self, _: Time, _: Socket, _: SocketAddr, _: &[u8]) {}
     fn handle_refused(&mut self, _: Time, _: Socket) {}

@@ -25,7 +25,7 @@ pub fn gateway() -> Server {
 }
 
 /// Ends a test that hangs.
-fn end_in_time() {
+pub fn end_in_time() {
     const SECONDS: u32 = 60;
     #[cfg(unix)] // elsewhere the test runner has to do that
     // SAFETY: alarm(2) has no precondition.

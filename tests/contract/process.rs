@@ -167,7 +167,8 @@ contract! {
         let (open, running) = (descriptors(), threads());
         let (resident, mapped) = (status("", "VmRSS"), status("", "VmSize"));
         (200..1000).for_each(session);
-        assert_eq!(descriptors(), open);
+        // The gateway of this process closes its end of a connection a moment later.
+        wait_until("the descriptors are closed", || descriptors() <= open);
         // A thread that was joined may be seen for a moment more.
         wait_until("the threads are gone", || threads() <= running);
         let grown = status("", "VmRSS").saturating_sub(resident);

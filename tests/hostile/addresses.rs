@@ -7,8 +7,8 @@ use plum::engine::io::{Allowed, Event, Socket};
 use plum::wire::Transport::Tcp;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// No external address at all: FAILURE.
-const NONE: [&str; 20] = [
+/// No external IPv4 address: FAILURE.
+const NONE: [&str; 22] = [
     "",
     " ",
     "0.0.0.0",
@@ -29,14 +29,15 @@ const NONE: [&str; 20] = [
     "203.0.113.07",
     "fe80::1%eth0",
     "[2001:db8::1]",
+    "2001:db8::1",
+    "fd00::1",
 ];
 
 /// Another NAT behind the gateway: SUCCESS, and a WARN.
-const BEHIND_NAT: [&str; 6] =
-    ["10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "169.254.1.1", "fd00::1"];
+const BEHIND_NAT: [&str; 5] = ["10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "169.254.1.1"];
 
 /// Taken as it is.
-const GOOD: [&str; 3] = ["203.0.113.9", "  203.0.113.9\r\n", "2001:db8::1"];
+const GOOD: [&str; 2] = ["203.0.113.9", "  203.0.113.9\r\n"];
 
 #[test]
 fn an_address_that_is_none_is_a_failure_by_upnp() {
@@ -63,8 +64,9 @@ fn a_private_address_is_a_success_with_a_warning_of_double_nat() {
             stage.success(id).map(|told| told.1)
         });
         assert_eq!(told, Some(ip(text)));
+        let nat = if text.starts_with("100.64.") { "carrier-grade NAT" } else { "another NAT" };
         let is_warning =
-            |line: &String| line.starts_with("Warn ") && line.contains("another NAT") && line.contains(text);
+            |line: &String| line.starts_with("Warn ") && line.contains(nat) && line.contains(text);
         assert!(lines.iter().any(is_warning), "{lines:#?}");
     }
 }
@@ -116,7 +118,8 @@ fn pcp_and_natpmp_are_held_to_the_same() {
                 stage.inject(Socket::Pcp, server, &reply);
             }
             if is_none {
-                assert!(stage.is_failure(id), "{address} {natpmp}: {:?}", stage.timeline(id));
+                // The other protocol, which is silent, is asked then.
+                stage.assert_fails(id, secs(4));
             } else {
                 let told = stage.success(id).map(|told| told.1);
                 assert_eq!(told, Some(address.to_canonical()), "{natpmp}: {:?}", stage.timeline(id));

@@ -158,3 +158,35 @@ fn forged_notifications_cost_one_recheck_in_five_seconds_and_lead_nowhere() {
     stage.assert_ends();
     stage.assert_nothing_left();
 }
+
+#[test]
+fn notifications_of_others_are_ignored() {
+    let mut stage = upnp_stage();
+    let id = stage.create(Tcp, 8000);
+    stage.run_until(|stage| stage.is_success(id));
+    stage.run_for(secs(25));
+    let (connects, sent) = (stage.connected_to().len(), packets(&mut stage));
+    let usn = format!("uuid:{}", plum_gateway::core::Igd::default().uuid);
+    for (from, name, location) in [
+        // A stranger with the gateway's name, which it tells everyone.
+        (ROGUE, &*usn, "http://192.168.1.66:80/x"),
+        (ROGUE, &*usn, "http://192.168.1.1:5000/rootDesc.xml"),
+        (ROGUE, "uuid:x", "http://192.168.1.66:80/x"),
+        // Another device of the gateway's.
+        (GATEWAY, "uuid:x", "http://192.168.1.1:80/x"),
+    ] {
+        for (kind, boot_id) in [("alive", 7), ("update", 8), ("byebye", 9), ("alive", 10)] {
+            let bytes = notify(kind, location, boot_id);
+            let text = String::from_utf8(bytes).expect("text").replace("uuid:x", name);
+            stage.inject(Socket::Notifications, SocketAddr::new(from, 1900), text.as_bytes());
+        }
+        stage.inject(
+            Socket::Notifications,
+            SocketAddr::new(from, 1900),
+            b"M-SEARCH * HTTP/1.1\r\nST: ssdp:all\r\n\r\n",
+        );
+    }
+    stage.run_for(secs(60));
+    assert_eq!((stage.connected_to().len(), packets(&mut stage)), (connects, sent));
+    assert_eq!(stage.events(id).len(), 1);
+}

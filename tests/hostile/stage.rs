@@ -6,6 +6,7 @@
 use crate::world::{EXTERNAL, Endpoint, GATEWAY, LOCAL, Seeded, Setup, World};
 use plum::engine::Engine;
 use plum::engine::io::{Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, TcpEnd, Wanted};
+use plum::engine::ledger::HardwareAddress;
 use plum::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,6 +20,10 @@ pub const GATEWAY_HTTP: SocketAddr = SocketAddr::new(GATEWAY, 5000);
 const SSDP_GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250));
 /// How long a connection takes to stand.
 const CONNECT_TIME: Duration = Duration::from_millis(1);
+/// How many races a mapping that nobody makes begins in its first five minutes: at once, then after 5, 10, 20, 40, 80 and 160 s.
+pub const RACES: usize = 7;
+/// And in its first half minute.
+pub const FIRST_RACES: usize = 3;
 /// More packets than any test of one attack may cause.
 const MAX_PACKETS: usize = 5000;
 pub const IGD: &str = "urn:schemas-upnp-org:device:InternetGatewayDevice:1";
@@ -153,6 +158,8 @@ pub struct Wired {
     visits: BTreeMap<ExchangeId, Visit>,
     /// All connections, those to the world's hosts included.
     open: BTreeSet<ExchangeId>,
+    /// The host of each connection that there ever was.
+    hosts: BTreeMap<ExchangeId, IpAddr>,
     deeds: BTreeMap<(Time, u64), Deed>,
     sequence: u64,
     outputs: VecDeque<Output>,
@@ -178,6 +185,7 @@ impl Wired {
             answers: Vec::new(),
             visits: BTreeMap::new(),
             open: BTreeSet::new(),
+            hosts: BTreeMap::new(),
             deeds: BTreeMap::new(),
             sequence: 0,
             outputs: VecDeque::new(),
@@ -227,8 +235,12 @@ impl Wired {
                     assert!(self.connects.len() <= MAX_PACKETS, "more than {MAX_PACKETS} connections");
                     self.open.insert(exchange);
                     self.most_open = self.most_open.max(self.open.len());
-                    // protocols.md, Many mappings: HTTP, 4 exchanges at once.
-                    assert!(self.open.len() <= 4, "{} connections at once", self.open.len());
+                    self.hosts.insert(exchange, to.ip());
+                    // protocols.md, Many mappings: HTTP, 4 exchanges at once a host, and 16 in all.
+                    assert!(self.open.len() <= 16, "{} connections at once", self.open.len());
+                    let is_same = |open: &&ExchangeId| self.hosts.get(open) == Some(&to.ip());
+                    let same = self.open.iter().filter(is_same).count();
+                    assert!(same <= 4, "{same} connections at once with {to}");
                     let first = match self.servers.get_mut(&to) {
                         None if to.ip() == GATEWAY => None,
                         // Nobody is there.
@@ -340,9 +352,9 @@ impl Endpoint for Wired {
         self.now = now;
         self.engine.handle_cleanup(now);
     }
-    fn handle_route(&mut self, now: Time, route: Option<Route>) {
+    fn handle_route(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
         self.now = now;
-        self.engine.handle_route(now, route);
+        self.engine.handle_route_via(now, route, hardware);
     }
     fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
         self.now = now;

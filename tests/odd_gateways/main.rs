@@ -1,17 +1,52 @@
-//! Gateways that misbehave in the ways real ones do, on a virtual clock: what the program must not suffer from.
+//! Gateways that misbehave in the ways real ones do: what the program must get from them all the same.
+//!
+//! The odd gateways are those of `plum_gateway::odd`. A row (`rows!`) plays one and asserts what its owner gets; it is played
+//! twice: on a virtual clock, where times are judged, and through the C API over real sockets.
+//!
+//! What takes hours on the gateway's clock, or has to come between two answers of milliseconds, is on the virtual clock alone, and
+//! says so.
 
+#![cfg(plum_abi = "0.6.2")]
+
+mod additions;
+mod addresses;
 mod answers;
+mod combinations;
+mod connections;
+mod devices;
+#[path = "../contract/ground.rs"]
+#[allow(dead_code)] // What the contract alone needs.
+mod ground;
+mod leases;
+mod ledger;
+mod looks;
+#[cfg(target_os = "linux")] // network namespaces
+#[path = "../namespace/mod.rs"]
+#[allow(dead_code)] // What tests need that are inside as a whole.
+mod namespace;
+mod natpmp;
+mod neighbours;
 mod pace;
+mod pcp;
+mod ports;
 mod protocols;
+mod refusals;
+mod removals;
+mod restarts;
+#[cfg(target_os = "linux")] // network namespaces
+#[path = "../system/ground.rs"]
+#[allow(dead_code)] // What tests of the system alone need.
+mod router;
+mod stage;
+mod tables;
 mod whereabouts;
-#[path = "../world/mod.rs"]
-mod world;
 
 use plum::engine::io::{MappingId, Protocol, Route};
 use plum::wire::Transport::Tcp;
-use plum_gateway::core::{Kind, Received};
+use plum_gateway::core::Kind;
+use plum_testkit::world::{GATEWAY, INTERFACE, LOCAL, World};
+use std::sync::Mutex;
 use std::time::Duration;
-use world::{GATEWAY, INTERFACE, LOCAL, World};
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -54,16 +89,78 @@ fn upnp_mapping_beside_pcp(world: &mut World) -> MappingId {
     id
 }
 
-/// The most packets that a gateway got in any one second: an HTTP exchange is six of them (SYN, its ACK, the request,
-/// the reply's ACK, FIN and its ACK).
-fn most_packets_a_second<'a>(received: impl Iterator<Item = &'a Received>) -> usize {
-    let packets = |kind| match kind {
-        Kind::HttpDescription | Kind::Soap(_) => 6,
-        _ => 1,
+/// All rows that are played over real sockets.
+fn rows() -> Vec<(&'static str, fn())> {
+    // Those with the longest rows first.
+    [
+        restarts::ROWS,
+        leases::ROWS,
+        tables::ROWS,
+        addresses::ROWS,
+        natpmp::ROWS,
+        looks::ROWS,
+        pcp::ROWS,
+        refusals::ROWS,
+        additions::ROWS,
+        devices::ROWS,
+        removals::ROWS,
+        ports::ROWS,
+        connections::ROWS,
+    ]
+    .concat()
+}
+
+/// How many processes run at once: most of them wait most of the time.
+const PROCESSES: usize = 24;
+
+/// A row, and the words before the command that plays it.
+type Turn = (&'static str, &'static [&'static str]);
+
+/// Plays rows, each in a process of its own.
+fn play(turns: Vec<Turn>) {
+    let failures = Mutex::new(Vec::new());
+    let turns = Mutex::new(turns.into_iter());
+    let work = || {
+        loop {
+            let next = turns.lock().expect("not poisoned").next();
+            let Some((name, by_way_of)) = next else { return };
+            let output = stage::run_alone(name, by_way_of);
+            if !output.status.success() {
+                let texts =
+                    [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+                failures.lock().expect("not poisoned").push(format!("{name}:\n{}", texts.join("\n")));
+            }
+        }
     };
-    let all: Vec<(Duration, usize)> = received.map(|r| (r.at, packets(r.kind))).collect();
-    let within = |(first, &(start, _)): (usize, &(Duration, usize))| {
-        all[first..].iter().take_while(|(at, _)| *at < start + secs(1)).map(|(_, n)| n).sum()
-    };
-    all.iter().enumerate().map(within).max().unwrap_or(0)
+    std::thread::scope(|scope| (0..PROCESSES).for_each(|_| drop(scope.spawn(work))));
+    let failures = failures.into_inner().expect("not poisoned");
+    assert!(failures.is_empty(), "{} rows fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn all_odd_gateways_over_real_sockets() {
+    let mut turns: Vec<Turn> = Vec::new();
+    #[cfg(target_os = "linux")] // network namespaces
+    if let Some(way) = namespace::way_in("the odd neighbours over real sockets") {
+        turns.extend(neighbours::ROWS.iter().map(|&(name, _)| (name, way)));
+    }
+    if std::env::var_os("PLUM_TEST_LOOPBACK").is_some() {
+        eprintln!("the odd gateways were NOT run: each needs a loopback address of its own");
+    } else {
+        let none: &[&str] = &[];
+        turns.extend(rows().iter().map(|&(name, _)| (name, none)));
+    }
+    play(turns);
+}
+
+/// What a process of its own does, see `all_odd_gateways_over_real_sockets`.
+#[test]
+fn the_row_of_this_process() {
+    let Some(name) = stage::row_of_this_process() else { return };
+    ground::end_in_time();
+    let mut rows = rows();
+    #[cfg(target_os = "linux")] // network namespaces
+    rows.extend(neighbours::ROWS);
+    let (_, row) = rows.iter().find(|(known, _)| *known == name).expect("a row of this name");
+    row();
 }

@@ -1,10 +1,12 @@
 //! How much a gateway is asked, and how soon: limits of its own, many mappings, extreme settings, notices without end.
 
-use crate::world::World;
-use crate::{millis, most_packets_a_second, only_from, secs, world_of};
+use crate::{millis, only_from, secs, world_of};
 use plum::engine::io::Event;
 use plum::wire::Transport::Tcp;
-use plum_gateway::core::Times;
+use plum_gateway::core::{Kind, Reply, Times};
+use plum_gateway::odd;
+use plum_testkit::packets::most_packets_a_second;
+use plum_testkit::world::World;
 use std::time::Duration;
 
 #[test]
@@ -24,6 +26,23 @@ fn a_gateway_that_takes_few_connections_at_a_time_gets_few() {
         assert!(took < secs(5), "{took:?}");
         world.assert_nothing_left();
     }
+}
+
+#[test]
+fn a_server_that_answers_no_look_is_searched_for_seldom() {
+    let mut world = world_of(2);
+    odd::looks_get(world.gateway(), Reply::close);
+    let _ids: Vec<_> = (8000..8010).map(|port| world.create(Tcp, port)).collect();
+    world.run_until(World::all_success);
+    world.run_for(secs(100));
+    let searches = world.counts().of(Kind::SsdpSearch);
+    world.gateway().counts.received.clear();
+    world.run_for(secs(3000));
+    let most = most_packets_a_second(world.counts().received.iter());
+    assert!(most <= 100, "{most} packets in one second");
+    // Ten rechecks, each with a doubt or two: twelve datagrams a search.
+    let searches = world.counts().of(Kind::SsdpSearch) - searches;
+    assert!(searches <= 10 * 2 * 12, "{searches} searches");
 }
 
 #[test]
@@ -75,8 +94,8 @@ fn the_shortest_recheck_interval_without_a_gateway_is_no_flood() {
     world.run_for(secs(100));
     assert_eq!(world.callbacks(id), [Event::Failure]);
     world.start_gateway(false);
-    // At whatever moment of a race this is: its retransmissions are at most 2 s apart.
-    assert!(world.runs_until(millis(2100), |world| world.is_success(id)));
+    // It announces itself, or is asked again after 30 s at most.
+    assert!(world.runs_until(secs(31), |world| world.is_success(id)));
 }
 
 #[test]

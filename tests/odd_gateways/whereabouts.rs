@@ -1,10 +1,12 @@
 //! Where the gateway is, and whether it is the same: routes, named gateways, other networks, sleep, a time of no mapping.
 
-use crate::world::{self, EXTERNAL, GATEWAY, INTERFACE, World};
 use crate::{ROUTE, mapped_by, millis, only_from, secs, world_of};
+use plum::engine::Reason;
 use plum::engine::io::{Allowed, Protocol, Route, Socket};
 use plum::wire::Transport::Tcp;
 use plum_gateway::core as gateway;
+use plum_gateway::odd;
+use plum_testkit::world::{self, EXTERNAL, GATEWAY, INTERFACE, World};
 use std::net::{IpAddr, Ipv4Addr};
 
 #[test]
@@ -51,6 +53,41 @@ fn sockets_that_cannot_be_opened_are_tried_again_at_the_recheck() {
         assert!(world.runs_until(secs(301), |world| world.is_success(id)), "{allowed:?}");
         world.cleanup();
         world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn connections_that_the_system_has_no_descriptor_for_are_tried_again_within_seconds() {
+    for starved_after in [0, 3, 5, 7, 9, 11, 13] {
+        let mut world = World::set_up(|setup| setup.engine.allowed = Allowed::Upnp);
+        let id = world.create(Tcp, 8000);
+        world.run_for(millis(starved_after));
+        world.network.is_starved = true;
+        world.run_for(secs(2));
+        world.network.is_starved = false;
+        assert!(world.runs_until(secs(7), |world| world.is_success(id)), "after {starved_after} ms");
+        world.network.is_starved = true;
+        world.destroy(id);
+        world.run_for(secs(2));
+        world.network.is_starved = false;
+        world.run_for(secs(31));
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn what_keeps_packets_from_leaving_is_the_reason() {
+    for reason in [Reason::Firewall, Reason::Unreachable] {
+        let mut world = World::set_up(|setup| setup.gateways.clear());
+        let id = world.create(Tcp, 8000);
+        for socket in [Socket::Pcp, Socket::NatPmp, Socket::Ssdp] {
+            world.act(|engine, now| engine.handle_unsent(now, socket, reason));
+        }
+        world.run_until(|world| world.is_failure(id));
+        let standing = world.endpoint().standing(world.now(), id).expect("it is known");
+        let expected =
+            [Protocol::Pcp, Protocol::NatPmp, Protocol::UpnpIgd].map(|protocol| (protocol, reason));
+        assert_eq!(standing.reasons, Some(expected.to_vec()));
     }
 }
 
@@ -194,6 +231,46 @@ fn another_gateway_while_deletions_are_open() {
         assert!(world.runs_until(secs(1), World::all_success), "protocol {index}");
         assert_eq!(world.gateway_at(1).table().len(), 5);
         world.run_for(secs(8000));
+        world.cleanup();
+        world.assert_nothing_left();
+    }
+}
+
+/// The gateway has entries that nobody knows of for certain, at another port each time; the mapping is another device's.
+#[test]
+fn what_holds_a_mapping_is_deleted_however_much_another_device_keeps() {
+    let stranger = IpAddr::from([192, 168, 1, 2]);
+    let mut world = World::set_up(|setup| {
+        setup.gateways.push(gateway::Config::at(stranger));
+        setup.engine.recheck_interval = secs(30);
+    });
+    odd::closes_pcp_port(world.gateway());
+    odd::addition_is_not_answered(world.gateway());
+    odd::removal_gets(world.gateway(), None, || gateway::Reply::http(404, ""));
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    world.run_for(secs(7000));
+    assert!(world.gateway().table().len() > 8, "too few to crowd anything out");
+    world.cleanup();
+    assert!(world.gateway_at(1).table().is_empty(), "left behind at the device that held the mapping");
+}
+
+#[test]
+fn what_is_destroyed_without_a_network_is_deleted_at_the_return() {
+    for index in 0..3 {
+        let mut world = world_of(index);
+        world.gateway().faults.permanent_leases_only = true;
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+        world.change_route(None);
+        world.run_for(secs(60));
+        world.destroy_and_wait(id);
+        world.run_for(secs(60));
+        world.change_route(Some(ROUTE));
+        let id = world.create(Tcp, 8001);
+        world.run_until(|world| world.is_success(id));
+        world.run_for(secs(60));
+        assert_eq!(world.table().len(), 1, "protocol {index}: left behind");
         world.cleanup();
         world.assert_nothing_left();
     }

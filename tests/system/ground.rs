@@ -38,6 +38,11 @@ impl Router {
 
     /// The same, with another configuration of the gateway.
     pub fn start_with(net: u8, change: impl Fn(&mut Config)) -> Router {
+        Router::start_behind(net, net, change)
+    }
+
+    /// The same, behind our interface `lan`*link*, which may have been another router's address before.
+    pub fn start_behind(link: u8, net: u8, change: impl Fn(&mut Config)) -> Router {
         let (jobs, to_do) = channel::<Job>();
         let (tell, told) = channel();
         let thread = std::thread::spawn(move || {
@@ -50,9 +55,9 @@ impl Router {
             }
         });
         let thread_id = told.recv_timeout(LONG).expect("a thread in a namespace of its own");
-        ip(&format!("link add lan{net} type veth peer name wan netns {thread_id}"));
-        ip(&format!("link set lan{net} up"));
-        ip(&format!("addr add 10.{net}.0.2/24 dev lan{net}"));
+        ip(&format!("link add lan{link} type veth peer name wan netns {thread_id}"));
+        ip(&format!("link set lan{link} up"));
+        ip(&format!("addr add 10.{net}.0.2/24 dev lan{link}"));
         let mut config = Config::at(Ipv4Addr::new(10, net, 0, 1));
         config.gateway.external_address = Ipv4Addr::new(203, 0, 113, net);
         config.multicast = true;
@@ -71,14 +76,17 @@ impl Router {
     }
 
     /// Runs `ip` in the router's namespace.
-    pub fn ip(&self, arguments: &'static str) {
+    pub fn ip(&self, arguments: &str) {
+        let arguments = arguments.to_owned();
+        self.run(move || ip(&arguments));
+    }
+
+    /// Does something in the router's namespace.
+    pub fn run<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> T {
         let (tell, told) = channel();
-        let job = move || {
-            ip(arguments);
-            tell.send(()).expect("the test waits");
-        };
+        let job = move || tell.send(act()).unwrap_or_else(|_| panic!("the test waits"));
         self.jobs.as_ref().expect("it runs").send(Box::new(job)).expect("the thread waits");
-        told.recv_timeout(LONG).expect("it has run");
+        told.recv_timeout(LONG).expect("it has run")
     }
 
     /// Looks at the gateway, or changes it.
@@ -215,10 +223,16 @@ impl Program {
         assert_eq!(self.told.try_iter().collect::<Vec<_>>(), []);
     }
 
+    /// The program was told nothing more of this mapping.
+    pub fn expect_nothing_told_of(&self, id: MappingId) {
+        assert_eq!(self.told.try_iter().filter(|(told_id, _)| *told_id == id).collect::<Vec<_>>(), []);
+    }
+
     /// A message of this level that has all these words; those before it are forgotten.
     pub fn expect_log(&self, level: Level, words: &[&str]) {
         let mut others = Vec::new();
-        while let Ok((logged_level, text)) = self.log.recv_timeout(LONG) {
+        let deadline_at = clock::now() + LONG;
+        while let Ok((logged_level, text)) = self.log.recv_timeout(deadline_at.since(clock::now())) {
             if logged_level == level && words.iter().all(|word| text.contains(word)) {
                 return;
             }

@@ -91,7 +91,7 @@ impl Machine for ScriptedMachine {
             },
         );
     }
-    fn handle_route(&mut self, now: Time, route: Option<Route>) {
+    fn handle_route(&mut self, now: Time, route: Option<Route>, _hardware: Option<[u8; 6]>) {
         self.take(now, Input::Route(route));
     }
     fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {

@@ -53,7 +53,7 @@ enum Note {
 }
 
 /// Why it ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum End {
     Asked,
     TimeIsUp,
@@ -108,7 +108,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
 
     let mut board = Board::new(&session, ports, view(&arguments))?;
     let end = board.keep(&noted, until, arguments.keep_trying)?;
-    let exit = board.exit(end);
+    let exit = board.exit(&end);
     let removed = board.remove()?;
     if removed != Removed::All {
         // The deletions were sent and repeated; to end the session properly would be to wait for the same gateway again.
@@ -122,7 +122,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     }
     match end {
         End::NothingMapped(obstacle) => {
-            Err(Failure::new(exit, format!("{} (plum probe tells more)", reason(obstacle))))
+            Err(Failure::new(exit, format!("{} (plum probe tells more)", reason(obstacle.as_ref()))))
         }
         End::Asked | End::TimeIsUp => Ok(exit),
     }
@@ -202,8 +202,8 @@ impl Board {
         if self.made.contains(&true) || !self.rows.iter().all(is_failed) {
             return None;
         }
-        self.rows.first().map(|row| match row.status {
-            Status::Failed(obstacle) => obstacle,
+        self.rows.first().map(|row| match &row.status {
+            Status::Failed(obstacle) => obstacle.clone(),
             _ => None,
         })
     }
@@ -227,7 +227,7 @@ impl Board {
     /// Looks at all mappings anew: what is lost, and the time to the renewals, is no event.
     fn look(&mut self, left: Option<Duration>) -> Result<(), Failure> {
         for (row, mapping) in self.rows.iter_mut().zip(&self.mappings) {
-            match (mapping.state(), row.status) {
+            match (mapping.state(), &row.status) {
                 (State::Pending, _) => row.status = Status::Pending,
                 (State::Mapped(external), _) => row.status = Status::Mapped(external),
                 // The reason is asked for once.
@@ -242,18 +242,18 @@ impl Board {
     }
 
     /// The exit code, before anything is removed.
-    fn exit(&self, end: End) -> Exit {
+    fn exit(&self, end: &End) -> Exit {
         if self.made.iter().all(|&made| made) {
             return Exit::Done;
         }
-        let failed = self.rows.iter().find_map(|row| match row.status {
-            Status::Failed(obstacle) => Some(obstacle),
+        let failed = self.rows.iter().find_map(|row| match &row.status {
+            Status::Failed(obstacle) => Some(obstacle.as_ref()),
             _ => None,
         });
         match failed {
             Some(Some(obstacle)) if !self.made.contains(&true) => obstacle.into(),
             Some(_) => Exit::Failed,
-            None if end == End::Asked => Exit::Interrupted,
+            None if *end == End::Asked => Exit::Interrupted,
             None => Exit::Failed,
         }
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const ACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// UPnP's NoSuchEntryInArray (WANIPConnection:1 §2.4.17): there is no such mapping.
-const NO_SUCH_ENTRY: u16 = 714;
+const NO_SUCH_ENTRY: i64 = 714;
 
 /// Remove mappings at the gateway
 ///

@@ -7,7 +7,7 @@ use crate::natpmp::{self, Address};
 use crate::text::clean;
 use crate::upnp::{self, Found, Search, Undescribed};
 use plum::engine::direct::{Worth, is_public, worth};
-use plum::engine::upnp_igd::preference;
+use plum::engine::upnp::preference;
 use plum::wire::igd::WanService;
 use plum::wire::{natpmp as natpmp_wire, pcp, printable};
 use plum::{Builder, Gateway, Request};
@@ -124,7 +124,7 @@ fn ask_pcp(local: IpAddr, server: SocketAddr, begun: Instant, until: Instant) ->
             is_address_mismatch: header.result == pcp::ResultCode::AddressMismatch,
             epoch_secs: Some(header.epoch_secs),
         }),
-        Ok(pcp::Reply::UnsuppVersion { version, opcode: pcp::Opcode::Announce }) => Some(Pcp {
+        Ok(pcp::Reply::UnsuppVersion { version }) => Some(Pcp {
             version,
             result: format!("{:?}", pcp::ResultCode::UnsuppVersion),
             is_usable: false,

@@ -5,7 +5,7 @@ mod search;
 
 pub use search::{Found, Search, each};
 
-use plum::engine::upnp_igd::preference;
+use plum::engine::upnp::preference;
 use plum::wire::http::{self, ReplyReader, Url};
 use plum::wire::igd::{self, WanService};
 use plum::wire::{printable, soap};
@@ -65,8 +65,8 @@ pub struct Standing {
 pub enum ActionError {
     /// The gateway says no.
     Refused {
-        /// UPnP's error code.
-        code: u16,
+        /// UPnP's error code; some devices send negative ones.
+        code: i64,
         /// Its words.
         description: String,
     },

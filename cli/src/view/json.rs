@@ -46,7 +46,7 @@ enum Event<'a> {
 }
 
 /// The reason in a word, for programs.
-fn word(obstacle: Option<Obstacle>) -> &'static str {
+fn word(obstacle: Option<&Obstacle>) -> &'static str {
     match obstacle {
         Some(Obstacle::NoNetwork) => "no-network",
         Some(Obstacle::NoAnswer { .. }) => "no-answer",
@@ -57,7 +57,7 @@ fn word(obstacle: Option<Obstacle>) -> &'static str {
 
 impl View for Json {
     fn change(&mut self, rows: &[Row], changed: usize) -> io::Result<()> {
-        let Row { port, status, renewal } = rows[changed];
+        let Row { port, status, renewal } = &rows[changed];
         let message;
         let event = match status {
             Status::Pending => return Ok(()),
@@ -69,10 +69,10 @@ impl View for Json {
                 expires_in_secs: renewal.and_then(|renewal| renewal.expires_in).map(|left| left.as_secs()),
             },
             Status::Failed(obstacle) => {
-                message = reason(obstacle);
-                Event::Failed { reason: word(obstacle), message: &message }
+                message = reason(obstacle.as_ref());
+                Event::Failed { reason: word(obstacle.as_ref()), message: &message }
             }
-            Status::Removed { confirmed } => Event::Removed { confirmed },
+            Status::Removed { confirmed } => Event::Removed { confirmed: *confirmed },
         };
         let object =
             Object { event, transport: transport_name(port.transport), internal_port: port.internal };

@@ -12,12 +12,12 @@ pub struct Lines;
 
 impl View for Lines {
     fn change(&mut self, rows: &[Row], changed: usize) -> io::Result<()> {
-        let Row { port, status, .. } = rows[changed];
+        let Row { port, status, .. } = &rows[changed];
         let mut out = io::stdout().lock();
         match status {
             Status::Pending => return Ok(()),
             Status::Mapped(external) => writeln!(out, "{port} mapped {external} by {}", external.protocol)?,
-            Status::Failed(obstacle) => writeln!(out, "{port} failed: {}", reason(obstacle))?,
+            Status::Failed(obstacle) => writeln!(out, "{port} failed: {}", reason(obstacle.as_ref()))?,
             Status::Removed { confirmed: true } => writeln!(out, "{port} removed")?,
             Status::Removed { confirmed: false } => writeln!(out, "{port} removed, not confirmed")?,
         }

@@ -107,7 +107,7 @@ fn lines(rows: &[Row], left: Option<Duration>, width: usize, height: usize) -> V
 fn line(row: &Row) -> (Style, String) {
     let colour = |colour: AnsiColor| Style::new().fg_color(Some(colour.into()));
     let port = row.port;
-    match row.status {
+    match &row.status {
         Status::Pending => (colour(AnsiColor::Yellow), format!("{port:<11} pending")),
         Status::Mapped(external) => {
             let renews = match row.renewal {
@@ -126,10 +126,10 @@ fn line(row: &Row) -> (Style, String) {
             )
         }
         Status::Failed(obstacle) => {
-            (colour(AnsiColor::Red), format!("{port:<11} failed   {}", reason(obstacle)))
+            (colour(AnsiColor::Red), format!("{port:<11} failed   {}", reason(obstacle.as_ref())))
         }
         Status::Removed { confirmed } => {
-            let rest = if confirmed { "" } else { ", not confirmed by the gateway" };
+            let rest = if *confirmed { "" } else { ", not confirmed by the gateway" };
             (Style::new().dimmed(), format!("{port:<11} removed{rest}"))
         }
     }
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn no_frame_is_as_high_as_the_terminal() {
-        let rows = [row(mapped(), 1); 100];
+        let rows = vec![row(mapped(), 1); 100];
         for height in 5..40 {
             assert!(texts(&rows, 80, height).len() < height, "{height}");
         }

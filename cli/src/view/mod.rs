@@ -14,7 +14,7 @@ use std::io;
 use std::time::Duration;
 
 /// A mapping, as it is shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Row {
     pub port: Port,
     pub status: Status,
@@ -23,7 +23,7 @@ pub struct Row {
 }
 
 /// How a mapping stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     Pending,
     Mapped(External),
@@ -48,6 +48,6 @@ pub trait View {
 }
 
 /// A reason in a sentence.
-pub fn reason(obstacle: Option<Obstacle>) -> String {
-    obstacle.map_or_else(|| "cannot be mapped for now".to_owned(), |obstacle| obstacle.to_string())
+pub fn reason(obstacle: Option<&Obstacle>) -> String {
+    obstacle.map_or_else(|| "cannot be mapped for now".to_owned(), Obstacle::to_string)
 }

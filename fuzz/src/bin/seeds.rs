@@ -58,7 +58,7 @@ fn sent(gateway: &mut Gateway) -> Vec<Vec<u8>> {
         match output {
             Output::Send { bytes, .. } => all.push(bytes),
             Output::Write { bytes, .. } => stream.extend(bytes),
-            Output::Close { .. } => {}
+            Output::Close { .. } | Output::Reset { .. } => {}
         }
     }
     all.extend(Some(stream).filter(|stream| !stream.is_empty()));

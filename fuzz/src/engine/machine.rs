@@ -2,7 +2,6 @@
 
 mod outputs;
 
-use super::checks::{Checks, Seen};
 use crate::memory;
 use arbitrary::{Result, Unstructured};
 use plum::engine::Engine;
@@ -11,6 +10,7 @@ use plum::engine::io::{
 };
 use plum::time::Time;
 use plum_gateway::core::{self as gateway, ConnectionId, Gateway, Igd};
+use plum_testkit::world::{Checks, Seen};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

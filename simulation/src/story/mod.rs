@@ -11,6 +11,8 @@ mod trouble;
 
 use crate::agreement::{Claim, Place};
 use crate::gateways::{self, percent, pick};
+use crate::traits::Traits;
+use crate::twin::Twin;
 use crate::watched::{Counts, Watched};
 use crate::world::{GATEWAY, INTERFACE, LOCAL, Node, Power, Setup, World, gateway_time};
 use plum::engine::driver::Key;
@@ -19,6 +21,7 @@ use plum::time::Time;
 use plum_gateway::core::{Faults, Gateway};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Which part of a story is told, and how loudly.
@@ -76,6 +79,8 @@ pub struct Story {
     homes: Vec<Home>,
     /// What each gateway is like when nothing is wrong.
     characters: Vec<Faults>,
+    /// What is odd with each for good.
+    pub traits: Rc<[Traits]>,
     /// The machine has no route.
     is_offline: bool,
     live: BTreeMap<MappingId, Key>,
@@ -106,6 +111,8 @@ pub struct Story {
     restarts: u64,
     comparisons: u64,
     inits: u64,
+    /// When the program called init last.
+    begun_at: Time,
 }
 
 /// Seeds of the independent generators of a story.
@@ -172,11 +179,9 @@ impl Story {
             let gateway = Gateway::new(config, gateway_time(world.now()));
             world.network.nodes.push(Node { gateway, power: Power::On, interface: INTERFACE, home });
         }
-        let characters: Vec<Faults> =
+        let mut characters: Vec<Faults> =
             (0..world.network.nodes.len()).map(|_| gateways::character(&mut rng)).collect();
-        for (node, character) in world.network.nodes.iter_mut().zip(&characters) {
-            node.gateway.faults = character.clone();
-        }
+        let traits = give_traits(&mut world, seed, &mut characters);
         let start = world.now();
         Story {
             world,
@@ -185,6 +190,7 @@ impl Story {
             brief: telling.brief,
             homes,
             characters,
+            traits,
             is_offline: false,
             live: BTreeMap::new(),
             settled_since: None,
@@ -202,6 +208,7 @@ impl Story {
             restarts: 0,
             comparisons: 0,
             inits: 0,
+            begun_at: start,
         }
     }
 
@@ -272,8 +279,30 @@ impl Story {
             allowed: config.allowed,
             has_taught: self.has_taught,
             mismatch: self.has_lasting_trouble,
+            traits: self.traits.clone(),
         })
     }
+}
+
+/// Gives each gateway its character and its traits, which become part of it. Traits have a generator of their own: without
+/// them a story is the same.
+fn give_traits(world: &mut World<Watched>, seed: u64, characters: &mut [Faults]) -> Rc<[Traits]> {
+    let mut rng = fastrand::Rng::with_seed(seed_of(seed, 4));
+    let mut all = Vec::new();
+    for (n, character) in characters.iter_mut().enumerate() {
+        let traits = Traits::draw(&mut rng);
+        let gateway = &mut world.network.nodes[n].gateway;
+        gateway.faults = character.clone();
+        traits.give_to(gateway);
+        *character = gateway.faults.clone();
+        let now = gateway_time(world.now());
+        if Twin::of(&world.network.nodes[n].gateway, &traits, now, LOCAL).hangs_up() {
+            world.endpoint_mut().packets.are_repeated = true;
+        }
+        world.note(|| format!("gateway {n} is odd: {traits:?}"));
+        all.push(traits);
+    }
+    all.into()
 }
 
 fn engine_config(rng: &mut fastrand::Rng, scale: Scale) -> Config {

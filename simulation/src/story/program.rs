@@ -93,6 +93,7 @@ impl Story {
         let config = engine_config(rng, self.scale);
         let seed = seed_of(self.seed, 10_000 + self.inits);
         self.inits += 1;
+        self.begun_at = self.world.now();
         self.world.begin_again(|watched| watched.renew(config, seed));
         // The gateways are known to nobody any more; what was left behind is left behind.
         self.settled_since = None;
@@ -100,13 +101,14 @@ impl Story {
         self.has_lasting_trouble = false;
     }
 
-    pub(super) fn clean_up(&mut self) {
+    /// Gives back whether the engine had time for all.
+    pub(super) fn clean_up(&mut self) -> bool {
         let place = self.place();
         let settled = self.settled_since.is_some();
         let mut claims = Vec::new();
-        if let (Some(place), true) = (place, settled) {
+        if let (Some(place), true) = (&place, settled) {
             for (&id, &key) in &self.live {
-                claims.extend(self.deletable(&place, id, key).map(|claim| (claim, key)));
+                claims.extend(self.deletable(place, id, key).map(|claim| (claim, key)));
             }
         }
         self.live.clear();
@@ -120,5 +122,6 @@ impl Story {
             }
         }
         self.leaving.clear();
+        !ran_out_of_time
     }
 }

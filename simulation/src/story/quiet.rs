@@ -3,6 +3,7 @@
 use super::Story;
 use crate::agreement;
 use crate::gateways::percent;
+use crate::outlook::{Outlook, outlook};
 use crate::world::{Power, gateway_time};
 use plum::engine::io::{MappingId, Protocol};
 use plum::time::Time;
@@ -151,12 +152,15 @@ impl Story {
             self.live.keys().filter_map(|&id| Some(self.world.success(id)?.0)).filter(|&p| good(p)).collect();
         self.world.network.lose_requests = rng.u32(1..4);
         let id = self.create(rng, port);
-        let outlook = agreement::outlook(&self.world, &place, self.live[&id]);
+        let outlook = outlook(&self.world, &place, self.live[&id]);
         // protocols.md, many mappings: a request to a known gateway is sent again after 250, 250, 500 ms.
         self.pass_all(Duration::from_secs(4));
         self.world.network.lose_requests = 0;
-        if let agreement::Outlook::Granted(protocol) = outlook
+        let is_late =
+            place.nodes_of(&self.world, Protocol::Pcp).any(|(n, _)| place.twin(&self.world, n).is_late());
+        if let Outlook::Granted(protocol) = outlook
             && is_new
+            && !is_late
             && !self.has_lasting_trouble
             && known.contains(&protocol)
         {
@@ -192,6 +196,12 @@ impl Story {
             self.pass_all(self.quiet_down());
             self.compare();
         }
-        self.clean_up();
+        // What is on its way has arrived then.
+        self.pass_all(LEAVING);
+        if self.clean_up()
+            && let Some(place) = self.place()
+        {
+            agreement::nothing_is_left_behind(&self.world, &place, gateway_time(self.begun_at));
+        }
     }
 }

@@ -68,7 +68,7 @@ impl Story {
         let place = self.place();
         for n in 0..self.world.network.nodes.len() {
             while let Some(entry) = self.world.network.nodes[n].gateway.table_mut().pop_expired() {
-                let (Some(place), Some(since)) = (place, self.settled_since) else { continue };
+                let (Some(place), Some(since)) = (&place, self.settled_since) else { continue };
                 let node = &self.world.network.nodes[n];
                 let is_here = node.home == place.home;
                 let at = entry.expires_at.map_or(Time::ZERO, crate::world::engine_time);
@@ -83,6 +83,9 @@ impl Story {
                     if let (true, Some(&(_, state @ Event::Success { port, .. }))) = (is_it, before) {
                         let is_its = port.get() == entry.external_port
                             && entry.made_by != MadeBy::Script
+                            && !agreement::may_end_unseen(&self.world, place, n, &entry)
+                            // Else the last renewal is refused when the lifetime ends here, a round trip before it ends there.
+                            && place.twin(&self.world, n).renews(&entry)
                             && place.is_by(&self.world, n, state)
                             // Else it stays SUCCESS until its lifetime ends (protocols.md, many mappings).
                             && agreement::is_spoken_by(&node.gateway, state);

@@ -1,10 +1,10 @@
 use super::Verdict::{Fits, Restarted, Stale};
 use super::*;
 
-const RULES: [Rule; 2] = [Rule::Pcp, Rule::NatPmp];
+const RULES: [Protocol; 2] = [Protocol::Pcp, Protocol::NatPmp];
 
 /// An epoch that answers have told so far: each as seconds at receipt, asked for just then, and its value.
-fn told(rule: Rule, answers: &[(u64, u32)]) -> Epoch {
+fn told(rule: Protocol, answers: &[(u64, u32)]) -> Epoch {
     let mut epoch = Epoch::new(rule);
     for &(secs, value) in answers {
         epoch.judge(Time::from_secs(secs), Some(Time::from_secs(secs)), value);
@@ -13,14 +13,14 @@ fn told(rule: Rule, answers: &[(u64, u32)]) -> Epoch {
 }
 
 /// An announcement that is no repetition.
-fn announce(epoch: &mut Epoch, millis: u64, value: u32) -> Announced {
+fn announce(epoch: &mut Epoch, millis: u64, value: u32) -> Verdict {
     epoch.judge_announcement(Time::from_millis(millis), value, false)
 }
 
 /// (millis at receipt, millis of the request's first sending or `None`, epoch, verdict)
 type Row = (u64, Option<u64>, u32, Verdict);
 
-fn check(rule: Rule, rows: &[Row]) {
+fn check(rule: Protocol, rows: &[Row]) {
     let mut epoch = Epoch::new(rule);
     for &(at, asked_at, epoch_secs, verdict) in rows {
         let judged = epoch.judge(Time::from_millis(at), asked_at.map(Time::from_millis), epoch_secs);
@@ -61,19 +61,19 @@ fn a_clock_that_starts_anew_shows_a_restart() {
 #[test]
 fn pcp_allows_a_sixteenth_of_drift_and_two_seconds_either_way() {
     // RFC 6887 §8.5, worked by hand: 1600 s here, so 1500 - 2 is the least: 1498.
-    check(Rule::Pcp, &[(0, None, 1000, Fits), (1_600_000, None, 2498, Fits)]);
-    check(Rule::Pcp, &[(0, None, 1000, Fits), (1_600_000, None, 2497, Restarted)]);
+    check(Protocol::Pcp, &[(0, None, 1000, Fits), (1_600_000, None, 2498, Fits)]);
+    check(Protocol::Pcp, &[(0, None, 1000, Fits), (1_600_000, None, 2497, Restarted)]);
     // 1600 s there: 1500 - 2 = 1498 s here is the least.
-    check(Rule::Pcp, &[(0, None, 1000, Fits), (1_498_000, None, 2600, Fits)]);
-    check(Rule::Pcp, &[(0, None, 1000, Fits), (1_497_000, None, 2600, Restarted)]);
+    check(Protocol::Pcp, &[(0, None, 1000, Fits), (1_498_000, None, 2600, Fits)]);
+    check(Protocol::Pcp, &[(0, None, 1000, Fits), (1_497_000, None, 2600, Restarted)]);
 }
 
 #[test]
 fn natpmp_allows_an_eighth_and_two_seconds_behind_and_anything_ahead() {
     // RFC 6886 §3.6: 800 s here, so at least 700 - 2 there.
-    check(Rule::NatPmp, &[(0, None, 1000, Fits), (800_000, None, 1698, Fits)]);
-    check(Rule::NatPmp, &[(0, None, 1000, Fits), (800_000, None, 1697, Restarted)]);
-    check(Rule::NatPmp, &[(0, None, 1000, Fits), (800_000, None, u32::MAX, Fits)]);
+    check(Protocol::NatPmp, &[(0, None, 1000, Fits), (800_000, None, 1698, Fits)]);
+    check(Protocol::NatPmp, &[(0, None, 1000, Fits), (800_000, None, 1697, Restarted)]);
+    check(Protocol::NatPmp, &[(0, None, 1000, Fits), (800_000, None, u32::MAX, Fits)]);
 }
 
 #[test]
@@ -121,11 +121,11 @@ fn answers_from_before_the_restart_are_stale() {
 fn what_was_asked_after_the_restart_was_noticed_is_never_stale() {
     // By NAT-PMP's rule a jump ahead is no restart, by PCP's it is another one.
     check(
-        Rule::NatPmp,
+        Protocol::NatPmp,
         &[(0, Some(0), 5000, Fits), (10_000, Some(9_500), 1, Restarted), (10_700, Some(10_100), 5010, Fits)],
     );
     check(
-        Rule::Pcp,
+        Protocol::Pcp,
         &[
             (0, Some(0), 5000, Fits),
             (10_000, Some(9_500), 1, Restarted),
@@ -141,15 +141,18 @@ fn eras_a_second_apart_are_told_by_the_nearer_one() {
     for (epoch, verdict) in [(0, Fits), (2, Stale)] {
         let mut rows = before.to_vec();
         rows.push((1_100, Some(900), epoch, verdict));
-        check(Rule::Pcp, &rows);
+        check(Protocol::Pcp, &rows);
     }
 }
 
 #[test]
 fn nothing_wraps_at_the_ends_of_the_range() {
-    check(Rule::Pcp, &[(0, None, 0, Fits), (10, None, u32::MAX, Restarted), (20, Some(15), 0, Restarted)]);
-    check(Rule::Pcp, &[(0, None, u32::MAX, Fits), (1_000, Some(900), 0, Restarted)]);
-    let mut epoch = Epoch::new(Rule::Pcp);
+    check(
+        Protocol::Pcp,
+        &[(0, None, 0, Fits), (10, None, u32::MAX, Restarted), (20, Some(15), 0, Restarted)],
+    );
+    check(Protocol::Pcp, &[(0, None, u32::MAX, Fits), (1_000, Some(900), 0, Restarted)]);
+    let mut epoch = Epoch::new(Protocol::Pcp);
     assert_eq!(epoch.judge(Time::from_micros(u64::MAX), None, u32::MAX), Fits);
     assert_eq!(epoch.judge(Time::ZERO, None, 0), Restarted);
     assert_eq!(
@@ -164,7 +167,7 @@ fn an_announcement_not_above_the_highest_value_known_shows_a_restart() {
         // Restarted within its first second, and a little later.
         for (known, announced) in [(0, 0), (3, 0), (1, 1)] {
             let mut epoch = told(rule, &[(10, known)]);
-            assert_eq!(announce(&mut epoch, 10_800, announced), Announced::Restarted, "{rule:?} {known}");
+            assert_eq!(announce(&mut epoch, 10_800, announced), Restarted, "{rule:?} {known}");
             // It began the era of the answers that follow.
             let at = Time::from_secs(13);
             assert_eq!(epoch.judge(at, Some(at), announced + 2), Fits, "{rule:?} {known}");
@@ -176,12 +179,12 @@ fn an_announcement_not_above_the_highest_value_known_shows_a_restart() {
 fn an_announcement_in_range_and_higher_is_recorded() {
     for rule in RULES {
         let mut epoch = told(rule, &[(0, 1000)]);
-        assert_eq!(announce(&mut epoch, 60_000, 1060), Announced::RunsOn);
-        assert_eq!(announce(&mut epoch, 61_000, 1061), Announced::RunsOn);
+        assert_eq!(announce(&mut epoch, 60_000, 1060), Fits);
+        assert_eq!(announce(&mut epoch, 61_000, 1061), Fits);
         let (asked_at, at) = (Time::from_millis(61_100), Time::from_millis(61_200));
         assert_eq!(epoch.clone().judge(at, Some(asked_at), 1060), Restarted, "{rule:?}: below it");
         assert_eq!(epoch.clone().judge(at, Some(asked_at), 1061), Fits, "{rule:?}");
-        assert_eq!(announce(&mut epoch, 62_100, 1061), Announced::Restarted, "{rule:?}: not above it");
+        assert_eq!(announce(&mut epoch, 62_100, 1061), Restarted, "{rule:?}: not above it");
     }
 }
 
@@ -189,36 +192,36 @@ fn an_announcement_in_range_and_higher_is_recorded() {
 fn an_announcement_of_the_second_that_was_told_is_no_restart() {
     for rule in RULES {
         let mut epoch = told(rule, &[(0, 1000), (60, 1060)]);
-        assert_eq!(announce(&mut epoch, 60_003, 1060), Announced::RunsOn, "{rule:?}");
-        assert_eq!(announce(&mut epoch, 60_003, 1059), Announced::RunsOn, "{rule:?}: sent before the answer");
-        assert_eq!(announce(&mut epoch, 60_999, 1060), Announced::RunsOn, "{rule:?}");
-        assert_eq!(announce(&mut epoch, 61_000, 1060), Announced::Restarted, "{rule:?}: the clock stands");
+        assert_eq!(announce(&mut epoch, 60_003, 1060), Fits, "{rule:?}");
+        assert_eq!(announce(&mut epoch, 60_003, 1059), Fits, "{rule:?}: sent before the answer");
+        assert_eq!(announce(&mut epoch, 60_999, 1060), Fits, "{rule:?}");
+        assert_eq!(announce(&mut epoch, 61_000, 1060), Restarted, "{rule:?}: the clock stands");
         let mut young = told(rule, &[(0, 1)]);
-        assert_eq!(announce(&mut young, 900, 1), Announced::Restarted, "{rule:?}: may have started since");
+        assert_eq!(announce(&mut young, 900, 1), Restarted, "{rule:?}: may have started since");
     }
 }
 
 #[test]
 fn an_announcement_out_of_range_shows_a_restart() {
-    for (rule, value) in [(Rule::Pcp, 1030), (Rule::Pcp, 1100), (Rule::NatPmp, 1030)] {
+    for (rule, value) in [(Protocol::Pcp, 1030), (Protocol::Pcp, 1100), (Protocol::NatPmp, 1030)] {
         let mut epoch = told(rule, &[(0, 1000)]);
-        assert_eq!(announce(&mut epoch, 60_000, value), Announced::Restarted, "{rule:?} {value}");
+        assert_eq!(announce(&mut epoch, 60_000, value), Restarted, "{rule:?} {value}");
     }
     // RFC 6886 §3.6 sees nothing wrong with a clock that is ahead.
-    assert_eq!(announce(&mut told(Rule::NatPmp, &[(0, 1000)]), 60_000, 1100), Announced::RunsOn);
+    assert_eq!(announce(&mut told(Protocol::NatPmp, &[(0, 1000)]), 60_000, 1100), Fits);
 }
 
 #[test]
 fn a_repeated_announcement_changes_nothing() {
     for rule in RULES {
         let mut epoch = told(rule, &[(10, 500)]);
-        assert_eq!(announce(&mut epoch, 11_000, 0), Announced::Restarted);
+        assert_eq!(announce(&mut epoch, 11_000, 0), Restarted);
         let repeat = |epoch: &mut Epoch, millis, value| {
             epoch.judge_announcement(Time::from_millis(millis), value, true)
         };
-        assert_eq!(repeat(&mut epoch, 11_250, 0), Announced::Repeated);
-        assert_eq!(repeat(&mut epoch, 11_750, 0), Announced::Repeated);
-        assert_eq!(repeat(&mut epoch, 12_750, 1), Announced::RunsOn);
+        assert_eq!(repeat(&mut epoch, 11_250, 0), Verdict::Unclear);
+        assert_eq!(repeat(&mut epoch, 11_750, 0), Verdict::Unclear);
+        assert_eq!(repeat(&mut epoch, 12_750, 1), Fits);
         let at = Time::from_secs(15);
         assert_eq!(epoch.judge(at, Some(at), 4), Fits, "{rule:?}: the era of the first of them");
     }
@@ -228,7 +231,7 @@ fn a_repeated_announcement_changes_nothing() {
 fn answers_from_before_an_announced_restart_are_stale() {
     for rule in RULES {
         let mut epoch = told(rule, &[(0, 5000)]);
-        assert_eq!(announce(&mut epoch, 10_000, 0), Announced::Restarted);
+        assert_eq!(announce(&mut epoch, 10_000, 0), Restarted);
         let judge = |epoch: &mut Epoch, asked_at, at, value| {
             epoch.judge(Time::from_millis(at), Some(Time::from_millis(asked_at)), value)
         };
@@ -241,19 +244,19 @@ fn answers_from_before_an_announced_restart_are_stale() {
 fn an_announcement_says_nothing_where_no_answer_has_or_the_epoch_is_no_clock() {
     for rule in RULES {
         let mut epoch = Epoch::new(rule);
-        assert_eq!(announce(&mut epoch, 1000, 7), Announced::Unclear);
+        assert_eq!(announce(&mut epoch, 1000, 7), Verdict::Unclear);
         assert!(!epoch.is_known());
         let at = Time::from_secs(2);
         assert_eq!(epoch.judge(at, Some(at), 3), Fits, "it was not recorded");
 
         let standing = [(0, 7), (300, 7), (600, 7), (900, 7)];
         let mut epoch = told(rule, &standing);
-        assert_eq!(announce(&mut epoch, 1_200_000, 7), Announced::Unclear, "{rule:?}: after four eras");
-        // Announced restarts are eras like others.
+        assert_eq!(announce(&mut epoch, 1_200_000, 7), Verdict::Unclear, "{rule:?}: after four eras");
+        // Verdict restarts are eras like others.
         let mut epoch = told(rule, &standing[..1]);
-        let verdicts: Vec<Announced> = (1..6).map(|n| announce(&mut epoch, 300_000 * n, 7)).collect();
-        assert_eq!(verdicts.iter().filter(|&&verdict| verdict == Announced::Restarted).count(), 3);
-        assert_eq!(verdicts.last(), Some(&Announced::Unclear));
+        let verdicts: Vec<Verdict> = (1..6).map(|n| announce(&mut epoch, 300_000 * n, 7)).collect();
+        assert_eq!(verdicts.iter().filter(|&&verdict| verdict == Restarted).count(), 3);
+        assert_eq!(verdicts.last(), Some(&Verdict::Unclear));
     }
 }
 

@@ -8,6 +8,9 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Longest line with a chunk's size, in bytes: extensions are allowed, but nobody sends any to speak of.
 const MAX_CHUNK_LINE_BYTES: usize = 1024;
 
+/// The root element of a document is looked for in so many bytes: a declaration and comments may stand before it.
+const ROOT_SEARCH_BYTES: usize = 4096;
+
 /// A complete reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -26,6 +29,15 @@ pub enum ReadError {
     Malformed,
     /// Over the limit.
     TooLong,
+}
+
+/// What is missing of a reply that may be complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// The body is a whole document, and Content-Length promises more.
+    Promised,
+    /// There is no body, and nothing says whether there will be.
+    Body,
 }
 
 /// What the next bytes are.
@@ -99,6 +111,17 @@ impl ReplyReader {
         }
     }
 
+    /// What may be all that comes, though the connection stays open.
+    pub fn may_be_all(&self) -> Option<Rest> {
+        match self.state {
+            // Some servers promise too much.
+            State::Length(_) if is_whole_document(&self.reply.body) => Some(Rest::Promised),
+            // Some have nothing to say, and do not say so.
+            State::UntilClose if self.reply.body.is_empty() => Some(Rest::Body),
+            _ => None,
+        }
+    }
+
     fn take_reply(&mut self) -> Reply {
         std::mem::replace(&mut self.reply, Reply { status: 0, location: None, body: Vec::new() })
     }
@@ -126,7 +149,7 @@ impl ReplyReader {
                 }
                 State::UntilClose => {
                     self.reply.body.extend_from_slice(input);
-                    return Ok(false);
+                    return Ok(is_whole_document(&self.reply.body));
                 }
                 State::Length(left) => {
                     *left = left.saturating_sub(input.len() as u64);
@@ -202,6 +225,27 @@ impl ReplyReader {
         self.state = framing(status, &head);
         Ok(())
     }
+}
+
+/// Whether an XML document has come to its end: some servers give no length and keep the connection open.
+fn is_whole_document(body: &[u8]) -> bool {
+    // No more than that is looked at with each piece that comes.
+    let tail = body.len().saturating_sub(ROOT_SEARCH_BYTES);
+    let ends = body[tail..].iter().rposition(|&byte| byte != 0 && !byte.is_ascii_whitespace());
+    let Some(body) = ends.map(|last| &body[..=tail + last]).filter(|body| body.ends_with(b">")) else {
+        return false;
+    };
+    // What begins in the middle has no root whose end could be waited for. (A byte order mark may stand before it.)
+    let begin = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    if begin.iter().take(ROOT_SEARCH_BYTES).find(|byte| !byte.is_ascii_whitespace()) != Some(&b'<') {
+        return false;
+    }
+    let is_start = |pair: &[u8]| pair[0] == b'<' && (pair[1].is_ascii_alphabetic() || pair[1] == b'_');
+    let Some(start) = body.windows(2).take(ROOT_SEARCH_BYTES).position(is_start) else { return false };
+    let name = &body[start + 1..];
+    let len = name.iter().position(|byte| b" \t\r\n/>".contains(byte)).unwrap_or(0);
+    let end = [b"</", &name[..len], b">"].concat();
+    len > 0 && body[start..].ends_with(&end)
 }
 
 /// How the body's end is known. RFC 9112 §6.3, forgiving: a length that is no number is no length.

@@ -19,7 +19,7 @@ const FAULT: &str = "<s:Fault><faultcode>s:Client</faultcode><faultstring>UPnPEr
     <UPnPError xmlns=\"urn:schemas-upnp-org:control-1-0\"><errorCode>718</errorCode>\
     <errorDescription>ConflictInMappingEntry</errorDescription></UPnPError></detail></s:Fault>";
 
-fn fault(code: u16, description: &str) -> Result<Reply, Malformed> {
+fn fault(code: i64, description: &str) -> Result<Reply, Malformed> {
     Ok(Reply::Fault { code, description: description.into() })
 }
 
@@ -132,7 +132,11 @@ fn fault_may_be_written_sloppily() {
 
 #[test]
 fn fault_without_a_readable_code_has_code_0() {
-    for code in ["-911", "", "x", "65536", "7 1 8"] {
+    for (code, number) in [("-911", -911), ("65536", 65_536), (" 718 ", 718)] {
+        let text = envelope(&FAULT.replace("718", code));
+        assert_eq!(parse(text.as_bytes()), fault(number, "ConflictInMappingEntry"), "{code}");
+    }
+    for code in ["", "x", "99999999999999999999", "7 1 8"] {
         let text = envelope(&FAULT.replace("718", code));
         assert_eq!(parse(text.as_bytes()), fault(0, "ConflictInMappingEntry"), "{code}");
     }

@@ -1,12 +1,12 @@
 //! What the engine wants done: carried out as the worker would, and looked at.
 
 use super::{Exchange, GATEWAY, Input, LOCAL, Machine, Open, Power, gateway_time};
-use crate::engine::checks::Seen;
 use crate::memory;
 use plum::engine::Engine;
 use plum::engine::io::{Allowed, ExchangeId, Output, Route, Socket, TcpEnd};
 use plum::time::Time;
 use plum_gateway::core::{self as gateway, ANNOUNCEMENTS, ConnectionId, SSDP_GROUP, UdpPort};
+use plum_testkit::world::Seen;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -175,7 +175,8 @@ impl Machine {
     }
 
     fn connect(&mut self, exchange: ExchangeId, to: SocketAddr) {
-        self.checks.connect(exchange, self.exchanges.len() + 1);
+        let with_host = self.exchanges.values().filter(|tcp| tcp.to.ip() == to.ip()).count();
+        self.checks.connect(exchange, self.exchanges.len() + 1, with_host + 1);
         // protocols.md: LOCATION's host is the answering address or the gateway, all else stays on that host.
         let host = to.ip().to_canonical();
         let gateway = self.route.and_then(|route| route.gateway);
@@ -234,8 +235,11 @@ impl Machine {
                     let (bytes, copies) = self.mangled(bytes);
                     (Input::TcpData { exchange: ExchangeId(connection.0), bytes }, copies)
                 }
-                gateway::Output::Close { connection } | gateway::Output::Reset { connection } => {
+                gateway::Output::Close { connection } => {
                     (Input::TcpEnd { exchange: ExchangeId(connection.0), end: TcpEnd::Closed }, 1)
+                }
+                gateway::Output::Reset { connection } => {
+                    (Input::TcpEnd { exchange: ExchangeId(connection.0), end: TcpEnd::Failed }, 1)
                 }
             };
             for _ in 0..copies {

@@ -1,0 +1,11 @@
+//! What the tests of the engine have in common.
+//!
+//! - [`world`]: the engine's machine, a network and simulated gateways on one virtual clock.
+//! - [`packets`]: how many of them a gateway gets.
+//! - [`random`]: randomness for the engine that is the same in every run.
+
+#![forbid(unsafe_code)]
+
+pub mod packets;
+pub mod random;
+pub mod world;

@@ -1,0 +1,90 @@
+//! PCP, RFC 6887: mappings by MAP, and the epoch.
+
+#![forbid(unsafe_code)]
+
+use super::{Answer, Ask, Server};
+use crate::engine::driver::{Key, Notice, Rung};
+use crate::engine::io::{Cx, Protocol};
+use crate::engine::reason::Reason;
+use crate::log::log;
+use crate::wire::pcp::{self, Header, Map, MapRequest, Nonce, Reply, ResultCode};
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+impl Server {
+    /// Whether a datagram answers anything.
+    pub(super) fn handle_pcp(&mut self, cx: &mut Cx, bytes: &[u8]) -> bool {
+        match pcp::parse(bytes) {
+            Ok(Reply::Announce(header)) => self.handle_query_answer(cx, header.epoch_secs),
+            Ok(Reply::Map(header, map)) => self.handle_pcp_map(cx, header, map),
+            Ok(Reply::UnsuppVersion { .. }) => self.handle_unsupp_version(cx),
+            Err(_) => false,
+        }
+    }
+
+    fn handle_pcp_map(&mut self, cx: &mut Cx, header: Header, map: Map) -> bool {
+        let Some(internal_port) = NonZeroU16::new(map.internal_port) else { return false };
+        let key = Key { transport: map.transport, internal_port };
+        // RFC 6887 §11.4: protocol, internal port and nonce must be those of a request.
+        if cx.ledger.get(self.slot(key)).is_none_or(|entry| entry.nonce != map.nonce) {
+            return false;
+        }
+        let lifetime = Duration::from_secs(header.lifetime_secs.into());
+        let answer = match header.result {
+            ResultCode::Success if lifetime.is_zero() => Answer::Zero,
+            ResultCode::Success => {
+                Answer::Granted { address: Some(map.external_address), port: map.external_port, lifetime }
+            }
+            ResultCode::AddressMismatch => return self.handle_mismatch(cx, key),
+            code => {
+                let reason = Reason::Result { protocol: Protocol::Pcp, code: code.number().into() };
+                log!(Debug, "{key}: PCP answers: {reason}");
+                Answer::Refused { reason, lifetime: Some(lifetime) }
+            }
+        };
+        self.handle_answer(cx, key, answer, header.epoch_secs)
+    }
+
+    /// RFC 6887 §9: the server speaks another version, which in practice is NAT-PMP. It bears no nonce, and anyone can
+    /// forge it: from a gateway that has granted by PCP it is as good as silence.
+    fn handle_unsupp_version(&mut self, cx: &mut Cx) -> bool {
+        !cx.ledger.has_granted(Rung::Pcp) && self.give_way_to(cx, Protocol::NatPmp)
+    }
+
+    fn handle_mismatch(&mut self, cx: &mut Cx, key: Key) -> bool {
+        let awaits = self.flights.get(&key).is_some_and(|flight| flight.asked_at(cx.now).is_some());
+        if awaits && self.local.take().is_some() {
+            // Nothing is sent on this socket any more; the core opens another.
+            self.notices.push_back(Notice::AddressMismatch);
+            self.look_again(cx);
+        }
+        true
+    }
+}
+
+/// The nonce that the server knows a key by, or a new one (RFC 6887 §11.2).
+pub(super) fn nonce_of(cx: &mut Cx, key: Key) -> Nonce {
+    cx.ledger.nonce(key).unwrap_or_else(|| {
+        let mut nonce = Nonce([0; 12]);
+        cx.random.fill(&mut nonce.0);
+        nonce
+    })
+}
+
+/// The bytes of a request.
+pub(super) fn emit(ask: Ask, client: IpAddr, nonce: Nonce) -> Vec<u8> {
+    let Ask::Mapping { key, suggestion, lifetime } = ask else {
+        return pcp::emit_announce_request(client).to_vec();
+    };
+    let request = MapRequest {
+        client,
+        nonce,
+        transport: key.transport,
+        internal_port: key.internal_port,
+        suggested_port: suggestion.port,
+        suggested_address: suggestion.address,
+        lifetime_secs: lifetime.as_secs() as u32,
+    };
+    request.emit().to_vec()
+}
