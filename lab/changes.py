@@ -26,8 +26,9 @@ def default_route_gone(lab):
 
 
 @case
-def client_address_changed(lab, **settings):
-    """The client gets another address: SUCCESS again within 1 s, bytes reach the new address."""
+def client_address_changed(lab, limit=1.0, **settings):
+    """The client gets another address: SUCCESS again within 1 s, bytes reach the new address. By UPnP 2 s: where the mappings were told
+    FAILURE in between, their requests keep the pace."""
     lab.start_gateway(**settings)
     lab.start_program()
     mappings = [mapping for mapping, _ in lab.map_both()]
@@ -47,13 +48,13 @@ def client_address_changed(lab, **settings):
         if seen and seen[0].state == "FAILURE":
             lab.program.expect(mapping, "FAILURE")
         events.append(lab.program.expect(mapping, "SUCCESS"))
-    lab.took("SUCCESS", max(event.at for event in events) - start, 1.0)
+    lab.took("SUCCESS", max(event.at for event in events) - start, limit)
     for mapping, event in zip(mappings, events):
         lab.check_mapped(mapping, event)
     lab.end(mappings)
 
 
-case(client_address_changed, name="client_address_changed_upnp", natpmp=False)
+case(client_address_changed, name="client_address_changed_upnp", limit=2.0, natpmp=False)
 
 
 @case

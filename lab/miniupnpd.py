@@ -25,9 +25,12 @@ class Miniupnpd:
 
     `natpmp` also stands for PCP: miniupnpd has one key for both. With `system_uptime` the epoch it tells is the
     machine's, not its own, and shows no restart of the daemon. `lifetime`: the longest it grants by PCP, seconds.
+    `allowed`: the external ports that it maps.
     """
 
-    def __init__(self, net, directory, natpmp=True, upnp=True, system_uptime=False, igd1=False, lifetime=None):
+    def __init__(
+        self, net, directory, natpmp=True, upnp=True, system_uptime=False, igd1=False, lifetime=None, allowed="1024-65535"
+    ):
         self.net = net
         self.directory = pathlib.Path(directory)
         self.log_path = self.directory / "miniupnpd.log"
@@ -35,6 +38,7 @@ class Miniupnpd:
         self.system_uptime = system_uptime
         self.igd1 = igd1
         self.lifetime = lifetime
+        self.allowed = allowed
         self.process = None
         self.started_at = 0.0
 
@@ -57,7 +61,7 @@ upnp_forward_chain=miniupnpd
 upnp_nat_chain=prerouting_miniupnpd
 upnp_nat_postrouting_chain=postrouting_miniupnpd
 uuid=6b9d0c2c-1a0e-4f43-9d0b-6c616230306c
-allow 1024-65535 0.0.0.0/0 1024-65535
+allow {self.allowed} 0.0.0.0/0 1024-65535
 deny 0-65535 0.0.0.0/0 0-65535
 """
 

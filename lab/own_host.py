@@ -39,18 +39,18 @@ def own_host_upnp(lab):
 
 @case
 def own_host_upnp_elsewhere(lab):
-    """The default route leads to another host that speaks nothing: UPnP by the own daemon all the same, within 500 ms,
-    and 3 s of a restart."""
+    """The default route leads to another host that speaks nothing: UPnP by the own daemon all the same, within 1.5 s (one that is
+    not the gateway is taken when all have had the time to answer), and 5 s of a restart."""
     lab.start_gateway(natpmp=False)
     lab.live_on_the_gateway(CLIENT)
-    maps(lab, "UPNP", 0.500)
-    restart(lab, "UPNP", limit=3.0, recheck=1000)
+    maps(lab, "UPNP", 1.500)
+    restart(lab, "UPNP", limit=5.0, recheck=1000)
 
 
 @case
 def own_host_upnp_away(lab):
-    """The own daemon is away for longer than the search that finds it gone: SUCCESS by the next search, 5 s after that,
-    long before the next recheck."""
+    """The own daemon is away for longer than the first searches for it: SUCCESS by one of the next, 7 s after the first, long
+    before the next recheck. Meanwhile the mapping stays SUCCESS: a gateway that is silent may have kept it."""
     lab.start_gateway(natpmp=False)
     lab.live_on_the_gateway(CLIENT)
     lab.start_program()
@@ -59,13 +59,14 @@ def own_host_upnp_away(lab):
     lab.net.forget_mappings()
     # Any change of the network has the gateway looked at.
     lab.net.router.ip("addr add 192.168.77.9/24 dev lan")
-    for mapping in mappings:
-        lab.program.expect(mapping, "FAILURE")
+    # The first four searches are over within 1.75 s.
+    time.sleep(3)
+    assert not any(lab.program.events(mapping) for mapping in mappings), "something was told"
     start = time.monotonic()
     lab.daemon.start()
     for mapping in mappings:
         event = lab.program.expect(mapping, "SUCCESS")
-        lab.took("SUCCESS", event.at - start, 3.0)
+        lab.took("SUCCESS", event.at - start, 6.0)
         lab.check_mapped(mapping, event, "UPNP")
     lab.end(mappings)
 

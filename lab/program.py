@@ -160,6 +160,12 @@ class Program:
             raise Failed(f"{mapping}: {event} instead of {state}; {self.describe(mapping)}")
         return event
 
+    def expect_at_last(self, mapping, state):
+        """The same, after whatever other callbacks."""
+        while (events := self.events(mapping)) and events[0].state != state:
+            mapping.seen += 1
+        return self.expect(mapping, state)
+
     def expect_silence(self, mapping):
         """No callback has come that was not looked at."""
         if events := self.events(mapping):

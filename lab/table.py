@@ -2,8 +2,8 @@
 
 import time
 
-from cases import PCP_ONLY, TCP_PORT, case
-from network import PCP_PORT
+from cases import PCP_ONLY, TCP_PORT, UDP_PORT, WISHED_PORT, case
+from network import PCP_PORT, WAN
 from program import Failed
 from requester import Requester
 
@@ -83,6 +83,58 @@ def port_taken_upnp(lab):
     other = _take_port(lab)
     lab.net.cut(f"udp dport {PCP_PORT} reject")
     _map_beside(lab, other, "UPNP")
+
+
+def ports_allowed(lab, cut=None, limit=1.5, **settings):
+    """The daemon maps external ports 40000 to 49999 only: SUCCESS with one of them."""
+    lab.start_gateway(allowed="40000-49999", **settings)
+    if cut:
+        lab.net.cut(cut)
+    lab.start_program()
+    mappings = lab.program.create(("tcp", TCP_PORT), ("udp", UDP_PORT, WISHED_PORT))
+    for mapping in mappings:
+        event = lab.program.expect(mapping, "SUCCESS")
+        if not 40000 <= event.port <= 49999:
+            raise Failed(f"{mapping} got port {event.port}")
+        lab.took("SUCCESS", event.at - mapping.created_at, limit)
+        lab.check_mapped(mapping, event)
+    # The daemon answers no one while it looks for a port, and does so for each repetition of a request.
+    Requester(lab.net, timeout=5.0).natpmp_address()
+    lab.end(mappings)
+
+
+# By PCP and NAT-PMP the daemon itself looks for a port, for up to a second each.
+case(ports_allowed, name="ports_allowed_pcp", limit=6.0)
+case(ports_allowed, name="ports_allowed_natpmp", limit=6.0, cut=f"{PCP_ONLY} reject")
+case(ports_allowed, name="ports_allowed_upnp", natpmp=False)
+case(ports_allowed, name="ports_allowed_upnp_igd1", natpmp=False, igd1=True)
+
+
+def wan_lost(lab, cut=None, **settings):
+    """The router loses its internet connection, then the program ends: nothing is left."""
+    lab.start_gateway(**settings)
+    if cut:
+        lab.net.cut(cut)
+    lab.start_program()
+    mappings = [mapping for mapping, _ in lab.map_both()]
+    (third,) = lab.program.create(("tcp", TCP_PORT + 10))
+    lab.program.expect(third, "SUCCESS")
+    lab.net.router.ip(f"addr del {WAN}/24 dev wan")
+    # The daemon takes notice, and the library of what it then says.
+    time.sleep(7)
+    lab.program.destroy(third)
+    lab.program.expect_at_last(third, "DESTROYED")
+    lab.check_unmapped(("tcp", TCP_PORT + 10))
+    seconds = lab.program.cleanup()
+    for mapping in mappings:
+        lab.program.expect_at_last(mapping, "DESTROYED")
+    lab.check_unmapped()
+    lab.took("cleanup", seconds, 1.0)
+
+
+case(wan_lost, name="wan_lost_pcp")
+case(wan_lost, name="wan_lost_natpmp", cut=f"{PCP_ONLY} reject")
+case(wan_lost, name="wan_lost_upnp", natpmp=False)
 
 
 @case
