@@ -4,18 +4,16 @@
 //! A failing run prints its seed; `WORLD_SEED=N cargo test --test chaos` runs that one alone, `WORLD_RUNS=N` the
 //! first N.
 
-mod world;
-
 use plum::engine::io::{Allowed, MappingId, Route, Socket, Suggestion};
 use plum::wire::Transport;
 use plum_gateway::core::{
     Action, AssignedPort, Chance, Faults, Framing, Igd, Junk, Kind, Refusal, Spoken, Times, WanKind,
     WrongSource,
 };
+use plum_testkit::world::{GATEWAY, INTERFACE, LOCAL, World};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
-use world::{GATEWAY, INTERFACE, LOCAL, World};
 
 const RUNS: u64 = 150;
 

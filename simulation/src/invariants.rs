@@ -1,6 +1,6 @@
 //! What holds at every step, whatever happens: each function is one promise, and names the page that makes it.
 //!
-//! The rules of callbacks are in `tests/world/checks.rs`, as every test on the virtual clock keeps them; what is
+//! The rules of callbacks are in `crates/testkit/src/world/checks.rs`, as every test on the virtual clock keeps them; what is
 //! true of a quiet world only is in `agreement.rs`.
 
 use plum::engine::io::{Config, MappingId, Socket};

@@ -12,5 +12,4 @@ pub mod traits;
 pub mod twin;
 pub mod watched;
 
-#[path = "../../tests/world/mod.rs"]
-pub mod world;
+pub use plum_testkit::world;

@@ -4,7 +4,9 @@
 //! contacted but the gateway and hosts that answered a search themselves (`stage` checks every packet and connection), and
 //! that the true gateway's mapping is made all the same where the protocols leave a way.
 
-#[path = "../world/mod.rs"]
+// A module of this suite, which adds methods of its own to the world.
+#[path = "../../crates/testkit/src/world/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each user takes what it needs")]
 mod world;
 
 #[path = "../namespace/mod.rs"]

@@ -2,22 +2,27 @@
 
 use super::*;
 
+/// Neither home's gateway speaks anything but UPnP.
+fn assert_made_by_upnp_in_both_homes(world: &mut World) {
+    for node in [0, 1] {
+        let faults = &mut world.gateway_at(node).faults;
+        (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    }
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    world.run_for(secs(60));
+    move_house(world);
+    world.run_for(secs(10));
+    assert!(world.is_success(id), "{:?}", world.timeline(id));
+    assert_eq!(world.gateway_at(1).table().len(), 1);
+}
+
 #[test]
 fn a_gateway_of_another_home_with_another_service_at_the_same_url_is_searched_anew() {
     for kinds in [&[WanKind::Ip2][..], &[WanKind::Ppp1]] {
         let mut world = World::new();
         add_home(&mut world, |config| config.igd = Some(Igd::with(2, kinds)));
-        for node in [0, 1] {
-            let faults = &mut world.gateway_at(node).faults;
-            (faults.closed.pcp, faults.closed.natpmp) = (true, true);
-        }
-        let id = world.create(Tcp, 8000);
-        world.run_until(|world| world.is_success(id));
-        world.run_for(secs(60));
-        move_house(&mut world);
-        world.run_for(secs(10));
-        assert!(world.is_success(id), "{:?}", world.timeline(id));
-        assert_eq!(world.gateway_at(1).table().len(), 1);
+        assert_made_by_upnp_in_both_homes(&mut world);
     }
 }
 
@@ -30,17 +35,7 @@ fn a_control_url_that_is_not_there_any_more_is_searched_anew() {
     });
     // It has no second service.
     add_home(&mut world, |_| {});
-    for node in [0, 1] {
-        let faults = &mut world.gateway_at(node).faults;
-        (faults.closed.pcp, faults.closed.natpmp) = (true, true);
-    }
-    let id = world.create(Tcp, 8000);
-    world.run_until(|world| world.is_success(id));
-    world.run_for(secs(60));
-    move_house(&mut world);
-    world.run_for(secs(10));
-    assert!(world.is_success(id), "{:?}", world.timeline(id));
-    assert_eq!(world.gateway_at(1).table().len(), 1);
+    assert_made_by_upnp_in_both_homes(&mut world);
 }
 
 #[test]
