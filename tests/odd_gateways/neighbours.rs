@@ -194,8 +194,10 @@ lan_rows! {
         stage.set_power(0, false);
         stage.gateway(Gateway::forget_mappings);
         stage.spend(secs(3));
-        stage.set_power(0, true);
+        // Its table is empty before anybody can ask it again.
         stage.gateway(|gateway| gateway.restart(false));
+        stage.set_power(0, true);
+        stage.gateway(|gateway| gateway.notify(true));
         let is_told = |stage: &mut S| stage.told(id).len() == 2 && stage.success(id).is_some();
         stage.wait(secs(6), "the next hop maps again", is_told);
         stage.wait(secs(1), "the other gateway maps no more", |stage| stage.entries_of(1).is_empty());
