@@ -48,7 +48,7 @@ fn read(bytes: &[u8]) -> Option<(u32, Option<Ipv4Addr>)> {
 impl Engine {
     /// A datagram came to the announcements' group, from the gateway.
     pub(super) fn handle_announcement(&mut self, now: Time, bytes: &[u8]) {
-        let Some((epoch_secs, address)) = read(bytes).filter(|_| !self.endings.is_cleaning_up()) else {
+        let Some((epoch_secs, address)) = read(bytes).filter(|_| !self.cx.is_cleaning_up()) else {
             return;
         };
         let shown = self.judge_announcement(now, epoch_secs, address.is_none());

@@ -23,7 +23,7 @@ impl Engine {
 
     /// Lets one mapping ask the next rung, as long as there is one to be asked.
     pub(super) fn climb(&mut self, now: Time, key: Key) {
-        if !self.network.known || self.endings.is_cleaning_up() {
+        if !self.network.known || self.cx.is_cleaning_up() {
             return;
         }
         if let Some(address) = self.network.direct {

@@ -40,8 +40,6 @@ struct Ending {
 #[derive(Debug, Default)]
 pub(super) struct Endings {
     by_key: Map<Key, Ending>,
-    /// When the program began to clean up.
-    cleanup_at: Option<Time>,
     is_finished: bool,
     /// When to repeat the deletions of a key that were refused or not answered.
     pub(super) repeats: Timers<Key>,
@@ -54,10 +52,6 @@ pub(super) struct Endings {
 }
 
 impl Endings {
-    pub(super) fn is_cleaning_up(&self) -> bool {
-        self.cleanup_at.is_some()
-    }
-
     fn note_heard(&mut self, now: Time, host: IpAddr) {
         self.heard.retain(|&(known, at)| known != host && now < at + CLEANUP_TIMEOUT);
         self.heard.push((host, now));
@@ -89,7 +83,7 @@ impl Engine {
         let Some(mut mapping) = self.mappings.by_key.remove(&key) else { return };
         self.mappings.seeking.remove(&key);
         self.timers.cancel(Timer::Mapping(key));
-        if self.endings.is_cleaning_up() && self.cx.config.on_cleanup == OnCleanup::Keep {
+        if self.cx.is_cleaning_up() && self.cx.config.on_cleanup == OnCleanup::Keep {
             // A mapping that is made stays at the gateway, for its lifetime: what holds it is not ours to delete any more,
             // nor what could hit that.
             for slot in self.slots_where(key, |entry| self.could_hit_holder(entry.slot, &mapping)) {
@@ -241,7 +235,7 @@ impl Engine {
         }
         log!(Warn, "{key}: the removal by {} is not confirmed: {reason}", slot.rung.protocol());
         if let Some(wait) = self.cx.ledger.note_not_removed(slot)
-            && !self.endings.is_cleaning_up()
+            && !self.cx.is_cleaning_up()
         {
             self.repeat_at(key, now + wait);
         }
@@ -261,7 +255,7 @@ impl Engine {
         while self.endings.free_at <= now
             && let Some(key) = self.endings.turns.pop_due(now)
         {
-            if !self.endings.is_cleaning_up()
+            if !self.cx.is_cleaning_up()
                 && self.network.route.is_some()
                 && let Some(&slot) = self.superfluous(now, key).first()
             {
@@ -314,11 +308,10 @@ impl Engine {
 
     /// The program ends: every mapping is removed, unless it is to be kept, then `Output::Finished` comes.
     pub fn handle_cleanup(&mut self, now: Time) {
-        if self.endings.is_cleaning_up() {
+        if self.cx.is_cleaning_up() {
             return;
         }
-        self.endings.cleanup_at = Some(now);
-        self.cx.is_ending = true;
+        self.cx.cleanup_at = Some(now);
         for id in self.mappings.ids.keys() {
             self.destroy(now, id);
         }
@@ -335,7 +328,7 @@ impl Engine {
 
     /// Cleanup waits for each host until 0.8 s after its last answer, and for all of them 5 s at most.
     pub(super) fn handle_cleanup_timer(&mut self, now: Time) {
-        let Some(started_at) = self.endings.cleanup_at else { return };
+        let Some(started_at) = self.cx.cleanup_at else { return };
         let last_at = started_at + CLEANUP_TIMEOUT;
         for key in self.cx.ledger.keys() {
             for slot in self.slots_where(key, |entry| entry.removal == Removal::Open) {
@@ -361,11 +354,11 @@ impl Engine {
 
     /// Cleanup is over when nothing is awaited any more.
     pub(super) fn finish_cleanup_if_done(&mut self, now: Time) {
-        let Endings { cleanup_at, is_finished, by_key, .. } = &mut self.endings;
-        if cleanup_at.is_none() || *is_finished || !by_key.is_empty() || self.cx.ledger.has_open_removals() {
+        let is_over = self.endings.by_key.is_empty() && !self.cx.ledger.has_open_removals();
+        if !self.cx.is_cleaning_up() || self.endings.is_finished || !is_over {
             return;
         }
-        *is_finished = true;
+        self.endings.is_finished = true;
         self.timers = Timers::default();
         self.close_sockets();
         self.network = Network::default();

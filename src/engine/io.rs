@@ -304,8 +304,8 @@ pub struct Cx {
     pub ledger: Ledger,
     /// How the protocols stand.
     pub protocols: Protocols,
-    /// The program waits for the end.
-    pub is_ending: bool,
+    /// When the program began to clean up.
+    pub cleanup_at: Option<Time>,
 }
 
 impl Cx {
@@ -319,8 +319,13 @@ impl Cx {
             pace: Pace::default(),
             ledger: Ledger::default(),
             protocols: Protocols::default(),
-            is_ending: false,
+            cleanup_at: None,
         }
+    }
+
+    /// Whether the program waits for the end.
+    pub fn is_cleaning_up(&self) -> bool {
+        self.cleanup_at.is_some()
     }
 
     /// What a handler has at hand at this time.

@@ -108,14 +108,13 @@ impl Engine {
     /// An entry is gone from the gateway's table: it is made anew in its turn.
     pub(super) fn handle_gone(&mut self, now: Time, slot: Slot, quiet: bool) {
         let Some(mapping) = self.mappings.by_key.get_mut(&slot.key) else { return };
-        let Some(hold) = mapping.hold().filter(|hold| hold.slot == slot) else { return };
+        let Some(_) = mapping.hold().filter(|hold| hold.slot == slot) else { return };
         if quiet {
             // The program has relied on it for seconds only, and hears nothing if it comes out the same.
-            let Hold { slot: Slot { key, rung, .. }, .. } = *hold;
-            let suggestion = mapping.suggestion();
+            let (suggestion, protocol) = (mapping.suggestion(), slot.rung.protocol());
             // The request, and that for the external address.
-            self.cx.pace.spend(now, 2 * packets(rung.protocol()));
-            with_driver!(self, now, rung.protocol(), map(key, rung, suggestion, Errand::Make));
+            self.cx.pace.spend(now, 2 * packets(protocol));
+            with_driver!(self, now, protocol, map(slot.key, slot.rung, suggestion, Errand::Make));
             return;
         }
         self.remake(now, slot.key, Duration::ZERO);

@@ -181,7 +181,7 @@ impl Engine {
     /// The program wants a mapping; `id` was never used before.
     pub fn handle_create(&mut self, now: Time, id: MappingId, wanted: Wanted) {
         let key = Key { transport: wanted.transport, internal_port: wanted.internal_port };
-        if self.endings.is_cleaning_up() {
+        if self.cx.is_cleaning_up() {
             self.tell(id, Event::Destroyed);
             return;
         }
@@ -344,7 +344,7 @@ impl Engine {
     /// There is nothing to look after: whoever comes next looks for itself.
     fn is_idle(&self) -> bool {
         let has_nothing = self.mappings.by_key.is_empty() && self.cx.ledger.keys().is_empty();
-        has_nothing || self.endings.is_cleaning_up()
+        has_nothing || self.cx.is_cleaning_up()
     }
 
     /// What is to be done, in order, until `None`.

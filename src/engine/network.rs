@@ -146,7 +146,7 @@ impl Engine {
     /// The answer to `Output::LookUpRoute` where the system could not be asked: what was known of the route holds, and
     /// it is looked up again soon.
     pub fn handle_route_unknown(&mut self, now: Time) {
-        if self.endings.is_cleaning_up() {
+        if self.cx.is_cleaning_up() {
             return;
         }
         self.note_shortage(now);
@@ -164,7 +164,7 @@ impl Engine {
 
     /// The same, with the next hop's hardware address, if the neighbour table has it.
     pub fn handle_route_via(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
-        if self.endings.is_cleaning_up() {
+        if self.cx.is_cleaning_up() {
             return;
         }
         let check = std::mem::take(&mut self.network.check);

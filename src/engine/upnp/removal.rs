@@ -90,7 +90,7 @@ impl Upnp {
     fn step_removal(&mut self, cx: &mut Cx, slot: Slot, step: Step) {
         let Some(removal) = self.removals.get_mut(&slot) else { return };
         removal.step = step;
-        if matches!(step, Step::Search { .. }) && !cx.is_ending {
+        if matches!(step, Step::Search { .. }) && !cx.is_cleaning_up() {
             // A table may be long.
             let at = cx.pace.take(cx.now, PACKETS_AN_EXCHANGE);
             return self.timers.set(Timer::Removal(slot), at);
