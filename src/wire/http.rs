@@ -4,6 +4,7 @@
 use super::{Malformed, printable};
 use std::net::{IpAddr, SocketAddr};
 
+mod pieces;
 mod reply;
 #[cfg(test)]
 mod tests;

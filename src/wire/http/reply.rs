@@ -1,5 +1,6 @@
 //! Reading replies, however the bytes are cut.
 
+use super::pieces::{Document, Line};
 use crate::wire::head::{Head, is_blank, status};
 
 /// Longest head, in bytes; a gateway's takes some 300.
@@ -7,9 +8,6 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// Longest line with a chunk's size, in bytes: extensions are allowed, but nobody sends any to speak of.
 const MAX_CHUNK_LINE_BYTES: usize = 1024;
-
-/// The root element of a document is looked for in so many bytes: a declaration and comments may stand before it.
-const ROOT_SEARCH_BYTES: usize = 4096;
 
 /// A complete reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +62,11 @@ pub struct ReplyReader {
     /// How many more bytes may come.
     room: usize,
     state: State,
-    /// The beginning of a line whose end has not come yet.
-    line: Vec<u8>,
+    line: Line,
     head: Vec<u8>,
     reply: Reply,
+    /// What is known of the body as a document.
+    document: Document,
 }
 
 impl ReplyReader {
@@ -76,9 +75,10 @@ impl ReplyReader {
         ReplyReader {
             room: limit,
             state: State::Head,
-            line: Vec::new(),
+            line: Line::default(),
             head: Vec::new(),
             reply: Reply { status: 0, location: None, body: Vec::new() },
+            document: Document::default(),
         }
     }
 
@@ -112,10 +112,10 @@ impl ReplyReader {
     }
 
     /// What may be all that comes, though the connection stays open.
-    pub fn may_be_all(&self) -> Option<Rest> {
+    pub fn may_be_all(&mut self) -> Option<Rest> {
         match self.state {
             // Some servers promise too much.
-            State::Length(_) if is_whole_document(&self.reply.body) => Some(Rest::Promised),
+            State::Length(_) if self.document.is_whole(&self.reply.body) => Some(Rest::Promised),
             // Some have nothing to say, and do not say so.
             State::UntilClose if self.reply.body.is_empty() => Some(Rest::Body),
             _ => None,
@@ -132,13 +132,10 @@ impl ReplyReader {
             match &mut self.state {
                 State::Done => return Ok(false),
                 State::Head => {
-                    if !take_line(&mut input, &mut self.line, MAX_HEAD_BYTES)
-                        .map_err(|()| ReadError::TooLong)?
-                    {
+                    if !self.line.take(&mut input, MAX_HEAD_BYTES).map_err(|()| ReadError::TooLong)? {
                         // What does not begin like HTTP never becomes it: its end is not waited for.
                         // (Control characters may yet turn out to be a blank line, see `is_blank`.)
-                        let blank = self.line.iter().take_while(|b| is_blank(&[**b])).count();
-                        return match self.line[blank..].get(..5) {
+                        return match self.line.from_first(|byte| !is_blank(&[byte])).get(..5) {
                             Some(word) if self.head.is_empty() && !word.eq_ignore_ascii_case(b"HTTP/") => {
                                 Err(ReadError::Malformed)
                             }
@@ -149,7 +146,7 @@ impl ReplyReader {
                 }
                 State::UntilClose => {
                     self.reply.body.extend_from_slice(input);
-                    return Ok(is_whole_document(&self.reply.body));
+                    return Ok(self.document.is_whole(&self.reply.body));
                 }
                 State::Length(left) => {
                     *left = left.saturating_sub(input.len() as u64);
@@ -169,11 +166,11 @@ impl ReplyReader {
                     self.state = State::ChunkSize { first: None };
                 }
                 State::ChunkSize { first } => {
-                    let got_line = take_line(&mut input, &mut self.line, MAX_CHUNK_LINE_BYTES);
-                    let begins = self.line.trim_ascii_start().first();
+                    let got_line = self.line.take(&mut input, MAX_CHUNK_LINE_BYTES);
+                    let begins = self.line.from_first(|byte| !byte.is_ascii_whitespace()).first();
                     if let Some(plain) = first.take_if(|_| begins.is_some_and(|b| !b.is_ascii_hexdigit())) {
                         self.state = *plain;
-                        let line = std::mem::take(&mut self.line);
+                        let line = self.line.end();
                         // Whether that was all is seen in the next round, with the rest of the input.
                         self.read(&line)?;
                         continue;
@@ -181,7 +178,7 @@ impl ReplyReader {
                     if !got_line.map_err(|()| ReadError::Malformed)? {
                         return Ok(false);
                     }
-                    let line = std::mem::take(&mut self.line);
+                    let line = self.line.end();
                     // The line end behind a chunk is a blank line here.
                     if is_blank(&line) {
                         continue;
@@ -199,17 +196,17 @@ impl ReplyReader {
 
     /// Takes the line of the head that is complete in `line`.
     fn read_head_line(&mut self) -> Result<(), ReadError> {
-        if !is_blank(&self.line) {
-            if self.head.is_empty() && status(&String::from_utf8_lossy(&self.line)).is_none() {
+        let line = self.line.end();
+        if !is_blank(&line) {
+            if self.head.is_empty() && status(&String::from_utf8_lossy(&line)).is_none() {
                 return Err(ReadError::Malformed);
             }
-            if self.head.len() + self.line.len() > MAX_HEAD_BYTES {
+            if self.head.len() + line.len() > MAX_HEAD_BYTES {
                 return Err(ReadError::TooLong);
             }
-            self.head.append(&mut self.line);
+            self.head.extend_from_slice(&line);
             return Ok(());
         }
-        self.line.clear();
         if self.head.is_empty() {
             // RFC 9112 §2.2 forgives empty lines before a message.
             return Ok(());
@@ -227,27 +224,6 @@ impl ReplyReader {
     }
 }
 
-/// Whether an XML document has come to its end: some servers give no length and keep the connection open.
-fn is_whole_document(body: &[u8]) -> bool {
-    // No more than that is looked at with each piece that comes.
-    let tail = body.len().saturating_sub(ROOT_SEARCH_BYTES);
-    let ends = body[tail..].iter().rposition(|&byte| byte != 0 && !byte.is_ascii_whitespace());
-    let Some(body) = ends.map(|last| &body[..=tail + last]).filter(|body| body.ends_with(b">")) else {
-        return false;
-    };
-    // What begins in the middle has no root whose end could be waited for. (A byte order mark may stand before it.)
-    let begin = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    if begin.iter().take(ROOT_SEARCH_BYTES).find(|byte| !byte.is_ascii_whitespace()) != Some(&b'<') {
-        return false;
-    }
-    let is_start = |pair: &[u8]| pair[0] == b'<' && (pair[1].is_ascii_alphabetic() || pair[1] == b'_');
-    let Some(start) = body.windows(2).take(ROOT_SEARCH_BYTES).position(is_start) else { return false };
-    let name = &body[start + 1..];
-    let len = name.iter().position(|byte| b" \t\r\n/>".contains(byte)).unwrap_or(0);
-    let end = [b"</", &name[..len], b">"].concat();
-    len > 0 && body[start..].ends_with(&end)
-}
-
 /// How the body's end is known. RFC 9112 §6.3, forgiving: a length that is no number is no length.
 fn framing(status: u16, head: &Head) -> State {
     let length =
@@ -262,16 +238,6 @@ fn framing(status: u16, head: &Head) -> State {
         .flat_map(|value| value.split([',', ';']))
         .any(|coding| coding.trim().eq_ignore_ascii_case("chunked"));
     if is_chunked { State::ChunkSize { first: Some(Box::new(plain)) } } else { plain }
-}
-
-/// Moves bytes from `input` to `line`, up to its LF: whether that has come. `Err`: the line is over `limit`.
-fn take_line(input: &mut &[u8], line: &mut Vec<u8>, limit: usize) -> Result<bool, ()> {
-    let end = input.iter().position(|b| *b == b'\n').map(|at| at + 1);
-    let length = end.unwrap_or(input.len());
-    let taken = length.min(limit.saturating_sub(line.len()));
-    line.extend_from_slice(&input[..taken]);
-    *input = &input[taken..];
-    if taken < length { Err(()) } else { Ok(end.is_some()) }
 }
 
 /// RFC 9112 §7.1: hexadecimal digits, then perhaps extensions.
