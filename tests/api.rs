@@ -328,12 +328,12 @@ fn nonsense_is_refused() {
     let server = gateway();
     let session = session(&server);
     assert!(matches!(session.map(Request::tcp(0)), Err(Error::PortZero)));
-    for text in ["", "gateway", "192.168.1.1:0", "0.0.0.0", "224.0.0.1", "[fd00::1"] {
+    for text in ["", "gateway", "192.168.1.1:0", "0.0.0.0", "224.0.0.1", "255.255.255.255", "[fd00::1"] {
         assert!(matches!(text.parse::<Gateway>(), Err(Error::BadGateway(_))), "{text}");
     }
     let v6: Gateway = "[fd00::1]:15351".parse().expect("a gateway");
     assert_eq!((v6.address.to_string(), v6.port), ("fd00::1".into(), Some(15351)));
-    for bad in [IpAddr::from([0, 0, 0, 0]), IpAddr::from([224, 0, 0, 1])] {
+    for bad in [[0, 0, 0, 0], [224, 0, 0, 1], [240, 0, 0, 1], [255, 255, 255, 255]].map(IpAddr::from) {
         assert!(matches!(Builder::new().gateway(bad).start(), Err(Error::BadGateway(_))));
     }
     let no_port = SocketAddr::from(([192, 168, 1, 1], 0));

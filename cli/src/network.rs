@@ -120,9 +120,9 @@ impl Questions {
 
 /// The gateway that is named, by the option or by the environment variable that the library reads, too.
 fn named_gateway(option: Option<Gateway>) -> Result<Option<Gateway>, Failure> {
-    match (option, std::env::var("PLUM_GATEWAY")) {
+    match (option, std::env::var_os("PLUM_GATEWAY")) {
         (Some(gateway), _) => Ok(Some(gateway)),
-        (None, Ok(text)) if !text.is_empty() => Ok(Some(text.parse()?)),
+        (None, Some(text)) if !text.is_empty() => Ok(Some(text.to_string_lossy().parse()?)),
         (None, _) => Ok(None),
     }
 }

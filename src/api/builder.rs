@@ -2,7 +2,7 @@
 
 use super::log::{Callback, Subscription};
 use super::{Error, Level, Protocols, Session};
-use crate::client::{Settings, parse_gateway};
+use crate::client::{Settings, can_be_gateway, parse_gateway};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// As text `ADDR`, `ADDR:PORT`, `[ADDR]` or `[ADDR]:PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Gateway {
-    /// Its address; neither unspecified nor multicast.
+    /// Its address; neither unspecified, multicast, broadcast nor reserved (240.0.0.0/4).
     pub address: IpAddr,
     /// The UDP port of PCP and NAT-PMP; `None`: 5351.
     pub port: Option<u16>,
@@ -122,8 +122,7 @@ impl Builder {
         match self.gateway {
             None => settings.read_gateway(),
             Some(Gateway { address, port }) => {
-                let no_host = address.is_unspecified() || address.is_multicast() || port == Some(0);
-                if no_host {
+                if !can_be_gateway(address, port) {
                     let port = port.map_or_else(String::new, |port| format!(" port {port}"));
                     return Err(Error::BadGateway(format!("{address}{port}")));
                 }

@@ -18,7 +18,7 @@ mod settings;
 mod watched;
 
 pub use crate::worker::{Glass, is_worker_thread};
-pub use settings::{BadGateway, Settings, parse_gateway};
+pub use settings::{BadGateway, Settings, can_be_gateway, parse_gateway};
 
 use crate::dummytls::DummyTls;
 use crate::engine::io::{MappingId, Protocol, Wanted};

@@ -44,7 +44,7 @@ impl Settings {
         match parse_gateway(&text) {
             Ok(gateway) => self.gateway = Some(gateway),
             Err(BadGateway) => {
-                self.complain("PLUM_GATEWAY is no ADDR, ADDR:PORT or [ADDR]:PORT", &text);
+                self.complain("PLUM_GATEWAY is no ADDR, ADDR:PORT or [ADDR]:PORT of a host", &text);
             }
         }
     }
@@ -115,9 +115,6 @@ pub struct BadGateway;
 /// It is none of them, or no host has that address.
 pub fn parse_gateway(text: &str) -> Result<(IpAddr, Option<u16>), BadGateway> {
     let (address, port) = if let Ok(socket) = text.parse::<SocketAddr>() {
-        if socket.port() == 0 {
-            return Err(BadGateway);
-        }
         (socket.ip(), Some(socket.port()))
     } else {
         let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -127,8 +124,15 @@ pub fn parse_gateway(text: &str) -> Result<(IpAddr, Option<u16>), BadGateway> {
         };
         (address, None)
     };
-    // No host has these.
-    if address.is_unspecified() || address.is_multicast() { Err(BadGateway) } else { Ok((address, port)) }
+    if can_be_gateway(address, port) { Ok((address, port)) } else { Err(BadGateway) }
+}
+
+/// Whether a host can have this address and port: not what stands for none or for many. (240.0.0.0/4 is reserved, RFC 1112 §4,
+/// but for the broadcast.)
+pub fn can_be_gateway(address: IpAddr, port: Option<u16>) -> bool {
+    let address = address.to_canonical();
+    let is_reserved = matches!(address, IpAddr::V4(v4) if v4.octets()[0] >= 240);
+    !(address.is_unspecified() || address.is_multicast() || is_reserved || port == Some(0))
 }
 
 #[cfg(test)]
@@ -198,6 +202,13 @@ mod tests {
             "0.0.0.0",
             "[::]:5351",
             "224.0.0.1",
+            "[ff02::1]:5351",
+            "240.0.0.1",
+            "255.255.255.255",
+            "255.255.255.255:5351",
+            "::ffff:255.255.255.255",
+            "::ffff:224.0.0.1",
+            "[::ffff:0.0.0.0]:5351",
             "http://192.168.1.1",
         ] {
             assert_eq!(parse_gateway(text), Err(BadGateway), "{text:?}");

@@ -109,12 +109,14 @@ contract! {
     }
 
     fn a_gateway_that_cannot_be_understood_is_an_error_in_the_log() {
-        // SAFETY: no other thread of this process reads the environment.
-        unsafe { std::env::set_var("PLUM_GATEWAY", "192.0.2.1:none") };
-        assert_eq!(init(&config(4)), PLUM_ERR_SUCCESS);
-        let messages = messages();
-        assert!(matches!(&messages[..], [(plum_log_level_t::PLUM_LOG_LEVEL_ERROR, text)] if text.contains("PLUM_GATEWAY")), "{messages:?}");
-        assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        for bad in ["192.0.2.1:none", "255.255.255.255", "224.0.0.1:5351", "[::]:5351"] {
+            // SAFETY: no other thread of this process reads the environment.
+            unsafe { std::env::set_var("PLUM_GATEWAY", bad) };
+            assert_eq!(init(&config(4)), PLUM_ERR_SUCCESS);
+            let messages = messages();
+            assert!(matches!(&messages[..], [(plum_log_level_t::PLUM_LOG_LEVEL_ERROR, text)] if text.contains("PLUM_GATEWAY") && text.contains(bad)), "{messages:?}");
+            assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
+        }
     }
 
     fn query_never_logs() {

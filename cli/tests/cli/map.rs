@@ -265,6 +265,10 @@ fn wrong_words_are_explained() {
         ("map 80 --for 0s", "longer than 0"),
         ("map 80 --for soon", "2h 30m"),
         ("map 80 --gateway somewhere", "is no gateway"),
+        ("map 80 --gateway 255.255.255.255", "is no gateway"),
+        ("probe --gateway [ff02::1]:5351", "is no gateway"),
+        ("list --gateway 240.0.0.1", "is no gateway"),
+        ("unmap 80 --gateway 224.0.0.1", "is no gateway"),
         ("map 80 80:81", "80/tcp is named twice"),
         ("map 80 --json --plain", "cannot be used with"),
     ] {
