@@ -143,7 +143,8 @@ static void answer(int connection) {
 	char path[64] = "";
 	CHECK(sscanf(request, "GET /%63s HTTP/1.", path) == 1);
 	char body[256];
-	snprintf(body, sizeof(body), "-----BEGIN %s-----\n%d\n-----END-----\n", path, number);
+	const char *label = strcmp(path, "privkey.pem") == 0 ? "PRIVATE KEY" : "CERTIFICATE";
+	snprintf(body, sizeof(body), "-----BEGIN %s-----\n%s %d\n-----END %s-----\n", label, path, number, label);
 	char response[512];
 	if (gone)
 		snprintf(response, sizeof(response), "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone");

@@ -127,7 +127,8 @@ int connect(int descriptor, const struct sockaddr *address, socklen_t length) {
 
 // Every second connection is closed at once, unread: whoever writes to it gets a reset, and would get SIGPIPE.
 static void *serve(void *unused) {
-	static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\nConnection: close\r\n\r\ncertificate\n";
+	static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 54\r\nConnection: close\r\n\r\n"
+	                             "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
 	(void)unused;
 	for (int number = 0;; ++number) {
 		int connection = accept(listener, NULL, NULL);
@@ -255,8 +256,8 @@ static void live_once(const char *local_address) {
 	CHECK_STRING(buffer, "198-51-100-7." DOMAIN);
 	CHECK_INT(unchanged(plum_get_dummytls_certificate(PLUM_DUMMYTLS_PEM_CERT, buffer, sizeof(buffer))),
 	          PLUM_ERR_NOT_AVAIL);
-	CHECK_INT(unchanged(plum_get_dummytls_certificate(PLUM_DUMMYTLS_PEM_CERT, buffer, sizeof(buffer))), 12);
-	CHECK_STRING(buffer, "certificate\n");
+	CHECK_INT(unchanged(plum_get_dummytls_certificate(PLUM_DUMMYTLS_PEM_CERT, buffer, sizeof(buffer))), 54);
+	CHECK(strstr(buffer, "END CERTIFICATE") != NULL);
 
 	for (int i = 0; i < MAPPINGS / 2; ++i) {
 		CHECK_INT(unchanged(plum_destroy_mapping(ids[i])), PLUM_ERR_SUCCESS);

@@ -415,7 +415,7 @@ int plum_get_local_address(char *buffer,
  *
  * Returns the length of the file, as snprintf() does; PLUM_ERR_INVALID if `type` is unknown or `buffer` is NULL and
  * `size` is not 0; else PLUM_ERR_FAILED if the library is not initialised or no domain is configured; PLUM_ERR_NOT_AVAIL
- * if the file cannot be fetched.
+ * if the file cannot be fetched whole, or what comes is no PEM of its kind.
  *
  * Requires:
  * `type` has a value, whichever; `buffer` is NULL or writable for `size` bytes, and nobody else uses it during the call.

@@ -36,6 +36,14 @@ pub enum File {
 impl File {
     const ALL: usize = 4;
 
+    /// How the label of what is in it ends (RFC 7468; keys also have the algorithm before that).
+    const fn label(self) -> &'static str {
+        match self {
+            File::Certificate | File::Chain | File::FullChain => "CERTIFICATE",
+            File::PrivateKey => "PRIVATE KEY",
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             File::Certificate => "cert.pem",
@@ -82,7 +90,7 @@ impl Files {
         }
     }
 
-    fn fetch(
+    pub(super) fn fetch(
         &self,
         names: &Names,
         system: &dyn System,
@@ -90,10 +98,15 @@ impl Files {
         file: File,
     ) -> Result<Arc<str>, String> {
         let mut why = String::from("the name does not resolve");
-        for address in names.addresses_of_domain(deadline_at)? {
-            let server = SocketAddr::new(address, system.port());
-            match self.fetch_from(server, system, deadline_at, file) {
-                Ok(reply) => return text(reply),
+        let addresses = names.addresses_of_domain(deadline_at)?;
+        // Each address gets its share of the time that is left.
+        for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+            let now = system.now();
+            let share = deadline_at.since(now) / u32::try_from(left).unwrap_or(u32::MAX);
+            let server = SocketAddr::new(*address, system.port());
+            let reply = self.fetch_from(server, system, now + share, file).map_err(explain);
+            match reply.and_then(|reply| text(reply, file)) {
+                Ok(text) => return Ok(text),
                 Err(error) => why = format!("{server}: {error}"),
             }
         }
@@ -126,6 +139,7 @@ impl Files {
         loop {
             stream.set_read_timeout(Some(left()?))?;
             let length = match stream.read(&mut bytes) {
+                Ok(0) if reader.is_cut() => return Err(io::Error::other("the reply is cut off")),
                 Ok(0) => {
                     return reader.finish().map_err(|error| io::Error::other(format!("{error:?} reply")));
                 }
@@ -142,13 +156,45 @@ impl Files {
     }
 }
 
-/// The file in a reply: it has to be a text that C can hold.
-fn text(reply: Reply) -> Result<Arc<str>, String> {
+/// Why there is no reply. A system says of a read that has timed out that it would block.
+fn explain(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => String::from("timed out"),
+        _ => error.to_string(),
+    }
+}
+
+/// The file in a reply: it has to be a text that C can hold, and what it is called.
+fn text(reply: Reply, file: File) -> Result<Arc<str>, String> {
     if reply.status != 200 {
         return Err(format!("status {}", reply.status));
     }
     match String::from_utf8(reply.body) {
-        Ok(text) if !text.contains('\0') => Ok(text.into()),
-        Ok(_) | Err(_) => Err(String::from("the file is no text")),
+        Ok(text) if text.contains('\0') => Err(String::from("the file is no text")),
+        Ok(text) if is_pem(&text, file.label()) => Ok(text.into()),
+        Ok(_) => Err(format!("the file is no complete PEM with a {}", file.label())),
+        Err(_) => Err(String::from("the file is no text")),
     }
+}
+
+/// Whether all that begins in a text as PEM ends there, and one has a label with this ending. (Other text may stand between.)
+fn is_pem(text: &str, label: &str) -> bool {
+    let (mut open, mut found) = (None, false);
+    for line in text.lines() {
+        let Some(boundary) = line.trim().strip_prefix("-----").and_then(|line| line.strip_suffix("-----"))
+        else {
+            continue;
+        };
+        if let Some(begun) = boundary.strip_prefix("BEGIN ") {
+            if open.replace(begun).is_some() {
+                return false;
+            }
+        } else if let Some(ended) = boundary.strip_prefix("END ") {
+            if open.take() != Some(ended) {
+                return false;
+            }
+            found |= ended.ends_with(label);
+        }
+    }
+    found && open.is_none()
 }

@@ -213,7 +213,7 @@ fn a_name_that_no_thread_was_free_for_is_not_taken_for_one_that_does_not_resolve
 #[test]
 fn a_file_waits_for_a_free_thread() {
     let service = service_of("tls.example");
-    let requests = serve(&service.system, vec![ok(b"text")]);
+    let requests = serve(&service.system, vec![ok(certificate("text").as_bytes())]);
     let hanging: Vec<_> = (1..=4)
         .map(|n| {
             let answer = service.system.answer_later(&format!("1-2-3-{n}.tls.example"));
@@ -225,7 +225,7 @@ fn a_file_waits_for_a_free_thread() {
         let file = scope.spawn(|| service.dummytls.file(File::Certificate));
         assert!(!file.is_finished() && requests.is_empty());
         hanging[0].send(Vec::new()).expect("it waits");
-        assert_eq!(file.join().expect("no panic").as_deref(), Some("text"));
+        assert_eq!(file.join().expect("no panic").as_deref(), Some(certificate("text").as_str()));
     });
     drop(hanging);
 }
@@ -294,6 +294,15 @@ fn serve(system: &Fake, replies: Vec<Vec<u8>>) -> Receiver<Vec<String>> {
     requests
 }
 
+/// A file with a certificate, or what is called one, in it.
+fn pem(label: &str, content: &str) -> String {
+    format!("-----BEGIN {label}-----\n{content}\n-----END {label}-----\n")
+}
+
+fn certificate(content: &str) -> String {
+    pem("CERTIFICATE", content)
+}
+
 fn ok(body: &[u8]) -> Vec<u8> {
     [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
 }
@@ -301,30 +310,34 @@ fn ok(body: &[u8]) -> Vec<u8> {
 #[test]
 fn files_are_fetched_and_kept_for_a_day() {
     let service = service_of("tls.example");
-    let requests = serve(&service.system, vec![ok(b"first"), ok(b"chain"), ok(b"second")]);
+    let replies = ["first", "chain", "second"].map(|content| ok(certificate(content).as_bytes()));
+    let requests = serve(&service.system, replies.to_vec());
     let get = |file| service.dummytls.file(file).map(|text| text.to_string());
     let next = || requests.recv_timeout(LONG).expect("a request");
     service.system.set_now(Time::from_secs(1));
-    assert_eq!(get(File::Certificate).as_deref(), Some("first"));
+    assert_eq!(get(File::Certificate).as_deref(), Some(certificate("first").as_str()));
     let request = next();
     assert_eq!(request[0], "GET /cert.pem HTTP/1.1");
     assert!(request.contains(&"Host: tls.example".to_owned()), "{request:?}");
-    assert_eq!(get(File::Chain).as_deref(), Some("chain"));
+    assert_eq!(get(File::Chain).as_deref(), Some(certificate("chain").as_str()));
     assert_eq!(next()[0], "GET /chain.pem HTTP/1.1");
 
     const DAY_SECS: u64 = 86_400;
     service.system.set_now(Time::from_secs(DAY_SECS));
-    assert_eq!(get(File::Certificate).as_deref(), Some("first"));
+    assert_eq!(get(File::Certificate).as_deref(), Some(certificate("first").as_str()));
     assert!(requests.is_empty());
     service.system.set_now(Time::from_secs(1 + DAY_SECS));
-    assert_eq!(get(File::Certificate).as_deref(), Some("second"));
+    assert_eq!(get(File::Certificate).as_deref(), Some(certificate("second").as_str()));
     assert_eq!(next()[0], "GET /cert.pem HTTP/1.1");
 }
 
 #[test]
 fn every_file_has_its_name() {
     let service = service_of("tls.example");
-    let requests = serve(&service.system, vec![ok(b"a"), ok(b"b")]);
+    // RFC 7468 §10, §13, and how OpenSSL writes keys of elliptic curves.
+    let key = [pem("EC PARAMETERS", "p"), pem("EC PRIVATE KEY", "k")].concat();
+    let chain = ["subject=a\r\n", &certificate("a"), &certificate("b").replace('\n', "\r\n")].concat();
+    let requests = serve(&service.system, vec![ok(chain.as_bytes()), ok(key.as_bytes())]);
     for (file, line) in
         [(File::FullChain, "GET /fullchain.pem HTTP/1.1"), (File::PrivateKey, "GET /privkey.pem HTTP/1.1")]
     {
@@ -336,12 +349,28 @@ fn every_file_has_its_name() {
 #[test]
 fn what_is_no_file_is_not_kept() {
     let service = service_of("tls.example");
+    let good = certificate("text");
     let bad = vec![
         b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone".to_vec(),
         ok(b"with a \0 in it"),
         ok(b"\xff\xfe"),
         b"nonsense".to_vec(),
         Vec::new(),
+        // Complete, but another file, or nothing.
+        ok(b""),
+        ok(b"<html><body>Please sign in</body></html>"),
+        ok(pem("PRIVATE KEY", "k").as_bytes()),
+        // Cut off, by the sender's own account or by what is missing.
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n", good.as_bytes()].concat(),
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n", good.as_bytes()].concat(),
+        [format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", good.len()), good.clone()]
+            .concat()
+            .into_bytes(),
+        b"HTTP/1.0 200 OK\r\n\r\n-----BEGIN CERTIFICATE-----\ntext\n".to_vec(),
+        [b"HTTP/1.0 200 OK\r\n\r\n", &good.as_bytes()[..good.len() - 3]].concat(),
+        ok([&good, "-----BEGIN CERTIFICATE-----\n"].concat().as_bytes()),
+        ok([&good[..28], &good].concat().as_bytes()),
+        ok(b"-----END CERTIFICATE-----\n"),
     ];
     for reply in bad {
         // A server each, since the resolver's answers are counted.
@@ -349,8 +378,71 @@ fn what_is_no_file_is_not_kept() {
         assert_eq!(service.dummytls.file(File::Certificate), None, "{}", String::from_utf8_lossy(&reply));
         requests.recv_timeout(LONG).expect("a request");
     }
-    serve(&service.system, vec![ok(b"good")]);
-    assert_eq!(service.dummytls.file(File::Certificate).as_deref(), Some("good"));
+    // Its end is that of the connection.
+    serve(&service.system, vec![[b"HTTP/1.0 200 OK\r\n\r\n", good.as_bytes()].concat()]);
+    assert_eq!(service.dummytls.file(File::Certificate).as_deref(), Some(good.as_str()));
+}
+
+/// A server on 127.0.0.1 that, when it is asked, sets the clock and sends a byte; then `late`, unless the client hangs up.
+fn stall(system: &Arc<Fake>, now: Time, late: Vec<u8>) -> (u16, std::thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let port = listener.local_addr().expect("bound").port();
+    *system.port.lock() = port;
+    let system = Arc::clone(system);
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut lines = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
+        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        system.set_now(now);
+        stream.write_all(&late[..1]).expect("the client reads");
+        stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+        if lines.next().is_some_and(|line| line.is_err()) {
+            let _ = stream.write_all(&late[1..]);
+        }
+    });
+    (port, server)
+}
+
+#[test]
+fn addresses_share_the_time() {
+    let service = service_of("tls.example");
+    let (late, good) = (certificate("late"), certificate("good"));
+    let (port, server) = stall(&service.system, Time::from_secs(5), ok(late.as_bytes()));
+    let second = TcpListener::bind(("127.0.0.2", port)).expect("loopback");
+    let second = std::thread::spawn(move || {
+        let (mut stream, _) = second.accept().expect("a connection");
+        let _ = stream.write_all(&ok(good.as_bytes()));
+        // All of the request, so that the end of the connection is no reset.
+        BufReader::new(stream).lines().map_while(Result::ok).count()
+    });
+    service.system.answer("tls.example", &["127.0.0.1", "127.0.0.2"]);
+    let file = service.dummytls.file(File::Certificate);
+    assert_eq!(file.as_deref(), Some(certificate("good").as_str()), "the first has half of the ten seconds");
+    server.join().expect("no panic");
+    second.join().expect("no panic");
+}
+
+#[test]
+fn an_address_that_gives_no_file_is_not_the_last() {
+    let service = service_of("tls.example");
+    let requests = serve(&service.system, vec![ok(b"Please sign in"), ok(certificate("good").as_bytes())]);
+    service.system.answer("tls.example", &["127.0.0.1", "127.0.0.1"]);
+    assert_eq!(service.dummytls.file(File::Certificate).as_deref(), Some(certificate("good").as_str()));
+    assert_eq!(requests.len(), 2);
+}
+
+#[test]
+fn a_timeout_is_called_one() {
+    for now in [9_999, 10_000] {
+        let service = service_of("tls.example");
+        let (_, server) = stall(&service.system, Time::from_millis(now), b"HTTP".to_vec());
+        service.system.answer("tls.example", &["127.0.0.1"]);
+        let DummyTls { files, names, .. } = &service.dummytls;
+        let fetched = files.fetch(names, &*service.system, Time::from_secs(10), File::Certificate);
+        let why = fetched.expect_err("nothing comes");
+        assert!(why.ends_with(": timed out"), "{why}");
+        server.join().expect("no panic");
+    }
 }
 
 #[test]

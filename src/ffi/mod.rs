@@ -209,7 +209,7 @@ pub unsafe extern "C" fn plum_get_local_address(buffer: *mut c_char, size: usize
 ///
 /// Returns the length of the file, as snprintf() does; PLUM_ERR_INVALID if `type` is unknown or `buffer` is NULL and
 /// `size` is not 0; else PLUM_ERR_FAILED if the library is not initialised or no domain is configured; PLUM_ERR_NOT_AVAIL
-/// if the file cannot be fetched.
+/// if the file cannot be fetched whole, or what comes is no PEM of its kind.
 ///
 /// # Safety
 ///

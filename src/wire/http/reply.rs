@@ -111,6 +111,11 @@ impl ReplyReader {
         }
     }
 
+    /// Whether the end of the connection cuts the reply off: Content-Length or the last chunk is still to come.
+    pub fn is_cut(&self) -> bool {
+        !matches!(self.state, State::UntilClose | State::Done)
+    }
+
     /// What may be all that comes, though the connection stays open.
     pub fn may_be_all(&mut self) -> Option<Rest> {
         match self.state {

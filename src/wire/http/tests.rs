@@ -419,6 +419,27 @@ fn what_is_not_http_is_refused_with_its_first_line() {
 }
 
 #[test]
+fn what_a_reply_promises_and_does_not_send_cuts_it() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (text, is_cut) in [
+        ("", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", false),
+        ("HTTP/1.0 200 OK\r\n\r\nhello", false),
+        (chunked, true),
+        (&format!("{chunked}5\r\nhel"), true),
+        (&format!("{chunked}5\r\nhello\r\n"), true),
+        (&format!("{chunked}5\r\nhello\r\n0\r\n"), false),
+        (&format!("{chunked}hello"), false),
+    ] {
+        let mut reader = ReplyReader::new(usize::MAX);
+        reader.push(text.as_bytes()).expect("it is HTTP");
+        assert_eq!(reader.is_cut(), is_cut, "{text}");
+    }
+}
+
+#[test]
 fn reply_cut_in_its_head_is_malformed() {
     let whole = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r";
     for length in 0..=whole.len() {
