@@ -8,6 +8,7 @@ use crate::net::thread_mark::{Marked, is_marked, marked_in};
 use crate::net::{PerProcess, end_thread_in_child, output_is_terminal, wall_clock, write_output};
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::{Mutex, thread_local};
+use crate::wire::is_disruptive;
 use std::any::Any;
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -203,16 +204,6 @@ pub fn panic_text(payload: &(dyn Any + Send)) -> String {
     } else {
         "panic".to_owned()
     }
-}
-
-/// Whether a character does something to the text around it: controls, line separators, and what turns the direction of
-/// text (Unicode Standard Annex 9, section 2), so that a line reads as it does not stand there.
-fn is_disruptive(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        )
 }
 
 /// A message as it is formatted: disruptive characters become spaces, what is too much is cut. Here, so that no text of

@@ -11,7 +11,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("ordered", &[]),
     ("wire", &[]),
     ("net", &["sync", "time"]),
-    // The time of day in its lines, their way out, and whose log it is.
+    // The time of day in its lines, their way out, whose log it is, and what no line may have in it.
     (
         "log",
         &[
@@ -22,6 +22,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "net::wall_clock",
             "net::write_output",
             "sync",
+            "wire::is_disruptive",
         ],
     ),
     ("engine", &["wire", "log", "ordered", "time"]),

@@ -31,7 +31,8 @@ const MESSAGES: [&str; 9] = [
 ];
 
 /// Pieces that mean something to one parser or another.
-const WORDS: [&str; 44] = [
+const WORDS: [&str; 45] = [
+    "\u{202e}",
     "<",
     ">",
     "</",
@@ -147,13 +148,19 @@ fn hostile_text() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Controls, line separators, and what turns the direction of text.
+fn is_disruptive(character: char) -> bool {
+    let others = "\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
+    character.is_control() || others.contains(character)
+}
+
 fn is_clean(text: &str) -> bool {
-    !text.contains(char::is_control) && text.trim() == text
+    !text.contains(is_disruptive) && text.trim() == text
 }
 
 /// What is left of a text on its way through.
 fn cleaned(text: &str) -> String {
-    text.replace(char::is_control, " ").trim().to_owned()
+    text.replace(is_disruptive, " ").trim().to_owned()
 }
 
 fn escaped(text: &str) -> String {

@@ -5,16 +5,9 @@ use plum::wire::printable;
 /// Longest name or description that is shown, in characters.
 const MAX_CHARS: usize = 80;
 
-/// Text of the network without anything that a terminal obeys: no control characters, and none that turn the direction of
-/// what follows.
+/// Text of the network without anything that a terminal obeys or that changes how the text around it reads, and not too much of it.
 pub fn clean(text: &str) -> String {
-    let shown: String = text.chars().map(|c| if turns(c) { ' ' } else { c }).collect();
-    printable(&shown, MAX_CHARS)
-}
-
-/// Unicode's bidirectional controls (UAX #9 §2) and line separators, which count as no control characters.
-fn turns(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    printable(text, MAX_CHARS)
 }
 
 #[cfg(test)]

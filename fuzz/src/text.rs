@@ -1,17 +1,18 @@
 //! What must hold of text that came from the network, and how it is written down again.
 
+use plum::wire::is_disruptive;
 use std::fmt::Write;
 
-/// Fit for a line of a log or of a request: no control characters, no white space at the ends.
+/// Fit for a line of a log or of a request: no control characters, none that turn the direction of text, no white space at the ends.
 #[track_caller]
 pub fn assert_clean(text: &str) {
-    assert!(!text.contains(char::is_control), "control characters in {text:?}");
+    assert!(!text.contains(is_disruptive), "disruptive characters in {text:?}");
     assert!(text.trim() == text, "white space at the ends of {text:?}");
 }
 
 /// What cleaning leaves of a text.
 pub fn cleaned(text: &str) -> String {
-    text.replace(char::is_control, " ").trim().to_owned()
+    text.replace(is_disruptive, " ").trim().to_owned()
 }
 
 /// As the text of an XML element.

@@ -36,12 +36,23 @@ impl std::fmt::Display for Transport {
     }
 }
 
-/// `text` without control characters (each becomes a space), trimmed and cut to `max_chars` characters: what
-/// came from the network, made fit for a line of a log or of a request.
+/// Whether a character does something to the text around it: controls, line separators, and what turns the direction of
+/// text (Unicode Standard Annex 9, section 2), so that a line reads as it does not stand there.
+pub fn is_disruptive(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// `text` without disruptive characters (each becomes a space), trimmed and cut to `max_chars` characters: what
+/// came from the network, made fit for a terminal, a line of a log or of a request. All text of the network that a parser here
+/// gives out has gone through it.
 pub fn printable(text: &str, max_chars: usize) -> String {
-    let spaced = |c: char| if c.is_control() { ' ' } else { c };
+    let spaced = |c: char| if is_disruptive(c) { ' ' } else { c };
     let cleaned: String = text.trim().chars().take(max_chars).map(spaced).collect();
-    // Control characters at the ends have become spaces only now.
+    // What stood at the ends has become spaces only now.
     if cleaned.starts_with(' ') || cleaned.ends_with(' ') { cleaned.trim().to_owned() } else { cleaned }
 }
 
@@ -50,8 +61,9 @@ mod tests {
     use super::printable;
 
     #[test]
-    fn printable_text_has_no_control_characters_and_no_spaces_at_its_ends() {
+    fn printable_text_has_no_disruptive_characters_and_no_spaces_at_its_ends() {
         assert_eq!(printable("\r\n two\nlines\t\u{1b}[31m\u{85}x \0", 100), "two lines  [31m x");
+        assert_eq!(printable("\u{2067}a \u{202e}txet\u{2066} \u{2028}b\u{200f}", 100), "a  txet   b");
         assert_eq!(printable("Gerät \u{fffd}", 100), "Gerät \u{fffd}");
     }
 

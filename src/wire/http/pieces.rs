@@ -38,7 +38,7 @@ impl Line {
     }
 
     /// The line from its first byte on for which `counts` holds; the same for all calls about one line.
-    pub(super) fn from_first(&mut self, counts: impl Fn(u8) -> bool) -> &[u8] {
+    pub(super) fn text_from(&mut self, counts: impl Fn(u8) -> bool) -> &[u8] {
         let begin = self.begin.find(&self.bytes, counts).unwrap_or(self.bytes.len());
         &self.bytes[begin..]
     }

@@ -140,7 +140,7 @@ impl ReplyReader {
                     if !self.line.take(&mut input, MAX_HEAD_BYTES).map_err(|()| ReadError::TooLong)? {
                         // What does not begin like HTTP never becomes it: its end is not waited for.
                         // (Control characters may yet turn out to be a blank line, see `is_blank`.)
-                        return match self.line.from_first(|byte| !is_blank(&[byte])).get(..5) {
+                        return match self.line.text_from(|byte| !is_blank(&[byte])).get(..5) {
                             Some(word) if self.head.is_empty() && !word.eq_ignore_ascii_case(b"HTTP/") => {
                                 Err(ReadError::Malformed)
                             }
@@ -172,7 +172,7 @@ impl ReplyReader {
                 }
                 State::ChunkSize { first } => {
                     let got_line = self.line.take(&mut input, MAX_CHUNK_LINE_BYTES);
-                    let begins = self.line.from_first(|byte| !byte.is_ascii_whitespace()).first();
+                    let begins = self.line.text_from(|byte| !byte.is_ascii_whitespace()).first();
                     if let Some(plain) = first.take_if(|_| begins.is_some_and(|b| !b.is_ascii_hexdigit())) {
                         self.state = *plain;
                         let line = self.line.end();
