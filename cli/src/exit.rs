@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 /// What each exit code means.
-pub const CODES: [(Exit, &str); 5] = [
+pub const CODES: [(Exit, &str); 6] = [
     (Exit::Done, "done (for map: every mapping was made, and removed in the end)"),
     (Exit::Failed, "something could not be done"),
     (Exit::Usage, "the command line is wrong"),
     (Exit::NoGateway, "there is no network, or no gateway that answers"),
+    (Exit::Unfinished, "the time (--timeout) was over, or answers stopped: what is told is not all"),
     (Exit::Interrupted, "interrupted before it was done"),
 ];
 
@@ -33,6 +34,8 @@ pub enum Exit {
     Usage = 2,
     /// No network, or no gateway that answers.
     NoGateway = 3,
+    /// The time was over, or answers stopped: what is told is true, and not all.
+    Unfinished = 4,
     /// Interrupted before it was done: what shells say of a program that ended by SIGINT.
     Interrupted = 130,
 }

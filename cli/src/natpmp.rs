@@ -33,8 +33,13 @@ pub enum Address {
     SpeaksPcp,
 }
 
-/// Deletes the mapping of a port of this machine, RFC 6886 §3.4.
-pub fn delete(gateway: SocketAddr, transport: Transport, internal_port: NonZeroU16) -> io::Result<Deletion> {
+/// Deletes the mapping of a port of this machine, RFC 6886 §3.4, until then at most.
+pub fn delete(
+    gateway: SocketAddr,
+    transport: Transport,
+    internal_port: NonZeroU16,
+    until: Instant,
+) -> io::Result<Deletion> {
     let request = MapRequest { transport, internal_port, suggested_port: None, lifetime_secs: 0 }.emit();
     let wanted = (transport, internal_port.get());
     let read = |bytes: &[u8]| match parse(bytes) {
@@ -48,7 +53,8 @@ pub fn delete(gateway: SocketAddr, transport: Transport, internal_port: NonZeroU
         }
         Ok(_) | Err(_) => None,
     };
-    let reaction = ask(None, gateway, |_| request.to_vec(), Instant::now() + SILENCE, read)?;
+    let until = until.min(Instant::now() + SILENCE);
+    let reaction = ask(None, gateway, |_| request.to_vec(), until, read)?;
     Ok(match reaction {
         Reaction::Answer(deletion) => deletion,
         Reaction::Closed | Reaction::Silent => Deletion::Silent,

@@ -5,7 +5,13 @@ use crate::exit::Failure;
 use clap::{Args, ValueEnum};
 use plum::{Builder, Gateway, Level, Protocols};
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long all of a command that asks a gateway may take: a table of some thousand mappings at a usual gateway.
+const DEFAULT_TIME: Duration = Duration::from_secs(60);
+
+/// As good as for ever, and a time that can be added to any other.
+const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Which protocols may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -96,7 +102,7 @@ pub struct Questions {
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub gateway: Option<Gateway>,
 
-    /// How long the answers may take [default: 10s; 3.75s where nobody answers]
+    /// How long all of it may take [default: 60s, of which 10s to find a gateway; 3.75s where nobody answers]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub timeout: Option<Duration>,
 }
@@ -107,9 +113,14 @@ impl Questions {
         named_gateway(self.gateway)
     }
 
-    /// How long the answers may take: as long as the library waits for a gateway.
+    /// When all of it has to be over, if it begins now.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout.map_or(DEFAULT_TIME, |timeout| timeout.min(LONGEST_TIME))
+    }
+
+    /// How long finding a gateway may take: as long as the library takes for it.
     pub fn patience(&self) -> Duration {
-        self.timeout.unwrap_or(Duration::from_secs(10))
+        self.timeout.map_or(Duration::from_secs(10), |timeout| timeout.min(LONGEST_TIME))
     }
 
     /// How long nobody may answer.

@@ -6,10 +6,7 @@ use plum::wire::soap;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
-
-/// How long an entry may take.
-const ACTION_TIMEOUT: Duration = Duration::from_secs(10);
+use std::time::Instant;
 
 /// Entries that are read at most: home gateways have room for some hundred.
 const MAX_ENTRIES: u32 = 5000;
@@ -31,6 +28,9 @@ pub struct Table {
     pub mappings: Vec<Entry>,
     /// Why this may not be all.
     pub incomplete: Option<String>,
+    /// It is not all: the gateway has stopped answering.
+    #[serde(skip)]
+    pub is_cut: bool,
 }
 
 /// A mapping, as the gateway tells of it.
@@ -65,11 +65,12 @@ impl Entry {
     }
 }
 
-/// Reads the table by GetGenericPortMappingEntry (WANIPConnection:1 §2.4.14). `local`: the address of this machine there.
+/// Reads the table by GetGenericPortMappingEntry (WANIPConnection:1 §2.4.14), until then at most. `local`: the address of this
+/// machine there.
 ///
 /// # Errors
 /// Not even the first entry is to be had, and not because there is none.
-pub fn read(service: &Service, local: IpAddr) -> Result<Table, ActionError> {
+pub fn read(service: &Service, local: IpAddr, until: Instant) -> Result<Table, ActionError> {
     let own: Vec<IpAddr> = if_addrs::get_if_addrs()
         .unwrap_or_default()
         .iter()
@@ -78,8 +79,7 @@ pub fn read(service: &Service, local: IpAddr) -> Result<Table, ActionError> {
         .collect();
     collect(|index| {
         let index = index.to_string();
-        let values =
-            service.call("GetGenericPortMappingEntry", &[("NewPortMappingIndex", &index)], ACTION_TIMEOUT)?;
+        let values = service.call("GetGenericPortMappingEntry", &[("NewPortMappingIndex", &index)], until)?;
         Ok(entry(&values, &own))
     })
 }
@@ -88,6 +88,7 @@ pub fn read(service: &Service, local: IpAddr) -> Result<Table, ActionError> {
 fn collect(mut get: impl FnMut(u32) -> Result<Entry, ActionError>) -> Result<Table, ActionError> {
     let mut seen = BTreeMap::new();
     let mut repeated = 0;
+    let mut is_cut = false;
     let mut incomplete = Some(format!("only the first {MAX_ENTRIES} were asked for"));
     for index in 0..MAX_ENTRIES {
         match get(index) {
@@ -113,13 +114,18 @@ fn collect(mut get: impl FnMut(u32) -> Result<Entry, ActionError>) -> Result<Tab
                 break;
             }
             Err(error) if index == 0 => return Err(error),
-            Err(error) => {
+            Err(error @ ActionError::Refused { .. }) => {
                 incomplete = Some(format!("then there was {error}"));
+                break;
+            }
+            Err(ActionError::NoAnswer(reason)) => {
+                is_cut = true;
+                incomplete = Some(format!("the entry of index {index} did not come: {reason}"));
                 break;
             }
         }
     }
-    Ok(Table { mappings: seen.into_values().collect(), incomplete })
+    Ok(Table { mappings: seen.into_values().collect(), incomplete, is_cut })
 }
 
 fn entry(values: &[(String, String)], own: &[IpAddr]) -> Entry {
@@ -177,6 +183,17 @@ mod tests {
             (table.mappings.len(), table.incomplete.as_deref()),
             (2, Some("then there was error 800"))
         );
+    }
+
+    #[test]
+    fn silence_in_between_leaves_what_was_read_and_no_doubt() {
+        let silence = |index| match index {
+            0 => Ok(mapping(80)),
+            _ => Err(ActionError::NoAnswer("no answer in time".into())),
+        };
+        let table = collect(silence).unwrap();
+        let why = "the entry of index 1 did not come: no answer in time";
+        assert_eq!((table.mappings.len(), table.incomplete.as_deref(), table.is_cut), (1, Some(why), true));
     }
 
     #[test]

@@ -40,14 +40,15 @@ struct Object<'a> {
 }
 
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    let until = arguments.questions.deadline();
     let named = arguments.questions.named_gateway()?.map(|gateway| gateway.address);
     let route = plum::net::look_up_route(named).ok_or_else(|| {
         Failure::new(Exit::NoGateway, "there is no route to a gateway: connect to a network")
     })?;
     let gateway = named.or(route.gateway);
-    let until = Instant::now() + arguments.questions.patience();
-    let devices = upnp::find(named, arguments.questions.silence(), until)?;
-    let Some((device, service)) = upnp::choose(&devices, gateway, until) else {
+    let found_until = until.min(Instant::now() + arguments.questions.patience());
+    let devices = upnp::find(named, arguments.questions.silence(), found_until)?;
+    let Some((device, service)) = upnp::choose(&devices, gateway, found_until) else {
         let who = match gateway {
             Some(address) => format!("the gateway {address} does not answer by UPnP"),
             None => "no gateway answers by UPnP".to_owned(),
@@ -62,8 +63,9 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     };
     let device = &devices[device];
     let service = &device.services[service];
-    let table = table::read(service, route.local).map_err(|error| {
-        Failure::new(Exit::Failed, format!("the gateway does not show its mappings: {error}"))
+    let table = table::read(service, route.local, until).map_err(|error| {
+        let exit = if until <= Instant::now() { Exit::Unfinished } else { Exit::Failed };
+        Failure::new(exit, format!("the gateway does not show its mappings: {error}"))
     })?;
     let name = crate::text::clean(&device.friendly_name);
     if arguments.json {
@@ -74,7 +76,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     } else {
         show(&mut anstream::stdout().lock(), &format!("\"{name}\" at {}", device.address), &table)?;
     }
-    Ok(Exit::Done)
+    Ok(if table.is_cut { Exit::Unfinished } else { Exit::Done })
 }
 
 fn show(out: &mut impl Write, gateway: &str, table: &Table) -> io::Result<()> {
@@ -102,8 +104,9 @@ fn show(out: &mut impl Write, gateway: &str, table: &Table) -> io::Result<()> {
             writeln!(out, "{style}{}{style:#}", line(row))?;
         }
     }
-    if let Some(doubt) = &table.incomplete {
-        writeln!(out, "There may be more: {doubt}.")?;
+    if let Some(reason) = &table.incomplete {
+        let what = if table.is_cut { "The list is not complete" } else { "There may be more" };
+        writeln!(out, "{what}: {reason}.")?;
     }
     out.flush()
 }

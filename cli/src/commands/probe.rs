@@ -3,11 +3,12 @@
 use crate::exit::{Exit, Failure};
 use crate::network::Questions;
 use crate::probe::verdict::{Verdict, judge};
-use crate::probe::{Findings, Whom, look_around, try_mapping, view};
+use crate::probe::{Findings, Tried, Whom, look_around, try_mapping, view};
 use crate::signals;
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
+use std::time::Instant;
 
 /// Find out what the network offers, and what to do when nothing works
 ///
@@ -42,17 +43,27 @@ struct Object<'a> {
 
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let questions = arguments.questions;
+    // Half of a short time is for the trial.
+    let longest_silence = if arguments.try_map { questions.patience() / 2 } else { questions.patience() };
     let whom = Whom {
         named: questions.named_gateway()?,
-        silence: questions.silence(),
+        silence: questions.silence().min(longest_silence),
         patience: questions.patience(),
+        until: questions.deadline(),
     };
     let mut findings = look_around(whom);
     let can_map = matches!(judge(&findings).exit(), Exit::Done);
-    if arguments.try_map && can_map && findings.way.as_ref().is_some_and(|way| !way.is_public) {
+    let is_to_try = arguments.try_map && can_map && findings.way.as_ref().is_some_and(|way| !way.is_public);
+    if is_to_try && whom.until <= Instant::now() {
+        findings.unfinished = Some("a mapping was tried");
+    } else if is_to_try {
         // It lasts some seconds at most, and the mapping has to be removed: the first Ctrl-C waits for that.
         signals::on_stop(|| {})?;
-        findings.mapping = Some(try_mapping(whom)?);
+        let mapping = try_mapping(whom)?;
+        if matches!(mapping, Tried::Failed { .. }) && whom.until <= Instant::now() {
+            findings.unfinished = Some("the mapping was made");
+        }
+        findings.mapping = Some(mapping);
     }
     let verdict = judge(&findings);
     if arguments.json {

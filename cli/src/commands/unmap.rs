@@ -4,16 +4,14 @@ use crate::exit::{Exit, Failure};
 use crate::natpmp::{self, Deletion};
 use crate::network::{Protocol, Questions};
 use crate::spec::{self, Port, Spec, transport_name};
+use crate::text::clean;
 use crate::upnp::{self, ActionError, Service};
 use clap::Args;
 use plum::wire::soap;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
-use std::time::{Duration, Instant};
-
-/// How long an action may take.
-const ACTION_TIMEOUT: Duration = Duration::from_secs(10);
+use std::time::Instant;
 
 /// UPnP's NoSuchEntryInArray (WANIPConnection:1 §2.4.17): there is no such mapping.
 const NO_SUCH_ENTRY: i64 = 714;
@@ -59,16 +57,21 @@ struct Target {
 }
 
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let target = find(&arguments)?;
+    let until = arguments.questions.deadline();
+    let mut target = find(&arguments, until)?;
     let (mut heard, mut all_gone) = (false, true);
     let mut out = std::io::stdout();
-    for port in arguments.ports.iter().flat_map(Spec::ports) {
+    let mut ports = arguments.ports.iter().flat_map(Spec::ports).peekable();
+    while let Some(port) = ports.next_if(|_| Instant::now() < until) {
         let mut outcomes = Vec::new();
         if let Some((service, local)) = &target.upnp {
-            outcomes.push(by_upnp(service, *local, port, arguments.others));
+            outcomes.push(by_upnp(service, *local, port, arguments.others, until));
         }
         if let Some(gateway) = target.natpmp {
-            outcomes.push(by_natpmp(gateway, port)?);
+            let outcome = by_natpmp(gateway, port, until)?;
+            // Who is silent about one port is not asked about the others: that would take as long for each.
+            target.natpmp = target.natpmp.filter(|_| outcome != Outcome::NotSpoken);
+            outcomes.push(outcome);
         }
         heard |= outcomes.iter().any(|outcome| *outcome != Outcome::NotSpoken);
         let mut gone = false;
@@ -90,11 +93,25 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
             "no gateway answers by NAT-PMP or UPnP (plum probe tells more)",
         ));
     }
-    Ok(if all_gone { Exit::Done } else { Exit::Failed })
+    if let Some(next) = ports.next() {
+        let rest = match ports.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        return Err(Failure::new(
+            Exit::Unfinished,
+            format!("the time was over: nothing was done about {next}{rest} (--timeout gives more)"),
+        ));
+    }
+    Ok(match all_gone {
+        true => Exit::Done,
+        false if until <= Instant::now() => Exit::Unfinished,
+        false => Exit::Failed,
+    })
 }
 
 /// Finds out whom to ask.
-fn find(arguments: &Arguments) -> Result<Target, Failure> {
+fn find(arguments: &Arguments, until: Instant) -> Result<Target, Failure> {
     let named = arguments.questions.named_gateway()?;
     let address = named.map(|gateway| gateway.address);
     let route = plum::net::look_up_route(address).ok_or_else(|| {
@@ -106,8 +123,10 @@ fn find(arguments: &Arguments) -> Result<Target, Failure> {
     });
     let mut upnp = None;
     if arguments.protocol != Protocol::Pcp {
-        let until = Instant::now() + arguments.questions.patience();
-        let mut devices = upnp::find(address, arguments.questions.silence(), until)?;
+        let until = until.min(Instant::now() + arguments.questions.patience());
+        // Half of a short time is for NAT-PMP.
+        let silence = arguments.questions.silence().min(arguments.questions.patience() / 2);
+        let mut devices = upnp::find(address, silence, until)?;
         if let Some((device, service)) = upnp::choose(&devices, gateway, until) {
             upnp = Some((devices.swap_remove(device).services.swap_remove(service), route.local));
         }
@@ -115,9 +134,9 @@ fn find(arguments: &Arguments) -> Result<Target, Failure> {
     Ok(Target { natpmp, upnp })
 }
 
-fn by_natpmp(gateway: SocketAddr, port: Port) -> Result<Outcome, Failure> {
+fn by_natpmp(gateway: SocketAddr, port: Port, until: Instant) -> Result<Outcome, Failure> {
     let Some(internal) = NonZeroU16::new(port.internal) else { return Ok(Outcome::NotSpoken) };
-    Ok(match natpmp::delete(gateway, port.transport, internal)? {
+    Ok(match natpmp::delete(gateway, port.transport, internal, until)? {
         // RFC 6886 §3.4: it is a success, too, if there was none.
         Deletion::Deleted => Outcome::Gone("is mapped no more by NAT-PMP".into()),
         Deletion::Refused(result) => Outcome::Left(format!("the gateway refuses by NAT-PMP: {result:?}")),
@@ -128,15 +147,15 @@ fn by_natpmp(gateway: SocketAddr, port: Port) -> Result<Outcome, Failure> {
     })
 }
 
-fn by_upnp(service: &Service, local: IpAddr, port: Port, others: bool) -> Outcome {
+fn by_upnp(service: &Service, local: IpAddr, port: Port, others: bool, until: Instant) -> Outcome {
     let external = port.external_or_same();
     let external_text = external.to_string();
     let protocol = transport_name(port.transport).to_ascii_uppercase();
     let entry = [("NewRemoteHost", ""), ("NewExternalPort", &external_text), ("NewProtocol", &protocol)];
     // Gateways let any host delete any mapping.
-    match service.call("GetSpecificPortMappingEntry", &entry, ACTION_TIMEOUT) {
+    match service.call("GetSpecificPortMappingEntry", &entry, until) {
         Ok(values) => {
-            let client = soap::get(&values, "NewInternalClient").unwrap_or_default();
+            let client = clean(soap::get(&values, "NewInternalClient").unwrap_or_default());
             if !others && client.parse() != Ok(local) {
                 return Outcome::Left(format!(
                     "external port {external} is mapped to {client}, not to this machine: --others removes it"
@@ -154,7 +173,7 @@ fn by_upnp(service: &Service, local: IpAddr, port: Port, others: bool) -> Outcom
             ));
         }
     }
-    match service.call("DeletePortMapping", &entry, ACTION_TIMEOUT) {
+    match service.call("DeletePortMapping", &entry, until) {
         Ok(_) => Outcome::Gone(format!("removed by UPnP: the external port {external} is free")),
         Err(ActionError::Refused { code: NO_SUCH_ENTRY, .. }) => {
             Outcome::Gone(format!("is not mapped by UPnP: the external port {external} is free"))

@@ -13,6 +13,7 @@ use plum::wire::{natpmp as natpmp_wire, pcp, printable};
 use plum::{Builder, Gateway, Request};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,8 +28,10 @@ pub struct Whom {
     pub named: Option<Gateway>,
     /// How long nobody may answer.
     pub silence: Duration,
-    /// How long all of it may take.
+    /// How long finding everybody may take.
     pub patience: Duration,
+    /// When all of it is to be over.
+    pub until: Instant,
 }
 
 /// Asks everybody.
@@ -68,11 +71,11 @@ pub fn look_around(whom: Whom) -> Findings {
         silence: whom.silence,
         everybody: true,
     };
-    let (pcp, natpmp, upnp) = thread::scope(|scope| {
+    let (pcp, natpmp, (upnp, is_cut)) = thread::scope(|scope| {
         let pcp = server.map(|server| scope.spawn(move || ask_pcp(route.local, server, begun, silent_at)));
         let natpmp =
             server.map(|server| scope.spawn(move || ask_natpmp(route.local, server, begun, silent_at)));
-        let upnp = ask_upnp(search, begun, begun + whom.patience);
+        let upnp = ask_upnp(search, begun, whom.until.min(begun + whom.patience));
         // Their threads do not panic; if one did, nothing was heard of it.
         let pcp = pcp.map(|thread| thread.join().unwrap_or_default()).unwrap_or_default();
         let natpmp = natpmp.map(|thread| thread.join().unwrap_or_default()).unwrap_or_default();
@@ -89,6 +92,7 @@ pub fn look_around(whom: Whom) -> Findings {
         natpmp,
         upnp,
         mapping: None,
+        unfinished: is_cut.then_some("all UPnP devices had answered"),
     }
 }
 
@@ -164,18 +168,29 @@ fn ask_natpmp(local: IpAddr, server: SocketAddr, begun: Instant, until: Instant)
     }
 }
 
-fn ask_upnp(search: Search, begun: Instant, until: Instant) -> Finding<Upnp> {
+/// What UPnP devices say, and whether the time was over while some were being asked.
+fn ask_upnp(search: Search, begun: Instant, until: Instant) -> (Finding<Upnp>, bool) {
+    let is_cut = Arc::new(AtomicBool::new(false));
+    let finding = ask_devices(search, begun, until, Arc::clone(&is_cut));
+    (finding, is_cut.load(Ordering::Relaxed))
+}
+
+fn ask_devices(search: Search, begun: Instant, until: Instant, is_cut: Arc<AtomicBool>) -> Finding<Upnp> {
     let unreadable = Arc::new(Mutex::new(Vec::new()));
     let gateway = search.gateway;
     let read = {
         let unreadable = Arc::clone(&unreadable);
-        move |found: &Found| match upnp::describe(found.from, &found.location, until) {
-            Ok(device) => Some(ask_device(device, found.at, begun, until)),
-            Err(Undescribed::Unreadable(reason)) if Some(found.from) == gateway => {
-                unreadable.lock().unwrap_or_else(PoisonError::into_inner).push(reason);
-                None
-            }
-            Err(Undescribed::Unreadable(_) | Undescribed::NoGateway) => None,
+        move |found: &Found| {
+            let device = match upnp::describe(found.from, &found.location, until) {
+                Ok(device) => Some(ask_device(device, found.at, begun, until)),
+                Err(Undescribed::Unreadable(reason)) if Some(found.from) == gateway => {
+                    unreadable.lock().unwrap_or_else(PoisonError::into_inner).push(reason);
+                    None
+                }
+                Err(Undescribed::Unreadable(_) | Undescribed::NoGateway) => None,
+            };
+            is_cut.fetch_or(until <= Instant::now(), Ordering::Relaxed);
+            device
         }
     };
     let mut devices = match upnp::each(search, until, read) {
@@ -271,20 +286,22 @@ fn describe_service(service: &upnp::Service, standing: Option<&upnp::Standing>, 
     }
 }
 
-/// Makes a mapping with the library, and removes it. Of a port that no program uses: it is taken for that time.
+/// Makes a mapping with the library, and removes it, which is waited for. Of a port that no program uses: it is taken for that time.
 pub fn try_mapping(whom: Whom) -> Result<Tried, Failure> {
     let any: SocketAddr = ([0; 4], 0).into();
     let socket = UdpSocket::bind(any)?;
     let port = socket.local_addr()?.port();
-    let mut builder = Builder::new().discover_timeout(whom.patience).mapping_timeout(whom.patience);
+    let left = whom.until.saturating_duration_since(Instant::now());
+    // Twice: to find the gateway, and to have it done.
+    let patience = whom.patience.min(left / 2);
+    let mut builder = Builder::new().discover_timeout(patience).mapping_timeout(patience);
     if let Some(gateway) = whom.named {
         builder = builder.gateway(gateway);
     }
     let begun = Instant::now();
     let session = builder.start()?;
     let mapping = session.map(Request::udp(port))?;
-    // Twice: to find the gateway, and to have it done.
-    Ok(match mapping.wait(2 * whom.patience) {
+    Ok(match mapping.wait(2 * patience) {
         Ok(external) => Tried::Made {
             protocol: external.protocol.to_string(),
             external_address: external.address.ip(),

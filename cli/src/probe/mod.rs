@@ -27,6 +27,8 @@ pub struct Findings {
     pub upnp: Finding<Upnp>,
     /// What came of a mapping that was tried.
     pub mapping: Option<Tried>,
+    /// What the time did not suffice for.
+    pub unfinished: Option<&'static str>,
 }
 
 /// The way to the gateway.

@@ -49,12 +49,16 @@ pub struct Verdict {
     pub advice: Option<String>,
     /// What else is remarkable, a sentence each.
     pub notes: Vec<String>,
+    /// With more time it might be another.
+    #[serde(skip)]
+    pub is_unfinished: bool,
 }
 
 impl Verdict {
     pub fn exit(&self) -> Exit {
         match self.kind {
             Kind::Ready | Kind::Direct | Kind::DoubleNat | Kind::CarrierNat => Exit::Done,
+            _ if self.is_unfinished => Exit::Unfinished,
             Kind::NotConnected | Kind::Refused | Kind::Firewalled => Exit::Failed,
             Kind::NoAnswer | Kind::Unreachable | Kind::NoNetwork => Exit::NoGateway,
         }
@@ -88,7 +92,8 @@ pub fn judge(findings: &Findings) -> Verdict {
         (Some(way), Kind::Direct) => (Some("direct".to_owned()), Some(way.internal_address)),
         _ => usable(findings).map_or((None, None), |(protocol, external)| (Some(protocol), external)),
     };
-    Verdict { kind, protocol, external_address, message, advice, notes: notes(findings) }
+    let is_unfinished = findings.unfinished.is_some();
+    Verdict { kind, protocol, external_address, message, advice, notes: notes(findings), is_unfinished }
 }
 
 /// The protocol that the library would use, and the external address, if any is known.
@@ -260,6 +265,9 @@ fn judge_silence(findings: &Findings, way: &Way, gateway: &str) -> (Kind, String
 /// What else is remarkable.
 fn notes(findings: &Findings) -> Vec<String> {
     let mut notes = Vec::new();
+    if let Some(what) = findings.unfinished {
+        notes.push(format!("The time was over before {what}: --timeout gives more."));
+    }
     let Some(way) = &findings.way else { return notes };
     let upnp = findings.upnp.answer();
     let mut addresses: Vec<(&str, IpAddr)> = Vec::new();

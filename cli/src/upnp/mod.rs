@@ -20,6 +20,9 @@ const MAX_REPLY_BYTES: usize = 1 << 20;
 /// How often a description may be somewhere else.
 const MAX_REDIRECTS: usize = 3;
 
+/// How long an action may take.
+const ACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Services of a device that are looked at: as many as the library does.
 const MAX_SERVICES: usize = 8;
 
@@ -223,7 +226,7 @@ impl Service {
 
     /// Asks a service how it stands; `None`: it does not answer at all.
     pub fn standing(&self, until: Instant) -> Option<Standing> {
-        let ask = |action: &str| self.call_until(action, &[], until);
+        let ask = |action: &str| self.call(action, &[], until);
         let is_no_answer = |error: &ActionError| matches!(error, ActionError::NoAnswer(_));
         let value =
             |values: &[(String, String)], name| printable(soap::get(values, name).unwrap_or_default(), 100);
@@ -243,17 +246,8 @@ impl Service {
         Some(Standing { status, external_address, nat_enabled })
     }
 
-    /// Calls an action; what it gives back, by name (see [`soap::get`]).
+    /// Calls an action; what it gives back, by name (see [`soap::get`]). It has its time, but never longer than `until`.
     pub fn call(
-        &self,
-        action: &str,
-        arguments: &[(&str, &str)],
-        timeout: Duration,
-    ) -> Result<Vec<(String, String)>, ActionError> {
-        self.call_until(action, arguments, Instant::now() + timeout)
-    }
-
-    fn call_until(
         &self,
         action: &str,
         arguments: &[(&str, &str)],
@@ -261,6 +255,7 @@ impl Service {
     ) -> Result<Vec<(String, String)>, ActionError> {
         let body = soap::emit(&self.service_type, action, arguments);
         let request = http::emit_post(&self.control, &soap::soap_action(&self.service_type, action), &body);
+        let until = until.min(Instant::now() + ACTION_TIMEOUT);
         let reply = exchange(&self.control, &request, until).map_err(|error| {
             ActionError::NoAnswer(format!("{action} at {}: {error}", self.control.address))
         })?;

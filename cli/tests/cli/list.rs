@@ -1,12 +1,13 @@
 //! `plum list`.
 
-use super::ground::{Running, dead_gateway, gateway, order, plum_at, run};
+use super::ground::{LONG, Running, dead_gateway, gateway, order, plum_at, run};
 use super::terminal::{GREEN, contains_style, end, watch};
-use plum_gateway::core::{Igd, Mapping, Protocol, Transport, WanKind};
+use plum_gateway::core::{Action, Igd, Kind, Mapping, Protocol, Reply, Transport, WanKind};
 use plum_gateway::server::Server;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 fn insert(server: &Server, transport: Transport, external_port: u16, internal: &str, description: &str) {
     let internal: SocketAddr = internal.parse().expect("an address");
@@ -108,6 +109,73 @@ fn refusal_and_silence_in_between_are_told() {
     assert!(output.contains("There may be more: the gateway says no more than error 501."), "{output}");
 }
 
+/// What becomes of the entry of each index, from 0 on.
+fn script_entries(server: &Server, reply: impl Fn(u32) -> Reply + Send + 'static) {
+    let mut index = 0;
+    server.with_core(|core| {
+        core.add_script(move |request| match request.kind {
+            Kind::Soap(Action::GetGenericPortMappingEntry) => {
+                index += 1;
+                reply(index - 1)
+            }
+            _ => Reply::usual(),
+        });
+    });
+}
+
+#[test]
+fn a_list_that_does_not_go_on_ends_in_time_and_is_told_as_incomplete() {
+    let server = gateway();
+    for port in 9000..9005 {
+        insert(&server, Transport::Tcp, port, "192.0.2.77:80", "web");
+    }
+    // The fourth entry takes an hour.
+    let hour = Duration::from_secs(3600);
+    script_entries(&server, move |index| match index % 4 {
+        3 => Reply::usual().after(hour),
+        _ => Reply::usual(),
+    });
+    let (code, output, errors) = run(plum_at(&server, "list --timeout 4s"));
+    assert_eq!((code, errors.as_str(), output.lines().count()), (4, "", 5), "{output}");
+    let last = output.lines().last().expect("lines");
+    assert!(last.starts_with("The list is not complete: the entry of index 3 did not come: "), "{output}");
+    assert!(last.ends_with(": no answer in time."), "{output}");
+    let (code, output, _) = run(plum_at(&server, "list --timeout 4s --json"));
+    let listed: Value = serde_json::from_str(&output).expect("it is JSON");
+    assert_eq!((code, listed["mappings"].as_array().map(Vec::len)), (4, Some(3)));
+    assert!(listed["incomplete"].as_str().is_some_and(|why| why.contains("no answer in time")), "{output}");
+}
+
+#[test]
+fn a_list_is_bounded_as_a_whole_however_fast_each_entry_comes() {
+    let server = gateway();
+    for port in 1..=5000 {
+        insert(&server, Transport::Tcp, port, "192.0.2.77:80", "web");
+    }
+    // All of them would take minutes.
+    script_entries(&server, |_| Reply::usual().after(Duration::from_millis(100)));
+    let (code, output, _) = run(plum_at(&server, "list --timeout 3s"));
+    assert_eq!(code, 4);
+    assert!(output.contains("The list is not complete: the entry of index "), "{output}");
+}
+
+#[test]
+fn a_gateway_that_begins_to_drip_is_given_up_in_time() {
+    let server = gateway();
+    for port in 9000..9010 {
+        insert(&server, Transport::Tcp, port, "192.0.2.77:80", "web");
+    }
+    script_entries(&server, |_| Reply::usual().after(Duration::from_millis(200)));
+    let running = Running::start(plum_at(&server, "list --timeout 4s"));
+    let entries = Kind::Soap(Action::GetGenericPortMappingEntry);
+    assert!(server.wait_until(LONG, |core| core.counts.of(entries) > 0));
+    order(&server, "set dribble 1 500ms");
+    let (status, lines, errors) = running.end();
+    let last = lines.last().expect("what has come before");
+    assert_eq!(status.code(), Some(4), "{errors}");
+    assert!(last.starts_with("The list is not complete: ") && last.ends_with("no answer in time."), "{last}");
+}
+
 #[test]
 fn what_others_call_their_mappings_does_not_reach_the_terminal_raw() {
     let igd = Igd { friendly_name: "\u{1b}[2J".into(), ..Igd::default() };
@@ -120,6 +188,14 @@ fn what_others_call_their_mappings_does_not_reach_the_terminal_raw() {
         assert!(output.contains("name") && !output.chars().any(is_foreign), "{output:?}");
         assert_eq!(output.lines().count(), if words == "list" { 2 } else { 1 });
     }
+    let fault = "<s:Envelope><s:Body><s:Fault><detail><UPnPError><errorCode>606</errorCode><errorDescription>not \u{202e}allowed\u{2028}\
+                 </errorDescription></UPnPError></detail></s:Fault></s:Body></s:Envelope>";
+    script_entries(&server, move |_| Reply::http(500, fault));
+    let (code, _, errors) = run(plum_at(&server, "list"));
+    assert_eq!(
+        (code, errors.trim_end()),
+        (1, "plum: the gateway does not show its mappings: error 606: not  allowed")
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::ground::{LONG, dead_gateway, gateway, order, plum_at, run, table};
 use super::terminal::{GREEN, contains_style, end, watch};
-use plum_gateway::core::{Igd, Kind, WanKind};
+use plum_gateway::core::{Igd, Kind, Reply, WanKind};
 use plum_gateway::server::Server;
 use serde_json::Value;
 use std::time::Duration;
@@ -142,7 +142,7 @@ fn a_trial_mapping_tells_the_external_address_and_is_removed() {
     assert_eq!(table(&server), [""; 0]);
 
     order(&server, "refuse pcp-map 2");
-    let (code, found) = probe(&server, &format!("--try-map {SHORT}"));
+    let (code, found) = probe(&server, "--try-map --timeout 3s");
     assert_eq!((code, &found["verdict"]), (1, &"refused".into()));
     assert_eq!(found["mapping"]["status"], "failed");
 }
@@ -251,9 +251,44 @@ fn waits_for_a_slow_description_and_gives_up_a_stalled_one() {
     order(&server, "set dribble off");
     order(&server, "set stall-after 200");
     let (code, found) = probe(&server, "--timeout 1s");
-    assert_eq!((code, &found["verdict"]), (1, &"refused".into()));
+    assert_eq!((code, &found["verdict"]), (4, &"refused".into()));
+    assert_eq!(found["unfinished"], "all UPnP devices had answered");
     let reason = found["upnp"]["unreadable"][0].as_str().expect("a reason");
     assert!(reason.contains("/rootDesc.xml: no answer in time"), "{reason}");
+}
+
+#[test]
+fn says_what_it_had_no_time_for() {
+    // PCP is there at once, UPnP would take hours.
+    let server = gateway();
+    order(&server, "set dribble 1 10s");
+    let output = told(&server, "--timeout 1s --try-map");
+    assert!(
+        output.contains("The time was over before a mapping was tried: --timeout gives more."),
+        "{output}"
+    );
+    // What there is to map by is known all the same.
+    assert_eq!(probe(&server, "--timeout 1s").0, 0);
+    assert!(table(&server).is_empty());
+}
+
+#[test]
+fn a_trial_has_the_time_that_is_left() {
+    // Nobody answers to the trial.
+    let server = without_upnp(&[]);
+    server.with_core(|core| {
+        core.add_script(|request| match request.kind {
+            Kind::PcpMap | Kind::NatPmpMap => Reply::nothing(),
+            _ => Reply::usual(),
+        });
+    });
+    let (code, found) = probe(&server, "--timeout 1500ms --try-map");
+    assert_eq!(found["mapping"]["status"], "failed");
+    // The library gives up at about the time at which nobody waits for it any more: it says no, or says nothing.
+    match code {
+        1 => assert_eq!(found["unfinished"], Value::Null),
+        _ => assert_eq!((code, &found["unfinished"]), (4, &"the mapping was made".into())),
+    }
 }
 
 #[test]

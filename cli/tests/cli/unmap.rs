@@ -1,10 +1,13 @@
 //! `plum unmap` and what it leaves alone.
 
 use super::ground::{Running, dead_gateway, gateway, order, plum_at, run, table};
+use plum_gateway::core::{Action, Kind, Reply};
+use plum_gateway::server::Server;
 use rustix::process::Signal;
+use std::time::Duration;
 
 /// Mappings that a program has left behind.
-fn left_behind(words: &str) -> plum_gateway::server::Server {
+fn left_behind(words: &str) -> Server {
     let server = gateway();
     let running = Running::start(plum_at(&server, &format!("map {words}")));
     running.line();
@@ -72,4 +75,70 @@ fn says_when_nobody_answers() {
     let (code, output, errors) = run(plum_at(&server, "unmap 8080 --timeout 300ms"));
     assert_eq!((code, output.as_str()), (3, ""));
     assert_eq!(errors, "plum: no gateway answers by NAT-PMP or UPnP (plum probe tells more)\n");
+}
+
+/// What the gateway says to GetSpecificPortMappingEntry, from the first time on.
+fn script_looks(server: &Server, reply: impl Fn(u32) -> Reply + Send + 'static) {
+    let mut asked = 0;
+    server.with_core(|core| {
+        core.add_script(move |request| match request.kind {
+            Kind::Soap(Action::GetSpecificPortMappingEntry) => {
+                asked += 1;
+                reply(asked)
+            }
+            _ => Reply::usual(),
+        });
+    });
+}
+
+#[test]
+fn what_the_gateway_says_does_not_reach_the_terminal_raw() {
+    let envelope = |body: &str| format!("<s:Envelope><s:Body>{body}</s:Body></s:Envelope>");
+    let server = gateway();
+    order(&server, "occupy tcp 8080 192.0.2.77:80");
+    let client = "192.0.2.77\u{202e}\u{1b}[31m";
+    let entry = format!(
+        "<u:GetSpecificPortMappingEntryResponse><NewInternalClient>{client}</NewInternalClient></u:GetSpecificPortMappingEntryResponse>"
+    );
+    let fault = "<s:Fault><detail><UPnPError><errorCode>606</errorCode><errorDescription>a\u{202e}b\u{2067}c</errorDescription></UPnPError></detail></s:Fault>";
+    let (entry, fault) = (envelope(&entry), envelope(fault));
+    script_looks(&server, move |asked| match asked {
+        1 => Reply::bytes(entry.clone()),
+        _ => Reply::http(500, fault.clone()),
+    });
+    for says in ["8080/tcp not removed: external port 8080 is mapped to 192.0.2.77", "(error 606: a b c)"] {
+        let (code, output, _) = run(plum_at(&server, "unmap 8080 --protocol upnp"));
+        let is_foreign = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{2067}".contains(c);
+        assert!(code == 1 && output.contains(says) && !output.contains(is_foreign), "{output:?}");
+    }
+}
+
+#[test]
+fn ends_in_time_and_says_what_was_not_done() {
+    let server = gateway();
+    // The third answer takes an hour.
+    script_looks(&server, |asked| match asked {
+        3 => Reply::usual().after(Duration::from_secs(3600)),
+        _ => Reply::usual(),
+    });
+    let (code, output, errors) = run(plum_at(&server, "unmap 8001-8006 --protocol upnp --timeout 4s"));
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!((code, lines.len()), (4, 3), "{output}{errors}");
+    assert!(
+        lines[2].starts_with("8003/tcp not removed: ") && lines[2].contains("no answer in time"),
+        "{output}"
+    );
+    assert_eq!(
+        errors,
+        "plum: the time was over: nothing was done about 8004/tcp and 2 more (--timeout gives more)\n"
+    );
+}
+
+#[test]
+fn who_is_silent_about_one_port_is_not_waited_for_with_each() {
+    let server = gateway();
+    order(&server, "silence natpmp");
+    order(&server, "silence pcp");
+    let (code, output, errors) = run(plum_at(&server, "unmap 8001-8100"));
+    assert_eq!((code, output.lines().count()), (0, 100), "{errors}");
 }
