@@ -1,7 +1,11 @@
 //! Writes the inputs that fuzzing begins with: `cargo run --bin seeds -- FOLDER` makes `FOLDER/TARGET/NAME`.
 //!
-//! They are what the simulated gateway answers to requests of the library's own encoders, with and without faults, and
-//! lists of operations and calls.
+//! They are what the simulated gateway answers to requests of the library's own encoders, with and without faults, the
+//! messages of tests/corpus, and lists of operations and calls.
+
+#[path = "../../../tests/corpus/index.rs"]
+#[allow(dead_code)] // the facts are for the tests
+mod index;
 
 use plum::wire::Transport;
 use plum::wire::http::{Url, emit_get, emit_post};
@@ -36,6 +40,7 @@ fn main() {
     let seeds = Seeds(Path::new(&folder).into());
     udp(&seeds);
     upnp(&seeds);
+    quirks(&seeds);
     scenarios(&seeds);
     calls(&seeds);
 }
@@ -199,6 +204,18 @@ fn upnp(seeds: &Seeds) {
             let stream = ask(&mut gateway, &request);
             seeds.write("soap", &format!("{action}-{f}"), body(&stream));
             seeds.write("http", &format!("{action}-{f}"), &[&[0, 1, 2][..], &stream].concat());
+        }
+    }
+}
+
+/// The project's own messages of gateways, a quirk each.
+fn quirks(seeds: &Seeds) {
+    for row in index::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus")) {
+        let (folder, name) = row.file.split_once('/').expect("a folder");
+        match folder {
+            "http" => seeds.write(folder, name, &[&[0, 1, 2][..], &row.bytes].concat()),
+            "igd-desc" | "scpd" => seeds.write("igd", name, &row.bytes),
+            _ => seeds.write(folder, name, &row.bytes),
         }
     }
 }
