@@ -65,14 +65,25 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "net::start_thread",
         ],
     ),
-    ("ffi", &["client", "dummytls::File", "engine::io", "wire::Transport", "net::PerProcess", "log"]),
+    (
+        "ffi",
+        &[
+            "client",
+            "dummytls::File",
+            "engine::io",
+            "wire::Transport",
+            "net::PerProcess",
+            "net::Uncancelled",
+            "log",
+        ],
+    ),
 ];
 
 /// The layers that may hold `unsafe`: pointers are ffi's, system calls net's.
 const UNSAFE_LAYERS: [&str; 2] = ["ffi", "net"];
 
 /// Their files that do hold it, and how often, so that none slips in: it is to be read again where one of these changes.
-const UNSAFE_FILES: [(&str, usize); 20] = [
+const UNSAFE_FILES: [(&str, usize); 21] = [
     ("ffi/listener.rs", 3),
     ("ffi/memory.rs", 9),
     ("ffi/mod.rs", 20),
@@ -80,6 +91,7 @@ const UNSAFE_FILES: [(&str, usize); 20] = [
     ("ffi/types.rs", 2),
     ("net/bsd/dump.rs", 1),
     ("net/bsd/mod.rs", 2),
+    ("net/cancellation.rs", 2),
     ("net/descriptors.rs", 1),
     ("net/generation.rs", 5),
     ("net/linux/mod.rs", 5),

@@ -1,7 +1,8 @@
-//! What every function of the C API passes through: the panic boundary.
+//! What every function of the C API passes through: the boundary of panics and of cancellation.
 
 use super::types::PLUM_ERR_FAILED;
 use crate::log::{self, log};
+use crate::net::Uncancelled;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,6 +22,7 @@ impl Fallback for () {
 
 /// Runs the body of a function of the C API.
 pub(super) fn enter<T: Fallback>(body: impl FnOnce() -> T) -> T {
+    let _uncancelled = Uncancelled::begin();
     silence_panics();
     // What a panic leaves behind is the client's to make good: its state is behind locks that do not poison, and
     // changes in steps that each leave it valid.

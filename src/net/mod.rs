@@ -8,6 +8,7 @@
 //! The child of a fork is another process with a copy of this one's memory: `generation` tells them apart, `per_process` has what
 //! is not the child's, `descriptors` what the child closes.
 
+mod cancellation;
 mod descriptors;
 mod generation;
 // The conditions `netlink` and `routing_sockets`: build.rs.
@@ -44,6 +45,7 @@ mod platform;
 #[path = "other.rs"]
 mod platform;
 
+pub use cancellation::Uncancelled;
 pub use descriptors::ClosedInChild;
 pub use generation::generation;
 pub use output::{output_is_terminal, write_output};

@@ -1,7 +1,7 @@
 //! Keeping signals away from a thread, and a thread from the child of a fork.
 
-use super::generation;
 use super::thread_mark::{marked_in, set_mark};
+use super::{Uncancelled, generation};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::thread_local;
 use std::cell::Cell;
@@ -105,7 +105,8 @@ thread_local! {
     static STARTED_IN: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Starts a thread that has all signals blocked: the program's handlers are not to run on a thread it does not know.
+/// Starts a thread that has all signals blocked, and is not cancelled: the program's handlers are not to run on a thread it does not
+/// know.
 /// `None`: the usual stack.
 ///
 /// # Errors
@@ -124,6 +125,7 @@ pub fn start_thread(
         builder = builder.stack_size(stack_len);
     }
     let body = move || {
+        let _uncancelled = Uncancelled::begin();
         set_mark(&STARTED_IN);
         body();
     };

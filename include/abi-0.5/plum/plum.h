@@ -9,7 +9,11 @@
  * plum_query_mapping()), and plum_cleanup() at the end.
  *
  * Threads. Every function may be called from any thread at any time, in any order. Mapping callbacks run one at
- * a time on the library's one worker thread, never on a thread of the program.
+ * a time on the library's one worker thread, never on a thread of the program. pthread_cancel() acts on a thread that
+ * is inside a function once that has returned, and on no thread of the library.
+ *
+ * Callbacks return. pthread_exit() in one, or an exception that leaves it, ends the process as abort() does. longjmp()
+ * out of one, or a pthread_exit() that unwinds nothing (musl's), leaves the library locked for good.
  *
  * Processes. In the child of a fork() the library stands as it stood in the parent, initialised with the same
  * configuration or not, but without mappings: plum_create_mapping() starts a worker thread there. Nothing that the
