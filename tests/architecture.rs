@@ -94,7 +94,7 @@ const UNSAFE_FILES: [(&str, usize); 21] = [
     ("net/cancellation.rs", 2),
     ("net/descriptors.rs", 1),
     ("net/generation.rs", 5),
-    ("net/linux/mod.rs", 5),
+    ("net/linux/mod.rs", 6),
     ("net/linux/watch.rs", 3),
     ("net/output.rs", 2),
     ("net/per_process.rs", 4),

@@ -51,6 +51,11 @@ impl Watch {
         Ok(Watch {})
     }
 
+    /// It cannot be opened and yet not tell of changes.
+    pub fn take_obstacle(&mut self) -> Option<io::Error> {
+        None
+    }
+
     /// There is nothing to read.
     pub fn drain(&mut self) -> Notices {
         Notices { changed: false, more: false, broken: false }

@@ -57,6 +57,8 @@ struct Run<'a, M> {
     now: Time,
     sleep: Sleep,
     complaints: Complaints,
+    /// The route that was found last.
+    route: Option<net::Route>,
     buffer: Vec<u8>,
 }
 
@@ -66,8 +68,8 @@ pub(super) fn run<M: Machine>(machine: M, sockets: Sockets, front: &mut Front) {
     let sleep = Sleep::new(now, clock::monotonic());
     let buffer = vec![0; DATAGRAM_LEN_MAX];
     let complaints = Complaints::default();
-    let mut run =
-        Run { machine, sockets, front, deliveries: VecDeque::new(), now, sleep, complaints, buffer };
+    let deliveries = VecDeque::new();
+    let mut run = Run { machine, sockets, front, deliveries, now, sleep, complaints, route: None, buffer };
     while !run.turn() {}
 }
 
@@ -297,13 +299,24 @@ impl<M: Machine> Run<'_, M> {
         self.open_watch();
         let found = net::find_route(toward);
         self.note(Request::LookUpRoute, found.as_ref().err(), format_args!("Cannot look up the route"));
-        let Ok(route) = found else {
+        let Ok(found) = found else {
             self.machine.handle_route_unknown(self.now);
             return;
         };
+        let route = match (found, self.route) {
+            // A system that tells no more than our address has told more before: a sandbox was entered.
+            (Some(net::Route { gateway: None, interface: 0, local }), Some(old)) if old.local == local => {
+                Some(old)
+            }
+            (found, _) => found,
+        };
+        self.route = route;
         match route {
             Some(net::Route { gateway: Some(gateway), local, interface }) => {
                 log!(Debug, "Route by {gateway} from {local}, interface {interface}");
+            }
+            Some(net::Route { gateway: None, local, interface: 0 }) => {
+                log!(Debug, "Route from {local}, next hop and interface unknown");
             }
             Some(net::Route { gateway: None, local, interface }) => {
                 log!(Debug, "Route on-link from {local}, interface {interface}");

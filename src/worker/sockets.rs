@@ -132,13 +132,19 @@ impl Sockets {
     }
 
     /// Begins to watch for changes of the network, if that was not done yet.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses it: for now, or for good, which is said once.
     pub(super) fn open_watch(&mut self) -> io::Result<()> {
-        if self.watch.is_none() {
-            let mut watch = Watch::open()?;
-            self.poll.registry().register(&mut watch, WATCH, Interest::READABLE)?;
-            self.watch = Some(watch);
+        if self.watch.is_some() {
+            return Ok(());
         }
-        Ok(())
+        let mut watch = Watch::open()?;
+        self.poll.registry().register(&mut watch, WATCH, Interest::READABLE)?;
+        let obstacle = watch.take_obstacle();
+        self.watch = Some(watch);
+        obstacle.map_or(Ok(()), Err)
     }
 
     pub(super) fn drain_watch(&mut self) -> Notices {

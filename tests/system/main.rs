@@ -5,6 +5,7 @@
 //! And that it does not keep busy meanwhile. What the kernel cannot be made to do is in `c-tests/faults`.
 #![cfg(target_os = "linux")]
 
+mod filter;
 mod firewall;
 mod ground;
 #[path = "../namespace/mod.rs"]
@@ -13,3 +14,4 @@ mod network;
 mod notices;
 mod own_host;
 mod ports;
+mod sandbox;

@@ -35,6 +35,11 @@ impl Watch {
         Ok(Watch { changes: ClosedInChild::new(changes) })
     }
 
+    /// It cannot be opened and yet not tell of changes.
+    pub fn take_obstacle(&mut self) -> Option<io::Error> {
+        None
+    }
+
     /// Reads all that is pending.
     pub fn drain(&mut self) -> Notices {
         drain(|| {

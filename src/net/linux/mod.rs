@@ -1,13 +1,14 @@
 //! Linux, and Android as far as it lets programs.
 
 pub mod clock;
+mod main_table;
 mod route;
 mod watch;
 
 pub use route::find_hardware_address;
 pub use watch::Watch;
 
-use super::{Route, portable};
+use super::{Route, is_shortage, portable};
 
 use socket2::{InterfaceIndexOrAddress, Socket};
 use std::ffi::CStr;
@@ -24,12 +25,26 @@ use std::os::fd::AsRawFd;
 /// The kernel could not be asked, or had no memory for an answer: whether there is a route is not known.
 pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
     match route::find_route(address) {
-        // Some makers' sandboxes for apps forbid more of netlink than Android itself does.
-        Err(error) if cfg!(target_os = "android") && error.kind() == io::ErrorKind::PermissionDenied => {
-            portable::find_route(address)
-        }
+        // A sandbox keeps netlink from us.
+        Err(error) if !is_shortage(&error) => find_route_without_netlink(address),
         other => other,
     }
+}
+
+/// The source address as the kernel would choose it, with the next hop and interface that the main table has, where it can be read.
+fn find_route_without_netlink(address: IpAddr) -> io::Result<Option<Route>> {
+    let Some(route) = portable::find_route(address)? else { return Ok(None) };
+    let IpAddr::V4(v4) = address else { return Ok(Some(route)) };
+    let Some(entry) = main_table::find(v4) else { return Ok(Some(route)) };
+    // A rule may lead past the main table, by an interface that has another address.
+    if let Some(gateway) = entry.gateway
+        && portable::find_route(gateway.into())?.is_none_or(|toward_it| toward_it.local != route.local)
+    {
+        return Ok(Some(route));
+    }
+    // SAFETY: if_nametoindex(3) reads the name, which ends in NUL. It needs no netlink; 0 is an error.
+    let interface = unsafe { libc::if_nametoindex(entry.interface.as_ptr()) };
+    Ok(Some(Route { gateway: entry.gateway.map(IpAddr::from), interface, ..route }))
 }
 
 // As secure_getenv(3) declares it. glibc since 2.17 and musl have it; the libc crate does not name it for Linux.
@@ -87,9 +102,13 @@ pub(super) fn prepare_listener(
     Ok(())
 }
 
-/// Joins an IPv4 group on one interface.
-pub(super) fn join_v4(socket: &Socket, group: Ipv4Addr, _local: Ipv4Addr, interface: u32) -> io::Result<()> {
-    socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface))
+/// Joins an IPv4 group on one interface; where its index is not known, on that which has the local address.
+pub(super) fn join_v4(socket: &Socket, group: Ipv4Addr, local: Ipv4Addr, interface: u32) -> io::Result<()> {
+    let interface = match interface {
+        0 => InterfaceIndexOrAddress::Address(local),
+        index => InterfaceIndexOrAddress::Index(index),
+    };
+    socket.join_multicast_v4_n(&group, &interface)
 }
 
 /// Sends IPv4 multicasts from this socket out of `interface`. By its index: the local address may be that of

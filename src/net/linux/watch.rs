@@ -23,6 +23,8 @@ const NOTICE_LEN: usize = 16;
 pub struct Watch {
     /// `None` where a sandbox keeps it from us: changes are then seen by the periodic recheck.
     changes: Option<ClosedInChild<Socket>>,
+    /// Why there is none.
+    obstacle: Option<io::Error>,
     /// `None` where the kernel has none. A sleep is then seen at the next wake of whatever reason.
     clock_steps: Option<ClockSteps>,
 }
@@ -32,21 +34,26 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// Those of opening a netlink socket (a sandbox, too many open files).
+    /// The system has no descriptor or no memory.
     pub fn open() -> io::Result<Watch> {
-        let changes = match watch_changes() {
-            // Since Android 11 an app (first those that target it, API level 30) may not bind a netlink socket, which SELinux
-            // refuses with EACCES; asked again, it would be refused again. Lookups need no bind: see `route`.
-            Err(error) if cfg!(target_os = "android") && error.kind() == io::ErrorKind::PermissionDenied => {
-                None
-            }
-            other => Some(ClosedInChild::new(other?)),
+        let (changes, obstacle) = match watch_changes() {
+            Ok(changes) => (Some(ClosedInChild::new(changes)), None),
+            Err(error) if is_shortage(&error) => return Err(error),
+            // A sandbox. Asked again, it would refuse again.
+            Err(error) => (None, Some(error)),
         };
         let clock_steps = match ClockSteps::watch() {
             Err(error) if is_shortage(&error) => return Err(error),
             other => other.ok(),
         };
-        Ok(Watch { changes, clock_steps })
+        // Since Android 11 an app (first those that target it, API level 30) may not bind a netlink socket: that is no news.
+        let obstacle = obstacle.filter(|_| !cfg!(target_os = "android"));
+        Ok(Watch { changes, obstacle, clock_steps })
+    }
+
+    /// Why changes are not told, which is said once.
+    pub fn take_obstacle(&mut self) -> Option<io::Error> {
+        self.obstacle.take()
     }
 
     /// Reads all that is pending.

@@ -56,6 +56,11 @@ impl Watch {
         Ok(Watch { socket, bell, _calls: calls })
     }
 
+    /// It cannot be opened and yet not tell of changes.
+    pub fn take_obstacle(&mut self) -> Option<io::Error> {
+        None
+    }
+
     /// Reads all that is pending.
     pub fn drain(&mut self) -> Notices {
         // Before the rest is taken: whoever comes after this sends another datagram.

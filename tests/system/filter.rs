@@ -1,0 +1,48 @@
+//! Filters of system calls, as sandboxes have them.
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+use std::env::consts::ARCH;
+
+/// What a sandbox refuses.
+#[derive(Clone, Copy)]
+pub enum Refused {
+    /// Sockets of the family AF_NETLINK.
+    Netlink,
+    /// Files.
+    Files,
+}
+
+impl Refused {
+    fn rule(self) -> (i64, Vec<SeccompRule>) {
+        match self {
+            Refused::Netlink => {
+                let family = libc::AF_NETLINK as u64;
+                let is_netlink = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family)
+                    .expect("a condition");
+                (libc::SYS_socket, vec![SeccompRule::new(vec![is_netlink]).expect("a rule")])
+            }
+            Refused::Files => (libc::SYS_openat, vec![]),
+        }
+    }
+}
+
+/// A filter by which these calls fail with this error.
+fn program(refused: &[Refused], errno: i32) -> BpfProgram {
+    let rules = refused.iter().map(|one| one.rule()).collect();
+    let processor = ARCH.try_into().expect("a processor whose calls are known");
+    let error = SeccompAction::Errno(errno.cast_unsigned());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, error, processor).expect("a filter");
+    filter.try_into().expect("a program")
+}
+
+/// From now on these calls fail with this error in the calling thread, and in those that it starts.
+pub fn refuse(refused: &[Refused], errno: i32) {
+    seccompiler::apply_filter(&program(refused, errno)).expect("the kernel has filters");
+}
+
+/// The same in all threads of the process.
+pub fn refuse_to_all(refused: &[Refused], errno: i32) {
+    seccompiler::apply_filter_all_threads(&program(refused, errno)).expect("the kernel has filters");
+}
