@@ -1,10 +1,10 @@
 //! What the engine tells the Rust API about a mapping is what it then does, on a virtual clock.
 
-use plum::engine::io::{Config, MappingId, Protocol};
-use plum::engine::{Reason, Standing};
+use plum::engine::io::{Config, MappingId, Protocol, Random};
+use plum::engine::{Engine, Reason, Standing};
 use plum::wire::Transport::{Tcp, Udp};
 use plum_gateway::core::{Action, Kind};
-use plum_testkit::world::World;
+use plum_testkit::world::{Seeded, Setup, World};
 use std::time::Duration;
 
 fn secs(n: u64) -> Duration {
@@ -135,4 +135,59 @@ fn a_removal_is_unconfirmed_until_the_gateway_answers() {
         assert!(is_open(&mut world, 8001), "protocol {index}: nobody has answered");
         assert!(!is_open(&mut world, 8000), "protocol {index}: of the other");
     }
+}
+
+/// Nonces until there are no more.
+struct Drained(Seeded, usize);
+
+impl Random for Drained {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill(bytes);
+    }
+
+    fn nonce(&mut self) -> Option<[u8; 12]> {
+        self.1 = self.1.checked_sub(1)?;
+        self.0.nonce()
+    }
+}
+
+#[test]
+fn without_nonces_pcp_keeps_what_it_has_made_and_the_others_make_the_rest() {
+    for (index, next) in [(0, Protocol::NatPmp), (1, Protocol::UpnpIgd)] {
+        let setup = Setup::default();
+        let random = Drained(Seeded::new(setup.seed), 1);
+        let engine = Engine::new(setup.engine.clone(), Box::new(random));
+        let mut world = World::with_endpoint(setup, engine);
+        world.gateway().faults.closed.natpmp = index > 0;
+        let first = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(first));
+        let others: Vec<MappingId> = (8001..8100).map(|port| world.create(Tcp, port)).collect();
+        world.run_until(|world| others.iter().all(|&id| world.is_success(id)));
+        let protocol = |world: &World, id| world.success(id).map(|(protocol, ..)| protocol);
+        assert!(others.iter().all(|&id| protocol(&world, id) == Some(next)));
+        world.run_for(secs(24 * 3600));
+        assert_eq!(protocol(&world, first), Some(Protocol::Pcp));
+        assert!(requests(&world) > 100, "all of them were renewed");
+        world.destroy_and_wait(first);
+        world.cleanup();
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn without_any_nonce_pcp_fails_for_that_reason() {
+    let mut setup = Setup::default();
+    setup.engine.allowed = plum::engine::io::Allowed::Pcp;
+    let engine = Engine::new(setup.engine.clone(), Box::new(Drained(Seeded::new(setup.seed), 0)));
+    let mut world = World::with_endpoint(setup, engine);
+    world.gateway().faults.closed.natpmp = true;
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_failure(id));
+    let reasons = standing(&mut world, id).reasons.expect("it has failed");
+    assert!(reasons.contains(&(Protocol::Pcp, Reason::NoRandomness)), "{reasons:?}");
+    assert_eq!(world.counts().pcp_map, 0);
+    // There is no round of tries that costs time or packets.
+    world.run_for(secs(3600));
+    assert!(world.counts().total() < 200, "{:?}", world.counts().total());
+    world.cleanup();
 }

@@ -15,10 +15,17 @@ use std::time::Duration;
 /// A mapping's id, as the program knows it; never given out twice.
 pub type MappingId = i32;
 
-/// Random bytes: the operating system's in the library, from a seed in tests.
+/// Randomness: in the library from a seed and from the operating system, in tests from a seed alone.
 pub trait Random: Send {
-    /// Fills `bytes`.
+    /// Fills `bytes` with what may be guessed: for times and ports.
     fn fill(&mut self, bytes: &mut [u8]);
+
+    /// What nobody can guess; `None`: the operating system gives nothing.
+    fn nonce(&mut self) -> Option<[u8; 12]> {
+        let mut bytes = [0; 12];
+        self.fill(&mut bytes);
+        Some(bytes)
+    }
 
     /// A number in `low..=high`.
     fn in_range(&mut self, low: u64, high: u64) -> u64 {

@@ -13,6 +13,8 @@ pub enum Reason {
     NoRoute,
     /// The system could not be asked for the route, or gave no socket.
     Shortage,
+    /// The system gives no random numbers, of which a PCP request has to have some.
+    NoRandomness,
     /// No answer came.
     Silence,
     /// The gateway's kernel says that nothing listens on the port (ICMP), or the connection was refused.
@@ -135,6 +137,7 @@ impl Reason {
         match self {
             Reason::NoRoute => "there is no route to a gateway",
             Reason::Shortage => "the system has no descriptor or memory left",
+            Reason::NoRandomness => "the system gives no random numbers, which its requests need",
             Reason::Silence => "no answer",
             Reason::PortClosed => "the port is closed",
             Reason::Firewall => "a firewall of this machine lets no packet out",

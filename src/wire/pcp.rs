@@ -30,7 +30,7 @@ const VERSION: u8 = 2;
 const REPLY: u8 = 0x80;
 
 /// Mapping nonce (RFC 6887 §11.1): proves that a reply, a renewal or a deletion belongs to a mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nonce(pub [u8; 12]);
 
 /// What a request asks for.

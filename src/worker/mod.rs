@@ -12,6 +12,7 @@ mod complaints;
 pub mod explored;
 mod machine;
 mod notes;
+mod random;
 mod run;
 mod sleep;
 mod sockets;
@@ -21,7 +22,7 @@ pub use machine::Machine;
 pub use watched::Glass;
 
 use crate::engine::Engine;
-use crate::engine::io::{Config, Event, MappingId, Random, Wanted};
+use crate::engine::io::{Config, Event, MappingId, Wanted};
 use crate::log::{self, log};
 use crate::net;
 use crate::net::thread_mark::{is_marked, set_mark};
@@ -30,6 +31,7 @@ use crate::sync::thread::{self, JoinHandle};
 use crate::sync::thread_local;
 use crate::time::Time;
 use notes::{Note, Notes};
+use random::OsRandom;
 use sockets::Sockets;
 use std::cell::Cell;
 use std::io;
@@ -95,8 +97,8 @@ impl Worker {
     ///
     /// The system gives no thread, no descriptor or no randomness.
     pub fn start(config: Config, make_program: impl FnOnce(Wake) -> Box<dyn Program>) -> io::Result<Worker> {
-        check_random()?;
-        Worker::start_machine(move || Engine::new(config, Box::new(OsRandom)), make_program)
+        let random = os_random()?;
+        Worker::start_machine(move || Engine::new(config, random), make_program)
     }
 
     /// Starts the thread for any machine; `make_machine` is called on it.
@@ -150,9 +152,9 @@ impl Drop for Worker {
     }
 }
 
-/// Whether there is randomness, before a worker relies on it.
-fn check_random() -> io::Result<()> {
-    net::fill_random(&mut [0; 16]).map_err(|error| without("random numbers", &error))
+/// The engine's randomness.
+fn os_random() -> io::Result<Box<OsRandom>> {
+    OsRandom::new().map(Box::new).map_err(|error| without("random numbers", &error))
 }
 
 /// The error of a worker that could not be started, with what it lacks.
@@ -240,17 +242,5 @@ fn serve<M: Machine>(make_machine: impl FnOnce() -> M, sockets: Sockets, mut fro
         let text = log::panic_text(&*panic);
         log!(Fatal, "The worker panicked, mappings are kept up no more: {text}");
         after_panic::serve(&mut front);
-    }
-}
-
-/// The operating system's randomness.
-struct OsRandom;
-
-impl Random for OsRandom {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        if let Err(error) = net::fill_random(bytes) {
-            // It worked at the start. A nonce that can be guessed is worse than an end.
-            panic!("no randomness: {error}");
-        }
     }
 }

@@ -4,7 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Command, Machine, OsRandom, Program, Wake, Worker, check_random, is_worker_thread};
+use super::{Command, Machine, Program, Wake, Worker, is_worker_thread, os_random};
 use crate::engine::Engine;
 use crate::engine::io::{Config, ExchangeId, Output, Route, Socket, TcpEnd};
 use crate::engine::ledger::HardwareAddress;
@@ -74,12 +74,12 @@ impl Worker {
         config: Config,
         make_program: impl FnOnce(Wake) -> Box<dyn Program>,
     ) -> io::Result<(Worker, Glass)> {
-        check_random()?;
+        let random = os_random()?;
         let looks: Looks = Arc::new(Mutex::new(Some(VecDeque::new())));
         let shutter = Shutter(Arc::clone(&looks));
         let mut glass = None;
         let worker = Worker::start_machine(
-            move || Watched { engine: Engine::new(config, Box::new(OsRandom)), shutter },
+            move || Watched { engine: Engine::new(config, random), shutter },
             |wake| {
                 glass = Some(Glass { looks, wake: wake.clone() });
                 make_program(wake)

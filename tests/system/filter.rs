@@ -12,6 +12,8 @@ pub enum Refused {
     Netlink,
     /// Files.
     Files,
+    /// getrandom(2).
+    Randomness,
 }
 
 impl Refused {
@@ -24,6 +26,7 @@ impl Refused {
                 (libc::SYS_socket, vec![SeccompRule::new(vec![is_netlink]).expect("a rule")])
             }
             Refused::Files => (libc::SYS_openat, vec![]),
+            Refused::Randomness => (libc::SYS_getrandom, vec![]),
         }
     }
 }

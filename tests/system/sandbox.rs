@@ -173,10 +173,35 @@ fn a_sandbox_that_is_entered_later_costs_no_mapping() {
     let announces = |core: &plum_gateway::core::Gateway| core.counts.pcp_announce;
     let seen = router.with_gateway(|core| announces(core));
     router.wait_until("it rechecks three times", |core| announces(core) >= seen + 3);
+    // Else it would have been made anew.
     program.expect_nothing_told();
-    assert_eq!(router.with_gateway(|core| core.counts.pcp_map), 1, "it was not made anew");
     let second = program.create(4001);
     assert_eq!(program.expect_success(second, 1).protocol, Protocol::Pcp);
+    program.cleanup();
+    assert_eq!(router.with_gateway(|core| core.table().len()), 0);
+}
+
+#[test]
+fn without_randomness_pcp_makes_nothing_new_and_the_next_protocol_does() {
+    if !is_inside("sandbox::without_randomness_pcp_makes_nothing_new_and_the_next_protocol_does") {
+        return;
+    }
+    let router = router();
+    // Mappings are renewed within the test.
+    router.with_gateway(|core| core.faults.max_lifetime = Some(4));
+    let program = Program::start(settings());
+    let old = program.create(4000);
+    assert_eq!(program.expect_success(old, 1).protocol, Protocol::Pcp);
+    refuse_to_all(&[Refused::Randomness], libc::EPERM);
+    let new = program.create(4001);
+    program.expect_log(Level::Warn, &["gives no random numbers", "not permitted"]);
+    program.expect_log(Level::Info, &["PCP fails", "no random numbers"]);
+    assert_eq!(program.expect_success(new, 1).protocol, Protocol::NatPmp);
+    let requests = |core: &plum_gateway::core::Gateway| core.counts.pcp_map;
+    let seen = router.with_gateway(|core| requests(core));
+    router.wait_until("the old one is renewed", |core| requests(core) >= seen + 2);
+    assert_eq!(program.count_warnings("random"), 0, "it was said once");
+    program.expect_nothing_told();
     program.cleanup();
     assert_eq!(router.with_gateway(|core| core.table().len()), 0);
 }

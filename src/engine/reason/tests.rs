@@ -60,6 +60,7 @@ fn what_is_no_refusal_is_told_in_a_sentence_of_its_own() {
     let all = [
         Reason::NoRoute,
         Reason::Shortage,
+        Reason::NoRandomness,
         Reason::Silence,
         Reason::PortClosed,
         Reason::Firewall,

@@ -5,6 +5,7 @@
 use super::Answer;
 use crate::engine::io::Suggestion;
 use crate::time::Time;
+use crate::wire::pcp::Nonce;
 use std::time::Duration;
 
 /// How long a datagram, or its answer, may be under way.
@@ -18,6 +19,8 @@ const FOLLOW_TIMEOUT: Duration = Duration::from_millis(250);
 pub(super) struct Flight {
     pub(super) state: State,
     pub(super) suggestion: Suggestion,
+    /// PCP: what the server knows the mapping by.
+    pub(super) nonce: Nonce,
     pub(super) maps: Sent,
     pub(super) deletions: Sent,
     /// What the last deletion was answered with.

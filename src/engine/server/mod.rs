@@ -215,6 +215,11 @@ impl Server {
             State::Deletion | State::DeletionWaits => cx.ledger.set_removal(slot, Removal::Unasked),
             State::Idle => {}
         }
+        let Some(nonce) = pcp::nonce_of(cx, slot) else {
+            let (rung, reason) = (self.rung, Reason::NoRandomness);
+            return self.notices.push_back(Notice::Failed { key, rung, reason, lifetime: None });
+        };
+        flight.nonce = nonce;
         self.open(cx.now, key, State::Map);
     }
 
@@ -314,9 +319,10 @@ impl Server {
             self.gives_up_at.get_or_insert(cx.now + SILENCE.min(cx.config.discover_timeout));
         }
         let nonce = match ask {
-            Ask::Mapping { key, .. } if self.rung == Rung::Pcp => pcp::nonce_of(cx, key),
-            _ => Nonce([0; 12]),
+            Ask::Mapping { key, .. } => self.flights.get(&key).map(|flight| flight.nonce),
+            Ask::Query => None,
         };
+        let nonce = nonce.unwrap_or_default();
         self.note_sent(cx, ask, client, nonce);
         let (socket, bytes) = match self.rung {
             Rung::NatPmp => (Socket::NatPmp, natpmp::emit(ask)),
@@ -367,6 +373,7 @@ impl Driver for Server {
         self.granted.remove(&key);
         self.drop_request(key);
         let flight = self.flights.get_or_insert_with(key, Flight::default);
+        flight.nonce = pcp::nonce_of(cx, slot).unwrap_or_default();
         match flight.maps.followed_at(cx.now) {
             _ if !awaited => self.send(cx, Ask::delete(key)),
             Some(at) => {

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Ask, Server};
-use crate::engine::driver::{Key, Notice, Rung};
+use crate::engine::driver::{Key, Notice, Rung, Slot};
 use crate::engine::io::{Cx, Protocol};
 use crate::engine::reason::Reason;
 use crate::log::log;
@@ -63,13 +63,12 @@ impl Server {
     }
 }
 
-/// The nonce that the server knows a key by, or a new one (RFC 6887 §11.2).
-pub(super) fn nonce_of(cx: &mut Cx, key: Key) -> Nonce {
-    cx.ledger.nonce(key).unwrap_or_else(|| {
-        let mut nonce = Nonce([0; 12]);
-        cx.random.fill(&mut nonce.0);
-        nonce
-    })
+/// The nonce that the server knows a key by, or a new one (RFC 6887 §11.2); `None`: none is to be had. NAT-PMP has no nonces.
+pub(super) fn nonce_of(cx: &mut Cx, slot: Slot) -> Option<Nonce> {
+    if slot.rung != Rung::Pcp {
+        return Some(Nonce::default());
+    }
+    cx.ledger.nonce(slot.key).or_else(|| cx.random.nonce().map(Nonce))
 }
 
 /// The bytes of a request.
