@@ -40,6 +40,28 @@ fn program(refused: &[Refused], errno: i32) -> BpfProgram {
     filter.try_into().expect("a program")
 }
 
+/// A filter that allows these calls alone, by their names on a processor.
+///
+/// # Errors
+///
+/// One of them has no number there.
+pub fn program_of(names: &[&str], processor: &str) -> Result<BpfProgram, seccompiler::Error> {
+    let calls: Vec<String> = names.iter().map(|name| format!(r#"{{"syscall": "{name}"}}"#)).collect();
+    let json = format!(
+        r#"{{"all": {{"mismatch_action": "kill_process", "match_action": "allow", "filter": [{}]}}}}"#,
+        calls.join(", ")
+    );
+    let processor = processor.try_into()?;
+    let mut programs = seccompiler::compile_from_json(json.as_bytes(), processor)?;
+    Ok(programs.remove("all").expect("a program"))
+}
+
+/// From now on the calling thread, and those that it starts, may call these alone: any other ends the process (`strace -f` shows it).
+pub fn allow_only(names: &[&str]) {
+    let program = program_of(names, ARCH).expect("calls that have numbers");
+    seccompiler::apply_filter(&program).expect("the kernel has filters");
+}
+
 /// From now on these calls fail with this error in the calling thread, and in those that it starts.
 pub fn refuse(refused: &[Refused], errno: i32) {
     seccompiler::apply_filter(&program(refused, errno)).expect("the kernel has filters");

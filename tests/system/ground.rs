@@ -155,13 +155,21 @@ pub struct Program {
 
 impl Program {
     pub fn start(settings: Settings) -> Program {
-        let (tell, told) = channel();
         let (write, log) = channel();
         let log_callback = move |level, text: &CStr| {
             // The test may be over.
             let _ = write.send((level, text.to_str().expect("UTF-8").to_owned()));
         };
-        let settings = Settings { log_callback: Some(Arc::new(log_callback)), ..settings };
+        Program::start_logging(Settings { log_callback: Some(Arc::new(log_callback)), ..settings }, log)
+    }
+
+    /// One whose log goes to standard output.
+    pub fn start_on_output(settings: Settings) -> Program {
+        Program::start_logging(settings, channel().1)
+    }
+
+    fn start_logging(settings: Settings, log: Receiver<(Level, String)>) -> Program {
+        let (tell, told) = channel();
         let client: &'static Client<Ear> = Box::leak(Box::new(Client::new()));
         CLIENTS.lock().expect("not poisoned").push(client);
         client.init(Some(settings)).expect("init");

@@ -15,3 +15,4 @@ mod notices;
 mod own_host;
 mod ports;
 mod sandbox;
+mod system_calls;
