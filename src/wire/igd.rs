@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 use super::xml::{Tag, Tags};
-use super::{Malformed, printable};
+use super::{Malformed, lossy_text, printable};
 
 #[cfg(test)]
 mod tests;
@@ -110,7 +110,7 @@ impl Service {
 
 /// Reads a description, however sloppy; `Malformed` when there is nothing of a device description in it.
 pub fn parse(bytes: &[u8]) -> Result<Description, Malformed> {
-    let text = String::from_utf8_lossy(bytes);
+    let text = lossy_text(bytes)?;
     let (mut url_base, mut root_device_type) = (None, None);
     let (mut friendly_name, mut manufacturer, mut model_name) = (None, None, None);
     let (mut service_type, mut control_url) = (None, None);

@@ -14,6 +14,9 @@ pub mod soap;
 pub mod ssdp;
 mod xml;
 
+use std::borrow::Cow;
+use std::collections::TryReserveError;
+
 /// The bytes are not a message of this format, or one that is not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
@@ -46,6 +49,31 @@ pub fn is_disruptive(character: char) -> bool {
         )
 }
 
+/// Adds bytes that came from the network, as far as there is memory for them.
+fn append(bytes: &mut Vec<u8>, more: &[u8]) -> Result<(), TryReserveError> {
+    bytes.try_reserve(more.len())?;
+    bytes.extend_from_slice(more);
+    Ok(())
+}
+
+/// Bytes that came from the network as text. What is no UTF-8 becomes U+FFFD: then the text is a copy, up to three times as long,
+/// if there is memory for one.
+fn lossy_text(bytes: &[u8]) -> Result<Cow<'_, str>, Malformed> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.try_reserve(chunk.valid().len() + char::REPLACEMENT_CHARACTER.len_utf8())
+            .map_err(|_| Malformed)?;
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    Ok(Cow::Owned(text))
+}
+
 /// `text` without disruptive characters (each becomes a space), trimmed and cut to `max_chars` characters: what
 /// came from the network, made fit for a terminal, a line of a log or of a request. All text of the network that a parser here
 /// gives out has gone through it.
@@ -58,13 +86,22 @@ pub fn printable(text: &str, max_chars: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::printable;
+    use super::{lossy_text, printable};
 
     #[test]
     fn printable_text_has_no_disruptive_characters_and_no_spaces_at_its_ends() {
         assert_eq!(printable("\r\n two\nlines\t\u{1b}[31m\u{85}x \0", 100), "two lines  [31m x");
         assert_eq!(printable("\u{2067}a \u{202e}txet\u{2066} \u{2028}b\u{200f}", 100), "a  txet   b");
         assert_eq!(printable("Gerät \u{fffd}", 100), "Gerät \u{fffd}");
+    }
+
+    #[test]
+    fn text_of_any_bytes_is_that_of_the_standard_library() {
+        for bytes in
+            [&b""[..], b"plain", "Gerät".as_bytes(), b"a\xffb\xe2\x82", b"\xf0\x9f\x98x\xc0\x80", &[0x80; 50]]
+        {
+            assert_eq!(lossy_text(bytes).as_deref(), Ok(&*String::from_utf8_lossy(bytes)), "{bytes:?}");
+        }
     }
 
     #[test]

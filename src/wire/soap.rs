@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 use super::xml::{Tag, Tags};
-use super::{Malformed, printable};
+use super::{Malformed, lossy_text, printable};
 use quick_xml::escape::escape;
 use std::fmt::Write;
 
@@ -61,7 +61,7 @@ pub fn get<'a>(arguments: &'a [(String, String)], name: &str) -> Option<&'a str>
 /// Reads a reply, however sloppy. An envelope with nothing in it is a response without arguments (some gateways
 /// answer AddPortMapping so).
 pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
-    let text = String::from_utf8_lossy(bytes);
+    let text = lossy_text(bytes)?;
     let mut arguments = Vec::new();
     let mut response: Option<&str> = None;
     let (mut is_envelope, mut is_fault) = (false, false);

@@ -18,6 +18,13 @@ const MAX_TEXT_BYTES: usize = 4096;
 /// the whole rest of a document. As much again as the largest document that is fetched keeps the time linear.
 const MAX_RESCANNED_BYTES: usize = 1 << 20;
 
+/// A document is read up to a tag with a name longer than this, in bytes.
+const MAX_NAME_BYTES: usize = 4096;
+
+/// Start tags, and bytes of them, after which their names are forgotten.
+const MAX_OPENED: usize = 1024;
+const MAX_NAMES_BYTES: usize = 16 * 1024;
+
 /// What is found in a document, in order. Names are without their namespace prefix.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Tag<'a> {
@@ -39,6 +46,27 @@ pub(super) struct Tags<'a> {
     rescanned: usize,
     /// The element just opened and the text collected since, until the next tag.
     leaf: Option<(&'a str, String)>,
+    /// Bytes of names, and start tags, since the reader was made.
+    names: usize,
+    opened: usize,
+}
+
+/// What stands before the first tag with a name that is too long.
+fn before_long_name(text: &str) -> &str {
+    let mut end = 0;
+    for (number, piece) in text.split('<').enumerate() {
+        // As quick-xml takes it.
+        let is_name_end = |byte: &u8| b" \t\r\n>".contains(byte);
+        let is_tag = number > 0 && !piece.starts_with(['!', '?']);
+        // Of an end tag the name begins behind its slash.
+        let name = piece.strip_prefix('/').unwrap_or(piece).as_bytes();
+        let is_short = name.len() <= MAX_NAME_BYTES || name[..MAX_NAME_BYTES].iter().any(is_name_end);
+        if is_tag && !is_short {
+            return &text[..end];
+        }
+        end += piece.len() + usize::from(number > 0);
+    }
+    text
 }
 
 fn reader_of(text: &str) -> Reader<&[u8]> {
@@ -53,8 +81,8 @@ fn reader_of(text: &str) -> Reader<&[u8]> {
 impl<'a> Tags<'a> {
     pub(super) fn new(text: &'a str) -> Tags<'a> {
         // quick-xml would remove it too, but not count it in its position.
-        let text = text.trim_start_matches('\u{feff}');
-        Tags { text, reader: reader_of(text), start: 0, rescanned: 0, leaf: None }
+        let text = before_long_name(text.trim_start_matches('\u{feff}'));
+        Tags { text, reader: reader_of(text), start: 0, rescanned: 0, leaf: None, names: 0, opened: 0 }
     }
 
     /// How far `text` has been read.
@@ -70,7 +98,24 @@ impl<'a> Tags<'a> {
             return None;
         }
         self.reader = reader_of(&self.text[self.start..]);
+        (self.names, self.opened) = (0, 0);
         Some(())
+    }
+
+    /// quick-xml remembers the names of all elements that are open, however many. Nobody asks it for them: once there are some,
+    /// another reader goes on.
+    fn forget_names(&mut self, name: &str) {
+        self.names += name.len();
+        self.opened += 1;
+        let to = self.offset();
+        // It would remove a byte order mark at its beginning, and not count it.
+        let rest = self.text.get(to..).filter(|rest| !rest.starts_with('\u{feff}'));
+        if let Some(rest) = rest
+            && (self.names > MAX_NAMES_BYTES || self.opened > MAX_OPENED)
+        {
+            (self.start, self.reader) = (to, reader_of(rest));
+            (self.names, self.opened) = (0, 0);
+        }
     }
 
     fn collect(&mut self, piece: &str) {
@@ -143,6 +188,7 @@ impl<'a> Iterator for Tags<'a> {
             match event {
                 Event::Start(_) => {
                     let name = local_name(raw);
+                    self.forget_names(raw);
                     if !name.is_empty() {
                         self.leaf = Some((name, String::new()));
                         return Some(Tag::Open(name));

@@ -1,5 +1,11 @@
 //! What comes in pieces, perhaps a byte at a time: no byte is looked at again because another one has come.
 
+use super::ReadError;
+use crate::wire::append;
+
+#[cfg(test)]
+mod tests;
+
 /// A document's root element is looked for in so many bytes: a declaration and comments may stand before it.
 const ROOT_SEARCH_BYTES: usize = 4096;
 
@@ -27,14 +33,18 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Moves bytes from `input` to the line, up to its LF: whether that has come. `Err`: the line is over `limit`.
-    pub(super) fn take(&mut self, input: &mut &[u8], limit: usize) -> Result<bool, ()> {
+    /// Moves bytes from `input` to the line, up to its LF: whether that has come.
+    ///
+    /// # Errors
+    ///
+    /// The line is over `limit`, or there is no memory for it.
+    pub(super) fn take(&mut self, input: &mut &[u8], limit: usize) -> Result<bool, ReadError> {
         let end = position(input, |byte| byte == b'\n').map(|at| at + 1);
         let length = end.unwrap_or(input.len());
         let taken = length.min(limit.saturating_sub(self.bytes.len()));
-        self.bytes.extend_from_slice(&input[..taken]);
+        append(&mut self.bytes, &input[..taken])?;
         *input = &input[taken..];
-        if taken < length { Err(()) } else { Ok(end.is_some()) }
+        if taken < length { Err(ReadError::TooLong) } else { Ok(end.is_some()) }
     }
 
     /// The line from its first byte on for which `counts` holds; the same for all calls about one line.
@@ -120,5 +130,5 @@ fn position(bytes: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
 /// In tests the bytes that are looked at are counted.
 fn count_looks(_bytes: usize) {
     #[cfg(test)]
-    super::tests::LOOKS.set(super::tests::LOOKS.get() + _bytes);
+    tests::LOOKS.set(tests::LOOKS.get() + _bytes);
 }

@@ -1,7 +1,9 @@
 //! Reading replies, however the bytes are cut.
 
 use super::pieces::{Document, Line};
+use crate::wire::append;
 use crate::wire::head::{Head, is_blank, status};
+use std::collections::TryReserveError;
 
 /// Longest head, in bytes; a gateway's takes some 300.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -27,6 +29,14 @@ pub enum ReadError {
     Malformed,
     /// Over the limit.
     TooLong,
+    /// There is no memory for it.
+    NoMemory,
+}
+
+impl From<TryReserveError> for ReadError {
+    fn from(_: TryReserveError) -> ReadError {
+        ReadError::NoMemory
+    }
 }
 
 /// What is missing of a reply that may be complete.
@@ -137,7 +147,7 @@ impl ReplyReader {
             match &mut self.state {
                 State::Done => return Ok(false),
                 State::Head => {
-                    if !self.line.take(&mut input, MAX_HEAD_BYTES).map_err(|()| ReadError::TooLong)? {
+                    if !self.line.take(&mut input, MAX_HEAD_BYTES)? {
                         // What does not begin like HTTP never becomes it: its end is not waited for.
                         // (Control characters may yet turn out to be a blank line, see `is_blank`.)
                         return match self.line.text_from(|byte| !is_blank(&[byte])).get(..5) {
@@ -150,19 +160,19 @@ impl ReplyReader {
                     self.read_head_line()?;
                 }
                 State::UntilClose => {
-                    self.reply.body.extend_from_slice(input);
+                    append(&mut self.reply.body, input)?;
                     return Ok(self.document.is_whole(&self.reply.body));
                 }
                 State::Length(left) => {
                     *left = left.saturating_sub(input.len() as u64);
                     let complete = *left == 0;
-                    self.reply.body.extend_from_slice(input);
+                    append(&mut self.reply.body, input)?;
                     return Ok(complete);
                 }
                 State::Chunk(left) => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                     let (data, rest) = input.split_at(here);
-                    self.reply.body.extend_from_slice(data);
+                    append(&mut self.reply.body, data)?;
                     input = rest;
                     *left -= here as u64;
                     if *left > 0 {
@@ -180,7 +190,9 @@ impl ReplyReader {
                         self.read(&line)?;
                         continue;
                     }
-                    if !got_line.map_err(|()| ReadError::Malformed)? {
+                    let too_long =
+                        |error| if error == ReadError::TooLong { ReadError::Malformed } else { error };
+                    if !got_line.map_err(too_long)? {
                         return Ok(false);
                     }
                     let line = self.line.end();
@@ -209,7 +221,7 @@ impl ReplyReader {
             if self.head.len() + line.len() > MAX_HEAD_BYTES {
                 return Err(ReadError::TooLong);
             }
-            self.head.extend_from_slice(&line);
+            append(&mut self.head, &line)?;
             return Ok(());
         }
         if self.head.is_empty() {

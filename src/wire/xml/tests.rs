@@ -99,3 +99,39 @@ fn hostile_documents_end_soon() {
         assert!(tags <= document.len());
     }
 }
+
+#[test]
+fn names_of_open_elements_are_not_remembered() {
+    // More than the limit on either, with text where another reader goes on.
+    let deep = "<a>x".repeat(5000);
+    check(&format!("{deep}<b>t</b>"), &[("b", "t")]);
+    let long = format!("<{}>\u{feff}x", "n".repeat(4000)).repeat(50);
+    check(&format!("{long}<b>t</b>"), &[("b", "t")]);
+    let mut tags = Tags::new(&deep);
+    while tags.next().is_some() {
+        assert!(tags.opened <= MAX_OPENED && tags.names <= MAX_NAMES_BYTES + 4096);
+    }
+    // The text behind the tag with which it goes on is that tag's.
+    let leaves = leaves_of(&"<c>text</c>".repeat(3 * MAX_OPENED));
+    assert!(leaves.len() == 3 * MAX_OPENED && leaves.iter().all(|leaf| leaf == "text"), "{}", leaves.len());
+}
+
+fn leaves_of(text: &str) -> Vec<String> {
+    leaves(text).into_iter().map(|(_, value)| value).collect()
+}
+
+#[test]
+fn a_document_is_read_up_to_a_name_that_is_too_long() {
+    for (length, is_read) in [(MAX_NAME_BYTES - 1, true), (MAX_NAME_BYTES + 1, false), (1 << 20, false)] {
+        for tag in ["", "/"] {
+            let name = "n".repeat(length);
+            let last: &[_] = if is_read { &[("a", "1"), ("b", "2")] } else { &[("a", "1")] };
+            let found = format!("<r><a>1</a><{tag}{name} x='1'><b>2</b></r>");
+            let found = leaves(&found);
+            let found: Vec<_> = found.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            assert_eq!(found, last, "{length}");
+        }
+    }
+    // Comments and the like have no names.
+    check(&format!("<r><!--{0}--><![CDATA[{0}]]><a>1</a></r>", "n".repeat(10_000)), &[("a", "1")]);
+}
