@@ -93,7 +93,7 @@ impl<L: Listener> Client<L> {
 
     /// Every mapping that is not being destroyed fails: the engine is gone.
     pub(super) fn fail_all(&self) {
-        let ids: Vec<MappingId> = self.inner.lock().table.keys();
+        let ids = self.inner.lock().table.keys();
         for id in ids {
             self.set(id, State::Failure);
         }

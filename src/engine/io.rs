@@ -7,7 +7,7 @@ use super::schedule::{Pace, wait_after_failure};
 use crate::ordered::Word;
 use crate::time::Time;
 use crate::wire::Transport;
-use std::collections::VecDeque;
+use std::collections::LinkedList;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -304,7 +304,7 @@ pub struct Cx {
     /// Randomness.
     pub random: Box<dyn Random>,
     /// Outputs, in order.
-    pub outputs: VecDeque<Output>,
+    pub outputs: LinkedList<Output>,
     /// The gateway's share of packets that nobody asked for.
     pub pace: Pace,
     /// What may be on gateways because of us.
@@ -322,7 +322,7 @@ impl Cx {
             now: Time::ZERO,
             config,
             random,
-            outputs: VecDeque::new(),
+            outputs: LinkedList::new(),
             pace: Pace::default(),
             ledger: Ledger::default(),
             protocols: Protocols::default(),

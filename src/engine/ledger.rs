@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::driver::{Key, Rung, ServiceId, Slot};
-use crate::ordered::Map;
+use crate::ordered::{Map, Pieces};
 use crate::time::Time;
 use crate::wire::Transport;
 use crate::wire::pcp::Nonce;
@@ -322,7 +322,7 @@ impl Ledger {
     }
 
     /// The keys of all entries.
-    pub fn keys(&self) -> Vec<Key> {
+    pub fn keys(&self) -> Pieces<Key> {
         self.entries.keys()
     }
 

@@ -6,7 +6,7 @@ use super::driver::{Rung, Slot};
 use super::io::{Event, MappingId, Protocol, Suggestion};
 use super::ladder::Ladder;
 use super::reason::Reason;
-use crate::ordered::Map;
+use crate::ordered::{Map, Pieces};
 use crate::time::Time;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -146,8 +146,8 @@ impl Mapping {
     }
 
     /// Notes an event for all ids; gives back those for which it is news.
-    pub fn news(&mut self, event: Event) -> Vec<MappingId> {
-        let mut news = Vec::new();
+    pub fn news(&mut self, event: Event) -> Pieces<MappingId> {
+        let mut news = Pieces::new();
         self.ids.for_each_mut(|id, told| {
             let is_news = match event {
                 // Those that were told FAILURE stay so until it is made.

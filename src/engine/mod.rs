@@ -32,7 +32,7 @@ pub mod timers;
 pub mod upnp;
 
 use crate::log::log;
-use crate::ordered::{Map, Set, Word};
+use crate::ordered::{Map, Pieces, Set, Word};
 use crate::time::Time;
 use announcement::Announcements;
 use driver::{Driver, Key, Rung};
@@ -130,7 +130,7 @@ impl Mappings {
     }
 
     /// The keys of the mappings that gateways have made, as far as `wanted`.
-    fn held(&self, wanted: impl Fn(&Hold) -> bool) -> Vec<Key> {
+    fn held(&self, wanted: impl Fn(&Hold) -> bool) -> Pieces<Key> {
         self.by_key.keys_where(|_, mapping| mapping.hold().is_some_and(&wanted))
     }
 }

@@ -14,7 +14,7 @@ mod ground;
 pub mod log;
 #[path = "../../src/net/mod.rs"]
 pub mod net;
-#[path = "../../src/ordered.rs"]
+#[path = "../../src/ordered/mod.rs"]
 pub mod ordered;
 mod sync;
 #[path = "../../src/time.rs"]

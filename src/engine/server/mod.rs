@@ -17,7 +17,7 @@ use crate::ordered::{Map, Word};
 use crate::time::Time;
 use crate::wire::pcp::Nonce;
 use flight::{Flight, Sent, State};
-use std::collections::VecDeque;
+use std::collections::LinkedList;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use window::{Kind, Window};
@@ -98,7 +98,7 @@ pub(super) struct Server {
     deletions: Timers<Key>,
     /// When silence is taken for an answer; set while nothing has been heard.
     gives_up_at: Option<Time>,
-    notices: VecDeque<Notice>,
+    notices: LinkedList<Notice>,
     /// The external address, where a grant does not tell it.
     told: Option<natpmp::Told>,
     /// Grants that are told once the address is known.
@@ -118,7 +118,7 @@ impl Server {
             flights: Map::new(),
             deletions: Timers::default(),
             gives_up_at: None,
-            notices: VecDeque::new(),
+            notices: LinkedList::new(),
             told: None,
             granted: Map::new(),
         }

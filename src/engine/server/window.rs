@@ -9,7 +9,7 @@
 use crate::engine::ending::{CLEANUP_TIMEOUT, QUIET_TIMEOUT};
 use crate::engine::io::Cx;
 use crate::engine::timers::Timers;
-use crate::ordered::{Map, Word};
+use crate::ordered::{Map, Pieces, Word};
 use crate::time::Time;
 use std::time::Duration;
 
@@ -176,7 +176,7 @@ impl<K: Word + PartialEq> Window<K> {
     }
 
     /// The requests that were sent at least once and are not answered.
-    pub fn all_sent(&self) -> Vec<K> {
+    pub fn all_sent(&self) -> Pieces<K> {
         self.requests.keys_where(|_, request| request.sends > 0)
     }
 

@@ -10,7 +10,7 @@ use crate::engine::schedule::{PACKETS_AN_EXCHANGE, RENEWAL_FLOOR};
 use crate::log::log;
 use crate::ordered::Map;
 use crate::time::Time;
-use std::collections::VecDeque;
+use std::collections::LinkedList;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ impl Kept {
 pub(super) struct Looks {
     pub(super) kept: Map<TaskId, Kept>,
     /// Those to be looked at, in turn.
-    queue: VecDeque<TaskId>,
+    queue: LinkedList<TaskId>,
     /// No look before this.
     next_at: Time,
     alarmed_at: Option<Time>,

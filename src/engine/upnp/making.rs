@@ -10,6 +10,7 @@ use crate::engine::io::{Cx, Protocol, Suggestion};
 use crate::engine::reason::Reason;
 use crate::engine::schedule::PACKETS_AN_EXCHANGE;
 use crate::log::log;
+use crate::ordered::Pieces;
 use crate::wire::igd::WanService;
 use crate::wire::pcp::Nonce;
 use std::net::IpAddr;
@@ -241,7 +242,7 @@ impl Upnp {
         }
     }
 
-    fn waiting(&self, service: Rung, state: TaskState) -> Vec<TaskId> {
+    fn waiting(&self, service: Rung, state: TaskState) -> Pieces<TaskId> {
         self.tasks.keys_where(|id, task| id.rung == service && task.state == state)
     }
 
@@ -316,7 +317,7 @@ impl Upnp {
             return;
         }
         service.trial = Trial::Idle;
-        if let Some(&next) = self.waiting(id.rung, TaskState::WaitsForTrial).first() {
+        if let Some(&next) = self.waiting(id.rung, TaskState::WaitsForTrial).iter().next() {
             self.make_again(cx, next);
         }
     }

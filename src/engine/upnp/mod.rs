@@ -39,7 +39,7 @@ use making::{Task, TaskState};
 use removal::Removal;
 use search::Search;
 use service::{Service, Services, is_usable};
-use std::collections::VecDeque;
+use std::collections::LinkedList;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -160,7 +160,7 @@ pub struct Upnp {
     looks: Looks,
     exchanges: Exchanges,
     timers: Timers<Timer>,
-    notices: VecDeque<Notice>,
+    notices: LinkedList<Notice>,
 }
 
 impl Upnp {

@@ -3,10 +3,17 @@
 //! A `BTreeMap` is compiled anew for every pair of types, five kilobytes a time. Here a key is ordered by a number, so
 //! that one tree of numbers serves all types: it says where in a vector the value stands. Everything costs what it
 //! costs in a `BTreeMap`.
+//!
+//! However many entries there are, memory is asked for in pieces of [`PIECE_BYTES`] at most: where it is scarce, and in pieces, a
+//! table can still grow, and none is moved as a whole.
 
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, btree_map};
+mod pieces;
+
+pub use pieces::{PIECE_BYTES, Pieces};
+
+use std::collections::{BTreeMap, TryReserveError, btree_map};
 
 /// A key that is ordered by a number.
 pub trait Word: Copy {
@@ -116,13 +123,13 @@ impl Iterator for Places<'_> {
 pub struct Map<K, V> {
     tree: Tree,
     /// In no order; what is removed is replaced by the last.
-    entries: Vec<(K, V)>,
+    entries: Pieces<(K, V)>,
 }
 
 impl<K, V> Map<K, V> {
     /// An empty map.
     pub const fn new() -> Map<K, V> {
-        Map { tree: Tree::new(), entries: Vec::new() }
+        Map { tree: Tree::new(), entries: Pieces::new() }
     }
 
     /// How many entries there are.
@@ -138,7 +145,7 @@ impl<K, V> Map<K, V> {
     /// Removes all entries.
     pub fn clear(&mut self) {
         self.tree.clear();
-        self.entries = Vec::new();
+        self.entries = Pieces::new();
     }
 
     /// The values, in no order: for what does not depend on it.
@@ -170,6 +177,15 @@ impl<K: Word, V> Map<K, V> {
         self.entries.get_mut(place).map(|(_, value)| value)
     }
 
+    /// Makes room for one more entry, but for the few hundred bytes that the tree may need.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for it.
+    pub fn try_reserve(&mut self) -> Result<(), TryReserveError> {
+        self.entries.try_reserve()
+    }
+
     /// Sets the value of `key`; gives back the one that it had.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         match self.tree.get_or_insert(key.word().into(), self.entries.len()) {
@@ -193,7 +209,11 @@ impl<K: Word, V> Map<K, V> {
                 place
             }
         };
-        &mut self.entries[place].1
+        match self.entries.get_mut(place) {
+            Some((_, value)) => value,
+            // What is in the tree has a place.
+            None => unreachable!(),
+        }
     }
 
     /// Removes the entry of `key`; gives back its value.
@@ -207,10 +227,8 @@ impl<K: Word, V> Map<K, V> {
         let taken = self.entries.swap_remove(place);
         if let Some((moved, _)) = self.entries.get(place) {
             self.tree.insert(moved.word().into(), place);
-        } else if self.entries.is_empty() {
-            self.entries = Vec::new();
         }
-        Some(taken)
+        taken
     }
 
     /// The entry of the lowest key.
@@ -236,18 +254,18 @@ impl<K: Word, V> Map<K, V> {
     }
 
     fn entries_from(&self, word: u64) -> impl Iterator<Item = (K, &V)> {
-        let entries = &*self.entries;
+        let entries = &self.entries;
         self.tree.places(word.into()).filter_map(|place| entries.get(place)).map(|(key, value)| (*key, value))
     }
 
     /// The keys, in their order.
-    pub fn keys(&self) -> Vec<K> {
+    pub fn keys(&self) -> Pieces<K> {
         self.keys_where(|_, _| true)
     }
 
     /// The keys of those entries for which `wanted` is `true`, in their order.
-    pub fn keys_where(&self, mut wanted: impl FnMut(K, &V) -> bool) -> Vec<K> {
-        let mut keys = Vec::new();
+    pub fn keys_where(&self, mut wanted: impl FnMut(K, &V) -> bool) -> Pieces<K> {
+        let mut keys = Pieces::new();
         for (key, value) in self.iter() {
             if wanted(key, value) {
                 keys.push(key);
@@ -267,7 +285,7 @@ impl<K: Word, V> Map<K, V> {
 
     /// Calls `keep` with each entry, in the order of the keys, and then removes those for which it was `false`.
     pub fn retain(&mut self, mut keep: impl FnMut(K, &mut V) -> bool) {
-        let mut unwanted = Vec::new();
+        let mut unwanted = Pieces::new();
         self.for_each_mut(|key, value| {
             if !keep(key, value) {
                 unwanted.push(key);
@@ -363,9 +381,9 @@ impl<K: Word> Extend<K> for Set<K> {
 /// The members, in their order.
 impl<K: Word> IntoIterator for Set<K> {
     type Item = K;
-    type IntoIter = std::vec::IntoIter<K>;
+    type IntoIter = <Pieces<K> as IntoIterator>::IntoIter;
 
-    fn into_iter(self) -> std::vec::IntoIter<K> {
+    fn into_iter(self) -> Self::IntoIter {
         self.0.keys().into_iter()
     }
 }
@@ -377,59 +395,4 @@ impl<K: Word> FromIterator<K> for Set<K> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn does_as_the_standard_map_does(
-            steps in proptest::collection::vec((0..6_u8, -8..8_i32, any::<u8>()), 0..200),
-        ) {
-            let mut ours = Map::new();
-            let mut standard = BTreeMap::new();
-            for (step, key, value) in steps {
-                match step {
-                    0 | 1 => prop_assert_eq!(ours.insert(key, value), standard.insert(key, value)),
-                    2 => prop_assert_eq!(ours.remove(&key), standard.remove(&key)),
-                    3 => prop_assert_eq!(ours.pop_first(), standard.pop_first()),
-                    4 => {
-                        let made = *ours.get_or_insert_with(key, || value);
-                        prop_assert_eq!(made, *standard.entry(key).or_insert(value));
-                    }
-                    _ => {
-                        ours.retain(|key, seen| { *seen ^= 1; (*seen ^ value) & 3 != 0 || key == 0 });
-                        standard.retain(|key, seen| { *seen ^= 1; (*seen ^ value) & 3 != 0 || *key == 0 });
-                    }
-                }
-                prop_assert_eq!(ours.len(), standard.len());
-                prop_assert_eq!(ours.get(&key), standard.get(&key));
-                prop_assert_eq!(ours.contains_key(&key), standard.contains_key(&key));
-                prop_assert!(ours.iter().eq(standard.iter().map(|(&key, value)| (key, value))));
-                prop_assert!(ours.iter_from(key).eq(standard.range(key..).map(|(&key, value)| (key, value))));
-                prop_assert_eq!(ours.first_key_value(), standard.first_key_value().map(|(&k, v)| (k, v)));
-                let mut values: Vec<_> = ours.values().copied().collect();
-                let mut expected: Vec<_> = standard.values().copied().collect();
-                values.sort_unstable();
-                expected.sort_unstable();
-                prop_assert_eq!(values, expected);
-            }
-        }
-
-        #[test]
-        fn words_are_in_the_order_of_the_keys(a: i32, b: i32, c in (0..4_u8, 0..4_u64), d in (0..4_u8, 0..4_u64)) {
-            prop_assert_eq!(a.cmp(&b), a.word().cmp(&b.word()));
-            prop_assert_eq!(c.cmp(&d), c.word().cmp(&d.word()));
-        }
-    }
-
-    #[test]
-    fn a_set_gives_each_member_once_and_in_order() {
-        let mut set: Set<i32> = [3, -1, 2, 3].into_iter().collect();
-        assert!(!set.insert(2) && set.contains(&2) && set.len() == 3);
-        set.extend([5, 0]);
-        assert_eq!(set.pop_first(), Some(-1));
-        assert!(set.remove(&3) && !set.remove(&3));
-        assert!(set.into_iter().eq([0, 2, 5]));
-    }
-}
+mod tests;
