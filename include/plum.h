@@ -341,7 +341,7 @@ extern "C" {
  *
  * Returns PLUM_ERR_SUCCESS; PLUM_ERR_INVALID if `config` is NULL or its log level is out of range; PLUM_ERR_FAILED,
  * and nothing changes, if the library is initialised already or being cleaned up, from inside a log callback, or if
- * no thread can be started.
+ * no thread can be started or there is no memory for it.
  *
  * Requires:
  * `config` is NULL or points to a configuration whose fields are all set, its domain NULL or a string that ends
@@ -377,7 +377,13 @@ int plum_cleanup(void);
  *
  * Returns the id of the mapping, >= 0 and never given out twice in a process; PLUM_ERR_INVALID if `mapping` is NULL, its
  * `internal_port` is 0 or its `protocol` neither TCP nor UDP; PLUM_ERR_FAILED if the library is not
- * initialised or being cleaned up, or the ids are used up. After a negative result no callback comes.
+ * initialised or being cleaned up, the ids are used up, or there is no memory for its entry. After a negative result no
+ * callback comes.
+ *
+ * Where the worker has no memory for a mapping, that one is told FAILURE, and tried again every 5 seconds. What the network
+ * sends and there is no memory for is as good as cut off, a log message is cut or lost. What is left are small pieces (most
+ * of some hundred bytes, none of more than 64 KiB), which the library asks for without a way out: where not even those are to
+ * be had, it ends the process.
  *
  * Requires:
  * `mapping` is NULL or points to a mapping whose fields named above are set, the host up to its NUL; nobody writes to

@@ -150,6 +150,10 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
     // A Display that fails leaves the message cut.
     let _ = line.write_fmt(message);
     let line = line.0;
+    if line.is_empty() {
+        // There is no memory for any of it.
+        return;
+    }
     let log = current();
     let sink = log.sink.lock();
     // It may have waited for other messages, and the threshold been set meanwhile.
@@ -177,7 +181,12 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
 fn print(level: Level, message: &str, coloured: bool) {
     let (hours, minutes, secs) = wall_clock();
     let (on, off) = if coloured { (level.colour(), "\x1b[0m") } else { ("", "") };
-    let line = format!("{on}{hours:02}:{minutes:02}:{secs:02} {:<7} {message}{off}\n", level.name());
+    let mut line = String::new();
+    // Nothing of it is longer than what stands around the message.
+    if line.try_reserve(message.len() + 64).is_err() {
+        return;
+    }
+    let _ = writeln!(line, "{on}{hours:02}:{minutes:02}:{secs:02} {:<7} {message}{off}", level.name());
     write_output(line.as_bytes());
 }
 
@@ -217,6 +226,8 @@ impl fmt::Write for Line {
             if self.0.len() + character.len_utf8() > MESSAGE_LIMIT {
                 return Err(fmt::Error);
             }
+            // One more is for the NUL.
+            self.0.try_reserve(character.len_utf8() + 1).map_err(|_| fmt::Error)?;
             self.0.push(if is_disruptive(character) { ' ' } else { character });
         }
         Ok(())

@@ -19,6 +19,8 @@ pub enum Error {
     Forked,
     /// All ids of a session have been given out, two thousand million of them.
     IdsUsedUp,
+    /// There is no memory for another mapping.
+    NoMemory,
     /// The mapping cannot be made for now. The library goes on trying.
     NotMapped(Obstacle),
     /// Nothing was decided within the time given. The library goes on trying.
@@ -44,6 +46,7 @@ impl fmt::Display for Error {
                 "this process is the child of a fork, and the session its parent's: start one here",
             ),
             Error::IdsUsedUp => f.write_str("the session has given out all its ids: start another one"),
+            Error::NoMemory => f.write_str("there is no memory for another mapping: remove some"),
             Error::NotMapped(obstacle) => obstacle.fmt(f),
             Error::TimedOut => f.write_str("not decided in time: wait longer, or look at the log"),
             Error::Removed => f.write_str("the mapping is gone: its session has ended, or it was removed"),

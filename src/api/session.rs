@@ -65,7 +65,10 @@ impl Session {
         }
         let wanted = request.wanted()?;
         // The session runs as long as there is `self`.
-        let id = self.client.create(wanted, Ear(Arc::clone(&self.hall))).map_err(|_| Error::IdsUsedUp)?;
+        let id = self.client.create(wanted, Ear(Arc::clone(&self.hall))).map_err(|error| match error {
+            crate::client::Error::NoMemory => Error::NoMemory,
+            _ => Error::IdsUsedUp,
+        })?;
         Ok(Mapping {
             client: self.client,
             id: MappingId(id),

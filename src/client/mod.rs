@@ -41,6 +41,8 @@ pub enum Error {
     Failed,
     /// There is no such thing.
     NotAvailable,
+    /// There is no memory for it.
+    NoMemory,
 }
 
 /// Where a mapping can be reached from outside.
@@ -185,7 +187,7 @@ impl<L: Listener> Client<L> {
     ///
     /// # Errors
     ///
-    /// `Failed`: no session, or it is ending, or the ids are used up; or, in the child of a fork, no thread to be had.
+    /// `Failed`: no session, or it is ending, or the ids are used up; or, in the child of a fork, no thread to be had. `NoMemory`.
     pub fn create(&'static self, wanted: Wanted, listener: L) -> Result<MappingId, Error> {
         let mut inner = self.lock_awake()?;
         let Inner { phase: Phase::Running { worker, .. }, table, .. } = &mut *inner else {
@@ -197,6 +199,11 @@ impl<L: Listener> Client<L> {
             log!(Error, "the ids are used up");
             return Err(Error::Failed);
         };
+        if let Err(error) = table.try_reserve() {
+            drop(inner);
+            log!(Error, "no mapping can be created: {error}");
+            return Err(Error::NoMemory);
+        }
         self.next_id.store(next_id + 1, Ordering::Relaxed);
         table.insert(id, Entry { wanted, listener, state: State::Pending });
         worker.send(Command::Create(id, wanted));

@@ -62,7 +62,7 @@ pub(super) struct Files {
 
 struct Kept {
     fetched_at: Time,
-    text: Arc<str>,
+    text: Arc<String>,
 }
 
 impl Files {
@@ -71,7 +71,7 @@ impl Files {
     }
 
     /// The file, from the last day. The lock is not held while it is fetched: two callers may both fetch it.
-    pub(super) fn get(&self, names: &Names, system: &dyn System, file: File) -> Option<Arc<str>> {
+    pub(super) fn get(&self, names: &Names, system: &dyn System, file: File) -> Option<Arc<String>> {
         let now = system.now();
         if let Some(kept) = &self.kept.lock()[file as usize]
             && now.since(kept.fetched_at) < FILE_LIFETIME
@@ -96,7 +96,7 @@ impl Files {
         system: &dyn System,
         deadline_at: Time,
         file: File,
-    ) -> Result<Arc<str>, String> {
+    ) -> Result<Arc<String>, String> {
         let mut why = String::from("the name does not resolve");
         let addresses = names.addresses_of_domain(deadline_at)?;
         // Each address gets its share of the time that is left.
@@ -165,13 +165,13 @@ fn explain(error: io::Error) -> String {
 }
 
 /// The file in a reply: it has to be a text that C can hold, and what it is called.
-fn text(reply: Reply, file: File) -> Result<Arc<str>, String> {
+fn text(reply: Reply, file: File) -> Result<Arc<String>, String> {
     if reply.status != 200 {
         return Err(format!("status {}", reply.status));
     }
     match String::from_utf8(reply.body) {
         Ok(text) if text.contains('\0') => Err(String::from("the file is no text")),
-        Ok(text) if is_pem(&text, file.label()) => Ok(text.into()),
+        Ok(text) if is_pem(&text, file.label()) => Ok(Arc::new(text)),
         Ok(_) => Err(format!("the file is no complete PEM with a {}", file.label())),
         Err(_) => Err(String::from("the file is no text")),
     }

@@ -86,7 +86,7 @@ impl DummyTls {
     }
 
     /// A file of the service, from the last day. Waits ten seconds at most.
-    pub fn file(&self, file: File) -> Option<Arc<str>> {
+    pub fn file(&self, file: File) -> Option<Arc<String>> {
         self.files.get(&self.names, &*self.system, file)
     }
 }

@@ -28,7 +28,7 @@ fn client() -> &'static Client<CListener> {
 fn error_number(error: Error) -> c_int {
     match error {
         Error::Invalid => PLUM_ERR_INVALID,
-        Error::Failed => PLUM_ERR_FAILED,
+        Error::Failed | Error::NoMemory => PLUM_ERR_FAILED,
         Error::NotAvailable => PLUM_ERR_NOT_AVAIL,
     }
 }
@@ -46,7 +46,7 @@ fn done(result: Result<(), Error>) -> c_int {
 ///
 /// Returns PLUM_ERR_SUCCESS; PLUM_ERR_INVALID if `config` is NULL or its log level is out of range; PLUM_ERR_FAILED,
 /// and nothing changes, if the library is initialised already or being cleaned up, from inside a log callback, or if
-/// no thread can be started.
+/// no thread can be started or there is no memory for it.
 ///
 /// # Safety
 ///
@@ -97,7 +97,13 @@ pub extern "C" fn plum_cleanup() -> c_int {
 ///
 /// Returns the id of the mapping, >= 0 and never given out twice in a process; PLUM_ERR_INVALID if `mapping` is NULL, its
 /// `internal_port` is 0 or its `protocol` neither TCP nor UDP; PLUM_ERR_FAILED if the library is not
-/// initialised or being cleaned up, or the ids are used up. After a negative result no callback comes.
+/// initialised or being cleaned up, the ids are used up, or there is no memory for its entry. After a negative result no
+/// callback comes.
+///
+/// Where the worker has no memory for a mapping, that one is told FAILURE, and tried again every 5 seconds. What the network
+/// sends and there is no memory for is as good as cut off, a log message is cut or lost. What is left are small pieces (most
+/// of some hundred bytes, none of more than 64 KiB), which the library asks for without a way out: where not even those are to
+/// be had, it ends the process.
 ///
 /// # Safety
 ///

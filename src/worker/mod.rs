@@ -12,6 +12,7 @@ mod complaints;
 pub mod explored;
 mod machine;
 mod notes;
+mod parked;
 mod random;
 mod run;
 mod sleep;
@@ -26,6 +27,7 @@ use crate::engine::io::{Config, Event, MappingId, Wanted};
 use crate::log::{self, log};
 use crate::net;
 use crate::net::thread_mark::{is_marked, set_mark};
+use crate::net::udp::DATAGRAM_LEN_MAX;
 use crate::ordered::Map;
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::thread_local;
@@ -34,6 +36,7 @@ use notes::{Note, Notes};
 use random::OsRandom;
 use sockets::Sockets;
 use std::cell::Cell;
+use std::collections::TryReserveError;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -105,7 +108,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// The system gives no thread or no descriptor.
+    /// The system gives no thread, no descriptor or no memory.
     pub fn start_machine<M: Machine>(
         make_machine: impl FnOnce() -> M + Send + 'static,
         make_program: impl FnOnce(Wake) -> Box<dyn Program>,
@@ -119,7 +122,8 @@ impl Worker {
         };
         let program = make_program(Wake(Arc::clone(&notes)));
         let front = Front::new(program, Arc::clone(&notes));
-        let body = Box::new(move || serve(make_machine, sockets, front));
+        let buffer = make_buffer().map_err(|error| without("memory", &error.into()))?;
+        let body = Box::new(move || serve(make_machine, sockets, front, buffer));
         let thread = net::start_thread("plum", Some(STACK_LEN), body)
             .map_err(|error| without("a thread of its own", &error))?;
         Ok(Worker { notes, thread: Some(thread) })
@@ -234,10 +238,18 @@ fn mark_worker_thread() {
     set_mark(&IS_WORKER);
 }
 
+/// What is read from sockets comes into this.
+fn make_buffer() -> Result<Vec<u8>, TryReserveError> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(DATAGRAM_LEN_MAX)?;
+    buffer.resize(DATAGRAM_LEN_MAX, 0);
+    Ok(buffer)
+}
+
 /// The thread.
-fn serve<M: Machine>(make_machine: impl FnOnce() -> M, sockets: Sockets, mut front: Front) {
+fn serve<M: Machine>(make_machine: impl FnOnce() -> M, sockets: Sockets, mut front: Front, buffer: Vec<u8>) {
     mark_worker_thread();
-    let result = catch_unwind(AssertUnwindSafe(|| run::run(make_machine(), sockets, &mut front)));
+    let result = catch_unwind(AssertUnwindSafe(|| run::run(make_machine(), sockets, &mut front, buffer)));
     if let Err(panic) = result {
         let text = log::panic_text(&*panic);
         log!(Fatal, "The worker panicked, mappings are kept up no more: {text}");

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::complaints::{Complaints, Request, advice};
+use super::parked::{Parked, has_room};
 use super::sleep::Sleep;
 use super::sockets::{Sockets, Source};
 use super::{Command, Front, Machine};
@@ -15,10 +16,10 @@ use crate::engine::io::{self, Event, ExchangeId, MappingId, Output, Socket, TcpE
 use crate::engine::reason::Reason;
 use crate::log::log;
 use crate::net::tcp::Incoming;
-use crate::net::udp::{DATAGRAM_LEN_MAX, Received};
+use crate::net::udp::Received;
 use crate::net::{self, clock};
 use crate::time::Time;
-use std::collections::VecDeque;
+use std::collections::LinkedList;
 use std::fmt::Arguments;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -35,7 +36,7 @@ const DATAGRAMS_A_TURN: usize = 2048;
 /// must not be read for ever.
 const ERRORS_A_TURN: usize = 8;
 
-/// Reads from one connection in one turn, each of up to [`DATAGRAM_LEN_MAX`] bytes.
+/// Reads from one connection in one turn, each of up to a buffer.
 const READS_A_TURN: usize = 16;
 
 /// Events that may wait for a slow program. With more, sockets are left unread until it has caught up: then
@@ -52,24 +53,25 @@ struct Run<'a, M> {
     machine: M,
     sockets: Sockets,
     front: &'a mut Front,
-    deliveries: VecDeque<Delivery>,
+    deliveries: LinkedList<Delivery>,
     /// The time of this turn.
     now: Time,
     sleep: Sleep,
     complaints: Complaints,
     /// The route that was found last.
     route: Option<net::Route>,
+    parked: Parked,
     buffer: Vec<u8>,
 }
 
 /// Runs until the machine has finished.
-pub(super) fn run<M: Machine>(machine: M, sockets: Sockets, front: &mut Front) {
+pub(super) fn run<M: Machine>(machine: M, sockets: Sockets, front: &mut Front, buffer: Vec<u8>) {
     let now = clock::now();
     let sleep = Sleep::new(now, clock::monotonic());
-    let buffer = vec![0; DATAGRAM_LEN_MAX];
     let complaints = Complaints::default();
-    let deliveries = VecDeque::new();
-    let mut run = Run { machine, sockets, front, deliveries, now, sleep, complaints, route: None, buffer };
+    let (deliveries, parked) = (LinkedList::new(), Parked::default());
+    let mut run =
+        Run { machine, sockets, front, deliveries, now, sleep, complaints, route: None, parked, buffer };
     while !run.turn() {}
 }
 
@@ -81,6 +83,7 @@ impl<M: Machine> Run<'_, M> {
         // Once more after the clock was read: see above.
         self.sockets.wait(Some(Duration::ZERO));
         self.take_notes();
+        self.take_parked();
         self.read_sockets();
         if self.machine.poll_timeout().is_some_and(|at| at <= self.now) {
             self.machine.handle_timeout(self.now);
@@ -98,7 +101,8 @@ impl<M: Machine> Run<'_, M> {
         if busy {
             return;
         }
-        let timeouts = [self.machine.poll_timeout(), self.front.program.poll_timeout()];
+        let timeouts =
+            [self.machine.poll_timeout(), self.front.program.poll_timeout(), self.parked.retry_at()];
         let next = timeouts.into_iter().flatten().min();
         self.sockets.wait(next.map(|at| at.since(clock::now())));
     }
@@ -118,11 +122,41 @@ impl<M: Machine> Run<'_, M> {
         for _ in 0..COMMANDS_A_TURN {
             let Some(note) = self.front.notes.take() else { return };
             let Some(command) = self.front.take_in(note) else { continue };
-            if let Command::Create(..) = command {
+            self.hand_over(command);
+        }
+    }
+
+    /// Hands a command over to the machine, but for mappings that there is no memory for.
+    fn hand_over(&mut self, command: Command) {
+        match command {
+            Command::Create(id, wanted) => {
                 self.open_watch();
+                if !has_room() {
+                    self.parked.add(self.now, id, wanted);
+                    return self.deliveries.push_back(Delivery::Event(id, Event::Failure));
+                }
             }
-            self.machine.handle_command(self.now, command);
-            self.carry_out();
+            Command::Destroy(id) => {
+                if self.parked.remove(id) {
+                    return self.deliveries.push_back(Delivery::Event(id, Event::Destroyed));
+                }
+            }
+            Command::Cleanup => {
+                for (id, _) in self.parked.take() {
+                    self.deliveries.push_back(Delivery::Event(id, Event::Destroyed));
+                }
+            }
+        }
+        self.machine.handle_command(self.now, command);
+        self.carry_out();
+    }
+
+    /// Tries again what there was no memory for.
+    fn take_parked(&mut self) {
+        if self.parked.retry_at().is_some_and(|at| at <= self.now) {
+            for (id, wanted) in self.parked.take() {
+                self.hand_over(Command::Create(id, wanted));
+            }
         }
     }
 

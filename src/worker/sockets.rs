@@ -210,12 +210,13 @@ impl Sockets {
     ///
     /// # Errors
     ///
-    /// More waits to be sent than [`UNSENT_MAX`].
+    /// More waits to be sent than [`UNSENT_MAX`], or there is no memory for it.
     pub(super) fn write(&mut self, id: ExchangeId, bytes: &[u8]) -> io::Result<()> {
         let Some(exchange) = self.tcp.get_mut(&id) else { return Ok(()) };
         if exchange.unsent.len() + bytes.len() > UNSENT_MAX {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        exchange.unsent.try_reserve(bytes.len())?;
         exchange.unsent.extend_from_slice(bytes);
         if exchange.established {
             self.flush(id);
