@@ -126,6 +126,8 @@ pub enum Notice {
     Sent {
         /// Which.
         key: Key,
+        /// For how long the program waits for it.
+        within: Duration,
     },
     /// A mapping was made or renewed; perhaps by the late answer to a request that nobody waits for any more.
     Granted(Grant),

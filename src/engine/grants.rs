@@ -24,7 +24,7 @@ impl Engine {
     pub(super) fn handle_notice(&mut self, now: Time, notice: Notice) {
         match notice {
             Notice::Changed => self.mappings.unsettled = true,
-            Notice::Sent { key } => self.note_sent(now, key),
+            Notice::Sent { key, within } => self.note_sent(now + within, key),
             Notice::Granted(grant) => self.handle_grant(now, grant),
             Notice::Failed { key, rung, reason, lifetime } => {
                 self.handle_failure(now, key, rung, reason, lifetime);
@@ -44,8 +44,7 @@ impl Engine {
     }
 
     /// A request for a mapping is with a gateway that has answered: its time begins to run.
-    fn note_sent(&mut self, now: Time, key: Key) {
-        let at = now + self.cx.config.mapping_timeout;
+    fn note_sent(&mut self, at: Time, key: Key) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         if let State::Seeking { deadline: deadline @ None, .. } = &mut mapping.state {
             *deadline = Some(at);

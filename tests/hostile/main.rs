@@ -20,6 +20,7 @@ mod document;
 mod forged;
 mod http;
 mod memory;
+mod rogues;
 mod sockets;
 mod ssdp;
 mod stage;

@@ -1,13 +1,15 @@
 //! Hostile answers to searches.
 
 use crate::memory::peak_of;
+use crate::rogues::beside;
 use crate::stage::{
-    GATEWAY_HTTP, ROGUE, Server, Speech, Stage, WAN, addr, answer, bare_stage, description, ip, page,
-    redirect, secs, service, silence, upnp_stage,
+    GATEWAY_HTTP, ROGUE, WAN, addr, answer, bare_stage, description, ip, page, redirect, secs, service,
+    silence, upnp_stage,
 };
-use crate::world::{GATEWAY, LOCAL, START};
+use crate::world::{GATEWAY, LOCAL};
 use plum::engine::io::Socket;
 use plum::wire::Transport::Tcp;
+use plum_gateway::core::Times;
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -142,27 +144,6 @@ fn answers_of_hosts_that_cannot_be_here_are_not_followed() {
 }
 
 #[test]
-fn a_device_on_this_machine_is_one_elsewhere() {
-    // A daemon for tests, or a proxy. The true gateway, which is slower, comes first.
-    for is_gateway_there in [true, false] {
-        let mut stage = upnp_stage();
-        stage.gateway().faults.closed.ssdp = !is_gateway_there;
-        stage.gateway().faults.delay = Duration::from_millis(900);
-        let at = SocketAddr::new(LOCAL, 80);
-        stage.answers_with(at, "http://192.168.1.100:80/x");
-        stage.serve_answers(at, service("198.51.100.66".into()));
-        let id = stage.create(Tcp, 8000);
-        if is_gateway_there {
-            stage.assert_made_by_the_gateway(id, secs(6));
-            assert_eq!(stage.events(id).len(), 1);
-        } else {
-            assert!(stage.runs_until(secs(2), |stage| stage.is_success(id)), "{:?}", stage.timeline(id));
-            assert!(stage.timeline(id)[0].0 >= START + Duration::from_millis(1200));
-        }
-    }
-}
-
-#[test]
 fn a_machine_with_a_link_local_address_finds_its_neighbours() {
     // What keeps metadata services out of it must not keep out networks without DHCP.
     let link_local = |last| IpAddr::V4(Ipv4Addr::new(169, 254, 7, last));
@@ -252,19 +233,6 @@ fn a_stranger_that_names_the_gateways_own_description_takes_nothing_over() {
     assert!(stage.connected_to().len() > before, "the gateway says goodbye and nobody looks");
 }
 
-/// A rogue that answers every search before the gateway does, beside an honest gateway.
-fn beside_a_rogue(answer: impl FnMut(&str) -> Speech + 'static) -> Stage {
-    beside(ROGUE, answer)
-}
-
-/// The same of any host.
-fn beside(host: IpAddr, answer: impl FnMut(&str) -> Speech + 'static) -> Stage {
-    let mut stage = upnp_stage();
-    stage.serve(SocketAddr::new(host, 80), Server::Answers(Box::new(answer)));
-    stage.answers_with(SocketAddr::new(host, 1900), &format!("http://{host}:80/x"));
-    stage
-}
-
 #[test]
 fn redirects_lead_nowhere_else_and_not_in_circles() {
     for (target, most) in [
@@ -287,17 +255,17 @@ fn redirects_lead_nowhere_else_and_not_in_circles() {
     ] {
         let fetches = Rc::new(Cell::new(0));
         let count = Rc::clone(&fetches);
-        let mut stage = beside_a_rogue(move |_| {
+        let mut stage = beside(ROGUE, move |_| {
             count.set(count.get() + 1);
             redirect(target)
         });
-        stage.gateway().faults.silence.ssdp = plum_gateway::core::Times::Always;
+        stage.gateway().faults.silence.ssdp = Times::Always;
         let id = stage.create(Tcp, 8000);
         stage.assert_fails(id, secs(11));
         // Three fetches of one device at most, each with three redirects at most.
         let fetches = fetches.get();
         assert!((1..=3 * most).contains(&fetches), "{target}: {fetches}");
-        stage.gateway().faults.silence.ssdp = plum_gateway::core::Times::Never;
+        stage.gateway().faults.silence.ssdp = Times::Never;
         stage.assert_made_by_the_gateway(id, secs(310));
         stage.assert_ends();
     }
@@ -307,7 +275,7 @@ fn redirects_lead_nowhere_else_and_not_in_circles() {
 fn ten_thousand_redirects_are_not_followed() {
     let fetches = Rc::new(Cell::new(0));
     let count = Rc::clone(&fetches);
-    let mut stage = beside_a_rogue(move |_| {
+    let mut stage = beside(ROGUE, move |_| {
         count.set(count.get() + 1);
         redirect(&format!("/x{}", count.get()))
     });
@@ -317,38 +285,6 @@ fn ten_thousand_redirects_are_not_followed() {
     assert!(fetches.get() <= 12, "{} fetches", fetches.get());
     stage.assert_ends();
     stage.assert_nothing_left();
-}
-
-#[test]
-fn a_rogue_beside_a_gateway_that_speaks_upnp_gets_no_mapping() {
-    // Also one that is a program of this very machine.
-    for host in [ROGUE, LOCAL] {
-        let mut stage = beside(host, service("198.51.100.66".into()));
-        let id = stage.create(Tcp, 8000);
-        stage.assert_made_by_the_gateway(id, secs(1));
-        stage.run_for(secs(10_000));
-        assert_eq!(stage.events(id).len(), 1);
-        let asked =
-            stage.wire(|wired| wired.requests.iter().filter(|(_, text)| text.starts_with("POST")).count());
-        assert_eq!(asked, 0, "it was asked nothing");
-        stage.assert_ends();
-        stage.assert_nothing_left();
-    }
-}
-
-#[test]
-fn a_rogue_beside_a_gateway_that_speaks_nothing_is_believed_and_asked_only_of_itself() {
-    // By UPnP alone it cannot be told from a gateway with an address of its own.
-    for host in [ROGUE, LOCAL] {
-        let mut stage = bare_stage();
-        stage.answers_with(SocketAddr::new(host, 1900), &format!("http://{host}:80/x"));
-        stage.serve_answers(SocketAddr::new(host, 80), service("198.51.100.66".into()));
-        let id = stage.create(Tcp, 8000);
-        stage.run_until(|stage| stage.is_success(id));
-        assert_eq!(stage.success(id).map(|told| told.1), Some(ip("198.51.100.66")));
-        assert!(stage.connected_to().iter().all(|&to| to == SocketAddr::new(host, 80)));
-        stage.assert_ends();
-    }
 }
 
 #[test]
@@ -366,8 +302,8 @@ fn control_urls_of_a_rogue_stay_on_the_rogue() {
         ("<URLBase>http://93.184.216.34/</URLBase>", "//93.184.216.34/ctl"),
     ] {
         let xml = description("Rogue", base, &[(WAN, control)]);
-        let mut stage = beside_a_rogue(move |_| page(&xml));
-        stage.gateway().faults.silence.ssdp = plum_gateway::core::Times::Always;
+        let mut stage = beside(ROGUE, move |_| page(&xml));
+        stage.gateway().faults.silence.ssdp = Times::Always;
         let id = stage.create(Tcp, 8000);
         // The time for answers to the search, and `mapping_timeout`.
         stage.assert_fails(id, secs(12));

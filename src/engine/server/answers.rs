@@ -111,7 +111,7 @@ impl Server {
         if is_news {
             for subject in self.window.all_sent() {
                 if let Subject::Key(key) = subject {
-                    self.notices.push_back(Notice::Sent { key });
+                    self.notices.push_back(Notice::Sent { key, within: cx.config.mapping_timeout });
                 }
             }
         }

@@ -343,7 +343,7 @@ impl Server {
         let is_first = !flight.maps.is_open(now);
         flight.maps.note_sent(now);
         if is_first && cx.protocols.is_up(self.rung.protocol()) {
-            self.notices.push_back(Notice::Sent { key });
+            self.notices.push_back(Notice::Sent { key, within: cx.config.mapping_timeout });
         }
     }
 }

@@ -5,7 +5,7 @@ use super::action::{Outcome, Trouble, code};
 use super::devices::{Described, Device, DeviceState, Heard, Named};
 use super::exchange::{Done, Job};
 use super::search::{self, Search};
-use super::service::{Service, Trial};
+use super::service::Service;
 use super::{Network, TaskId, Timer, Upnp};
 use crate::engine::driver::{Notice, Rung};
 use crate::engine::io::{Cx, Protocol};
@@ -64,7 +64,7 @@ impl Upnp {
     }
 
     fn begin_search(&mut self, cx: &mut Cx) {
-        self.search = Search { since: Some(cx.now), rounds: Some(0) };
+        self.search = Search { since: Some(cx.now), rounds: Some(0), again_at: None };
         self.trouble = None;
         if self.is_open == Some(true) {
             self.search_on(cx);
@@ -84,7 +84,7 @@ impl Upnp {
 
     /// The search goes on: a round is sent, unless a gateway has answered, or it ends.
     pub(super) fn search_on(&mut self, cx: &mut Cx) {
-        let Search { since: Some(since), rounds: Some(rounds) } = self.search else { return };
+        let Search { since: Some(since), rounds: Some(rounds), .. } = self.search else { return };
         let ends_at = Search::ends_at(since, &cx.config);
         if cx.now >= ends_at {
             self.search.rounds = None;
@@ -209,7 +209,12 @@ impl Upnp {
         let is_in_use = !self.services.of_device(number).is_empty();
         // What is in doubt may be in another description by now.
         let is_sought = self.devices.list.iter().any(|device| device.is_doubted);
-        let is_wanted = !self.resting || is_in_use || is_sought;
+        // What is made elsewhere moves to the gateway's own device, however late that answers.
+        let host = self.devices.get(number).map(|device| device.location.address.ip());
+        let is_better = self.network.is_some_and(|network| network.gateway == host)
+            && self.services.count(true) == 0
+            && self.services.works_elsewhere();
+        let is_wanted = !self.resting || is_in_use || is_sought || is_better;
         if !is_wanted || self.exchanges.has(|job| job.device() == Some(number)) {
             return;
         }
@@ -232,7 +237,7 @@ impl Upnp {
             }
         }
         self.notices.push_back(Notice::Changed);
-        if matches!(self.search, Search { since: Some(_), rounds: None }) {
+        if matches!(self.search, Search { since: Some(_), rounds: None, .. }) {
             self.end_search(cx);
         }
     }
@@ -288,8 +293,7 @@ impl Upnp {
         }
         if !kept.is_empty() {
             cx.protocols.note_heard(cx.now, Protocol::UpnpIgd);
-            let is_used = |service: &Service| service.trial == Trial::Works && !service.on_gateway;
-            if on_gateway && self.services.list.iter().any(is_used) {
+            if on_gateway && self.services.works_elsewhere() {
                 self.notices.push_back(Notice::BetterService);
             }
             self.probe_company(cx, on_gateway);
@@ -383,12 +387,13 @@ impl Upnp {
         }
     }
 
-    /// While mappings are made elsewhere, each recheck searches for the gateway's own device.
+    /// One more search for the gateway's own device, while others make the mappings or fail to.
     pub(super) fn search_for_better(&mut self, cx: &mut Cx) {
         let is_open = self.is_open == Some(true);
         let network = self.network.filter(|network| is_open && network.gateway.is_some());
         if let Some(network) = network.filter(|_| self.services.count(true) == 0) {
             self.resting = false;
+            self.search.again_at = Some(cx.now);
             search::send_round(cx, &network, None);
         }
     }

@@ -59,6 +59,9 @@ impl Upnp {
             }
             return;
         }
+        if errand == Errand::TryAgain && self.search.is_due_again(cx.now, cx.config.recheck_interval) {
+            self.search_for_better(cx);
+        }
         let Some(service) = self.services.get_mut(id.rung) else {
             return self.tell_failed(id, Reason::Silence);
         };

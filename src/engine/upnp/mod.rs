@@ -38,7 +38,7 @@ use looks::Looks;
 use making::{Task, TaskState};
 use removal::Removal;
 use search::Search;
-use service::{Service, Services, is_usable};
+use service::{Service, Services, Trial, is_usable};
 use std::collections::LinkedList;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -207,7 +207,7 @@ impl Upnp {
         if let Some(at) = self.timers.get(Timer::Settle) {
             stages.push(Stage::Coming { hold_until: at, until: at });
         }
-        self.services.push_stages(true, stages);
+        self.services.push_stages(|service| service.on_gateway, stages);
         if self.devices.list.iter().any(Device::is_hopeful) {
             // However slow the gateway's own description is: no other device is better, for a while.
             stages.push(Stage::Coming { hold_until: silent_at, until: last_at });
@@ -215,17 +215,16 @@ impl Upnp {
         let answered_at = self.search.answered_at().unwrap_or(now);
         if self.services.count(false) > 0 {
             let is_trusted = |service: &Service| {
-                !service.on_gateway
-                    && self.trusted.get(&service.rung).is_some_and(|&at| now.since(at) < TRUST_LIFETIME)
+                self.trusted.get(&service.rung).is_some_and(|&at| now.since(at) < TRUST_LIFETIME)
             };
-            let is_known = self.services.list.iter().any(is_trusted);
-            if !is_known && now < answered_at {
+            let is_over = now >= answered_at;
+            let has_turn = |service: &Service| !service.on_gateway && (is_over || is_trusted(service));
+            self.services.push_stages(has_turn, stages);
+            if !is_over {
                 stages.push(Stage::Coming { hold_until: answered_at, until: answered_at });
-            } else {
-                self.services.push_stages(false, stages);
             }
         }
-        if let Search { since: Some(since), rounds: Some(_) } = self.search {
+        if let Search { since: Some(since), rounds: Some(_), .. } = self.search {
             // Once the gateway's own device has answered, nothing more is sent.
             let until = match self.services.count(true) > 0 {
                 true => answered_at,
@@ -271,7 +270,12 @@ impl Upnp {
     fn settle(&mut self, cx: &mut Cx) {
         for job in self.exchanges.open_queued(cx) {
             if let Job::Walk(id) = job {
-                self.notices.push_back(Notice::Sent { key: id.key });
+                // A stranger that makes nothing holds up FAILURE no longer than silence does.
+                let service = self.services.get(id.rung);
+                let is_known = service.is_some_and(|s| s.on_gateway || s.trial == Trial::Works);
+                let most = if is_known { Duration::MAX } else { SILENCE };
+                let within = cx.config.mapping_timeout.min(most);
+                self.notices.push_back(Notice::Sent { key: id.key, within });
             }
         }
     }

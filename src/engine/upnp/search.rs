@@ -33,6 +33,9 @@ const WAITS: [Duration; 4] = [
 /// When all have answered that obey MX: a device that is not on the gateway is not taken before.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(1200);
 
+/// After so long the gateway is searched for again where only others have answered, and make nothing.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// The latest search.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Search {
@@ -40,12 +43,22 @@ pub(super) struct Search {
     pub(super) since: Option<Time>,
     /// How many rounds have been sent; `None`: the schedule is used up, or was cut short.
     pub(super) rounds: Option<usize>,
+    /// When one more round was sent last since it was over.
+    pub(super) again_at: Option<Time>,
 }
 
 impl Search {
     /// When all have answered that will.
     pub(super) fn answered_at(self) -> Option<Time> {
         self.since.map(|since| since + ANSWERS_WITHIN)
+    }
+
+    /// Whether one more round is due, though others than the gateway have answered: each waits twice as long as the one
+    /// before, `most` at most.
+    pub(super) fn is_due_again(self, now: Time, most: Duration) -> bool {
+        let (Some(since), None) = (self.since, self.rounds) else { return false };
+        let last = self.again_at.unwrap_or(since);
+        now.since(last) >= last.since(since).min(most).max(AGAIN_AFTER)
     }
 
     /// When it ends.

@@ -195,10 +195,14 @@ impl Services {
         self.list.iter().filter(|service| service.on_gateway == on_gateway).count()
     }
 
-    /// Adds the rungs of the services on the gateway, or elsewhere, the best first.
-    pub(super) fn push_stages(&self, on_gateway: bool, stages: &mut Vec<Stage>) {
-        let mut order: Vec<&Service> =
-            self.list.iter().filter(|service| service.on_gateway == on_gateway).collect();
+    /// Whether one elsewhere makes mappings.
+    pub(super) fn works_elsewhere(&self) -> bool {
+        self.list.iter().any(|service| service.trial == Trial::Works && !service.on_gateway)
+    }
+
+    /// Adds the rungs of some of the services, the best first.
+    pub(super) fn push_stages(&self, is_one: impl Fn(&Service) -> bool, stages: &mut Vec<Stage>) {
+        let mut order: Vec<&Service> = self.list.iter().filter(|service| is_one(service)).collect();
         order.sort_by_key(|service| service.preference());
         for (index, service) in order.iter().enumerate() {
             let patience = match service.trial == Trial::Works || index + 1 == self.list.len() {
