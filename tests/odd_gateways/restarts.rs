@@ -1,10 +1,14 @@
 //! Gateways that restart in odd ways.
 
 use crate::stage::{Stage, Start, VirtualClock, rows};
-use crate::{millis, secs};
+use crate::{millis, only_from, secs};
+use plum::engine::io::Event;
 use plum::engine::io::Protocol::{self, NatPmp, Pcp, UpnpIgd};
+use plum::wire::Transport::Tcp;
 use plum_gateway::core::{Action, Gateway, Kind, Spoken};
 use plum_gateway::odd;
+use plum_testkit::packets::most_packets_a_second;
+use plum_testkit::world::World;
 
 rows! {
     fn a_daemon_that_comes_back_on_another_http_port_is_found<S>() {
@@ -118,5 +122,36 @@ fn renewals_refused_for_hours_move_nothing() {
         assert_eq!(stage.success(id).map(|success| success.0), Some(protocol));
         assert_eq!(stage.entries().len(), 1);
         stage.end();
+    }
+}
+
+/// Virtual only: for how long the program believes in entries that are gone, in the time after the first look.
+#[test]
+fn many_mappings_of_a_device_that_has_lost_its_table_are_found_out_soon() {
+    for recheck in [secs(300), secs(5)] {
+        let mut world = World::set_up(|setup| setup.engine.recheck_interval = recheck);
+        only_from(&mut world, 2);
+        let ids: Vec<_> = (8000..8200).map(|port| world.create(Tcp, port)).collect();
+        world.run_until(World::all_success);
+        world.run_for(secs(400));
+        world.gateway().counts.reset();
+        world.gateway().forget_mappings();
+        assert!(world.runs_until(secs(310), |world| !world.all_success()), "nobody looks");
+        let begun = world.now();
+        assert!(world.runs_until(secs(60), |world| world.table().len() == ids.len()), "not made again");
+        assert!(world.now().since(begun) <= secs(40), "{recheck:?}: {:?}", world.now().since(begun));
+        world.run_for(secs(100));
+        let believed = |&id: &_| match world.timeline(id) {
+            // Told once a loss.
+            [_, (lost, Event::Pending), (_, Event::Success { .. })] => lost.since(begun),
+            other => panic!("{recheck:?}: {other:?}"),
+        };
+        let mut believed: Vec<_> = ids.iter().map(believed).collect();
+        believed.sort();
+        // Each look and each request costs six packets, and a second has a hundred at most.
+        let (median, most) = (believed[ids.len() / 2], believed[ids.len() - 1]);
+        assert!(median <= secs(20) && most <= secs(40), "{recheck:?}: {median:?}, {most:?} at most");
+        let most = most_packets_a_second(world.counts().received.iter());
+        assert!(most <= 100, "{recheck:?}: {most} packets in one second");
     }
 }
