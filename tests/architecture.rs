@@ -83,12 +83,13 @@ const LAYERS: [(&str, &[&str]); 12] = [
 const UNSAFE_LAYERS: [&str; 2] = ["ffi", "net"];
 
 /// Their files that do hold it, and how often, so that none slips in: it is to be read again where one of these changes.
-const UNSAFE_FILES: [(&str, usize); 21] = [
+const UNSAFE_FILES: [(&str, usize); 22] = [
     ("ffi/listener.rs", 3),
     ("ffi/memory.rs", 9),
     ("ffi/mod.rs", 20),
     ("ffi/read.rs", 14),
     ("ffi/types.rs", 2),
+    ("net/arrival.rs", 14),
     ("net/bsd/dump.rs", 1),
     ("net/bsd/mod.rs", 2),
     ("net/cancellation.rs", 2),
@@ -103,7 +104,7 @@ const UNSAFE_FILES: [(&str, usize); 21] = [
     ("net/wall_clock.rs", 2),
     ("net/windows/clock.rs", 11),
     ("net/windows/mod.rs", 3),
-    ("net/windows/route.rs", 5),
+    ("net/windows/route.rs", 10),
     ("net/windows/watch.rs", 10),
 ];
 

@@ -312,7 +312,8 @@ fn a_listener_hears_its_group_on_its_interface_only() {
     let mut buffer = [0; 100];
     // On this machine the copies are there before the send returns.
     for listener in [&on_one, &also_on_one] {
-        assert_eq!(listener.receive(&mut buffer), Received::Datagram { len: 5, from });
+        let interface = index("one");
+        assert_eq!(listener.receive(&mut buffer), Received::Datagram { len: 5, from, interface });
         assert_eq!(listener.receive(&mut buffer), Received::Empty);
     }
     assert_eq!(on_two.receive(&mut buffer), Received::Empty);

@@ -177,6 +177,12 @@ ssize_t recvfrom(int descriptor, void *bytes, size_t length, int flags, struct s
 	return call != CALL_COUNT && fails(call) ? -1 : real(descriptor, bytes, length, flags, from, from_length);
 }
 
+ssize_t recvmsg(int descriptor, struct msghdr *message, int flags) {
+	REAL(recvmsg);
+	call_t call = is_program() ? CALL_COUNT : reading(descriptor);
+	return call != CALL_COUNT && fails(call) ? -1 : real(descriptor, message, flags);
+}
+
 // --- the clocks ---
 
 static void add_ms(struct timespec *time, long long ms) {

@@ -19,7 +19,7 @@ typedef enum {
 	CALL_GETRANDOM,    // getrandom
 	CALL_THREAD,       // pthread_create
 	CALL_UDP_SEND,     // send and sendto of UDP sockets
-	CALL_UDP_RECV,     // recv and recvfrom of UDP sockets
+	CALL_UDP_RECV,     // recv, recvfrom and recvmsg of UDP sockets
 	CALL_NETLINK_RECV, // recvfrom of the socket that tells of changes of the network
 	CALL_ROUTE_RECV,   // recvfrom of sockets that routes are asked by
 	CALL_COUNT

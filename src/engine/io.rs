@@ -169,6 +169,24 @@ pub struct Route {
     pub interface: u32,
 }
 
+/// How a datagram has come to a socket that anyone may send to, as far as the system tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Who has sent it.
+    pub from: SocketAddr,
+    /// The index of the interface that it came in by; 0: not told, or this machine has sent it.
+    pub interface: u32,
+    /// The length of the prefix of our network; `None`: not told.
+    pub prefix: Option<u8>,
+}
+
+impl From<SocketAddr> for Arrival {
+    /// Nobody tells how it has come.
+    fn from(from: SocketAddr) -> Arrival {
+        Arrival { from, interface: 0, prefix: None }
+    }
+}
+
 /// The engine's UDP sockets, at most one of each open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Socket {

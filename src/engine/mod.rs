@@ -37,7 +37,9 @@ use crate::time::Time;
 use announcement::Announcements;
 use driver::{Driver, Key, Rung};
 use ending::Endings;
-use io::{Config, Cx, Event, ExchangeId, MappingId, Output, Protocol, Random, Socket, TcpEnd, Wanted};
+use io::{
+    Arrival, Config, Cx, Event, ExchangeId, MappingId, Output, Protocol, Random, Socket, TcpEnd, Wanted,
+};
 use ledger::Removal;
 use mapping::{Hold, Mapping};
 use network::Network;
@@ -256,10 +258,12 @@ impl Engine {
     }
 
     /// A datagram came.
-    pub fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]) {
-        let is_from_gateway = self.network.gateway() == Some(from.ip().to_canonical());
+    pub fn handle_datagram(&mut self, now: Time, socket: Socket, by: impl Into<Arrival>, bytes: &[u8]) {
+        let by = by.into();
+        let from = by.from.ip().to_canonical();
+        let is_from_gateway = self.network.gateway() == Some(from);
         if is_from_gateway {
-            self.note_sign_of_life(now, from.ip().to_canonical());
+            self.note_sign_of_life(now, from);
         }
         let cx = self.cx.at(now);
         match socket {
@@ -270,7 +274,7 @@ impl Engine {
                 self.handle_announcement(now, bytes);
             }
             Socket::Announcements => {}
-            Socket::Ssdp | Socket::Notifications => self.drivers.upnp.handle_datagram(cx, from, bytes),
+            Socket::Ssdp | Socket::Notifications => self.drivers.upnp.handle_datagram(cx, by, bytes),
         }
         self.settle(now);
     }

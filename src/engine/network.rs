@@ -239,9 +239,10 @@ impl Engine {
         let cx = self.cx.at(now);
         self.drivers.pcp = Server::new(Rung::Pcp, server);
         self.drivers.natpmp = Server::new(Rung::NatPmp, server);
-        let network = route.map(|Route { local, .. }| upnp::Network {
+        let network = route.map(|Route { local, interface, .. }| upnp::Network {
             gateway: server.map(|server| server.ip()),
             local,
+            interface,
             named: cx.config.gateway.is_some(),
         });
         self.drivers.upnp.start(cx, network);

@@ -8,6 +8,9 @@
 //! The child of a fork is another process with a copy of this one's memory: `generation` tells them apart, `per_process` has what
 //! is not the child's, `descriptors` what the child closes.
 
+// Elsewhere nobody tells us.
+#[cfg(any(netlink, routing_sockets))]
+mod arrival;
 mod cancellation;
 mod descriptors;
 mod generation;
@@ -135,6 +138,19 @@ pub fn find_hardware_address(interface: u32, address: IpAddr) -> Option<Hardware
     #[cfg(not(netlink))]
     {
         let _ = (interface, address);
+        None
+    }
+}
+
+/// The length of the prefix of the network that an IPv4 address of this machine is in; `None`: the system does not tell.
+pub fn find_prefix(local: IpAddr) -> Option<u8> {
+    #[cfg(any(netlink, routing_sockets))]
+    return arrival::prefix(local);
+    #[cfg(windows)]
+    return platform::find_prefix(local);
+    #[cfg(not(any(netlink, routing_sockets, windows)))]
+    {
+        let _ = local;
         None
     }
 }

@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::{ClosedInChild, platform};
+#[cfg(any(netlink, routing_sockets))]
+use super::arrival;
+use super::{ClosedInChild, find_prefix, platform};
 use mio::event::Source;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
@@ -24,6 +26,8 @@ const SEND_ATTEMPTS: usize = 4;
 pub struct Udp {
     socket: ClosedInChild<UdpSocket>,
     peer: Option<SocketAddr>,
+    /// The length of the prefix of our network, as far as anyone may send here.
+    prefix: Option<u8>,
 }
 
 /// What reading a socket gave.
@@ -35,6 +39,8 @@ pub enum Received {
         len: usize,
         /// Whose.
         from: SocketAddr,
+        /// The index of the interface that it came in by; 0 where the system does not tell, or that is the loopback one.
+        interface: u32,
     },
     /// The port this socket is connected to is closed (ICMP port unreachable).
     Refused,
@@ -65,7 +71,7 @@ impl Udp {
         socket.bind(&scoped(SocketAddr::new(local, 0), interface).into())?;
         let peer = scoped(remote, interface);
         socket.connect(&peer.into())?;
-        Ok(Udp { socket: finish(socket), peer: Some(peer) })
+        Ok(Udp { socket: finish(socket), peer: Some(peer), prefix: None })
     }
 
     /// A socket of the address `local` that speaks to anyone, and multicasts on `interface`, through `hops - 1`
@@ -89,7 +95,7 @@ impl Udp {
         #[cfg(windows)]
         platform::ignore_refusals(&socket);
         socket.bind(&scoped(SocketAddr::new(local, 0), interface).into())?;
-        Ok(Udp { socket: finish(socket), peer: None })
+        Ok(open_to_all(socket, local))
     }
 
     /// A socket that receives what is sent to a multicast group and port on `interface` (the one of the address
@@ -109,7 +115,7 @@ impl Udp {
             (IpAddr::V6(group), _) => socket.join_multicast_v6(&group, interface)?,
             (IpAddr::V4(_), IpAddr::V6(_)) => return Err(io::ErrorKind::InvalidInput.into()),
         }
-        Ok(Udp { socket: finish(socket), peer: None })
+        Ok(open_to_all(socket, local))
     }
 
     /// The address and port of this side.
@@ -119,6 +125,11 @@ impl Udp {
     /// Those of `getsockname`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+
+    /// The length of the prefix of our network, where anyone may send here; `None`: the system does not tell.
+    pub fn prefix(&self) -> Option<u8> {
+        self.prefix
     }
 
     /// Sends a datagram; a connected socket sends to its peer, whatever `to` says.
@@ -153,11 +164,14 @@ impl Udp {
     pub fn receive(&self, buffer: &mut [u8]) -> Received {
         loop {
             let result = match self.peer {
-                Some(peer) => self.socket.recv(buffer).map(|len| (len, peer)),
-                None => self.socket.recv_from(buffer),
+                Some(peer) => self.socket.recv(buffer).map(|len| (len, peer, 0)),
+                #[cfg(any(netlink, routing_sockets))]
+                None => arrival::receive(&*self.socket, buffer),
+                #[cfg(not(any(netlink, routing_sockets)))]
+                None => self.socket.recv_from(buffer).map(|(len, from)| (len, from, 0)),
             };
             match result {
-                Ok((len, from)) => return Received::Datagram { len, from },
+                Ok((len, from, interface)) => return Received::Datagram { len, from, interface },
                 Err(error) if self.is_refusal(&error) => return Received::Refused,
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Received::Empty,
@@ -191,6 +205,33 @@ fn open(family_of: IpAddr) -> io::Result<Socket> {
     // A smaller buffer works, too.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     Ok(socket)
+}
+
+fn open_to_all(socket: Socket, local: IpAddr) -> Udp {
+    #[cfg(any(netlink, routing_sockets))]
+    arrival::request(&socket);
+    Udp { socket: finish(socket), peer: None, prefix: find_prefix(local) }
+}
+
+/// Has the system tell by which interface the datagrams of a socket come in that waits for them, as far as it does.
+pub fn request_interfaces(socket: &std::net::UdpSocket) {
+    #[cfg(any(netlink, routing_sockets))]
+    arrival::request(socket);
+    #[cfg(not(any(netlink, routing_sockets)))]
+    let _ = socket;
+}
+
+/// Reads one datagram of a socket that waits: its length, its sender, and the index of the interface that it came in by, 0 where
+/// that is not told, or is the loopback one.
+///
+/// # Errors
+///
+/// Those of receiving.
+pub fn receive_from(socket: &std::net::UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, u32)> {
+    #[cfg(any(netlink, routing_sockets))]
+    return arrival::receive(socket, buffer);
+    #[cfg(not(any(netlink, routing_sockets)))]
+    socket.recv_from(buffer).map(|(len, from)| (len, from, 0))
 }
 
 fn finish(socket: Socket) -> ClosedInChild<UdpSocket> {

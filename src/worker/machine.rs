@@ -4,7 +4,7 @@
 
 use super::Command;
 use crate::engine::Engine;
-use crate::engine::io::{ExchangeId, Output, Route, Socket, TcpEnd};
+use crate::engine::io::{Arrival, ExchangeId, Output, Route, Socket, TcpEnd};
 use crate::engine::ledger::HardwareAddress;
 use crate::engine::reason::Reason;
 use crate::time::Time;
@@ -19,7 +19,7 @@ pub trait Machine: 'static {
         self.handle_route(now, None, None);
     }
     fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>);
-    fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]);
+    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]);
     fn handle_refused(&mut self, now: Time, socket: Socket);
     fn handle_unsent(&mut self, _now: Time, _socket: Socket, _reason: Reason) {}
     fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr);
@@ -48,8 +48,8 @@ impl Machine for Engine {
     fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
         self.handle_opened(now, socket, local);
     }
-    fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]) {
-        self.handle_datagram(now, socket, from, bytes);
+    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]) {
+        self.handle_datagram(now, socket, by, bytes);
     }
     fn handle_refused(&mut self, now: Time, socket: Socket) {
         self.handle_refused(now, socket);

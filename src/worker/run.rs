@@ -12,7 +12,7 @@ use super::parked::{Parked, has_room};
 use super::sleep::Sleep;
 use super::sockets::{Sockets, Source};
 use super::{Command, Front, Machine};
-use crate::engine::io::{self, Event, ExchangeId, MappingId, Output, Socket, TcpEnd};
+use crate::engine::io::{self, Arrival, Event, ExchangeId, MappingId, Output, Socket, TcpEnd};
 use crate::engine::reason::Reason;
 use crate::log::log;
 use crate::net::tcp::Incoming;
@@ -199,10 +199,11 @@ impl<M: Machine> Run<'_, M> {
             // What was read before may have led to its end.
             let Some(udp) = self.sockets.udp(socket) else { return true };
             match udp.receive(&mut self.buffer) {
-                Received::Datagram { len, from } => {
+                Received::Datagram { len, from, interface } => {
                     errors = 0;
                     log!(Verbose, "{socket:?}: {len} bytes from {from}");
-                    self.machine.handle_datagram(self.now, socket, from, &self.buffer[..len]);
+                    let by = Arrival { from, interface, prefix: udp.prefix() };
+                    self.machine.handle_datagram(self.now, socket, by, &self.buffer[..len]);
                 }
                 Received::Refused => {
                     log!(Verbose, "{socket:?}: port closed");

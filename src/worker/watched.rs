@@ -6,7 +6,7 @@
 
 use super::{Command, Machine, Program, Wake, Worker, is_worker_thread, os_random};
 use crate::engine::Engine;
-use crate::engine::io::{Config, ExchangeId, Output, Route, Socket, TcpEnd};
+use crate::engine::io::{Arrival, Config, ExchangeId, Output, Route, Socket, TcpEnd};
 use crate::engine::ledger::HardwareAddress;
 use crate::engine::reason::Reason;
 use crate::log;
@@ -118,8 +118,8 @@ impl Machine for Watched {
     fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
         self.engine.handle_opened(now, socket, local);
     }
-    fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]) {
-        self.engine.handle_datagram(now, socket, from, bytes);
+    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]) {
+        self.engine.handle_datagram(now, socket, by, bytes);
     }
     fn handle_refused(&mut self, now: Time, socket: Socket) {
         self.engine.handle_refused(now, socket);

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use plum::client::{Client, Error, Listener, News, Settings};
 use plum::dummytls::System;
 use plum::engine::io::{
-    Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, Suggestion, TcpEnd, Wanted,
+    Arrival, Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, Suggestion, TcpEnd, Wanted,
 };
 use plum::time::Time;
 use plum::wire::Transport;
@@ -260,7 +260,7 @@ impl Machine for Script {
     fn handle_network_changed(&mut self, _now: Time) {}
     fn handle_route(&mut self, _: Time, _: Option<Route>, _: Option<[u8; 6]>) {}
     fn handle_opened(&mut self, _: Time, _: Socket, _: Option<SocketAddr>) {}
-    fn handle_datagram(&mut self, _: Time, _: Socket, _: SocketAddr, _: &[u8]) {}
+    fn handle_datagram(&mut self, _: Time, _: Socket, _: Arrival, _: &[u8]) {}
     fn handle_refused(&mut self, _: Time, _: Socket) {}
     fn handle_tcp_connected(&mut self, _: Time, _: ExchangeId, _: SocketAddr) {}
     fn handle_tcp_data(&mut self, _: Time, _: ExchangeId, _: &[u8]) {}

@@ -7,7 +7,8 @@ use crate::stage::{
     silence, upnp_stage,
 };
 use crate::world::{GATEWAY, LOCAL};
-use plum::engine::io::Socket;
+use plum::engine::io::{Arrival, Socket};
+use plum::engine::upnp::{Network, may_answer};
 use plum::wire::Transport::Tcp;
 use plum_gateway::core::Times;
 use std::cell::Cell;
@@ -144,6 +145,59 @@ fn answers_of_hosts_that_cannot_be_here_are_not_followed() {
 }
 
 #[test]
+fn a_datagram_counts_from_the_gateway_and_from_the_link_of_our_interface() {
+    const OURS: u32 = 2;
+    const OTHER: u32 = 7;
+    let network = Network { gateway: Some(GATEWAY), local: LOCAL, interface: OURS, named: false };
+    let counts = |network: Network, from: &str, interface: u32, prefix: Option<u8>| {
+        may_answer(&network, Arrival { from: SocketAddr::new(ip(from), 1900), interface, prefix })
+    };
+    let (near, own) = ("192.168.1.66", "192.168.1.100");
+    for (from, interface, prefix, expected) in [
+        (near, OURS, Some(24), true),
+        (near, OTHER, Some(24), false),
+        ("192.168.2.66", OURS, Some(24), false),
+        ("192.168.2.66", OURS, Some(16), true),
+        ("10.9.9.9", OURS, Some(24), false),
+        ("100.64.1.1", OURS, Some(24), false),
+        ("172.17.0.1", OURS, Some(24), false),
+        ("169.254.169.254", OURS, Some(24), false),
+        // No network is as large as that.
+        ("169.254.169.254", OURS, Some(0), false),
+        ("::1", 0, Some(24), false),
+        ("::ffff:192.168.1.66", OURS, Some(24), true),
+        // A gateway that runs on this host, under our own address.
+        (own, OURS, Some(24), true),
+        (own, 0, Some(24), true),
+        (own, OTHER, Some(24), false),
+        // Of two interfaces on one network the gateway's answer may come by the other.
+        ("192.168.1.1", OTHER, Some(24), true),
+        // Point to point: nobody else is on the link.
+        (near, OURS, Some(32), false),
+        (own, 0, Some(32), true),
+        ("192.168.1.1", OURS, Some(32), true),
+        // No length that there is.
+        (near, OURS, Some(200), false),
+        // What the system does not tell cannot be judged.
+        (near, 0, None, true),
+        ("192.168.2.66", 0, None, true),
+        ("10.9.9.9", 0, None, false),
+        ("10.9.9.9", 0, Some(24), false),
+        (near, OTHER, None, false),
+        ("169.254.169.254", 0, None, false),
+        ("127.0.0.1", 0, None, false),
+    ] {
+        assert_eq!(counts(network, from, interface, prefix), expected, "{from} by {interface}, {prefix:?}");
+    }
+    assert!(counts(Network { interface: 0, ..network }, near, OTHER, Some(24)), "ours is not known");
+    let named = Network { named: true, ..network };
+    assert!(counts(named, "192.168.1.1", OURS, Some(24)));
+    assert!(![near, own].iter().any(|other| counts(named, other, OURS, Some(24))), "nobody else is asked");
+    let v6 = Network { local: ip("fd00::2"), gateway: None, ..network };
+    assert!(!counts(v6, "fd00::1", OURS, None), "there is no search by IPv6");
+}
+
+#[test]
 fn a_machine_with_a_link_local_address_finds_its_neighbours() {
     // What keeps metadata services out of it must not keep out networks without DHCP.
     let link_local = |last| IpAddr::V4(Ipv4Addr::new(169, 254, 7, last));
@@ -165,7 +219,7 @@ fn ten_thousand_answers_of_ten_thousand_devices_cost_next_to_nothing() {
     let id = stage.create(Tcp, 8000);
     let (peak, ()) = peak_of(|| {
         for n in 0..10_000u32 {
-            let host = IpAddr::V4(Ipv4Addr::from(0x0a00_0001 + n));
+            let host = IpAddr::V4(Ipv4Addr::from(0xc0a8_0200 + n));
             let location = format!("http://{host}:80/{}", "x".repeat(if n % 10 == 0 { 1900 } else { 10 }));
             stage.inject(Socket::Ssdp, SocketAddr::new(host, 1900), &answer(&location));
         }

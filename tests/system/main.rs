@@ -15,4 +15,5 @@ mod notices;
 mod own_host;
 mod ports;
 mod sandbox;
+mod strangers;
 mod system_calls;

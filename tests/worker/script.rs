@@ -2,7 +2,9 @@
 
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
-use plum::engine::io::{Event, ExchangeId, MappingId, Output, Route, Socket, Suggestion, TcpEnd, Wanted};
+use plum::engine::io::{
+    Arrival, Event, ExchangeId, MappingId, Output, Route, Socket, Suggestion, TcpEnd, Wanted,
+};
 use plum::net::clock;
 use plum::time::Time;
 use plum::wire::Transport;
@@ -97,8 +99,8 @@ impl Machine for ScriptedMachine {
     fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
         self.take(now, Input::Opened(socket, local));
     }
-    fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]) {
-        self.take(now, Input::Datagram(socket, from, bytes.to_vec()));
+    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]) {
+        self.take(now, Input::Datagram(socket, by.from, bytes.to_vec()));
     }
     fn handle_refused(&mut self, now: Time, socket: Socket) {
         self.take(now, Input::Refused(socket));

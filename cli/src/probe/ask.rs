@@ -68,6 +68,7 @@ pub fn look_around(whom: Whom) -> Findings {
         only: named,
         gateway: way.gateway,
         local: route.local,
+        interface: route.interface,
         silence: whom.silence,
         everybody: true,
     };

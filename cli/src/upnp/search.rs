@@ -1,7 +1,9 @@
 //! Who is there: searches by SSDP.
 
 use crate::datagram::{DATAGRAM_LEN_MAX, is_refusal};
-use plum::net::{self, Route};
+use plum::engine::io::Arrival;
+use plum::engine::upnp::{Network, location, may_answer};
+use plum::net::{self, Route, udp};
 use plum::wire::http::Url;
 use plum::wire::ssdp;
 use std::collections::BTreeSet;
@@ -50,16 +52,18 @@ pub struct Search {
     pub gateway: Option<IpAddr>,
     /// The address that is asked from.
     pub local: IpAddr,
+    /// The index of its interface; 0: not known.
+    pub interface: u32,
     /// How long to wait while nobody answers.
     pub silence: Duration,
     /// Everybody is waited for, not only the first gateway that answers and those just behind it.
     pub everybody: bool,
 }
 
-/// Somebody who has answered.
+/// A device that somebody has named.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Who.
+    /// The host that its description is on: the one that answered, or the gateway.
     pub from: IpAddr,
     /// Where the description is.
     pub location: Url,
@@ -77,16 +81,15 @@ enum Note<T> {
 impl Search {
     /// A search for the gateway of the route toward `only`, or toward the internet.
     pub fn toward(only: Option<IpAddr>, silence: Duration) -> io::Result<Search> {
-        let Route { gateway, local, .. } = net::look_up_route(only)
+        let Route { gateway, local, interface } = net::look_up_route(only)
             .ok_or_else(|| io::Error::new(ErrorKind::NetworkUnreachable, "there is no route to a gateway"))?;
-        Ok(Search { only, gateway: only.or(gateway), local, silence, everybody: false })
+        Ok(Search { only, gateway: only.or(gateway), local, interface, silence, everybody: false })
     }
 
-    /// A URL elsewhere would have us ask anybody: it is the sender's, or the gateway's.
-    fn believes(&self, found: &Found) -> bool {
-        let host = found.location.address.ip();
-        let is_near = host == found.from || Some(host) == self.gateway;
-        is_near && self.only.is_none_or(|only| only == found.from)
+    /// What the library believes: the same code.
+    fn network(&self) -> Network {
+        let Search { only, gateway, local, interface, .. } = *self;
+        Network { gateway, local, interface, named: only.is_some() }
     }
 
     /// Sends the searches, and reads the answers until nobody wants them.
@@ -99,6 +102,7 @@ impl Search {
             .filter(|address| address.is_ipv4() == self.local.is_ipv4())
             .map(|address| SocketAddr::new(address, ssdp::PORT))
             .collect();
+        let (network, prefix) = (self.network(), net::find_prefix(self.local));
         let mut search_at = Instant::now();
         while Instant::now() < until && !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
@@ -109,7 +113,7 @@ impl Search {
                     let _ = notes.send(Note::NotSent(error));
                 }
             }
-            match receive(socket, search_at.min(until)) {
+            match receive(socket, &network, prefix, search_at.min(until)) {
                 Ok(Some(found)) => {
                     let _ = notes.send(Note::Found(found));
                 }
@@ -132,6 +136,7 @@ pub fn each<T: Send + 'static>(
 ) -> io::Result<Vec<T>> {
     let begun = Instant::now();
     let socket = UdpSocket::bind(SocketAddr::new(search.local, 0))?;
+    udp::request_interfaces(&socket);
     if search.local.is_ipv4() {
         // §1.3.2: 2 by default.
         socket.set_multicast_ttl_v4(2)?;
@@ -154,11 +159,7 @@ pub fn each<T: Send + 'static>(
         match noted.recv_timeout(left) {
             Ok(Note::Found(found)) => {
                 let name = (found.location.address, found.location.path.clone());
-                if found.at > listen_until
-                    || !search.believes(&found)
-                    || locations.len() >= MAX_LOCATIONS
-                    || !locations.insert(name)
-                {
+                if found.at > listen_until || locations.len() >= MAX_LOCATIONS || !locations.insert(name) {
                     continue;
                 }
                 let (work, notes) = (Arc::clone(&work), notes.clone());
@@ -208,12 +209,17 @@ fn send(socket: &UdpSocket, to: &[SocketAddr]) -> io::Result<()> {
 }
 
 /// The next answer to a search. `None`: it is `until`.
-fn receive(socket: &UdpSocket, until: Instant) -> io::Result<Option<Found>> {
+fn receive(
+    socket: &UdpSocket,
+    network: &Network,
+    prefix: Option<u8>,
+    until: Instant,
+) -> io::Result<Option<Found>> {
     let mut buffer = vec![0; DATAGRAM_LEN_MAX];
     loop {
         let Some(left) = left(until) else { return Ok(None) };
         socket.set_read_timeout(Some(left))?;
-        let (len, from) = match socket.recv_from(&mut buffer) {
+        let (len, from, interface) = match udp::receive_from(socket, &mut buffer) {
             Ok(received) => received,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return Ok(None);
@@ -223,10 +229,12 @@ fn receive(socket: &UdpSocket, until: Instant) -> io::Result<Option<Found>> {
             }
             Err(error) => return Err(error),
         };
-        if let Ok(ssdp::Message::Reply(headers)) = ssdp::parse(&buffer[..len])
-            && let Ok(location) = Url::parse(&headers.location)
+        if may_answer(network, Arrival { from, interface, prefix })
+            && let Ok(ssdp::Message::Reply(headers)) = ssdp::parse(&buffer[..len])
+            && let Some(location) = location(network, from.ip(), &headers.location)
         {
-            return Ok(Some(Found { from: from.ip(), location, at: Instant::now() }));
+            let from = location.address.ip();
+            return Ok(Some(Found { from, location, at: Instant::now() }));
         }
     }
 }

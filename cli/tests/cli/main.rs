@@ -2,9 +2,15 @@
 
 #![cfg(unix)] // it sends signals, and gives the command a pseudo-terminal
 
+#[cfg(target_os = "linux")] // network namespaces
+mod forged;
 mod ground;
 mod list;
 mod map;
+#[cfg(target_os = "linux")] // network namespaces
+#[path = "../../../tests/namespace/mod.rs"]
+#[allow(dead_code)] // what other tests need
+mod namespace;
 mod others;
 mod probe;
 mod terminal;

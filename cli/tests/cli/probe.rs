@@ -292,11 +292,14 @@ fn a_trial_has_the_time_that_is_left() {
 }
 
 #[test]
-fn a_location_on_another_host_is_not_fetched() {
+fn a_location_on_another_host_is_fetched_from_the_one_that_names_it() {
     let (server, other) = (upnp_only(&Igd::default()), gateway());
-    order(&server, &format!("set location http://{}/rootDesc.xml", other.http_address()));
+    let port = server.http_address().port();
+    order(&server, &format!("set location http://{}:{port}/rootDesc.xml", other.http_address().ip()));
     let (code, found) = probe(&server, SHORT);
-    assert_eq!((code, statuses(&found)), (3, ["closed", "closed", "silent"]));
+    assert_eq!((code, statuses(&found)), (0, ["closed", "closed", "answered"]));
+    let location = found["upnp"]["devices"][0]["location"].as_str();
+    assert_eq!(location, Some(format!("http://{}/rootDesc.xml", server.http_address()).as_str()));
     assert_eq!(other.with_core(|core| core.counts.total()), 0);
 }
 

@@ -8,7 +8,7 @@ use super::search::{self, Search};
 use super::service::Service;
 use super::{Network, TaskId, Timer, Upnp};
 use crate::engine::driver::{Notice, Rung};
-use crate::engine::io::{Cx, Protocol};
+use crate::engine::io::{Arrival, Cx, Protocol};
 use crate::engine::reason::Reason;
 use crate::log::log;
 use crate::wire::http::Url;
@@ -131,10 +131,10 @@ impl Upnp {
     }
 
     /// A device answers a search, or notifies.
-    pub fn handle_datagram(&mut self, cx: &mut Cx, from: SocketAddr, bytes: &[u8]) {
+    pub fn handle_datagram(&mut self, cx: &mut Cx, by: Arrival, bytes: &[u8]) {
         let Some(network) = self.network else { return };
-        let from = from.ip().to_canonical();
-        if !search::may_answer(&network, from) {
+        let from = by.from.ip().to_canonical();
+        if !search::may_answer(&network, by) {
             log!(Verbose, "UPnP-IGD: datagram of {from} is not of this network");
             return;
         }
@@ -211,9 +211,8 @@ impl Upnp {
         let is_sought = self.devices.list.iter().any(|device| device.is_doubted);
         // What is made elsewhere moves to the gateway's own device, however late that answers.
         let host = self.devices.get(number).map(|device| device.location.address.ip());
-        let is_better = self.network.is_some_and(|network| network.gateway == host)
-            && self.services.count(true) == 0
-            && self.services.works_elsewhere();
+        let is_better =
+            self.network.is_some_and(|network| network.gateway == host) && self.services.works_elsewhere();
         let is_wanted = !self.resting || is_in_use || is_sought || is_better;
         if !is_wanted || self.exchanges.has(|job| job.device() == Some(number)) {
             return;

@@ -29,6 +29,7 @@ use crate::ordered::{Map, Word};
 use crate::time::Time;
 use crate::wire::http::{self, Url};
 use crate::wire::soap;
+pub use search::{location, may_answer};
 pub use service::preference;
 
 use action::{Action, Outcome};
@@ -55,6 +56,8 @@ pub struct Network {
     pub gateway: Option<IpAddr>,
     /// Our address on the way there.
     pub local: IpAddr,
+    /// The index of the interface that has it; 0: not known.
+    pub interface: u32,
     /// The gateway was named by PLUM_GATEWAY: nobody else is asked.
     pub named: bool,
 }

@@ -1,7 +1,7 @@
 //! The SSDP search: what is sent when, and which answers are listened to.
 
 use super::Network;
-use crate::engine::io::{Config, Cx, Output, Socket};
+use crate::engine::io::{Arrival, Config, Cx, Output, Socket};
 use crate::time::Time;
 use crate::wire::http::Url;
 use crate::wire::ssdp;
@@ -99,35 +99,24 @@ pub(super) fn uuid(usn: &str) -> &str {
     usn.split("::").next().unwrap_or_default().trim()
 }
 
-/// Whether an answer from this address may be looked at: the gateway's own, those of hosts of the local network, and those
-/// from our own address, where a gateway may run on this host. An answer that claims to come from elsewhere would have us
-/// fetch a URL there: in the internet, or (where nobody else has a link-local address) at a cloud's metadata service,
-/// 169.254.169.254.
-pub(super) fn may_answer(network: &Network, from: IpAddr) -> bool {
-    let from = from.to_canonical();
-    if network.gateway == Some(from) {
-        return true;
+/// Whether a datagram may be looked at: from the gateway; from a host on the link of our interface, by which it came in; from our
+/// own address there, where a gateway may run on this host. What claims to come from elsewhere would have us fetch a URL there:
+/// in the internet, from a container, or at a cloud's metadata service, 169.254.169.254.
+pub fn may_answer(network: &Network, by: Arrival) -> bool {
+    let from = by.from.ip().to_canonical();
+    if network.gateway == Some(from) || network.named {
+        return network.gateway == Some(from);
     }
-    if network.named {
-        return false;
-    }
-    match (from, network.local) {
-        (IpAddr::V4(v4), IpAddr::V4(local)) => {
-            let is_shared = u32::from(v4) & 0xffc0_0000 == u32::from(Ipv4Addr::new(100, 64, 0, 0));
-            v4 == local
-                || v4.is_private()
-                || is_shared
-                || (v4.is_link_local() && local.is_link_local())
-                || (v4.is_loopback() && local.is_loopback())
-        }
-        (IpAddr::V6(v6), _) => v6.is_unique_local() || v6.is_unicast_link_local(),
-        (IpAddr::V4(_), IpAddr::V6(_)) => false,
-    }
+    let (IpAddr::V4(v4), IpAddr::V4(local)) = (from, network.local) else { return false };
+    let is_ours = by.interface == network.interface || by.interface == 0 || network.interface == 0;
+    // Where it is not told, our network counts as one of the larger ones.
+    let prefix = by.prefix.unwrap_or(16).clamp(8, 32);
+    is_ours && (u32::from(v4) ^ u32::from(local)) >> (32 - prefix) == 0
 }
 
 /// Where a description is to be fetched: what names the gateway's address, there; anything else (a name, another or a stale
 /// address) at the sender, with port and path as written.
-pub(super) fn location(network: &Network, from: IpAddr, text: &str) -> Option<Url> {
+pub fn location(network: &Network, from: IpAddr, text: &str) -> Option<Url> {
     let place = |host: Option<IpAddr>| match host.map(|host| host.to_canonical()) {
         Some(host) if Some(host) == network.gateway => Some(host),
         _ => Some(from.to_canonical()),

@@ -4,7 +4,7 @@ pub mod clock;
 mod route;
 mod watch;
 
-pub use route::find_route;
+pub use route::{find_prefix, find_route};
 pub use watch::Watch;
 
 use socket2::{InterfaceIndexOrAddress, Socket};

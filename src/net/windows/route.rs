@@ -3,10 +3,12 @@
 use super::super::{Route, is_shortage};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::ptr::null;
+use std::ptr::{null, null_mut};
+use std::slice;
 use windows_sys::Win32::Foundation::{ERROR_NOT_SUPPORTED, NO_ERROR};
 use windows_sys::Win32::NetworkManagement::IpHelper::{
-    GetBestRoute, GetBestRoute2, MIB_IPFORWARD_ROW2, MIB_IPFORWARDROW,
+    FreeMibTable, GetBestRoute, GetBestRoute2, GetUnicastIpAddressTable, MIB_IPFORWARD_ROW2,
+    MIB_IPFORWARDROW, MIB_UNICASTIPADDRESS_ROW,
 };
 use windows_sys::Win32::Networking::WinSock::{
     AF_INET, AF_INET6, IN_ADDR, IN_ADDR_0, IN6_ADDR, IN6_ADDR_0, SOCKADDR_IN, SOCKADDR_IN6, SOCKADDR_INET,
@@ -76,6 +78,26 @@ fn ask_as_before(toward: IpAddr) -> io::Result<Option<Route>> {
     }))
 }
 
+/// The length of the prefix that an IPv4 address of this machine has; `None`: it has no such address, or the system does not tell.
+pub fn find_prefix(local: IpAddr) -> Option<u8> {
+    let mut table = null_mut();
+    // SAFETY: GetUnicastIpAddressTable writes a pointer.
+    if unsafe { GetUnicastIpAddressTable(AF_INET, &raw mut table) } != NO_ERROR {
+        return None;
+    }
+    // SAFETY: the table is there until it is freed.
+    let count = unsafe { (*table).NumEntries } as usize;
+    // SAFETY: as above.
+    let first = unsafe { &raw const (*table).Table }.cast::<MIB_UNICASTIPADDRESS_ROW>();
+    // SAFETY: it has as many rows as it says.
+    let rows = unsafe { slice::from_raw_parts(first, count) };
+    let own = rows.iter().find(|row| decode(&row.Address) == Some(local));
+    let found = own.map(|row| row.OnLinkPrefixLength);
+    // SAFETY: what GetUnicastIpAddressTable made, and nobody keeps a part of it.
+    unsafe { FreeMibTable(table.cast_const().cast()) };
+    found
+}
+
 fn encode(address: IpAddr) -> SOCKADDR_INET {
     match address {
         IpAddr::V4(address) => SOCKADDR_INET {
@@ -142,6 +164,12 @@ mod tests {
             let route = ask(Ipv4Addr::LOCALHOST.into()).unwrap().unwrap();
             assert_eq!((route.gateway, route.local), (None, Ipv4Addr::LOCALHOST.into()));
         }
+    }
+
+    #[test]
+    fn an_address_of_this_machine_has_a_prefix() {
+        assert_eq!(find_prefix(Ipv4Addr::LOCALHOST.into()), Some(8));
+        assert_eq!(find_prefix(Ipv4Addr::new(192, 0, 2, 99).into()), None);
     }
 
     /// A machine may have no way to the internet; where it has one, both ways to look it up find it.

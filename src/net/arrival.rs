@@ -1,0 +1,186 @@
+//! By which interface a datagram came in, and how long the prefix of our network is: what tells who is on the link.
+
+use libc::{c_int, c_void, cmsghdr, sockaddr};
+use socket2::{SockAddr, SockAddrStorage};
+use std::io;
+use std::mem::offset_of;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::ptr::{from_ref, null_mut};
+
+/// The option that has the system tell, and the message that it tells with. ip(7): IP_PKTINFO, whose in_pktinfo begins with the
+/// index; ip(4) of the BSDs: IP_RECVIF, whose sockaddr_dl has it.
+#[cfg(netlink)]
+const TOLD_BY: c_int = libc::IP_PKTINFO;
+#[cfg(routing_sockets)]
+const TOLD_BY: c_int = libc::IP_RECVIF;
+
+/// Room for one control message, aligned as its header has to be. A sockaddr_dl has up to 56 bytes.
+#[repr(C, align(16))]
+struct Control([u8; 96]);
+
+/// Where the message of a control message begins.
+const MESSAGE_AT: usize = {
+    // SAFETY: it computes with numbers alone.
+    let len = unsafe { libc::CMSG_LEN(0) };
+    len as usize
+};
+
+/// The index of the loopback interface; 0: not known.
+fn loopback() -> u32 {
+    // include/net/flow.h: LOOPBACK_IFINDEX.
+    #[cfg(netlink)]
+    return 1;
+    // SAFETY: if_nametoindex(3) reads a name that ends in NUL.
+    #[cfg(routing_sockets)]
+    return unsafe { libc::if_nametoindex(c"lo0".as_ptr()) };
+}
+
+/// Has the system tell by which interface the datagrams of an IPv4 socket come in. One that does not is read all the same.
+pub fn request(socket: &impl AsFd) {
+    let on: c_int = 1;
+    // SAFETY: both options read an integer of the length given; the descriptor is open.
+    unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_IP,
+            TOLD_BY,
+            from_ref(&on).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+}
+
+/// Reads one datagram: its length, its sender, and the index of the interface that it came in by, 0 where that is not told.
+///
+/// What this machine sends to itself comes in by the loopback interface, which is 0 here; Linux names that of the address instead.
+///
+/// # Errors
+///
+/// Those of recvmsg(2).
+pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, u32)> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast::<c_void>(), iov_len: buffer.len() };
+    let (mut storage, mut control) = (SockAddrStorage::zeroed(), Control([0; 96]));
+    // SAFETY: a msghdr is made of numbers and of pointers, which may be null.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_name, message.msg_namelen) = ((&raw mut storage).cast(), storage.size_of());
+    (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = size_of::<Control>() as _;
+    // SAFETY: recvmsg(2) writes at most as much as the lengths say to the sender's storage, to the buffer and to the control
+    // messages, all of which outlive the call, and into the header how much that was.
+    let len = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, 0) };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the storage was zero, and holds an address of this length now.
+    let from = unsafe { SockAddr::new(storage, message.msg_namelen) };
+    let from = from.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    let interface = interface_of(&control.0);
+    Ok((len, from, if interface == loopback() { 0 } else { interface }))
+}
+
+/// The interface that a control message tells, the only one that was asked for.
+fn interface_of(control: &[u8]) -> u32 {
+    let number = |at: usize| control.get(at..)?.first_chunk().map(|octets| c_int::from_ne_bytes(*octets));
+    let kind = (number(offset_of!(cmsghdr, cmsg_level)), number(offset_of!(cmsghdr, cmsg_type)));
+    if kind != (Some(libc::IPPROTO_IP), Some(TOLD_BY)) {
+        return 0;
+    }
+    #[cfg(netlink)]
+    return number(MESSAGE_AT).and_then(|index| u32::try_from(index).ok()).unwrap_or(0);
+    #[cfg(routing_sockets)]
+    {
+        let index = control.get(MESSAGE_AT + offset_of!(libc::sockaddr_dl, sdl_index)..);
+        index.and_then(<[u8]>::first_chunk).map_or(0, |octets| u16::from_ne_bytes(*octets).into())
+    }
+}
+
+/// The length of the prefix that an IPv4 address of this machine has; `None`: it has no such address, or nobody tells.
+pub fn prefix(address: IpAddr) -> Option<u8> {
+    let IpAddr::V4(address) = address else { return None };
+    let mut list = null_mut();
+    // SAFETY: getifaddrs(3) writes a pointer.
+    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
+        return None;
+    }
+    let (mut next, mut found) = (list, None);
+    while !next.is_null() {
+        // SAFETY: an entry of the list, which is whole until it is freed.
+        let entry = unsafe { &*next };
+        // SAFETY: an address of the entry, if it has one.
+        let own = unsafe { octets_of(entry.ifa_addr) };
+        // SAFETY: as above.
+        let mask = unsafe { octets_of(entry.ifa_netmask) };
+        if family(own) == Some(libc::AF_INET) && ipv4(own) == address && !mask.is_empty() {
+            found = found.or(u8::try_from(ipv4(mask).to_bits().leading_ones()).ok());
+        }
+        next = entry.ifa_next;
+    }
+    // SAFETY: the list that getifaddrs(3) made, and nobody keeps a part of it.
+    unsafe { libc::freeifaddrs(list) };
+    found
+}
+
+/// The octets of an address, as far as they matter here; none of null.
+///
+/// # Safety
+///
+/// The address is null, or whole for as long as the octets are used.
+unsafe fn octets_of<'a>(address: *const sockaddr) -> &'a [u8] {
+    if address.is_null() {
+        return &[];
+    }
+    #[cfg(netlink)]
+    let len = size_of::<sockaddr>();
+    // SAFETY: not null, and the first octet is the length. (That of a netmask ends after the last octet that is not 0.)
+    #[cfg(routing_sockets)]
+    let len = usize::from(unsafe { *address.cast::<u8>() });
+    // SAFETY: no address is shorter than that.
+    unsafe { std::slice::from_raw_parts(address.cast(), len) }
+}
+
+fn family(address: &[u8]) -> Option<c_int> {
+    #[cfg(netlink)]
+    return address.first_chunk().map(|octets| u16::from_ne_bytes(*octets).into());
+    #[cfg(routing_sockets)]
+    return address.get(1).map(|&octet| octet.into());
+}
+
+/// The address of a sockaddr_in, or the netmask; what is not there is 0.
+fn ipv4(address: &[u8]) -> Ipv4Addr {
+    let octet = |n| address.get(offset_of!(libc::sockaddr_in, sin_addr) + n).copied().unwrap_or(0);
+    Ipv4Addr::from([octet(0), octet(1), octet(2), octet(3)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn a_datagram_of_this_machine_comes_in_by_no_interface() {
+        let (ours, theirs) =
+            (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        request(&ours);
+        theirs.send_to(b"hello", ours.local_addr().unwrap()).unwrap();
+        let mut buffer = [0; 9];
+        let (len, from, interface) = receive(&ours, &mut buffer).unwrap();
+        assert_eq!((&buffer[..len], from), (&b"hello"[..], theirs.local_addr().unwrap()));
+        assert_eq!(interface, 0);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_told() {
+        let ours = UdpSocket::bind("127.0.0.1:0").unwrap();
+        ours.send_to(b"hello", ours.local_addr().unwrap()).unwrap();
+        assert_eq!(receive(&ours, &mut [0; 9]).unwrap().2, 0);
+        ours.set_nonblocking(true).unwrap();
+        assert_eq!(receive(&ours, &mut [0; 9]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn an_address_of_this_machine_has_a_prefix() {
+        assert_eq!(prefix(Ipv4Addr::LOCALHOST.into()), Some(8));
+        assert_eq!(prefix(Ipv4Addr::new(192, 0, 2, 99).into()), None);
+        assert_eq!(prefix("::1".parse().unwrap()), None);
+    }
+}
