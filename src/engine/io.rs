@@ -297,7 +297,7 @@ pub enum Output {
         /// What.
         bytes: Vec<u8>,
     },
-    /// Drop a TCP connection: no input about it may follow.
+    /// Drop a TCP connection: no input about it may follow. It may be gone already, where it broke after this was wanted.
     HangUp {
         /// Which.
         exchange: ExchangeId,

@@ -311,7 +311,8 @@ impl Engine {
         self.settle(now);
     }
 
-    /// A TCP connection ended from the other side, or never came to be. It is gone, no `HangUp` follows.
+    /// A TCP connection ended from the other side, or never came to be. It is gone: no `HangUp` follows but one that was wanted
+    /// before this, and is not carried out yet.
     pub fn handle_tcp_end(&mut self, now: Time, exchange: ExchangeId, end: TcpEnd) {
         self.drivers.upnp.handle_tcp_end(self.cx.at(now), exchange, end);
         if end == TcpEnd::Starved {

@@ -6,7 +6,7 @@ use crate::memory;
 use arbitrary::{Result, Unstructured};
 use plum::engine::Engine;
 use plum::engine::io::{
-    Allowed, Config, Event, ExchangeId, MappingId, OnCleanup, Random, Route, Socket, TcpEnd, Wanted,
+    Allowed, Config, Event, ExchangeId, MappingId, OnCleanup, Output, Random, Route, Socket, TcpEnd, Wanted,
 };
 use plum::time::Time;
 use plum_gateway::core::{self as gateway, ConnectionId, Gateway, Igd};
@@ -129,6 +129,8 @@ pub struct Machine {
     pub failing_writes: u8,
     engine: Engine,
     config: Config,
+    /// What the engine wants done and is not done yet.
+    outputs: VecDeque<Output>,
     /// What the engine allocated and has not given away, in octets.
     held: i64,
     now: Time,
@@ -167,6 +169,7 @@ impl Machine {
             failing_writes: 0,
             engine,
             config: engine_config,
+            outputs: VecDeque::new(),
             held: memory::held() - before,
             now: START,
             checks: Checks::default(),

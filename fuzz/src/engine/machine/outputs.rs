@@ -36,6 +36,18 @@ impl Machine {
         self.count(|engine, now| act(engine, now));
         let most = MAX_OUTPUTS + MAX_OUTPUTS_A_MAPPING * self.created();
         let mut outputs = 0;
+        self.take_outputs();
+        while let Some(output) = self.outputs.pop_front() {
+            outputs += 1;
+            assert!(outputs <= most, "more than {most} outputs after one input: {output:?}");
+            self.carry_out(output);
+            self.take_outputs();
+        }
+        self.check();
+    }
+
+    /// All at once: what is wanted from before an input is told from what it brought about.
+    fn take_outputs(&mut self) {
         while let Some(output) = self.count(|engine, _| engine.poll_output()) {
             // It is the machine's now.
             self.held -= match &output {
@@ -44,11 +56,15 @@ impl Machine {
                 }
                 _ => 0,
             };
-            outputs += 1;
-            assert!(outputs <= most, "more than {most} outputs after one input: {output:?}");
-            self.carry_out(output);
+            self.outputs.push_back(output);
         }
-        self.check();
+    }
+
+    /// A connection breaks while outputs are carried out. The engine may have hung it up before it hears of that.
+    fn break_exchange(&mut self, exchange: ExchangeId) {
+        self.exchanges.remove(&exchange);
+        self.outputs.retain(|output| *output != Output::HangUp { exchange });
+        self.count(|engine, now| engine.handle_tcp_end(now, exchange, TcpEnd::Failed));
     }
 
     /// Calls the engine and counts what it allocates and frees.
@@ -186,9 +202,7 @@ impl Machine {
         self.exchanges.insert(exchange, Exchange { to, established: false, received: 0 });
         if self.failing_connects > 0 {
             self.failing_connects -= 1;
-            self.exchanges.remove(&exchange);
-            self.count(|engine, now| engine.handle_tcp_end(now, exchange, TcpEnd::Failed));
-            return;
+            return self.break_exchange(exchange);
         }
         let answer = match self.power {
             Power::On if to == SocketAddr::new(GATEWAY, 5000) && !self.gateway.refuses_tcp() => {
@@ -207,9 +221,8 @@ impl Machine {
         check_request(tcp.to, &bytes);
         if self.failing_writes > 0 {
             self.failing_writes -= 1;
-            self.exchanges.remove(&exchange);
             self.gateway.handle_tcp_end(gateway_time(self.now), ConnectionId(exchange.0));
-            self.count(|engine, now| engine.handle_tcp_end(now, exchange, TcpEnd::Failed));
+            self.break_exchange(exchange);
         } else if self.power == Power::On {
             self.gateway.handle_tcp_data(gateway_time(self.now), ConnectionId(exchange.0), &bytes);
         }
