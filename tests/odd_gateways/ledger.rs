@@ -237,3 +237,22 @@ fn an_entry_that_an_unanswered_addition_made_is_not_made_anew_for_ever() {
     world.cleanup();
     world.assert_nothing_left();
 }
+
+/// The addition is repeated when its connection ends, and what it may make is asked for twice: each answer is that to its own
+/// question.
+#[test]
+fn a_mapping_destroyed_while_its_addition_is_not_answered_leaves_nothing_behind() {
+    for at in 0..40 {
+        let mut world = world_of(2);
+        world.gateway().faults.delay = millis(3);
+        let made = world.create(Tcp, 8001);
+        world.run_until(|world| world.is_success(made));
+        odd::addition_is_not_answered(world.gateway());
+        let id = world.create(Tcp, 8000);
+        world.run_for(millis(at));
+        world.destroy(id);
+        let is_alone = |world: &World| world.is_destroyed(id) && world.table().len() == 1;
+        world.run_for(millis(900));
+        assert!(is_alone(&world), "destroyed after {at} ms: {:?}", world.table());
+    }
+}

@@ -46,6 +46,8 @@ impl Upnp {
     /// Removes an entry. What is not certain to be ours is looked at first.
     pub(super) fn remove(&mut self, cx: &mut Cx, slot: Slot, awaited: bool) {
         self.stop_looking(cx, slot);
+        // It begins anew: the answer to an earlier step is not that to the next.
+        self.exchanges.discard(cx, true, |job| job == Job::Remove(slot));
         self.removals.insert(slot, Removal { step: Step::Waits, awaited, is_blind: false });
         if self.services.get(slot.rung).is_none() {
             // It has to be found again.
