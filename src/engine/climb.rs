@@ -132,7 +132,9 @@ impl Engine {
                 continue;
             }
             let is_silent = matches!(standing, Standing::Unasked | Standing::Asked { .. });
-            let patience = is_silent.then_some(GRACE);
+            // What NAT-PMP grants first may have to be granted twice.
+            let is_new = protocol == Protocol::NatPmp && !protocols.of(protocol).has_worked;
+            let patience = (is_silent || is_new).then_some(GRACE);
             match (protocol, standing) {
                 (Protocol::Pcp, _) => stages.push(Stage::Open { rung: Rung::Pcp, patience }),
                 (_, Standing::Unasked) => stages.push(Stage::Unasked),

@@ -195,6 +195,8 @@ pub enum Notice {
     SignOfLife,
     /// A NAT stands between us and the PCP server: look the route up and open another socket.
     AddressMismatch,
+    /// What came to the NAT-PMP socket is in doubt: open another one.
+    Doubtful,
 }
 
 /// One protocol's way to a gateway. Notices are taken with `poll_notice` until `None` after every call.

@@ -4,7 +4,7 @@
 
 use super::direct::{Worth, worth};
 use super::driver::{Grant, Key, Notice, Rung, Slot};
-use super::io::Protocol;
+use super::io::{Protocol, Socket};
 use super::mapping::{External, Hold, State};
 use super::reason::Reason;
 use super::{Engine, Timer, with_driver};
@@ -40,6 +40,7 @@ impl Engine {
             Notice::BetterService => self.seek_better(),
             Notice::SignOfLife => self.note_change(now),
             Notice::AddressMismatch => self.handle_address_mismatch(now),
+            Notice::Doubtful => self.reopen(Socket::NatPmp),
         }
     }
 

@@ -11,6 +11,7 @@ use super::ledger::{Gateway, HardwareAddress};
 use super::mapping::State;
 use super::protocols::Protocols;
 use super::reason::Reason;
+use super::schedule::SHORTEST_REFUSAL;
 use super::server::Server;
 use super::{Engine, Timer, upnp, with_driver};
 use crate::log::log;
@@ -312,12 +313,17 @@ impl Engine {
         }
     }
 
+    /// A socket is opened again: its port is another one then.
+    pub(super) fn reopen(&mut self, socket: Socket) {
+        self.network.open_sockets.remove(&socket);
+        self.open(socket);
+    }
+
     /// The server says that our packets come from another address than they say. Once in a recheck period the route is
     /// looked up again (the address may have changed under the socket); in any case there is another socket.
     pub(super) fn handle_address_mismatch(&mut self, now: Time) {
-        let interval = self.cx.config.recheck_interval;
-        self.network.open_sockets.remove(&Socket::Pcp);
-        self.open(Socket::Pcp);
+        let interval = self.cx.config.recheck_interval.max(SHORTEST_REFUSAL);
+        self.reopen(Socket::Pcp);
         if self.network.mismatch_at.is_none_or(|at| now >= at + interval) {
             self.network.mismatch_at = Some(now);
             return self.look_up_route();

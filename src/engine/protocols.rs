@@ -45,6 +45,8 @@ pub enum Standing {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Record {
     standing: Standing,
+    /// It has made a mapping at this gateway, once.
+    pub has_worked: bool,
     /// When it answered last.
     pub heard_at: Option<Time>,
     /// How often in a row it went out.
@@ -60,6 +62,8 @@ pub struct Protocols {
     records: [Record; 4],
     /// The external address that a gateway told last by PCP or NAT-PMP, and when.
     address: Option<(IpAddr, Time)>,
+    /// The gateway's own UPnP device has answered.
+    pub is_upnp_there: bool,
     /// Something changed that those who wait for a protocol must look at.
     changed: bool,
 }
@@ -114,7 +118,15 @@ impl Protocols {
     pub fn note_heard(&mut self, now: Time, protocol: Protocol) {
         self.records[protocol as usize].heard_at = Some(now);
         if self.standing(protocol) != Standing::Works {
-            self.set(protocol, Standing::Heard);
+            self.note_there(now, protocol, Standing::Heard);
+        }
+    }
+
+    /// It is there again, unless it would map the port of another host.
+    fn note_there(&mut self, now: Time, protocol: Protocol, standing: Standing) {
+        let is_for_others = matches!(self.standing(protocol), Standing::Out { reason: Reason::NatBetween, until } if now < until);
+        if !is_for_others {
+            self.set(protocol, standing);
         }
     }
 
@@ -127,9 +139,9 @@ impl Protocols {
 
     /// It has made a mapping.
     pub fn note_works(&mut self, now: Time, protocol: Protocol) {
-        self.records[protocol as usize].heard_at = Some(now);
-        self.records[protocol as usize].outs = 0;
-        self.set(protocol, Standing::Works);
+        let record = &mut self.records[protocol as usize];
+        (record.has_worked, record.heard_at, record.outs) = (true, Some(now), 0);
+        self.note_there(now, protocol, Standing::Works);
     }
 
     /// It cannot be used, for `wait`.

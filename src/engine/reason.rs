@@ -25,6 +25,8 @@ pub enum Reason {
     Unreachable,
     /// The server does not speak the protocol, in no version that is known here.
     Unsupported,
+    /// What came in the server's name is not its answer.
+    Forged,
     /// The server's answer is an error: a PCP or NAT-PMP result code.
     Result {
         /// PCP or NAT-PMP, whose codes differ.
@@ -143,6 +145,7 @@ impl Reason {
             Reason::Firewall => "a firewall of this machine lets no packet out",
             Reason::Unreachable => "no host answers at the gateway's address",
             Reason::Unsupported => "the gateway does not speak it",
+            Reason::Forged => "somebody sends answers in the gateway's name",
             Reason::Http { .. } => "the gateway answers with HTTP status",
             Reason::Unreadable => "the gateway's answer cannot be read",
             Reason::EmptyGrant => "the gateway grants nothing: port or lifetime 0",

@@ -39,8 +39,9 @@ pub fn renewal_at(cx: &mut Cx, made_at: Time, lifetime: Duration) -> Time {
 /// How long after a failure to ask again, the first time that it came without a lifetime; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 
-/// A refusal holds at least this long, and no retry interval is longer unless the recheck interval is.
-const SHORTEST_REFUSAL: Duration = Duration::from_secs(30);
+/// A refusal holds at least this long (RFC 6887 §7.4: what is over soon is refused for 30 s), and no retry interval is longer
+/// unless the recheck interval is.
+pub const SHORTEST_REFUSAL: Duration = Duration::from_secs(30);
 
 /// No refusal holds longer, whatever lifetime the gateway gives it.
 const LONGEST_REFUSAL: Duration = Duration::from_secs(30 * 60);

@@ -5,6 +5,7 @@ use crate::stage::{Stage, millis, secs, set_up};
 use crate::world::GATEWAY;
 use plum::engine::io::{Allowed, Event, Protocol, Socket};
 use plum::wire::Transport::{Tcp, Udp};
+use plum_gateway::core::{Kind, Spoken, Times};
 use std::net::SocketAddr;
 
 const SERVER: SocketAddr = SocketAddr::new(GATEWAY, 5351);
@@ -294,4 +295,118 @@ fn forged_port_unreachables_are_only_silence_to_a_gateway_that_is_known() {
     let other = stage.create(Tcp, 8001);
     stage.assert_made_by_the_gateway(other, millis(200));
     assert_eq!(stage.made_by(other), Some(Protocol::Pcp));
+}
+
+/// That PCP is not spoken, as PCP says it, as NAT-PMP does, and as short as it is understood.
+const UNSUPPORTED: [&[u8]; 3] = [
+    &[2, 0x81, 0, 1, 0, 0, 0, 30, 0, 1, 0x86, 0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    &[0, 0x81, 0, 1, 0, 1, 0x86, 0xa0],
+    &[2, 0x80, 0, 1],
+];
+
+#[test]
+fn that_a_protocol_is_not_spoken_is_not_believed_of_a_gateway_that_has_granted_by_it() {
+    for (protocol, socket) in [(Protocol::Pcp, Socket::Pcp), (Protocol::NatPmp, Socket::NatPmp)] {
+        let mut stage = far_away(protocol == Protocol::Pcp, true);
+        let id = stage.create(Tcp, 8000);
+        stage.assert_made_by_the_gateway(id, millis(250));
+        // Nothing of it is left, and what the forger answers is the first that is asked again.
+        stage.destroy_and_wait(id);
+        for port in 8001..8010 {
+            let id = stage.create(Tcp, port);
+            for bytes in UNSUPPORTED.into_iter().cycle().take(30) {
+                stage.inject(socket, SERVER, bytes);
+                stage.run_for(millis(1));
+            }
+            stage.assert_made_by_the_gateway(id, millis(250));
+            assert_eq!(stage.made_by(id), Some(protocol));
+            stage.destroy_and_wait(id);
+            // Rechecks pass; then the gateway restarts.
+            stage.run_for(secs(310));
+            if port == 8005 {
+                stage.start_gateway(false);
+            }
+        }
+        stage.assert_ends();
+        stage.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_gateway_that_speaks_pcp_no_more_is_found_out_by_its_silence() {
+    let mut stage = far_away(true, true);
+    let id = stage.create(Tcp, 8000);
+    stage.assert_made_by_the_gateway(id, millis(250));
+    stage.run_for(millis(1));
+    stage.gateway().faults.pcp = Spoken::UnsuppVersion(0);
+    // PCP may be silent for as long as a mapping may take.
+    let second = stage.create(Tcp, 8001);
+    stage.assert_made_by_the_gateway(second, millis(10_500));
+    assert_eq!(stage.made_by(second), Some(Protocol::NatPmp));
+    let third = stage.create(Tcp, 8002);
+    stage.assert_made_by_the_gateway(third, millis(500));
+    assert_eq!(stage.made_by(third), Some(Protocol::NatPmp));
+    stage.run_for(secs(7200));
+    assert!(!stage.events(id).contains(&Event::Pending), "{:?}", stage.timeline(id));
+    stage.assert_ends();
+}
+
+/// ADDRESS_MISMATCH.
+const MISMATCH: u16 = 12;
+
+#[test]
+fn address_mismatches_cost_one_look_in_half_a_minute_whatever_comes_between() {
+    let mut stage = set_up(|setup| {
+        setup.engine.allowed = Allowed::Pcp;
+        setup.engine.recheck_interval = millis(100);
+        setup.gateways[0].first_epoch = 100_000;
+    });
+    let held = stage.create(Tcp, 8000);
+    stage.run_until(|stage| stage.is_success(held));
+    let before = (requests(&mut stage), stage.wire(|wired| wired.opens.len()));
+    stage.gateway().faults.refuse(Kind::PcpMap, MISMATCH);
+    for port in 9000..9100 {
+        stage.create(Tcp, port);
+        let grant = recorded(&mut stage, 8000..8001).remove(0);
+        for _ in 0..100 {
+            stage.inject(Socket::Pcp, SERVER, &grant);
+            stage.run_for(millis(1));
+        }
+    }
+    let sent = requests(&mut stage) - before.0;
+    let sockets = stage.wire(|wired| wired.opens.len()) - before.1;
+    assert!(sent <= 250 && sockets <= 2, "{sent} requests, {sockets} sockets in 10 s");
+    assert_eq!(stage.callbacks(held).len(), 1);
+    // Nobody is to be told that NAT-PMP could do it.
+    assert_eq!(stage.counts().natpmp_map, 0);
+}
+
+#[test]
+fn two_address_mismatches_are_forgiven_after_the_recheck_period() {
+    for lost in [Protocol::Pcp, Protocol::NatPmp] {
+        let mut stage = far_away(true, true);
+        stage.gateway().faults.refuse_next(Kind::PcpMap, MISMATCH, 2);
+        let id = stage.create(Tcp, 8000);
+        assert!(stage.runs_until(secs(1), |stage| stage.is_failure(id)), "{:?}", stage.timeline(id));
+        // NAT-PMP would map the port of another host.
+        assert_eq!(stage.counts().natpmp_map, 0);
+        stage.gateway().faults.closed.pcp = lost == Protocol::NatPmp;
+        stage.assert_made_by_the_gateway(id, secs(301));
+        assert_eq!(stage.made_by(id), Some(if lost == Protocol::Pcp { lost } else { Protocol::NatPmp }));
+        stage.assert_ends();
+        stage.assert_nothing_left();
+    }
+}
+
+#[test]
+fn silence_after_an_address_mismatch_ends_in_the_next_protocol() {
+    let mut stage = far_away(true, true);
+    let id = stage.create(Tcp, 8000);
+    stage.assert_made_by_the_gateway(id, millis(250));
+    stage.gateway().faults.refuse_next(Kind::PcpMap, MISMATCH, 1);
+    let second = stage.create(Tcp, 8001);
+    stage.run_until(|stage| stage.counts().pcp_map > 1);
+    stage.gateway().faults.silence.pcp = Times::Always;
+    stage.assert_made_by_the_gateway(second, millis(10_500));
+    assert_eq!(stage.made_by(second), Some(Protocol::NatPmp));
 }

@@ -24,6 +24,7 @@ mod rogues;
 mod sockets;
 mod ssdp;
 mod stage;
+mod sweep;
 mod text;
 
 #[global_allocator]

@@ -2,19 +2,21 @@
 //! of its own number is needed.
 #![cfg(target_os = "linux")]
 
-use crate::namespace::is_inside;
+use crate::namespace::{ip, is_inside};
 use crate::stage::{WAN, answer, description};
-use plum::engine::io::{Allowed, Config, Event, MappingId, Suggestion, Wanted};
+use crate::sweep::lies;
+use plum::engine::io::{Allowed, Config, Event, MappingId, Protocol, Suggestion, Wanted};
 use plum::time::Time;
 use plum::wire::Transport;
 use plum::worker::{Command, Program, Worker};
+use plum_gateway::server::{Config as Place, Server as Gateway};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is waited for comes within a second or two; this is for machines that are very busy.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -125,6 +127,7 @@ type Serve = Box<dyn Fn(TcpStream) + Send>;
 
 /// The gateway's HTTP server does this with each connection. In a namespace of its own.
 fn fails_with(serve: Option<Serve>) {
+    ip("link set lo up");
     let server = TcpListener::bind("127.0.0.1:0").expect("a socket");
     answer_searches(server.local_addr().expect("an address"));
     let never_accepted = match serve {
@@ -233,4 +236,61 @@ fn a_server_whose_control_url_is_on_another_host_gets_no_action() {
     })));
     other.set_nonblocking(true).expect("an open socket");
     assert!(other.accept().is_err(), "the other host was contacted");
+}
+
+/// The ports that Linux gives to sockets (/proc/sys/net/ipv4/ip_local_port_range), unless it is told otherwise.
+const PORTS: std::ops::Range<u16> = 32_768..61_000;
+/// How many sweeps the test sees.
+const SWEEPS: usize = 8;
+
+/// Sends the lies to all ports, again and again, and says after each time how long it took, until nobody listens.
+fn sweep(forger: &UdpSocket, done: &Sender<Duration>) {
+    let lies = lies(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 66)), 8000);
+    loop {
+        let begun_at = Instant::now();
+        for port in PORTS {
+            for lie in &lies {
+                // Ports are closed, and the buffers of some are full.
+                let _ = forger.send_to(lie, (LOOPBACK, port));
+            }
+        }
+        if done.send(begun_at.elapsed()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_sweep_of_all_ports_over_real_sockets_takes_no_mapping_from_upnp() {
+    if !is_inside("sockets::a_sweep_of_all_ports_over_real_sockets_takes_no_mapping_from_upnp") {
+        return;
+    }
+    plum::log::open(
+        Some(plum::log::Level::Debug),
+        Some(Arc::new(|_, t: &std::ffi::CStr| eprintln!("{}", t.to_string_lossy()))),
+    ); //TMP
+    ip("link set lo up");
+    // What is sent from here comes from the gateway's address and port; the gateway itself is silent there.
+    let forger = listen("127.0.0.1:5351");
+    let (done, sweeps) = channel();
+    let thread = std::thread::spawn(move || sweep(&forger, &done));
+    let mut place = Place::at(LOOPBACK);
+    place.gateway.pcp_port = 0;
+    let gateway = Gateway::start(place).expect("a gateway");
+    let mut took = sweeps.recv().expect("a sweep");
+    let (worker, told) = start(Allowed::Any, None);
+    let made = first(&told);
+    let Event::Success { protocol: Protocol::UpnpIgd, address, .. } = made else { panic!("{made:?}") };
+    assert_eq!(address.to_string(), "203.0.113.7");
+    for _ in 0..SWEEPS {
+        took = took.min(sweeps.recv().expect("a sweep"));
+    }
+    println!("{} ports are swept in {took:?}", PORTS.len());
+    for event in told.try_iter() {
+        assert!(event == Event::Pending || event == made, "{event:?} after it was made");
+    }
+    end(worker, &told);
+    assert!(gateway.with_core(|gateway| gateway.table().is_empty()), "something is left");
+    drop(sweeps);
+    thread.join().expect("the sweep ends");
 }

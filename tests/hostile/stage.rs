@@ -172,6 +172,8 @@ pub struct Wired {
     pub connects: Vec<(Time, SocketAddr)>,
     /// Every datagram sent, with its time.
     pub sent: Vec<(Time, Socket, SocketAddr, Vec<u8>)>,
+    /// Every datagram socket that was opened.
+    pub opens: Vec<Socket>,
     /// Every request that a rogue's server received.
     pub requests: Vec<(SocketAddr, String)>,
 }
@@ -194,6 +196,7 @@ impl Wired {
             most_open: 0,
             connects: Vec::new(),
             sent: Vec::new(),
+            opens: Vec::new(),
             requests: Vec::new(),
         }
     }
@@ -283,6 +286,7 @@ impl Wired {
                         continue;
                     }
                 }
+                Output::Open { socket, .. } => self.opens.push(socket),
                 Output::Finished => self.deeds.clear(),
                 _ => {}
             }

@@ -53,7 +53,7 @@ rows! {
                 odd::natpmp_restarts_after_a_grant(gateway, millis(delay));
             });
             let id = stage.create(4000);
-            stage.wait(secs(1), "something is told", |stage| !stage.told(id).is_empty());
+            stage.wait(secs(2), "something is told", |stage| !stage.told(id).is_empty());
             stage.pass(secs(20));
             // The grant of before is made anew.
             stage.assert_successes(id, 1);

@@ -23,6 +23,7 @@ impl Server {
         if verdict == Verdict::Stale {
             return false;
         }
+        self.was_silent |= self.query.is_repeated();
         self.query.note_answered();
         self.note_heard(cx);
         self.window.handle_answer(cx.now, Subject::Gateway);
@@ -42,6 +43,7 @@ impl Server {
             log!(Debug, "{key}: drops an answer from before the gateway's restart");
             return false;
         }
+        self.was_silent |= sent.is_repeated();
         sent.note_answered();
         if let (Answer::Granted { address: Some(_), .. }, Kind::Map) = (answer, of) {
             // A grant without an address is of no use yet.

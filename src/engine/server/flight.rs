@@ -52,6 +52,9 @@ impl Flight {
     }
 }
 
+/// After how long without an answer a request is repeated at the soonest: the window's first wait, shortened by jitter.
+const SHORTEST_WAIT: Duration = Duration::from_millis(225);
+
 /// Datagrams of one kind that an answer may answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sent {
@@ -76,6 +79,11 @@ impl Sent {
     /// Whether an answer of now may answer one of them.
     pub(super) fn is_open(&self, now: Time) -> bool {
         self.unanswered > 0 && now.since(self.last_at) <= MEMORY
+    }
+
+    /// Whether the first was repeated because no answer came. (One may also be sent twice for two reasons, at once.)
+    pub(super) fn is_repeated(&self) -> bool {
+        self.unanswered > 1 && self.last_at.since(self.first_at) >= SHORTEST_WAIT
     }
 
     /// Whether one of them may still reach the gateway after all of `others` that were sent.

@@ -18,7 +18,7 @@ use crate::time::Time;
 use crate::wire::pcp::Nonce;
 use flight::{Flight, Sent, State};
 use std::collections::LinkedList;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use window::{Kind, Window};
 
@@ -103,6 +103,12 @@ pub(super) struct Server {
     told: Option<natpmp::Told>,
     /// Grants that are told once the address is known.
     granted: Map<Key, Grant>,
+    /// An answer came to a request only when it was repeated.
+    was_silent: bool,
+    /// The external address that has to be told on another port as well.
+    doubted: Option<Ipv4Addr>,
+    /// Nothing is sent before.
+    resumes_at: Option<Time>,
 }
 
 impl Server {
@@ -121,6 +127,9 @@ impl Server {
             notices: LinkedList::new(),
             told: None,
             granted: Map::new(),
+            was_silent: false,
+            doubted: None,
+            resumes_at: None,
         }
     }
 
@@ -173,15 +182,17 @@ impl Server {
         self.pump(cx);
     }
 
-    /// The server speaks the other protocol only; `false`: nothing was asked.
+    /// The server speaks the other protocol only (RFC 6887 §9); `false`: nothing was asked. That bears no nonce, and anyone
+    /// can forge it: from a gateway that has granted by this protocol it is as good as silence.
     fn give_way_to(&mut self, cx: &mut Cx, other: Protocol) -> bool {
-        let is_awaited = !self.window.all_sent().is_empty();
-        if is_awaited {
+        let is_spoken = cx.protocols.of(self.protocol()).has_worked || cx.ledger.has_granted(self.rung);
+        let is_believed = !is_spoken && !self.window.all_sent().is_empty();
+        if is_believed {
             log!(Debug, "{}: the gateway speaks another version only", self.protocol());
             self.go_out(cx, Reason::Unsupported, None);
             cx.protocols.note_promised(cx.now, other);
         }
-        is_awaited
+        is_believed
     }
 
     /// Whether a mapping of a key was granted here and is not deleted.
@@ -195,6 +206,19 @@ impl Server {
         let most = if cx.protocols.of(self.protocol()).outs == 0 { window::START } else { 1 };
         self.window.restart_discovery(most);
         self.gives_up_at = None;
+    }
+
+    /// What was sent on the socket counts as lost: the core opens another, and all is sent again from there.
+    fn rebind(&mut self, cx: &Cx, notice: Notice, wait: Option<Duration>) {
+        (self.local, self.resumes_at) = (None, wait.map(|wait| cx.now + wait));
+        self.query = Sent::default();
+        self.flights.for_each_mut(|_, flight| flight.maps = Sent::default());
+        self.notices.push_back(notice);
+        if cx.protocols.is_up(self.protocol()) {
+            self.window.send_again();
+        } else {
+            self.look_again(cx);
+        }
     }
 
     /// Asks about the gateway itself, unless that is being asked.
@@ -252,7 +276,7 @@ impl Server {
         self.window.clear();
         self.deletions = Timers::default();
         self.granted.clear();
-        self.gives_up_at = None;
+        (self.gives_up_at, self.resumes_at, self.doubted, self.was_silent) = (None, None, None, false);
         let (notices, rung) = (&mut self.notices, self.rung);
         self.flights.for_each_mut(|key, flight| {
             let slot = Slot { rung, key, port: 0 };
@@ -297,7 +321,7 @@ impl Server {
 
     /// Sends what may be sent now.
     fn pump(&mut self, cx: &mut Cx) {
-        while self.remote.is_some() && self.local.is_some() {
+        while self.remote.is_some() && self.local.is_some() && self.resumes_at.is_none() {
             self.set_patience(cx);
             let Some(subject) = self.window.poll_send(cx) else { return };
             match subject {
@@ -371,6 +395,7 @@ impl Driver for Server {
     fn delete(&mut self, cx: &mut Cx, slot: Slot, awaited: bool) {
         let key = slot.key;
         self.granted.remove(&key);
+        self.resumes_at = None;
         self.drop_request(key);
         let flight = self.flights.get_or_insert_with(key, Flight::default);
         flight.nonce = pcp::nonce_of(cx, slot).unwrap_or_default();
@@ -424,6 +449,7 @@ impl Driver for Server {
         if self.gives_up_at.is_some_and(|at| at <= cx.now) {
             self.go_out(cx, Reason::Silence, None);
         }
+        self.resumes_at = self.resumes_at.filter(|&at| cx.now < at);
         for subject in self.window.handle_timeout(cx.now) {
             match subject {
                 Subject::Gateway => self.fail_granted(Reason::NoAddress { address: None }),
@@ -437,7 +463,8 @@ impl Driver for Server {
     }
 
     fn poll_timeout(&self) -> Option<Time> {
-        [self.window.poll_timeout(), self.deletions.next(), self.gives_up_at].into_iter().flatten().min()
+        let own = [self.deletions.next(), self.gives_up_at, self.resumes_at];
+        own.into_iter().flatten().chain(self.window.poll_timeout()).min()
     }
 
     fn poll_notice(&mut self) -> Option<Notice> {

@@ -21,6 +21,10 @@ const ADDRESS_LIFETIME: Duration = Duration::from_secs(60);
 /// One that is in doubt is asked for again at most this often: anyone can forge what puts it in doubt.
 const ADDRESS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a server waits for its second exchange that did not answer at once. All ports can be tried in half a second, and
+/// whoever tries them meets the socket of the other protocol as well; and those have a second that answer searches.
+const SUSPENSE: Duration = Duration::from_millis(600);
+
 /// The external address, as NAT-PMP tells it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Told {
@@ -33,6 +37,11 @@ pub(super) struct Told {
 impl Server {
     /// Whether a datagram answers anything.
     pub(super) fn handle_natpmp(&mut self, cx: &mut Cx, bytes: &[u8]) -> bool {
+        let standing = cx.protocols.standing(Protocol::NatPmp);
+        if matches!(standing, Standing::Out { reason: Reason::Forged, .. }) {
+            // Whoever goes on with it does not bring it back.
+            return false;
+        }
         match natpmp::parse(bytes) {
             Ok(Reply::Address { result, epoch_secs, address }) => {
                 self.handle_address(cx, result, epoch_secs, address)
@@ -140,13 +149,57 @@ impl Server {
 
     pub(super) fn report_granted(&mut self, cx: &mut Cx) {
         let Some(Told { address, .. }) = self.told else { return };
-        if !self.granted.is_empty() {
-            cx.protocols.note_works(cx.now, Protocol::NatPmp);
+        if self.granted.is_empty() {
+            return;
+        }
+        let is_new = !cx.protocols.of(Protocol::NatPmp).has_worked;
+        match self.doubted.take() {
+            None if is_new && (self.was_silent || cx.protocols.is_upnp_there) => {
+                return self.ask_once_more(cx, address);
+            }
+            Some(first) if first != address => return self.note_forged(cx),
+            Some(_) if self.was_silent && cx.protocols.is_upnp_there => {
+                return self.go_out(cx, Reason::Silence, None);
+            }
+            _ => cx.protocols.note_works(cx.now, Protocol::NatPmp),
         }
         while let Some((_, grant)) = self.granted.pop_first() {
             let address = Some(IpAddr::V4(address));
             self.notices.push_back(Notice::Granted(Grant { address, ..grant }));
         }
+    }
+
+    /// What a server grants first is in doubt where the gateway answers by UPnP, or did not answer by NAT-PMP at once: there
+    /// is no nonce, and a host on the link can answer on all our ports in half a second. So it has to come to another port, too.
+    fn ask_once_more(&mut self, cx: &mut Cx, address: Ipv4Addr) {
+        log!(Debug, "NAT-PMP: what is granted first is asked for once more, from another port");
+        self.doubted = Some(address);
+        let wait = std::mem::take(&mut self.was_silent).then_some(SUSPENSE);
+        self.rebind(cx, Notice::Doubtful, wait);
+        self.forget_granted(cx, None);
+        self.query(cx.now);
+    }
+
+    /// What came to the socket of the other protocol. A server answers where it was asked: there only those answer who try all
+    /// ports.
+    pub(in crate::engine) fn handle_stray(&mut self, cx: &mut Cx, bytes: &[u8]) {
+        use ResultCode::Success;
+        // A server that takes PCP's MAP for NAT-PMP's reads internal port 0 in it.
+        let is_guess = matches!(
+            natpmp::parse(bytes),
+            Ok(Reply::Address { result: Success, .. }
+                | Reply::Map { result: Success, internal_port: 1.., .. })
+        );
+        let is_known = cx.protocols.of(Protocol::NatPmp).has_worked;
+        let is_out = matches!(cx.protocols.standing(Protocol::NatPmp), Standing::Out { .. });
+        if is_guess && !is_known && !is_out {
+            self.note_forged(cx);
+        }
+    }
+
+    fn note_forged(&mut self, cx: &mut Cx) {
+        log!(Warn, "NAT-PMP: somebody sends answers in the gateway's name");
+        self.go_out(cx, Reason::Forged, None);
     }
 }
 

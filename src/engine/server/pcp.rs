@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Answer, Ask, Server};
+use super::{Answer, Ask, Server, Subject};
 use crate::engine::driver::{Key, Notice, Rung, Slot};
 use crate::engine::io::{Cx, Protocol};
 use crate::engine::reason::Reason;
@@ -18,7 +18,7 @@ impl Server {
         match pcp::parse(bytes) {
             Ok(Reply::Announce(header)) => self.handle_query_answer(cx, header.epoch_secs),
             Ok(Reply::Map(header, map)) => self.handle_pcp_map(cx, header, map),
-            Ok(Reply::UnsuppVersion { .. }) => self.handle_unsupp_version(cx),
+            Ok(Reply::UnsuppVersion { .. }) => self.give_way_to(cx, Protocol::NatPmp),
             Err(_) => false,
         }
     }
@@ -46,20 +46,12 @@ impl Server {
         self.handle_answer(cx, key, answer, header.epoch_secs)
     }
 
-    /// RFC 6887 §9: the server speaks another version, which in practice is NAT-PMP. It bears no nonce, and anyone can
-    /// forge it: from a gateway that has granted by PCP it is as good as silence.
-    fn handle_unsupp_version(&mut self, cx: &mut Cx) -> bool {
-        !cx.ledger.has_granted(Rung::Pcp) && self.give_way_to(cx, Protocol::NatPmp)
-    }
-
     fn handle_mismatch(&mut self, cx: &mut Cx, key: Key) -> bool {
-        let awaits = self.flights.get(&key).is_some_and(|flight| flight.asked_at(cx.now).is_some());
-        if awaits && self.local.take().is_some() {
-            // Nothing is sent on this socket any more; the core opens another.
-            self.notices.push_back(Notice::AddressMismatch);
-            self.look_again(cx);
+        let is_awaited = self.window.was_sent(Subject::Key(key));
+        if is_awaited {
+            self.rebind(cx, Notice::AddressMismatch, None);
         }
-        true
+        is_awaited
     }
 }
 

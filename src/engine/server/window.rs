@@ -243,6 +243,11 @@ impl<K: Word + PartialEq> Window<K> {
     /// The gateway is looked for again: all but deletions is sent as if for the first time, `budget` of it at once.
     pub fn restart_discovery(&mut self, budget: usize) {
         (self.probing, self.leader, self.width) = (Some(budget), None, START);
+        self.send_again();
+    }
+
+    /// All that is in flight but deletions is to be sent as if for the first time.
+    pub fn send_again(&mut self) {
         for key in self.in_flight.iter().map(|(_, &key)| key).collect::<Vec<_>>() {
             let Some(request) = self.requests.get_mut(&key) else { continue };
             if request.kind != Kind::Deletion {

@@ -21,7 +21,7 @@ use super::driver::{Driver, Errand, Key, Notice, Rung, ServiceId, Slot};
 use super::io::{Config, Cx, ExchangeId, Output, Protocol, Suggestion, TcpEnd};
 use super::ladder::Stage;
 use super::ledger::Ledger;
-use super::protocols::SILENCE;
+use super::protocols::{GRACE, SILENCE};
 use super::reason::Reason;
 use super::timers::Timers;
 use crate::log::log;
@@ -178,6 +178,12 @@ impl Upnp {
     /// Whether a rung is the gateway's own; a service that is not known any more counts as that.
     pub fn is_rung_on_gateway(&self, rung: Rung) -> bool {
         self.services.get(rung).is_none_or(|service| service.on_gateway)
+    }
+
+    /// Whether the gateway's own device has answered: it can be asked, or its description does not come at once.
+    pub fn is_there(&self, now: Time) -> bool {
+        let is_slow = self.search.since.is_some_and(|since| now >= since + GRACE);
+        self.services.count(true) > 0 || is_slow && self.devices.list.iter().any(Device::is_hopeful)
     }
 
     /// Whether what a rung makes is at the address that the gateway's other protocols tell, for want of one of its own.
