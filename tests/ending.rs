@@ -314,3 +314,13 @@ fn a_deletion_that_a_new_request_has_overtaken_holds_nothing_up() {
     world.run_for(Duration::from_secs(1));
     assert!(world.table().is_empty());
 }
+
+#[test]
+fn after_a_cleanup_that_found_no_descriptor_nothing_is_waited_for() {
+    let mut world = world_of(2);
+    world.network.is_starved = true;
+    world.create(Tcp, 8000);
+    world.run_for(millis(300));
+    // The world sees that the engine has no timeout then.
+    world.cleanup();
+}

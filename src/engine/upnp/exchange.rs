@@ -265,7 +265,8 @@ impl Exchanges {
     pub(super) fn next_timeout(&self) -> Option<Time> {
         let is_crowded = self.is_crowded();
         let gives_up_at = |exchange: &Exchange| exchange.gives_up_at(is_crowded);
-        self.open.values().map(gives_up_at).chain(self.resumes_at).min()
+        let is_waited_for = self.queues.iter().any(|queue| !queue.waiting.is_empty());
+        self.open.values().map(gives_up_at).chain(self.resumes_at.filter(|_| is_waited_for)).min()
     }
 
     /// Gives up one exchange whose time is over; `goes_on`: as which job it is read on for another `span`.
