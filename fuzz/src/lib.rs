@@ -13,12 +13,13 @@ pub mod pcp;
 pub mod soap;
 pub mod ssdp;
 mod text;
+pub mod upnp;
 
 /// A target's name, that of its folder in `corpus/`, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. `api` starts threads and a session of the library: one input at a time in a process.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("pcp", pcp::run),
     ("natpmp", natpmp::run),
     ("ssdp", ssdp::run),
@@ -26,5 +27,6 @@ pub const TARGETS: [Target; 8] = [
     ("igd", igd::run),
     ("soap", soap::run),
     ("engine", engine::run),
+    ("upnp", upnp::run),
     ("api", api::run),
 ];

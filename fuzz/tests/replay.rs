@@ -38,3 +38,8 @@ fn soap() {
 fn engine() {
     inputs::replay("engine");
 }
+
+#[test]
+fn upnp() {
+    inputs::replay("upnp");
+}

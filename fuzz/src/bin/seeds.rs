@@ -13,6 +13,7 @@ use plum::wire::pcp::{MapRequest, Nonce};
 use plum::wire::{natpmp, pcp, soap, ssdp};
 use plum_fuzz::api::op as call;
 use plum_fuzz::engine::{faults, operations::op};
+use plum_fuzz::upnp::{framing, record};
 use plum_gateway::control::carry_out;
 use plum_gateway::core::{Config, ConnectionId, Gateway, Igd, Output, SSDP_GROUP, UdpPort, WanKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -43,6 +44,7 @@ fn main() {
     quirks(&seeds);
     scenarios(&seeds);
     calls(&seeds);
+    conversations(&seeds);
 }
 
 /// A gateway after some commands.
@@ -339,5 +341,77 @@ fn calls(seeds: &Seeds) {
             [init, &[call::CREATE, 16, 0, 1, behaviour, call::WAIT, call::CREATE, 16, 1, 2, behaviour]]
                 .concat();
         seeds.write("api", &format!("inside-{behaviour}"), &list);
+    }
+}
+
+/// A record of a conversation, see `plum_fuzz::upnp`.
+fn record(what: u8, how: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).expect("a short record");
+    [&[what | how << 4][..], &length.to_le_bytes(), payload].concat()
+}
+
+/// What fits as the reply to any action.
+const ANY_REPLY: &str = "<s:Envelope><s:Body><u:Response><NewExternalIPAddress>203.0.113.7</NewExternalIPAddress>\
+    <NewConnectionStatus>Connected</NewConnectionStatus><NewReservedPort>8000</NewReservedPort><NewInternalPort>8000\
+    </NewInternalPort><NewInternalClient>192.168.1.100</NewInternalClient><NewExternalPort>8000</NewExternalPort><NewProtocol>\
+    TCP</NewProtocol><NewEnabled>1</NewEnabled><NewPortMappingDescription>libplum</NewPortMappingDescription>\
+    <NewLeaseDuration>7200</NewLeaseDuration></u:Response></s:Body></s:Envelope>";
+
+/// Conversations with devices that are as they should be, and that refuse, redirect, break off, restart.
+fn conversations(seeds: &Seeds) {
+    const SECOND: u8 = 6;
+    let answer = |location: &str| {
+        let target = "urn:schemas-upnp-org:device:InternetGatewayDevice:1";
+        format!("HTTP/1.1 200 OK\r\nST: {target}\r\nUSN: uuid:1::{target}\r\nLOCATION: {location}\r\n\r\n")
+            .into_bytes()
+    };
+    let here = answer("http://192.168.1.1:5000/rootDesc.xml");
+    let alive = String::from_utf8_lossy(&here)
+        .replace("HTTP/1.1 200 OK", "NOTIFY * HTTP/1.1\r\nNTS: ssdp:alive\r\nBOOTID.UPNP.ORG: 2")
+        .replace("ST: ", "NT: ")
+        .into_bytes();
+    let create = record(record::CREATE, 0, &[0]);
+    let time = |span| record(record::TIME, span, &[]);
+    let ok = record(record::REPLY, framing::LENGTH, ANY_REPLY.as_bytes());
+    let fault = |code: u16| {
+        let body = format!("<s:Fault><UPnPError><errorCode>{code}</errorCode></UPnPError></s:Fault>");
+        record(record::REPLY, framing::FAULT, body.as_bytes())
+    };
+    let tail = [ok.repeat(4), record(record::DESTROY, 0, &[0]), ok.repeat(2), time(SECOND)].concat();
+    for (n, igd) in igds().into_iter().enumerate() {
+        let stream = ask(&mut gateway(igd, &[]), &emit_get(&url("/rootDesc.xml")));
+        let found = [create.clone(), record(record::ANSWER, 0, &here)].concat();
+        let described = [found.clone(), record(record::REPLY, framing::LENGTH, body(&stream))].concat();
+        let middles: [(&str, Vec<u8>); 8] = [
+            ("life", ok.repeat(6)),
+            ("looks", [ok.repeat(4), time(7), ok.repeat(2), time(10), ok.repeat(2)].concat()),
+            ("renewal", [ok.repeat(4), time(11), ok.repeat(3)].concat()),
+            (
+                "restart",
+                [ok.repeat(4), record(record::NOTIFY, 0, &alive), time(SECOND), ok.repeat(3)].concat(),
+            ),
+            ("breaks", [record(record::END, 0, &[]), record(record::END, 1, &[]), ok.repeat(4)].concat()),
+            (
+                "trouble",
+                [record(record::TROUBLE, 1, &[]), ok.clone(), record(record::TROUBLE, 4, &[])].concat(),
+            ),
+            ("network", [ok.repeat(4), record(record::NETWORK_CHANGED, 3, &[]), time(SECOND)].concat()),
+            ("silence", time(8)),
+        ];
+        for (name, middle) in middles {
+            seeds.write("upnp", &format!("{name}-{n}"), &[&[0][..], &described, &middle, &tail].concat());
+        }
+        for code in [402, 501, 606, 714, 718, 724, 725, 727, 728] {
+            let list = [&[0][..], &described, &ok, &fault(code).repeat(3), &tail].concat();
+            seeds.write("upnp", &format!("fault-{code}-{n}"), &list);
+        }
+        // From others, of other networks, and to other places.
+        for how in 8..15 {
+            let found = record(record::ANSWER, how, &answer("http://192.168.1.9:80/x"));
+            let described = record(record::REPLY, framing::CHUNKED, body(&stream));
+            let redirect = record(record::REPLY, framing::REDIRECT, b"http://198.51.100.1/y");
+            let list = [&[0][..], &create, &found, &time(SECOND), &redirect, &described, &tail].concat();
+            seeds.write("upnp", &format!("origin-{how}-{n}"), &list);
+        }
     }
 }
