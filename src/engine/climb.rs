@@ -132,9 +132,11 @@ impl Engine {
                 continue;
             }
             let is_silent = matches!(standing, Standing::Unasked | Standing::Asked { .. });
-            // What NAT-PMP grants first may have to be granted twice.
-            let is_new = protocol == Protocol::NatPmp && !protocols.of(protocol).has_worked;
-            let patience = (is_silent || is_new).then_some(GRACE);
+            // What NAT-PMP grants first has to be granted twice where UPnP answers.
+            let is_doubtful = protocol == Protocol::NatPmp
+                && !protocols.of(protocol).has_worked
+                && self.drivers.upnp.is_there(now);
+            let patience = (is_silent || is_doubtful).then_some(GRACE);
             match (protocol, standing) {
                 (Protocol::Pcp, _) => stages.push(Stage::Open { rung: Rung::Pcp, patience }),
                 (_, Standing::Unasked) => stages.push(Stage::Unasked),
