@@ -42,7 +42,7 @@ class Scenario:
     together: bool = False
 
 
-# RFC 6887 sets no window; protocols.md does: 64 requests in flight at the start, 128 at most.
+# RFC 6887 sets no window; docs/protocols.md does: 64 requests in flight at the start, 128 at most.
 def windows(count):
     return 1 + math.ceil(max(0, count - 64) / 128)
 

@@ -30,7 +30,7 @@ pub struct Place {
     pub direct: bool,
     /// Which protocols may be used.
     pub allowed: Allowed,
-    /// A gateway may have said that a NAT stands between us and it, which puts PCP and NAT-PMP out (`protocols.md`, PCP:
+    /// A gateway may have said that a NAT stands between us and it, which puts PCP and NAT-PMP out (docs/protocols.md, PCP:
     /// ADDRESS_MISMATCH, if it stays).
     pub mismatch: bool,
     /// UPnP may have learnt of a gateway that it maps equal ports only, or does not tell of its entries.
@@ -83,7 +83,7 @@ impl Place {
     }
 
     /// Whether a gateway may have an entry for a mapping that is FAILURE: it makes one, but has no external address or
-    /// port for it (`protocols.md`: FAILURE, tried again). It is deleted with the mapping.
+    /// port for it (docs/protocols.md: FAILURE, tried again). It is deleted with the mapping.
     fn may_keep(&self, gateway: &Gateway) -> bool {
         let has_address = |protocol| external_address(gateway, protocol).is_some_and(is_usable);
         !has_address(Protocol::Pcp) || !has_address(Protocol::UpnpIgd)
@@ -119,7 +119,7 @@ fn external_address(gateway: &Gateway, protocol: Protocol) -> Option<IpAddr> {
     }
 }
 
-/// `behaviour.md`, protocols and states: SUCCESS means that the gateway has exactly that external port for our address
+/// docs/contract.md, protocols and states: SUCCESS means that the gateway has exactly that external port for our address
 /// and internal port, and that external address; a mapping that can be made is neither FAILURE nor PENDING.
 pub fn the_reported_state_is_the_gateways(
     world: &World<Watched>,
@@ -171,7 +171,7 @@ pub fn the_reported_state_is_the_gateways(
 }
 
 /// Whether the answers of a gateway's NAT-PMP may be another mapping's: they do not say which, and there are several.
-/// `protocols.md`: such an answer counts where one request is open.
+/// docs/protocols.md: such an answer counts where one request is open.
 fn is_among_unnamed(
     world: &World<Watched>,
     place: &Place,
@@ -212,7 +212,7 @@ fn is_just_over(world: &World<Watched>, place: &Place, id: MappingId) -> bool {
     !is_spoken && world.now().since(*since) <= config.discover_timeout + config.mapping_timeout * 2
 }
 
-/// `behaviour.md`, callback rule 3: an uneventful renewal is silent; `protocols.md`: a mapping stays SUCCESS until its
+/// docs/contract.md, callback rule 3: an uneventful renewal is silent; docs/protocols.md: a mapping stays SUCCESS until its
 /// lifetime ends. In a quiet world nothing is lost.
 ///
 /// `unseen_restart`: a gateway has restarted that nobody asked by PCP or NAT-PMP since. The first answer shows it, and
@@ -254,13 +254,13 @@ pub fn nothing_is_lost_in_quiet(
     }
 }
 
-/// `protocols.md`, many mappings: what is not answered is sent again.
+/// docs/protocols.md, many mappings: what is not answered is sent again.
 pub fn a_lost_request_is_sent_again(state: Event) {
     let is_made = matches!(state, Event::Success { .. });
     assert!(is_made, "resend: {state:?} four seconds after three datagrams at most were lost");
 }
 
-/// `protocols.md`, discovery: no mapping of ours is left behind unknown. Every entry for our address that was made or
+/// docs/protocols.md, discovery: no mapping of ours is left behind unknown. Every entry for our address that was made or
 /// renewed since all was quiet is one that the program was told of.
 pub fn no_entry_is_unknown(
     world: &World<Watched>,
@@ -280,7 +280,7 @@ pub fn no_entry_is_unknown(
                     && entry.transport == transport(key.transport)
                     && entry.internal == place.internal(key)
             });
-            // protocols.md, the ledger: a deletion by PCP or NAT-PMP, or of an entry whose port is not known, could hit the entry that holds the mapping, and waits for
+            // docs/protocols.md, the ledger: a deletion by PCP or NAT-PMP, or of an entry whose port is not known, could hit the entry that holds the mapping, and waits for
             // the end.
             let may_hit = entry.made_by != gateway::Protocol::Upnp || place.twin(world, n).hides_ports();
             let waits = may_hit
@@ -300,7 +300,7 @@ pub fn no_entry_is_unknown(
     }
 }
 
-/// `protocols.md`, ending: nothing of ours is left on a gateway that answers.
+/// docs/protocols.md, ending: nothing of ours is left on a gateway that answers.
 pub fn a_destroyed_mapping_is_gone(world: &World<Watched>, place: &Place, claim: Claim, key: Key) {
     let table = world.network.nodes[claim.node].gateway.table();
     let left = table
@@ -328,7 +328,7 @@ fn may_stay(world: &World<Watched>, place: &Place, node: usize, entry: &gateway:
     is_leased_late || is_denied || is_unheard || !twin.deletes(entry)
 }
 
-/// `protocols.md`, the ledger: at the end of the program all is deleted that may be on the gateway because of it, whatever the
+/// docs/protocols.md, the ledger: at the end of the program all is deleted that may be on the gateway because of it, whatever the
 /// gateway has answered; but for what it does not let be deleted.
 ///
 /// `begun_at`: what earlier runs of the program have left is not known to this one.

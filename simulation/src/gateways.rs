@@ -111,7 +111,7 @@ pub fn choose_protocols(rng: &mut fastrand::Rng, faults: &mut Faults) {
 pub struct Trouble {
     /// For the trace.
     pub name: &'static str,
-    /// A protocol may have been refused to a mapping for this long (`protocols.md`: tried again when the lifetime of that
+    /// A protocol may have been refused to a mapping for this long (docs/protocols.md: tried again when the lifetime of that
     /// answer is over; UPnP's 727 holds for an hour).
     pub excludes_for: Duration,
     /// What UPnP may take for the gateway's nature: equal ports only (724), entries that it does not tell of.

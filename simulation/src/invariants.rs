@@ -15,7 +15,7 @@ const HEAP: isize = 256 * 1024;
 /// deletion is remembered for ten seconds.
 const HEAP_A_MAPPING: isize = 4 * 1024;
 
-/// `design.md` and issue 4: memory is bounded by the number of mappings.
+/// memory is bounded by the number of mappings.
 ///
 /// By the highest number that there was at once, since tables keep the room they once had.
 pub fn memory_is_bounded_by_the_mappings(heap: isize, most_live: usize) {
@@ -64,9 +64,9 @@ impl Pending {
 
 /// The longest that a mapping may be PENDING.
 ///
-/// `behaviour.md`, functions: `discover_timeout` to find a gateway, then `mapping_timeout` for the mapping. A protocol
+/// docs/contract.md, functions: `discover_timeout` to find a gateway, then `mapping_timeout` for the mapping. A protocol
 /// that refuses is followed by the next, so each of three may have its time. Where hundreds are made at once they wait
-/// for each other: four HTTP exchanges at a time (`protocols.md`, many mappings), and after a restart 100 packets a
+/// for each other: four HTTP exchanges at a time (docs/protocols.md, many mappings), and after a restart 100 packets a
 /// second, six for an exchange.
 pub fn longest_pending(config: &Config, mappings: usize) -> Duration {
     let mappings = u32::try_from(mappings).unwrap_or(u32::MAX);
@@ -76,7 +76,7 @@ pub fn longest_pending(config: &Config, mappings: usize) -> Duration {
     finding + config.mapping_timeout * 3 + queue + pace + Duration::from_secs(10)
 }
 
-/// `behaviour.md`, callback rules 4 and 5: programs wait for a callback, so every wait has an end.
+/// docs/contract.md, callback rules 4 and 5: programs wait for a callback, so every wait has an end.
 pub fn no_mapping_waits_for_ever(pending: &Pending, now: Time, longest: Duration) {
     if let Some(&(since, id)) = pending.by_age.first() {
         let span = now.since(since);
@@ -89,7 +89,7 @@ pub fn no_mapping_waits_for_ever(pending: &Pending, now: Time, longest: Duration
 
 /// The shortest time in which a request counts as lost: 250 ms, shortened at random by up to a tenth.
 const SHORTEST_WAIT: Duration = Duration::from_millis(225);
-/// `protocols.md`, many mappings: a window of 64 requests in flight, at most 128.
+/// docs/protocols.md, many mappings: a window of 64 requests in flight, at most 128.
 const MOST_IN_FLIGHT: usize = 128;
 
 /// So many answers to later requests, and a request is lost.
@@ -170,7 +170,7 @@ fn request(socket: Socket, bytes: &[u8]) -> Option<(Request, bool)> {
     }
 }
 
-/// `protocols.md`, many mappings: at most 128 requests are in flight, by each protocol.
+/// docs/protocols.md, many mappings: at most 128 requests are in flight, by each protocol.
 pub fn requests_in_flight_are_few(flight: &Flight, socket: Socket) {
     if flight.sent.len() <= MOST_IN_FLIGHT {
         return;
@@ -182,10 +182,10 @@ pub fn requests_in_flight_are_few(flight: &Flight, socket: Socket) {
 /// Packets that an HTTP exchange costs the gateway once the connection stands: the ACK of its SYN, the request, the
 /// ACKs of the reply and of its end, FIN. The SYN comes before.
 pub const PACKETS_OF_A_REQUEST: u32 = 5;
-/// `protocols.md`, many mappings: the most packets a second when nothing is created or destroyed.
+/// docs/protocols.md, many mappings: the most packets a second when nothing is created or destroyed.
 const MOST_PACKETS: u32 = 100;
 
-/// Where mappings are FAILURE, attempts at them are paced as four exchanges each; an attempt may take twelve (`protocols.md`,
+/// Where mappings are FAILURE, attempts at them are paced as four exchanges each; an attempt may take twelve (docs/protocols.md,
 /// UPnP: at most 12 requests a mapping), and two of them begin in one second at most.
 const MOST_PACKETS_WITH_RETRIES: u32 = MOST_PACKETS + 2 * 8 * (PACKETS_OF_A_REQUEST + 1);
 
@@ -200,7 +200,7 @@ pub fn busy_for(mappings: usize) -> Duration {
 pub struct Packets {
     /// Requests get lost, or are not answered: how often they are sent again is the schedule's to say.
     pub is_troubled: bool,
-    /// A gateway ends connections without a reply: each such exchange is made once more (`protocols.md`, many mappings).
+    /// A gateway ends connections without a reply: each such exchange is made once more (docs/protocols.md, many mappings).
     pub are_repeated: bool,
     busy_until: Time,
     to: BTreeMap<IpAddr, LastSecond>,
@@ -248,7 +248,7 @@ impl Packets {
     }
 }
 
-/// `protocols.md`, many mappings: when nothing is created or destroyed a gateway never sees more than 100 packets a
+/// docs/protocols.md, many mappings: when nothing is created or destroyed a gateway never sees more than 100 packets a
 /// second.
 ///
 /// `times`: how often each of them may have been sent.

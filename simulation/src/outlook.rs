@@ -1,4 +1,4 @@
-//! What should become of a mapping by the rules: the requests that `protocols.md` has sent for it are asked of twins of the
+//! What should become of a mapping by the rules: the requests that docs/protocols.md has sent for it are asked of twins of the
 //! gateways.
 
 use crate::agreement::{Place, is_spoken, transport};
@@ -31,7 +31,7 @@ enum Word {
     Unclear,
 }
 
-/// `protocols.md`, the ladder: PCP, then NAT-PMP, then every UPnP service; whatever a rung refuses is asked of the next.
+/// docs/protocols.md, the ladder: PCP, then NAT-PMP, then every UPnP service; whatever a rung refuses is asked of the next.
 pub fn outlook(world: &World<Watched>, place: &Place, key: Key) -> Outlook {
     if place.direct {
         return Outlook::Granted(Protocol::Direct);
@@ -89,7 +89,7 @@ fn pcp_word(gateway: &Gateway, twin: &Twin<'_>, place: &Place, asked: Asked) -> 
     }
     match twin.asks_pcp(asked) {
         Answer::Grant => Word::Grants,
-        // protocols.md, PCP: ADDRESS_MISMATCH puts NAT-PMP out, too.
+        // docs/protocols.md, PCP: ADDRESS_MISMATCH puts NAT-PMP out, too.
         Answer::Refusal(12) => Word::Unclear,
         Answer::Refusal(_) | Answer::Nothing => Word::Refuses,
     }
@@ -99,7 +99,7 @@ fn natpmp_word(twin: &Twin<'_>, asked: Asked) -> Word {
     match twin.grants_by_natpmp(asked) {
         Some(true) => Word::Grants,
         Some(false) => Word::Refuses,
-        // protocols.md, NAT-PMP: an answer without a port counts if exactly one request of that transport is open.
+        // docs/protocols.md, NAT-PMP: an answer without a port counts if exactly one request of that transport is open.
         None => Word::Unclear,
     }
 }
@@ -127,11 +127,11 @@ fn upnp_word(world: &World<Watched>, place: &Place, asked: Asked) -> Word {
     word
 }
 
-/// `protocols.md`, which external port: the wish, or else the internal port; then one of each of these, at random. What
+/// docs/protocols.md, which external port: the wish, or else the internal port; then one of each of these, at random. What
 /// comes after them may be beyond the twelve requests of a walk.
 const PORTS: [[u16; 3]; 3] = [[49_152, 57_000, 65_535], [40_000, 45_000, 49_999], [20_000, 25_000, 29_999]];
 
-/// `protocols.md`, faults: the lease that is asked for, none, an hour.
+/// docs/protocols.md, faults: the lease that is asked for, none, an hour.
 const LEASES: [u32; 3] = [7200, 0, 3600];
 
 fn service_word(

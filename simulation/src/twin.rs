@@ -414,7 +414,7 @@ impl<'a> Twin<'a> {
         self.looks(true).iter().all(is_ours) && self.looks(false).iter().all(|text| text.contains(NO_ENTRY))
     }
 
-    /// Whether looks say that an entry of ours is none, or another host's: it is believed (`protocols.md`, the ledger).
+    /// Whether looks say that an entry of ours is none, or another host's: it is believed (docs/protocols.md, the ledger).
     pub fn looks_deny_entries(&self) -> bool {
         let ours = format!("<NewInternalClient>{}</NewInternalClient>", self.client);
         let is_denial = |text: &String| {

@@ -304,7 +304,7 @@ impl Endpoint for Watched {
             Output::Send { socket, to, bytes } => {
                 self.flight.send(now, *socket, bytes);
                 invariants::requests_in_flight_are_few(&self.flight, *socket);
-                // protocols.md, discovery: a race asks for a first window of mappings, and makes all of them at once when
+                // docs/protocols.md, discovery: a race asks for a first window of mappings, and makes all of them at once when
                 // somebody answers.
                 let is_race = *socket == Socket::Ssdp || *socket == Socket::NatPmp && bytes.len() == 2;
                 if is_race && self.made.len() < self.live.len() {

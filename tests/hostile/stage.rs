@@ -239,7 +239,7 @@ impl Wired {
                     self.open.insert(exchange);
                     self.most_open = self.most_open.max(self.open.len());
                     self.hosts.insert(exchange, to.ip());
-                    // protocols.md, Many mappings: HTTP, 4 exchanges at once a host, and 16 in all.
+                    // docs/protocols.md, Many mappings: HTTP, 4 exchanges at once a host, and 16 in all.
                     assert!(self.open.len() <= 16, "{} connections at once", self.open.len());
                     let is_same = |open: &&ExchangeId| self.hosts.get(open) == Some(&to.ip());
                     let same = self.open.iter().filter(is_same).count();

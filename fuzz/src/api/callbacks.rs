@@ -273,7 +273,7 @@ pub unsafe extern "C" fn on_log(level: plum_log_level_t, message: *const c_char)
         registry.check(clean, || format!("{level:?} in the log: {text:?}"));
         registry.messages
     });
-    // Now and then it calls the library: behaviour.md, Log.
+    // Now and then it calls the library: docs/contract.md, Log.
     if nth % 16 == 0 {
         // SAFETY: NULL is allowed, everywhere.
         let results = unsafe { (plum_cleanup(), plum_query_mapping(-1, null_mut(), null_mut())) };

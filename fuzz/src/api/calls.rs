@@ -1,4 +1,4 @@
-//! The calls, by their first octet, and the model: what each may return, by the table of behaviour.md.
+//! The calls, by their first octet, and the model: what each may return, by the table of docs/contract.md.
 
 use super::arguments::{choice, fill, host_of, int, is_bad_buffer, is_choice, is_length_or, mapping, number};
 use super::callbacks::{self, MAX_SLOTS, on_log, on_mapping};

@@ -21,7 +21,7 @@ impl Story {
         let key =
             Key { transport, internal_port: NonZeroU16::new(port).expect("ports of stories are not 0") };
         // Where answers get lost, a mapping and the deletion of the one before may come in any order: the request is
-        // sent once more (protocols.md, time and the key of a mapping), but if that is lost too, the next renewal tells.
+        // sent once more (docs/protocols.md, time and the key of a mapping), but if that is lost too, the next renewal tells.
         self.has_hidden_losses |= self.settled_since.is_none() && self.gone.contains(&key);
         self.live.insert(id, key);
         id
@@ -114,7 +114,7 @@ impl Story {
         self.live.clear();
         let took = self.world.cleanup();
         self.pass_all(Duration::from_secs(1));
-        // behaviour.md: 5 s at most.
+        // docs/contract.md: 5 s at most.
         let ran_out_of_time = took >= Duration::from_millis(4999);
         if let (Some(place), false) = (place, ran_out_of_time) {
             for (claim, key) in claims {

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// So many mappings are many.
 const MANY: usize = 40;
 
-/// `protocols.md`, ending: a deletion is under way for at most 5 s.
+/// docs/protocols.md, ending: a deletion is under way for at most 5 s.
 const LEAVING: Duration = Duration::from_secs(8);
 
 impl Story {
@@ -153,7 +153,7 @@ impl Story {
         self.world.network.lose_requests = rng.u32(1..4);
         let id = self.create(rng, port);
         let outlook = outlook(&self.world, &place, self.live[&id]);
-        // protocols.md, many mappings: a request to a known gateway is sent again after 250, 250, 500 ms.
+        // docs/protocols.md, many mappings: a request to a known gateway is sent again after 250, 250, 500 ms.
         self.pass_all(Duration::from_secs(4));
         self.world.network.lose_requests = 0;
         let is_late =
@@ -173,7 +173,7 @@ impl Story {
     fn quiet_down(&self) -> Duration {
         let config = self.world.endpoint().config();
         let keys = u32::try_from(self.live.len()).unwrap_or(u32::MAX);
-        // protocols.md, many mappings: a protocol that was there and is silent now is found out by the first request that
+        // docs/protocols.md, many mappings: a protocol that was there and is silent now is found out by the first request that
         // times out; the next try is 30 s later, or a recheck period.
         let retry = config.mapping_timeout + config.recheck_interval.min(Duration::from_secs(31));
         config.discover_timeout

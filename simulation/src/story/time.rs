@@ -63,7 +63,7 @@ impl Story {
         self.look_at_the_expired();
     }
 
-    /// `protocols.md`, many mappings: renewals are in time. No mapping runs out on a gateway that answers.
+    /// docs/protocols.md, many mappings: renewals are in time. No mapping runs out on a gateway that answers.
     fn look_at_the_expired(&mut self) {
         let place = self.place();
         for n in 0..self.world.network.nodes.len() {
@@ -87,7 +87,7 @@ impl Story {
                             // Else the last renewal is refused when the lifetime ends here, a round trip before it ends there.
                             && place.twin(&self.world, n).renews(&entry)
                             && place.is_by(&self.world, n, state)
-                            // Else it stays SUCCESS until its lifetime ends (protocols.md, many mappings).
+                            // Else it stays SUCCESS until its lifetime ends (docs/protocols.md, many mappings).
                             && agreement::is_spoken_by(&node.gateway, state);
                         assert!(!is_its, "expired: {entry:?} of {id} ({key}) on gateway {n} at {at:?}");
                     }

@@ -5,7 +5,7 @@ use plum::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// DESTROYED comes within this span of `destroy` (behaviour.md, callback rule 5).
+/// DESTROYED comes within this span of `destroy` (docs/contract.md, callback rule 5).
 const DESTROY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Cleanup ends within this span.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ impl Checks {
             Event::Destroyed => assert!(ending, "Destroyed of {id}, which nobody destroyed"),
             Event::Success { address, .. } => {
                 assert!(!ending, "Success of {id} while it is being destroyed");
-                // behaviour.md, callback rule 3: an uneventful renewal is silent.
+                // docs/contract.md, callback rule 3: an uneventful renewal is silent.
                 assert_ne!(last, Some(event), "the same Success of {id} again, with nothing in between");
                 let unusable = address.is_unspecified() || address.is_multicast() || address.is_loopback();
                 assert!(!unusable, "Success of {id} with external address {address}");
@@ -107,7 +107,7 @@ impl Checks {
     /// A new TCP connection; `open` counts all, and `with_host` those with its host, itself included.
     pub fn connect(&mut self, exchange: ExchangeId, open: usize, with_host: usize) {
         assert!(self.used.insert(exchange), "{exchange:?} is used twice");
-        // protocols.md, Many mappings: HTTP, 4 exchanges at once a host, and no more than 16 in all.
+        // docs/protocols.md, Many mappings: HTTP, 4 exchanges at once a host, and no more than 16 in all.
         assert!(with_host <= 4, "{with_host} TCP connections with a host at a time");
         assert!(open <= 16, "{open} TCP connections at a time");
     }

@@ -19,7 +19,7 @@ const MAX_OUTPUTS: usize = 500;
 const MAX_OUTPUTS_A_MAPPING: usize = 12;
 /// The last requests of each socket that can be answered out of the way.
 const REQUESTS_KEPT: usize = 8;
-/// What the engine may hold, in octets: itself, up to 16 devices (protocols.md) of 32 services, and for every mapping
+/// What the engine may hold, in octets: itself, up to 16 devices (docs/protocols.md) of 32 services, and for every mapping
 /// its state in the core and in three drivers.
 const MEMORY: i64 = 512 * 1024;
 const MEMORY_A_MAPPING: i64 = 16 * 1024;
@@ -90,7 +90,7 @@ impl Machine {
             assert_eq!(timeout, None, "after Finished");
         } else if self.checks.seen.values().any(|seen| !seen.is_gone()) {
             // Every wait has an end. The longest is for the next recheck, or, where all are being destroyed, for the
-            // last sign of life (protocols.md, Ending).
+            // last sign of life (docs/protocols.md, Ending).
             let at = timeout.expect("mappings are waited for");
             let is_wanted = |seen: &Seen| seen.destroyed_at.is_none() && self.checks.cleanup_at.is_none();
             let longest = match self.checks.seen.values().any(is_wanted) {
@@ -193,7 +193,7 @@ impl Machine {
     fn connect(&mut self, exchange: ExchangeId, to: SocketAddr) {
         let with_host = self.exchanges.values().filter(|tcp| tcp.to.ip() == to.ip()).count();
         self.checks.connect(exchange, self.exchanges.len() + 1, with_host + 1);
-        // protocols.md: LOCATION's host is the answering address or the gateway, all else stays on that host.
+        // docs/protocols.md: LOCATION's host is the answering address or the gateway, all else stays on that host.
         let host = to.ip().to_canonical();
         let gateway = self.route.and_then(|route| route.gateway);
         let is_known = host == GATEWAY || Some(host) == gateway || self.heard.contains(&host);
