@@ -65,10 +65,17 @@ fn well_framed_bodies_arrive(body: &[u8], piece: usize) {
         chunked.extend(b"\r\n");
     }
     chunked.extend(b"0\r\n\r\n");
-    for (stream, status) in [(with_length, 200), (until_close, 500), (chunked, 200)] {
+    for stream in [with_length, chunked] {
         let read = read(&stream, &[piece, 1], usize::MAX);
-        assert_eq!(read, Ok(Reply { status, location: None, body: body.to_vec() }));
+        assert_eq!(read, Ok(Reply { status: 200, location: None, body: body.to_vec() }));
     }
+    let read = read(&until_close, &[piece, 1], usize::MAX).expect("a reply");
+    assert_eq!((read.status, &read.location), (500, &None));
+    // Without a length a document ends the reply where its root does, or another element of that name.
+    let begin = read.body.trim_ascii_start();
+    let is_document =
+        begin.starts_with(b"<") && !begin.starts_with(b"</") || begin.starts_with(b"\xef\xbb\xbf");
+    assert!(read.body == body || is_document && body.starts_with(&read.body), "{read:?}");
 }
 
 /// URLs stay within a request line, on the host of the page that they stand on; whatever text is put into a request.

@@ -90,7 +90,7 @@ impl Document {
         let mark = if body.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         let head = &body[mark..body.len().min(mark + ROOT_SEARCH_BYTES + 1)];
         let begin = self.begin.find(head, |byte| !byte.is_ascii_whitespace())?;
-        if head[begin] != b'<' {
+        if head[begin] != b'<' || *head.get(begin + 1)? == b'/' {
             return None;
         }
         // Where the name would begin: behind a `<`.

@@ -483,3 +483,11 @@ fn what_does_not_begin_like_http_is_not_waited_for() {
         assert_eq!(ReplyReader::new(1000).push(start), Ok(None), "{start:?}");
     }
 }
+
+#[test]
+fn a_body_that_begins_with_an_end_is_no_document_and_ends_with_the_connection() {
+    let mut reader = ReplyReader::new(usize::MAX);
+    assert_eq!(reader.push(b"HTTP/1.1 200 OK\r\n\r\n</b><a></a>"), Ok(None));
+    assert_eq!(reader.push(b"<c/>"), Ok(None));
+    assert_eq!(reader.finish().map(|reply| reply.body), Ok(b"</b><a></a><c/>".to_vec()));
+}
