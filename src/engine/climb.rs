@@ -38,6 +38,11 @@ impl Engine {
             && let Some(at) = *not_before
         {
             if now < at {
+                // What it asks meanwhile may go out, and be back before its turn comes.
+                let stages = self.stages(now, key);
+                if let Some(mapping) = self.mappings.by_key.get_mut(&key) {
+                    mapping.ladder.drop_gone(&stages);
+                }
                 return self.timers.set(Timer::Mapping(key), at);
             }
             // It has waited for its turn in the pace.

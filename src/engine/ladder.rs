@@ -101,11 +101,7 @@ impl Ladder {
 
     /// Who comes next. `held_by`: the mapping is made by this rung, which is not asked again here.
     pub fn next(&mut self, now: Time, stages: &[Stage], held_by: Option<Rung>) -> Next {
-        // Requests to rungs that are out or gone were dropped with them.
-        let is_there = |rung| {
-            stages.iter().any(|stage| matches!(stage, Stage::Open { rung: open, .. } if *open == rung))
-        };
-        self.tries.retain(|tried| tried.asked_at.is_none() || is_there(tried.rung));
+        self.drop_gone(stages);
         let (mut look_at, mut retry_at, mut is_open) = (None, None, false);
         for stage in stages {
             match *stage {
@@ -137,6 +133,14 @@ impl Ladder {
             }
         }
         if is_open { Next::Wait(look_at) } else { Next::Nobody(retry_at) }
+    }
+
+    /// Requests to rungs that are out or gone were dropped with them.
+    pub fn drop_gone(&mut self, stages: &[Stage]) {
+        let is_there = |rung| {
+            stages.iter().any(|stage| matches!(stage, Stage::Open { rung: open, .. } if *open == rung))
+        };
+        self.tries.retain(|tried| tried.asked_at.is_none() || is_there(tried.rung));
     }
 
     /// A rung is asked.
