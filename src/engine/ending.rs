@@ -354,8 +354,11 @@ impl Engine {
 
     /// Cleanup is over when nothing is awaited any more.
     pub(super) fn finish_cleanup_if_done(&mut self, now: Time) {
-        let is_over = self.endings.by_key.is_empty() && !self.cx.ledger.has_open_removals();
-        if !self.cx.is_cleaning_up() || self.endings.is_finished || !is_over {
+        if !self.cx.is_cleaning_up() || self.endings.is_finished || !self.endings.by_key.is_empty() {
+            return;
+        }
+        // All entries are looked at: only now, when nothing else is left.
+        if self.cx.ledger.has_open_removals() {
             return;
         }
         self.endings.is_finished = true;
