@@ -266,13 +266,15 @@ impl Engine {
             self.note_sign_of_life(now, from);
         }
         let cx = self.cx.at(now);
-        cx.protocols.is_upnp_there = self.drivers.upnp.is_there(now);
         match socket {
             Socket::Pcp => {
                 self.drivers.pcp.handle_datagram(cx, bytes);
                 self.drivers.natpmp.handle_stray(cx, bytes);
             }
-            Socket::NatPmp => self.drivers.natpmp.handle_datagram(cx, bytes),
+            Socket::NatPmp => {
+                cx.protocols.is_upnp_there = self.drivers.upnp.is_there(now);
+                self.drivers.natpmp.handle_datagram(cx, bytes);
+            }
             Socket::Announcements if is_from_gateway => {
                 // Anyone on the network can multicast; RFC 6887 §14.1 counts the gateway's alone.
                 self.handle_announcement(now, bytes);

@@ -2,34 +2,18 @@
 
 use crate::datagram::{DATAGRAM_LEN_MAX, is_refusal};
 use plum::engine::io::Arrival;
-use plum::engine::upnp::{Network, location, may_answer};
+use plum::engine::upnp::{MULTICAST, MX_SECS, Network, location, may_answer, searches};
 use plum::net::{self, Route, udp};
 use plum::wire::http::Url;
 use plum::wire::ssdp;
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// UPnP Device Architecture 2.0 §1.1.
-const MULTICAST: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
-
-/// What is searched for (§1.3.2); some gateways answer to one of these only.
-const TARGETS: [&str; 6] = [
-    "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
-    "urn:schemas-upnp-org:device:InternetGatewayDevice:2",
-    "urn:schemas-upnp-org:service:WANIPConnection:1",
-    "urn:schemas-upnp-org:service:WANIPConnection:2",
-    "urn:schemas-upnp-org:service:WANPPPConnection:1",
-    "upnp:rootdevice",
-];
-
-/// Devices answer within so many seconds.
-const MX_SECS: u8 = 1;
 
 /// The searches are sent again after this long without an answer.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(500);
@@ -86,7 +70,7 @@ impl Search {
         Ok(Search { only, gateway: only.or(gateway), local, interface, silence, everybody: false })
     }
 
-    /// What the library believes: the same code.
+    /// The network as the engine knows it, whose rules decide which answers count.
     fn network(&self) -> Network {
         let Search { only, gateway, local, interface, .. } = *self;
         Network { gateway, local, interface, named: only.is_some() }
@@ -94,7 +78,7 @@ impl Search {
 
     /// Sends the searches, and reads the answers until nobody wants them.
     fn run<T>(self, socket: &UdpSocket, until: Instant, stop: &AtomicBool, notes: &Sender<Note<T>>) {
-        let group = self.only.is_none().then_some(MULTICAST.into());
+        let group = self.only.is_none().then_some(MULTICAST);
         let to: Vec<SocketAddr> = self
             .gateway
             .into_iter()
@@ -198,8 +182,8 @@ fn send(socket: &UdpSocket, to: &[SocketAddr]) -> io::Result<()> {
     let mut result = Ok(());
     let mut is_sent = false;
     for &to in to {
-        for target in TARGETS {
-            match socket.send_to(&ssdp::emit_search(to, target, MX_SECS), to) {
+        for bytes in searches(to) {
+            match socket.send_to(&bytes, to) {
                 Ok(_) => is_sent = true,
                 Err(error) => result = Err(error),
             }

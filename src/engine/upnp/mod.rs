@@ -29,7 +29,7 @@ use crate::ordered::{Map, Word};
 use crate::time::Time;
 use crate::wire::http::{self, Url};
 use crate::wire::soap;
-pub use search::{location, may_answer};
+pub use search::{MULTICAST, MX_SECS, location, may_answer, searches};
 pub use service::preference;
 
 use action::{Action, Outcome};

@@ -20,9 +20,9 @@ const TARGETS: [&str; 6] = [
 /// What every device answers to.
 const ROOT_DEVICE: &str = "upnp:rootdevice";
 /// Seconds within which a device shall answer: strict servers drop a search without it, unicast ones too.
-const MX_SECS: u8 = 1;
+pub const MX_SECS: u8 = 1;
 /// UDA 2.0 §1.1.
-const MULTICAST: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250));
+pub const MULTICAST: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250));
 /// How long each round of searches waits for an answer before the next; the last wait is the end.
 const WAITS: [Duration; 4] = [
     Duration::from_millis(250),
@@ -81,11 +81,15 @@ pub(super) fn send_round(cx: &mut Cx, network: &Network, lost: Option<IpAddr>) {
     for address in [network.gateway, lost, multicast].into_iter().flatten() {
         let to = SocketAddr::new(address, ssdp::PORT);
         cx.pace.spend(cx.now, TARGETS.len() as u32);
-        for target in TARGETS {
-            let bytes = ssdp::emit_search(to, target, MX_SECS);
+        for bytes in searches(to) {
             cx.output(Output::Send { socket: Socket::Ssdp, to, bytes });
         }
     }
+}
+
+/// The searches of one round to one address.
+pub fn searches(to: SocketAddr) -> impl Iterator<Item = Vec<u8>> {
+    TARGETS.into_iter().map(move |target| ssdp::emit_search(to, target, MX_SECS))
 }
 
 /// Whether a search target (ST, NT) is that of a gateway, of any version.
