@@ -140,7 +140,7 @@ static void wait_inside(int mapping_id, plum_state_t state, const plum_mapping_t
 	pthread_mutex_unlock(&callback.mutex);
 }
 
-// It waits for the callback, cancelled as it is, and the callback can be relied on to be over then.
+// A cancelled thread still waits in plum_destroy_mapping for the callback: afterwards the callback is over.
 static void *destroy_and_clean_up(void *unused) {
 	(void)unused;
 	CHECK_INT(plum_destroy_mapping(id), PLUM_ERR_SUCCESS);

@@ -28,7 +28,7 @@ pub struct Table {
     pub mappings: Vec<Entry>,
     /// Why this may not be all.
     pub incomplete: Option<String>,
-    /// It is not all: the gateway has stopped answering.
+    /// The gateway has stopped answering, so entries may be missing.
     #[serde(skip)]
     pub is_cut: bool,
 }

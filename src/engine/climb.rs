@@ -38,7 +38,7 @@ impl Engine {
             && let Some(at) = *not_before
         {
             if now < at {
-                // What it asks meanwhile may go out, and be back before its turn comes.
+                // A protocol that the mapping asks may go out, and be back before the turn comes.
                 let stages = self.stages(now, key);
                 if let Some(mapping) = self.mappings.by_key.get_mut(&key) {
                     mapping.ladder.drop_gone(&stages);

@@ -69,7 +69,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
         }
         if let Some(gateway) = target.natpmp {
             let outcome = by_natpmp(gateway, port, until)?;
-            // Who is silent about one port is not asked about the others: that would take as long for each.
+            // A gateway that is silent about one port is not asked about the others: each would take as long.
             target.natpmp = target.natpmp.filter(|_| outcome != Outcome::NotSpoken);
             outcomes.push(outcome);
         }

@@ -169,7 +169,7 @@ fn ask_natpmp(local: IpAddr, server: SocketAddr, begun: Instant, until: Instant)
     }
 }
 
-/// What UPnP devices say, and whether the time was over while some were being asked.
+/// Asks UPnP devices: the finding, and whether the time was over while some were being asked.
 fn ask_upnp(search: Search, begun: Instant, until: Instant) -> (Finding<Upnp>, bool) {
     let is_cut = Arc::new(AtomicBool::new(false));
     let finding = ask_devices(search, begun, until, Arc::clone(&is_cut));

@@ -27,7 +27,7 @@ pub struct Findings {
     pub upnp: Finding<Upnp>,
     /// What came of a mapping that was tried.
     pub mapping: Option<Tried>,
-    /// What the time did not suffice for.
+    /// The step that the time was too short for.
     pub unfinished: Option<&'static str>,
 }
 

@@ -109,7 +109,7 @@ fn refusal_and_silence_in_between_are_told() {
     assert!(output.contains("There may be more: the gateway says no more than error 501."), "{output}");
 }
 
-/// What becomes of the entry of each index, from 0 on.
+/// Scripts the reply to each index of the table, from 0 on.
 fn script_entries(server: &Server, reply: impl Fn(u32) -> Reply + Send + 'static) {
     let mut index = 0;
     server.with_core(|core| {

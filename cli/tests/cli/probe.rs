@@ -267,7 +267,7 @@ fn says_what_it_had_no_time_for() {
         output.contains("The time was over before a mapping was tried: --timeout gives more."),
         "{output}"
     );
-    // What there is to map by is known all the same.
+    // The protocols that answered are known all the same.
     assert_eq!(probe(&server, "--timeout 1s").0, 0);
     assert!(table(&server).is_empty());
 }

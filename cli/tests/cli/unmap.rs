@@ -77,7 +77,7 @@ fn says_when_nobody_answers() {
     assert_eq!(errors, "plum: no gateway answers by NAT-PMP or UPnP (plum probe tells more)\n");
 }
 
-/// What the gateway says to GetSpecificPortMappingEntry, from the first time on.
+/// Scripts the replies to GetSpecificPortMappingEntry, by how often it was asked before.
 fn script_looks(server: &Server, reply: impl Fn(u32) -> Reply + Send + 'static) {
     let mut asked = 0;
     server.with_core(|core| {

@@ -1,4 +1,4 @@
-//! What the tests of the engine have in common.
+//! Parts that the tests of the engine share.
 //!
 //! - [`world`]: the engine's machine, a network and simulated gateways on one virtual clock.
 //! - [`packets`]: how many of them a gateway gets.

@@ -1,6 +1,6 @@
 //! Writes the inputs that fuzzing begins with: `cargo run --bin seeds -- FOLDER` makes `FOLDER/TARGET/NAME`.
 //!
-//! They are what the simulated gateway answers to requests of the library's own encoders, with and without faults, the
+//! The inputs are what the simulated gateway answers to requests of the library's own encoders, with and without faults, the
 //! messages of tests/corpus, and lists of operations and calls.
 
 #[path = "../../../tests/corpus/index.rs"]

@@ -21,8 +21,8 @@ const ADDRESS_LIFETIME: Duration = Duration::from_secs(60);
 /// One that is in doubt is asked for again at most this often: anyone can forge what puts it in doubt.
 const ADDRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a server waits for its second exchange that did not answer at once. All ports can be tried in half a second, and
-/// whoever tries them meets the socket of the other protocol as well; and those have a second that answer searches.
+/// How long the second exchange waits with a server that did not answer the first at once. A sweep of all ports takes half a second:
+/// until then it has met the PCP socket as well, which shows it, and the gateway has had time to answer a search.
 const SUSPENSE: Duration = Duration::from_millis(600);
 
 /// The external address, as NAT-PMP tells it.

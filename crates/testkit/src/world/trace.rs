@@ -8,7 +8,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 thread_local! {
-    /// What the engine has logged on this thread, if WORLD_LOG is set.
+    /// The messages of this thread's engine, if WORLD_LOG is set.
     static LOGGED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
