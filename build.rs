@@ -1,4 +1,4 @@
-//! The ABI that is built, link arguments of the shared library, and how the system tells of routes.
+//! The ABI that is built, and link arguments of the shared library.
 //!
 //! The environment variable PLUM_ABI names the ABI. It is no feature: features add up, and ABIs exclude each other.
 
@@ -19,12 +19,6 @@ fn main() {
     println!("cargo::rerun-if-env-changed=PLUM_ABI");
     let unix = var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family.split(',').any(|one| one == "unix"));
     let apple = var("CARGO_CFG_TARGET_VENDOR").is_ok_and(|vendor| vendor == "apple");
-    match var("CARGO_CFG_TARGET_OS").as_deref() {
-        Ok("linux" | "android") => println!("cargo::rustc-cfg=netlink"),
-        Ok("freebsd" | "netbsd" | "openbsd") => println!("cargo::rustc-cfg=routing_sockets"),
-        _ if apple => println!("cargo::rustc-cfg=routing_sockets"),
-        _ => {}
-    }
     let abis = abis();
     println!("cargo::rustc-check-cfg=cfg(plum_abi, values({}))", names(&abis));
     let abi = match choose_abi(&abis, var("PLUM_ABI").ok().as_deref()) {

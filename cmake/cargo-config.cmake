@@ -1,12 +1,14 @@
 # Writes the configuration that cargo builds the library with, after cargo has fetched the crates of the library.
 #
 #   cmake -DCONFIG=config.toml -DCARGO=cargo -DTARGET=x86_64-unknown-linux-gnu -DBUILD=folder -DDEBUG=OFF -DRUNTIME=
-#     -P cargo-config.cmake, in the folder of the sources
+#     -DFLAGS=... -P cargo-config.cmake, in the folder of the sources
 #
 # A release names no folder of the machine that built it, nor where its crates came from: the same sources make the same library.
 # (RUSTFLAGS of the environment, where set, take the place of these.)
 #
 # RUNTIME is the C runtime of Microsoft's compiler, by CMake's names for them; empty for other compilers.
+#
+# FLAGS are further flags of rustc for each crate, with spaces between them.
 
 cmake_minimum_required(VERSION 3.16)
 
@@ -18,7 +20,7 @@ endforeach()
 include("${CMAKE_CURRENT_LIST_DIR}/run.cmake")
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}" DIRECTORY)
 
-set(flags)
+separate_arguments(flags UNIX_COMMAND "${FLAGS}")
 if(NOT DEBUG)
   if(DEFINED ENV{CARGO_HOME})
     set(cargo_home "$ENV{CARGO_HOME}")
@@ -29,7 +31,7 @@ if(NOT DEBUG)
   endif()
   file(TO_CMAKE_PATH "${cargo_home}" cargo_home)
   # Only now are there the folders of the registries, whose names cargo chooses.
-  run("${CARGO}" tree --locked --package libplum --edges normal,build --target "${TARGET}" OUTPUT_QUIET)
+  run("${CARGO}" tree --locked --package plum-c --edges normal,build --target "${TARGET}" OUTPUT_QUIET)
   file(GLOB registries "${cargo_home}/registry/src/*")
   # Of those that match a path, rustc takes the last.
   list(APPEND flags "--remap-path-prefix=${cargo_home}=/cargo" "--remap-path-prefix=${source}=/libplum"

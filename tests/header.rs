@@ -1,4 +1,4 @@
-//! The header of each ABI is what cbindgen makes of src/ffi, and of the versions in Cargo.toml.
+//! The header of each ABI is what cbindgen makes of src, and of the versions in Cargo.toml.
 
 #[path = "../build.rs"]
 #[allow(dead_code)] // it is a program
@@ -35,9 +35,9 @@ fn generate() -> String {
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is valid");
     let bindings = cbindgen::Builder::new()
         .with_config(config)
-        .with_src(root.join("src/ffi/mod.rs"))
+        .with_src(root.join("src/lib.rs"))
         .generate()
-        .expect("src/ffi can be read");
+        .expect("src can be read");
     let mut header = Vec::new();
     bindings.write(&mut header);
     let header = String::from_utf8(header).expect("the sources are UTF-8");

@@ -1,8 +1,8 @@
 //! Memory that runs out: what the program asks for fails, or a mapping does, and the process lives on. The allocator of this program
 //! fails what is asked for at once beyond a limit, on the library's threads and the caller's alone.
 
-use plum::engine::io::MappingId;
-use plum::ffi::*;
+use plum::*;
+use plum_engine::io::MappingId;
 use plum_gateway::core::Igd;
 use plum_gateway::server::Server;
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -2,7 +2,7 @@
 
 use crate::datagram::{Reaction, SILENCE, ask};
 use plum::Transport;
-use plum::wire::natpmp::{MapRequest, Reply, ResultCode, emit_address_request, parse};
+use plum_wire::natpmp::{MapRequest, Reply, ResultCode, emit_address_request, parse};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;

@@ -2,7 +2,7 @@
 
 use crate::text::clean;
 use crate::upnp::{ActionError, Service};
-use plum::wire::soap;
+use plum_wire::soap;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,6 +1,6 @@
 //! What others wrote, fit for a terminal.
 
-use plum::wire::printable;
+use plum_wire::printable;
 
 /// Longest name or description that is shown, in characters.
 const MAX_CHARS: usize = 80;

@@ -1,7 +1,7 @@
 //! The engine, as a list of operations: what the program does, what the network and those on it do, and time.
 //!
 //! A simulated gateway answers by itself whatever the engine sends, well or by its faults; beside it anybody sends anything
-//! at any time that the contract of `plum::engine::io` allows. What must hold at every step is in the testkit's `Checks`
+//! at any time that the contract of `plum_engine::io` allows. What must hold at every step is in the testkit's `Checks`
 //! and in `machine`.
 
 mod answers;
@@ -11,7 +11,7 @@ pub mod operations;
 
 use arbitrary::Unstructured;
 use machine::{Machine, Setup};
-use plum::log::{self, Level};
+use plum_runtime::log::{self, Level};
 use std::sync::Arc;
 
 /// The most operations of one input.
@@ -23,6 +23,7 @@ pub fn run(data: &[u8]) {
     let Ok(setup) = Setup::read(&mut u) else { return };
     // The log of a process is made with its first use, and stays.
     log::close();
+    plum_engine::log::set_sink(log::ENGINE_SINK);
     if setup.logs {
         // What is logged is formatted then, and fit for a line.
         let check = |_: Level, message: &std::ffi::CStr| {

@@ -1,6 +1,6 @@
 //! HTTP replies, fed in pieces; URLs and requests.
 
-use plum::wire::http::{ReadError, Reply, ReplyReader, Url, emit_get, emit_post};
+use plum_wire::http::{ReadError, Reply, ReplyReader, Url, emit_get, emit_post};
 use std::net::SocketAddr;
 
 /// The first octets choose the limit and how the rest is cut into pieces.

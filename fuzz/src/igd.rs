@@ -1,7 +1,7 @@
 //! Device descriptions.
 
 use crate::text::{assert_clean, element};
-use plum::wire::igd::{self, Description};
+use plum_wire::igd::{self, Description};
 
 /// The most services kept of one description.
 const MAX_SERVICES: usize = 32;

@@ -1,8 +1,8 @@
 //! NAT-PMP replies and requests.
 
 use arbitrary::Unstructured;
-use plum::wire::Transport;
-use plum::wire::natpmp::{self, MapRequest, Reply, ResultCode};
+use plum_wire::Transport;
+use plum_wire::natpmp::{self, MapRequest, Reply, ResultCode};
 use std::num::NonZeroU16;
 
 /// What the parser makes of any bytes says what stood in them; requests have their fields in place.

@@ -1,8 +1,8 @@
 //! PCP replies and requests.
 
 use arbitrary::{Arbitrary, Unstructured};
-use plum::wire::Transport;
-use plum::wire::pcp::{self, Header, Map, MapRequest, Nonce, Reply, ResultCode};
+use plum_wire::Transport;
+use plum_wire::pcp::{self, Header, Map, MapRequest, Nonce, Reply, ResultCode};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 

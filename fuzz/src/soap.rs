@@ -1,7 +1,7 @@
 //! SOAP replies and calls.
 
 use crate::text::{assert_clean, cleaned, element};
-use plum::wire::soap::{self, Reply};
+use plum_wire::soap::{self, Reply};
 
 /// The most arguments kept of one response.
 const MAX_ARGUMENTS: usize = 32;

@@ -1,7 +1,7 @@
 //! SSDP: replies to searches, notifications, and the searches themselves.
 
 use crate::text::{assert_clean, field};
-use plum::wire::ssdp::{self, Headers, Message};
+use plum_wire::ssdp::{self, Headers, Message};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The longest value kept of a field, in characters.

@@ -1,6 +1,6 @@
 //! What must hold of text that came from the network, and how it is written down again.
 
-use plum::wire::is_disruptive;
+use plum_wire::is_disruptive;
 use std::fmt::Write;
 
 /// Fit for a line of a log or of a request: no control characters, none that turn the direction of text, no white space at the ends.

@@ -8,7 +8,7 @@ mod host;
 pub mod requests;
 
 use host::{Host, Origin};
-use plum::engine::io::TcpEnd;
+use plum_engine::io::TcpEnd;
 use std::time::Duration;
 
 /// What a record is, by the low half of its first octet; the high half says how.
@@ -48,7 +48,7 @@ const SPANS: [u64; 12] = [0, 1, 20, 100, 260, 520, 1300, 4000, 10_000, 60_000, 3
 pub fn run(data: &[u8]) {
     let Some((&setup, mut rest)) = data.split_first() else { return };
     // The log of a process is made with its first use, and stays.
-    plum::log::close();
+    plum_runtime::log::close();
     let mut host = Host::new(setup);
     for _ in 0..MAX_RECORDS {
         let Some((&[what, low, high], payload)) = rest.split_first_chunk() else { break };

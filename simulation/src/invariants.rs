@@ -3,8 +3,8 @@
 //! The rules of callbacks are in `crates/testkit/src/world/checks.rs`, as every test on the virtual clock keeps them; what is
 //! true of a quiet world only is in `agreement.rs`.
 
-use plum::engine::io::{Config, MappingId, Socket};
-use plum::time::Time;
+use plum_engine::io::{Config, MappingId, Socket};
+use plum_engine::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;

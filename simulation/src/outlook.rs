@@ -5,8 +5,8 @@ use crate::agreement::{Place, is_spoken, transport};
 use crate::twin::{Answer, Asked, Twin};
 use crate::watched::Watched;
 use crate::world::World;
-use plum::engine::driver::Key;
-use plum::engine::io::{Allowed, Protocol};
+use plum_engine::driver::Key;
+use plum_engine::io::{Allowed, Protocol};
 use plum_gateway::core::{Gateway, WanKind};
 use std::net::SocketAddr;
 

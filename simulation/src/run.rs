@@ -44,8 +44,6 @@ fn keep_panics() {
 /// Tells the story of a seed.
 pub fn tell(seed: u64, telling: &Telling) -> Result<Outcome, Box<Failure>> {
     keep_panics();
-    // The log's state is made when it is first asked, and is not the engine's memory.
-    let _ = plum::log::enabled(plum::log::Level::Fatal);
     let mut story = Story::new(seed, telling);
     catch_unwind(AssertUnwindSafe(|| story.tell(telling))).map_err(|_| {
         let kept = PANIC.with(|panic| panic.borrow_mut().take());

@@ -3,10 +3,10 @@
 use crate::allocations;
 use crate::invariants::{self, Flight, Packets, Pending};
 use crate::world::{Endpoint, Seeded};
-use plum::engine::Engine;
-use plum::engine::io::{Config, Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
-use plum::engine::ledger::HardwareAddress;
-use plum::time::Time;
+use plum_engine::Engine;
+use plum_engine::io::{Config, Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
+use plum_engine::ledger::HardwareAddress;
+use plum_engine::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

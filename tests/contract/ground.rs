@@ -1,6 +1,6 @@
 //! What the tests call the library with, and what its callbacks leave for them.
 
-use plum::ffi::*;
+use plum::*;
 use plum_gateway::server::Server;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;

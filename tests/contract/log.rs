@@ -1,7 +1,7 @@
 //! The log's part of the contract.
 
 use super::ground::{create, ear, in_a_process_of_its_own, init, int, next, query, silent, wanted};
-use plum::ffi::*;
+use plum::*;
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::{null, null_mut};
 use std::sync::Mutex;

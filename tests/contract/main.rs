@@ -17,7 +17,7 @@ use ground::{
     Call, LONG, check_buffer, create, ear, host_of, in_a_process_of_its_own, init, int, next, number,
     on_mapping, query, silent, wanted, zeroed_config,
 };
-use plum::ffi::*;
+use plum::*;
 #[cfg(unix)]
 use process::in_child;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -279,11 +279,11 @@ contract! {
         let get = |buffer, size| unsafe { plum_get_local_address(buffer, size) };
         if get(null_mut(), 0) == PLUM_ERR_NOT_AVAIL {
             // A machine without a route to the internet.
-            assert_eq!(plum::client::local_address(), None);
+            assert_eq!(plum_runtime::client::local_address(), None);
             return;
         }
         let address: IpAddr = check_buffer(get).parse().expect("an address");
-        assert_eq!(plum::client::local_address(), Some(address));
+        assert_eq!(plum_runtime::client::local_address(), Some(address));
     }
 
     fn dummytls_without_domain_fails() {

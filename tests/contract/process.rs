@@ -3,7 +3,7 @@
 use super::ground::{
     LONG, create, ear, gateway, in_a_process_of_its_own, init, int, next, query, silent, wanted,
 };
-use plum::ffi::*;
+use plum::*;
 use std::ffi::{c_char, c_int};
 use std::fs::{File, read_dir, read_to_string};
 use std::os::fd::AsRawFd;

@@ -2,7 +2,7 @@
 
 use super::ground::{create, gateway, in_a_process_of_its_own, init, int, query, silent, wanted};
 use parking_lot::{Condvar, Mutex};
-use plum::ffi::*;
+use plum::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{c_char, c_int};
 use std::ptr::null_mut;

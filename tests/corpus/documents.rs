@@ -2,8 +2,8 @@
 
 use crate::index::Row;
 use crate::messages;
-use plum::wire::http::Url;
-use plum::wire::{igd, soap, ssdp};
+use plum_wire::http::Url;
+use plum_wire::{igd, soap, ssdp};
 
 /// `svcN=TYPE -> URL` facts of the two kinds of services that descriptions are read for.
 fn expected_services(row: &Row) -> Vec<igd::Service> {

@@ -2,8 +2,8 @@
 
 use crate::index::Row;
 use crate::messages;
-use plum::wire::pcp::{MapRequest, Nonce};
-use plum::wire::{Malformed, Transport, natpmp, pcp};
+use plum_wire::pcp::{MapRequest, Nonce};
+use plum_wire::{Malformed, Transport, natpmp, pcp};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 

@@ -1,8 +1,8 @@
 //! HTTP replies.
 
 use crate::{documents, messages, read_shared};
-use plum::wire::http::{ReadError, Reply, ReplyReader};
-use plum::wire::{igd, soap};
+use plum_wire::http::{ReadError, Reply, ReplyReader};
+use plum_wire::{igd, soap};
 
 /// Enough for every reply of the corpora, and the limit for descriptions.
 const LIMIT: usize = 1 << 20;

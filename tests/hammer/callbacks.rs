@@ -2,7 +2,7 @@
 
 use super::books::{self, Context, LIVE, Tally, count};
 use super::calls;
-use plum::ffi::*;
+use plum::*;
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::null_mut;

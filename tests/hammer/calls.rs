@@ -3,7 +3,7 @@
 use super::books::{self, Context, LIVE, Tally, count};
 use super::callbacks::{IS_PROGRAM, Record, Slot, on_mapping, on_message};
 use fastrand::Rng;
-use plum::ffi::*;
+use plum::*;
 use std::ffi::{CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::ptr::{null, null_mut};

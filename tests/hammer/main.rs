@@ -15,7 +15,7 @@ mod callbacks;
 mod calls;
 
 use books::Context;
-use plum::ffi::*;
+use plum::*;
 use plum_gateway::core::Chance;
 use plum_gateway::server::Server;
 use std::sync::atomic::{AtomicBool, Ordering};

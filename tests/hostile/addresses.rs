@@ -3,8 +3,8 @@
 use crate::stage::{GATEWAY_HTTP, ip, secs, service, set_up, upnp_stage};
 use crate::text::logged;
 use crate::world::GATEWAY;
-use plum::engine::io::{Allowed, Event, Socket};
-use plum::wire::Transport::Tcp;
+use plum_engine::io::{Allowed, Event, Socket};
+use plum_wire::Transport::Tcp;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// No external IPv4 address: FAILURE.

@@ -3,8 +3,8 @@
 use crate::memory::peak_of;
 use crate::stage::{GATEWAY_HTTP, IGD, ROGUE, Stage, addr, millis, secs, set_up, stage, upnp_stage};
 use crate::world::GATEWAY;
-use plum::engine::io::{Event, Socket};
-use plum::wire::Transport::Tcp;
+use plum_engine::io::{Event, Socket};
+use plum_wire::Transport::Tcp;
 use std::net::SocketAddr;
 
 fn pcp(epoch: u32) -> Vec<u8> {

@@ -5,7 +5,7 @@ use crate::stage::{
     FIRST_RACES, GATEWAY_HTTP, RACES, ROGUE, Speech, Stage, WAN, description, page, secs, service, soap,
     upnp_stage,
 };
-use plum::wire::Transport::Tcp;
+use plum_wire::Transport::Tcp;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -35,7 +35,7 @@ fn sources(folder: &str) -> String {
 
 #[test]
 fn every_test_that_the_document_names_exists() {
-    let all = sources("src") + &sources("tests") + &sources("cli/tests");
+    let all = sources("src") + &sources("crates") + &sources("tests") + &sources("cli/tests");
     let document = document();
     // Tests are sentences: no other name in it has so many words.
     let is_test = |name: &&str| {
@@ -55,7 +55,10 @@ fn the_limits_of_the_document_are_those_of_the_code() {
     let document = document();
     let table = document.split("## Limits").nth(1).expect("the table");
     let mut count = 0;
-    for line in table.lines().filter(|line| line.starts_with("| ") && line.contains("`src/")) {
+    for line in table
+        .lines()
+        .filter(|line| line.starts_with("| ") && (line.contains("`src/") || line.contains("`crates/")))
+    {
         let [value, name, file] = quoted(line).collect::<Vec<_>>()[..] else { panic!("{line}") };
         let source = fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         let declaration = format!("const {name}: ");

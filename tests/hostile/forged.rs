@@ -3,9 +3,9 @@
 
 use crate::stage::{Stage, millis, secs, set_up};
 use crate::world::GATEWAY;
-use plum::engine::io::{Allowed, Event, Protocol, Socket};
-use plum::wire::Transport::{Tcp, Udp};
+use plum_engine::io::{Allowed, Event, Protocol, Socket};
 use plum_gateway::core::{Kind, Spoken, Times};
+use plum_wire::Transport::{Tcp, Udp};
 use std::net::SocketAddr;
 
 const SERVER: SocketAddr = SocketAddr::new(GATEWAY, 5351);

@@ -6,8 +6,8 @@ use crate::stage::{
     service, silence, upnp_stage,
 };
 use crate::world::GATEWAY;
-use plum::engine::io::Socket;
-use plum::wire::Transport::Tcp;
+use plum_engine::io::Socket;
+use plum_wire::Transport::Tcp;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 

@@ -9,10 +9,6 @@
 #[allow(dead_code, unused_imports, reason = "each user takes what it needs")]
 mod world;
 
-#[path = "../namespace/mod.rs"]
-#[allow(dead_code, reason = "each user takes what it needs")]
-mod namespace;
-
 mod addresses;
 mod announcements;
 mod description;

@@ -5,10 +5,10 @@ use crate::stage::{
     service, silence, soap, upnp_stage,
 };
 use crate::world::{EXTERNAL, LOCAL, START};
-use plum::engine::io::Socket;
-use plum::wire::Transport::Tcp;
+use plum_engine::io::Socket;
 use plum_gateway::core::Times;
 use plum_gateway::odd;
+use plum_wire::Transport::Tcp;
 use std::net::{IpAddr, SocketAddr};
 
 /// A host that answers every search before the gateway does, beside an honest gateway.

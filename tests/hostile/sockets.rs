@@ -2,14 +2,14 @@
 //! of its own number is needed.
 #![cfg(target_os = "linux")]
 
-use crate::namespace::{ip, is_inside};
 use crate::stage::{WAN, answer, description};
 use crate::sweep::lies;
-use plum::engine::io::{Allowed, Config, Event, MappingId, Protocol, Suggestion, Wanted};
-use plum::time::Time;
-use plum::wire::Transport;
-use plum::worker::{Command, Program, Worker};
+use plum_engine::io::{Allowed, Config, Event, MappingId, Protocol, Suggestion, Wanted};
+use plum_engine::time::Time;
 use plum_gateway::server::{Config as Place, Server as Gateway};
+use plum_runtime::worker::{Command, Program, Worker};
+use plum_testkit::namespace::{ip, is_inside};
+use plum_wire::Transport;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroU16;
@@ -265,8 +265,8 @@ fn a_sweep_of_all_ports_over_real_sockets_takes_no_mapping_from_upnp() {
     if !is_inside("sockets::a_sweep_of_all_ports_over_real_sockets_takes_no_mapping_from_upnp") {
         return;
     }
-    plum::log::open(
-        Some(plum::log::Level::Debug),
+    plum_runtime::log::open(
+        Some(plum_runtime::log::Level::Debug),
         Some(Arc::new(|_, t: &std::ffi::CStr| eprintln!("{}", t.to_string_lossy()))),
     ); //TMP
     ip("link set lo up");

@@ -7,10 +7,10 @@ use crate::stage::{
     silence, upnp_stage,
 };
 use crate::world::{GATEWAY, LOCAL};
-use plum::engine::io::{Arrival, Socket};
-use plum::engine::upnp::{Network, may_answer};
-use plum::wire::Transport::Tcp;
+use plum_engine::io::{Arrival, Socket};
+use plum_engine::upnp::{Network, may_answer};
 use plum_gateway::core::Times;
+use plum_wire::Transport::Tcp;
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;

@@ -4,10 +4,10 @@
 //! other output goes on to the world. Whatever goes to somebody who must not be contacted fails the test.
 
 use crate::world::{EXTERNAL, Endpoint, GATEWAY, LOCAL, Seeded, Setup, World};
-use plum::engine::Engine;
-use plum::engine::io::{Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, TcpEnd, Wanted};
-use plum::engine::ledger::HardwareAddress;
-use plum::time::Time;
+use plum_engine::Engine;
+use plum_engine::io::{Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, TcpEnd, Wanted};
+use plum_engine::ledger::HardwareAddress;
+use plum_engine::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -3,10 +3,10 @@
 
 use crate::stage::{Stage, ip, millis, secs, set_up};
 use crate::world::{EXTERNAL, GATEWAY};
-use plum::engine::io::{Event, MappingId, Protocol, Socket};
-use plum::wire::Transport::Tcp;
+use plum_engine::io::{Event, MappingId, Protocol, Socket};
 use plum_gateway::core::{Spoken, Times};
 use plum_gateway::odd;
+use plum_wire::Transport::Tcp;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 

@@ -4,9 +4,9 @@ use crate::stage::{
     GATEWAY_HTTP, IGD, ROGUE, WAN, bare_stage, description, page, secs, service, soap, upnp_stage,
 };
 use crate::world::GATEWAY;
-use plum::engine::io::Socket;
-use plum::log::{self, Level};
-use plum::wire::Transport::Tcp;
+use plum_engine::io::Socket;
+use plum_runtime::log::{self, Level};
+use plum_wire::Transport::Tcp;
 use std::cell::RefCell;
 use std::ffi::CStr;
 use std::net::SocketAddr;
@@ -31,6 +31,7 @@ pub fn logged<T>(act: impl FnOnce() -> T) -> (Vec<String>, T) {
         };
         log::open(Some(Level::Verbose), Some(std::sync::Arc::new(keep)));
     });
+    plum_engine::log::set_sink(log::ENGINE_SINK);
     LINES.set(Some(Vec::new()));
     let result = act();
     (LINES.take().unwrap_or_default(), result)
@@ -283,11 +284,11 @@ fn what_the_environment_and_the_program_say_reaches_standard_output_as_plain_tex
         let domain = nasty(NASTY[number.parse::<usize>().expect("a number")]);
         let domain = std::ffi::CString::new(domain).expect("no NUL in it");
         // SAFETY: all zero is a valid configuration: NULL pointers, and the ints are 0.
-        let mut config: plum::ffi::plum_config_t = unsafe { std::mem::zeroed() };
+        let mut config: plum::plum_config_t = unsafe { std::mem::zeroed() };
         config.dummytls_domain = domain.as_ptr();
         // SAFETY: valid for the call.
-        assert_eq!(unsafe { plum::ffi::plum_init(&raw const config) }, 0);
-        assert_eq!(plum::ffi::plum_cleanup(), 0);
+        assert_eq!(unsafe { plum::plum_init(&raw const config) }, 0);
+        assert_eq!(plum::plum_cleanup(), 0);
         return;
     }
     for (number, text) in NASTY.into_iter().enumerate() {

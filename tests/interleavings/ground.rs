@@ -5,10 +5,10 @@
 
 use crate::client::{Client, Error, Listener, News, Settings};
 use crate::dummytls::RealSystem;
-use crate::engine::io::{Event, MappingId, Protocol, Suggestion, Wanted};
 use crate::log::Level;
-use crate::wire::Transport;
 use crate::worker::Worker;
+use plum_engine::io::{Event, MappingId, Protocol, Suggestion, Wanted};
+use plum_wire::Transport;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, Runner};
 use std::collections::BTreeMap;

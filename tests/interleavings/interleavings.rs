@@ -1,7 +1,7 @@
 //! The handshake between the program's threads and the worker, over its interleavings.
 //!
 //! What runs is the library's own client, log, notes to the worker and what follows a panic in it; only the worker's turns
-//! are a model (src/worker/explored.rs), since a real one waits in the kernel. Locks, condition variables, atomics and threads
+//! are a model (crates/runtime/src/worker/explored.rs), since a real one waits in the kernel. Locks, condition variables, atomics and threads
 //! are shuttle's (sync.rs): it runs one thread at a time and chooses at each step which goes on, at random and by
 //! PCT ("A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", Burckhardt et al., 2010). A deadlock
 //! fails the test, and a failure prints the schedule, which `shuttle::replay` repeats.
@@ -12,8 +12,8 @@
 //!   PLUM_SCHEDULE_SEED=7    of both schedulers
 #![cfg(shuttle)]
 
+use plum_engine::io::Event;
 use plum_interleavings::client::{Error, News};
-use plum_interleavings::engine::io::Event;
 use plum_interleavings::log::Level;
 use plum_interleavings::{Ground, Script, explore, success};
 use shuttle::rand::{Rng, thread_rng};
@@ -249,8 +249,8 @@ fn any_call(ground: Ground, id: i32, inside: bool) {
 
 #[test]
 fn no_wake_is_lost() {
-    use plum_interleavings::engine::io::MappingId;
-    use plum_interleavings::time::Time;
+    use plum_engine::io::MappingId;
+    use plum_engine::time::Time;
     use plum_interleavings::worker::{Command, Program, Wake, Worker};
 
     /// Counts how often it was called because of a wake.

@@ -1,6 +1,6 @@
-//! In place of src/sync.rs: its names, made of what the checker schedules.
+//! In place of crates/runtime/src/sync.rs: its names, made of what the checker schedules.
 
-#[path = "../../src/sync/locks.rs"]
+#[path = "../../crates/runtime/src/sync/locks.rs"]
 #[allow(dead_code, reason = "the modules that are compiled here do not need all of it")]
 mod locks;
 

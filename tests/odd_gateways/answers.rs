@@ -1,10 +1,10 @@
 //! What gateways answer: entries that they deny, lose or give to others, epochs, refusals, addresses.
 
 use crate::{millis, secs, world_of};
-use plum::engine::io::{Allowed, Suggestion};
-use plum::wire::Transport::Tcp;
+use plum_engine::io::{Allowed, Suggestion};
 use plum_gateway::core::{Action, Kind};
 use plum_testkit::world::World;
+use plum_wire::Transport::Tcp;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;

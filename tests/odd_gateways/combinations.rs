@@ -2,8 +2,8 @@
 
 use crate::secs;
 use crate::stage::{Stage, VirtualClock};
-use plum::wire::Transport::Tcp;
 use plum_gateway::odd::traits::{self, Trait};
+use plum_wire::Transport::Tcp;
 
 /// Draws oddities that leave a way to a mapping, each with the number of its variant.
 fn draw(rng: &mut fastrand::Rng) -> Vec<(Trait, usize)> {

@@ -2,7 +2,7 @@
 
 use crate::stage::rows;
 use crate::{millis, secs};
-use plum::engine::io::Protocol::UpnpIgd;
+use plum_engine::io::Protocol::UpnpIgd;
 use plum_gateway::core::{Framing, Gateway};
 use plum_gateway::odd;
 

@@ -2,7 +2,7 @@
 
 use crate::stage::{Stage, VirtualClock, rows};
 use crate::{millis, secs};
-use plum::engine::io::Protocol::UpnpIgd;
+use plum_engine::io::Protocol::UpnpIgd;
 use plum_gateway::core::{Gateway, Igd, Reply};
 use plum_gateway::odd;
 

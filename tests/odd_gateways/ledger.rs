@@ -1,13 +1,13 @@
 //! Entries that are easily forgotten: each is deleted, and what holds a mapping is not.
 
 use crate::{ROUTE, millis, secs, world_of};
-use plum::engine::io::{Event, Protocol, Route};
-use plum::wire::Transport::Tcp;
+use plum_engine::io::{Event, Protocol, Route};
 use plum_gateway::core::Action::AddPortMapping;
 use plum_gateway::core::{self as gateway, Igd, Kind, Times, WanKind};
 use plum_gateway::odd;
 use plum_testkit::packets::most_packets_a_second;
 use plum_testkit::world::{EXTERNAL, World};
+use plum_wire::Transport::Tcp;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// A gateway that has nothing but UPnP, and another device beside it.

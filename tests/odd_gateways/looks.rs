@@ -2,10 +2,10 @@
 
 use crate::stage::{Stage, VirtualClock, rows};
 use crate::{millis, secs};
-use plum::engine::io::Protocol::UpnpIgd;
-use plum::wire::Transport::Tcp;
+use plum_engine::io::Protocol::UpnpIgd;
 use plum_gateway::core::{Action, Gateway, Kind, Reply};
 use plum_gateway::odd::{self, InternalPort, UNKNOWN};
+use plum_wire::Transport::Tcp;
 
 /// Each look is answered by the oddity of the external port's place among those that are mapped.
 fn looks_by_port(gateway: &mut Gateway, first: u16) {

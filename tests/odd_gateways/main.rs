@@ -20,10 +20,6 @@ mod ground;
 mod leases;
 mod ledger;
 mod looks;
-#[cfg(target_os = "linux")] // network namespaces
-#[path = "../namespace/mod.rs"]
-#[allow(dead_code)] // What tests need that are inside as a whole.
-mod namespace;
 mod natpmp;
 mod neighbours;
 mod pace;
@@ -41,10 +37,10 @@ mod stage;
 mod tables;
 mod whereabouts;
 
-use plum::engine::io::{MappingId, Protocol, Route};
-use plum::wire::Transport::Tcp;
+use plum_engine::io::{MappingId, Protocol, Route};
 use plum_gateway::core::Kind;
 use plum_testkit::world::{GATEWAY, INTERFACE, LOCAL, World};
+use plum_wire::Transport::Tcp;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -141,7 +137,7 @@ fn play(turns: Vec<Turn>) {
 fn all_odd_gateways_over_real_sockets() {
     let mut turns: Vec<Turn> = Vec::new();
     #[cfg(target_os = "linux")] // network namespaces
-    if let Some(way) = namespace::way_in("the odd neighbours over real sockets") {
+    if let Some(way) = plum_testkit::namespace::way_in("the odd neighbours over real sockets") {
         turns.extend(neighbours::ROWS.iter().map(|&(name, _)| (name, way)));
     }
     if std::env::var_os("PLUM_TEST_LOOPBACK").is_some() {

@@ -2,7 +2,7 @@
 
 use crate::stage::{Stage, rows};
 use crate::{millis, secs};
-use plum::engine::io::Protocol::{NatPmp, UpnpIgd};
+use plum_engine::io::Protocol::{NatPmp, UpnpIgd};
 use plum_gateway::core::{Gateway, Spoken, Times};
 use plum_gateway::odd::{self, InternalPort};
 
@@ -84,7 +84,7 @@ rows! {
                 WITHOUT_PCP[0](gateway);
                 odd::natpmp_cuts_ports(gateway);
             });
-            let id = stage.create_wishing(plum::wire::Transport::Udp, internal, wish);
+            let id = stage.create_wishing(plum_wire::Transport::Udp, internal, wish);
             let external = if wish == 0 { internal } else { wish };
             assert_eq!(stage.expect_success(millis(4500), id), (UpnpIgd, external));
             stage.end();

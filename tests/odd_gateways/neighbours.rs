@@ -2,7 +2,7 @@
 
 use crate::stage::{Lan, Machine, Start, lan_rows};
 use crate::{millis, secs};
-use plum::engine::io::Protocol::{self, NatPmp, Pcp, UpnpIgd};
+use plum_engine::io::Protocol::{self, NatPmp, Pcp, UpnpIgd};
 use plum_gateway::core::{Action, Gateway, Igd, Kind, Reply, Silence, Times, Transport};
 use plum_gateway::odd;
 

@@ -1,12 +1,12 @@
 //! How much a gateway is asked, and how soon: limits of its own, many mappings, extreme settings, notices without end.
 
 use crate::{millis, only_from, secs, world_of};
-use plum::engine::io::Event;
-use plum::wire::Transport::Tcp;
+use plum_engine::io::Event;
 use plum_gateway::core::{Kind, Reply, Times};
 use plum_gateway::odd;
 use plum_testkit::packets::most_packets_a_second;
 use plum_testkit::world::World;
+use plum_wire::Transport::Tcp;
 use std::time::Duration;
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::stage::rows;
 use crate::{millis, secs};
-use plum::engine::io::Protocol::{NatPmp, Pcp, UpnpIgd};
+use plum_engine::io::Protocol::{NatPmp, Pcp, UpnpIgd};
 use plum_gateway::core::{Gateway, Kind, Spoken, Times};
 use plum_gateway::odd;
 

@@ -2,9 +2,9 @@
 
 use crate::stage::rows;
 use crate::{millis, secs};
-use plum::wire::Transport::{Tcp, Udp};
 use plum_gateway::core::Igd;
 use plum_gateway::odd;
+use plum_wire::Transport::{Tcp, Udp};
 use std::ops::RangeInclusive;
 
 /// What refuses a port: not for us, or taken by what nobody can look at.

@@ -1,10 +1,10 @@
 //! Which protocol a mapping has: gateways that refuse by one, fall silent, unlearn it, or answer by it late.
 
 use crate::{mapped_by, millis, secs, upnp_mapping_beside_pcp, world_of};
-use plum::engine::io::{Event, Protocol, Socket, Suggestion};
-use plum::wire::Transport::{Tcp, Udp};
+use plum_engine::io::{Event, Protocol, Socket, Suggestion};
 use plum_gateway::core::{Config, Kind, Spoken, Times};
 use plum_testkit::world::World;
+use plum_wire::Transport::{Tcp, Udp};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 

@@ -17,7 +17,7 @@ rows! {
         let requests = actions(&mut stage);
         assert!(requests < 60, "{requests} requests");
         for &id in &ids {
-            assert_eq!(stage.told(id), [plum::engine::io::Event::Failure]);
+            assert_eq!(stage.told(id), [plum_engine::io::Event::Failure]);
         }
         stage.end();
     }
@@ -46,7 +46,7 @@ fn whatever_a_service_answers_to_everything_it_gets_some_dozens_of_requests() {
         let requests = actions(&mut stage);
         assert!(requests < 60, "{name}: {requests} requests");
         for &id in &ids {
-            assert_eq!(stage.told(id), [plum::engine::io::Event::Failure], "{name}");
+            assert_eq!(stage.told(id), [plum_engine::io::Event::Failure], "{name}");
         }
         stage.end();
     }

@@ -2,7 +2,7 @@
 
 use crate::stage::{Stage, VirtualClock, rows};
 use crate::{millis, secs};
-use plum::engine::io::Protocol::{NatPmp, Pcp, UpnpIgd};
+use plum_engine::io::Protocol::{NatPmp, Pcp, UpnpIgd};
 use plum_gateway::core::{Action, Gateway, Reply, Times};
 use plum_gateway::odd::{self, UNKNOWN};
 
@@ -55,7 +55,7 @@ rows! {
         }
         stage.destroy(ids[0]);
         stage.wait(millis(20), "DESTROYED after one round trip", |stage| {
-            stage.told(ids[0]).last() == Some(&plum::engine::io::Event::Destroyed)
+            stage.told(ids[0]).last() == Some(&plum_engine::io::Event::Destroyed)
         });
         let took = stage.cleanup();
         assert!(!S::HAS_EXACT_TIMES || took <= millis(20), "{took:?}");

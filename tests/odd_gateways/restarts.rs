@@ -2,13 +2,13 @@
 
 use crate::stage::{Stage, Start, VirtualClock, rows};
 use crate::{millis, only_from, secs};
-use plum::engine::io::Event;
-use plum::engine::io::Protocol::{self, NatPmp, Pcp, UpnpIgd};
-use plum::wire::Transport::Tcp;
+use plum_engine::io::Event;
+use plum_engine::io::Protocol::{self, NatPmp, Pcp, UpnpIgd};
 use plum_gateway::core::{Action, Gateway, Kind, Spoken};
 use plum_gateway::odd;
 use plum_testkit::packets::most_packets_a_second;
 use plum_testkit::world::World;
+use plum_wire::Transport::Tcp;
 
 rows! {
     fn a_daemon_that_comes_back_on_another_http_port_is_found<S>() {

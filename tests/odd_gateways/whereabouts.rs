@@ -1,12 +1,12 @@
 //! Where the gateway is, and whether it is the same: routes, named gateways, other networks, sleep, a time of no mapping.
 
 use crate::{ROUTE, mapped_by, millis, only_from, secs, world_of};
-use plum::engine::Reason;
-use plum::engine::io::{Allowed, Protocol, Route, Socket};
-use plum::wire::Transport::Tcp;
+use plum_engine::Reason;
+use plum_engine::io::{Allowed, Protocol, Route, Socket};
 use plum_gateway::core as gateway;
 use plum_gateway::odd;
 use plum_testkit::world::{self, EXTERNAL, GATEWAY, INTERFACE, World};
+use plum_wire::Transport::Tcp;
 use std::net::{IpAddr, Ipv4Addr};
 
 #[test]

@@ -2,10 +2,10 @@
 //! retry finds out.
 
 use crate::ground::{Program, Router, pcp_only, settings};
-use crate::namespace::{ip, is_inside};
-use plum::client::Settings;
-use plum::engine::io::Protocol;
-use plum::log::Level;
+use plum_engine::io::Protocol;
+use plum_runtime::client::Settings;
+use plum_runtime::log::Level;
+use plum_testkit::namespace::{ip, is_inside};
 use std::io::Write;
 use std::process::{Command, Stdio};
 

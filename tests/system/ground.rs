@@ -1,13 +1,13 @@
 //! A program that uses the library, and routers with gateways behind cables.
 
-use crate::namespace::ip;
-use plum::client::{Client, External, Listener, News, Settings};
-use plum::engine::io::{Allowed, MappingId, Suggestion, Wanted};
-use plum::log::Level;
-use plum::net::clock;
-use plum::wire::Transport;
+use plum_engine::io::{Allowed, MappingId, Suggestion, Wanted};
 use plum_gateway::core::Gateway;
 use plum_gateway::server::{Config, Server};
+use plum_runtime::client::{Client, External, Listener, News, Settings};
+use plum_runtime::log::Level;
+use plum_runtime::net::clock;
+use plum_testkit::namespace::ip;
+use plum_wire::Transport;
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;

@@ -8,8 +8,6 @@
 mod filter;
 mod firewall;
 mod ground;
-#[path = "../namespace/mod.rs"]
-mod namespace;
 mod network;
 mod notices;
 mod own_host;

@@ -1,9 +1,9 @@
 //! Interfaces, addresses and routes that come and go. The kernel tells of all of them: everything here is seen at once.
 
 use crate::ground::{Program, Router, gateway, pcp_only, settings};
-use crate::namespace::{ip, is_inside};
-use plum::client::Settings;
-use plum::log::Level;
+use plum_runtime::client::Settings;
+use plum_runtime::log::Level;
+use plum_testkit::namespace::{ip, is_inside};
 use std::time::Duration;
 
 /// The contract's promise for a changed network, with room for a busy machine.

@@ -1,8 +1,8 @@
 //! The kernel's notices, when there are too many to be kept.
 
 use crate::ground::{Program, Router, settings};
-use crate::namespace::{ip, ip_batch, is_inside};
-use plum::client::News;
+use plum_runtime::client::News;
+use plum_testkit::namespace::{ip, ip_batch, is_inside};
 use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;

@@ -1,9 +1,9 @@
 //! A gateway on this very host: its packets never leave it.
 
 use crate::ground::{LONG, Program, settings};
-use crate::namespace::{add_cable, ip, is_inside};
-use plum::engine::io::Protocol;
+use plum_engine::io::Protocol;
 use plum_gateway::server::{Config, Server};
+use plum_testkit::namespace::{add_cable, ip, is_inside};
 use std::net::Ipv4Addr;
 
 /// A gateway on our own address 10.1.0.2; the default route leads to this address.

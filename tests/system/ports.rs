@@ -2,10 +2,10 @@
 //! recheck finds out.
 
 use crate::ground::{Program, Router, pcp_only, settings};
-use crate::namespace::{ip, is_inside};
-use plum::client::Settings;
-use plum::engine::io::{Allowed, Protocol};
-use plum::log::Level;
+use plum_engine::io::{Allowed, Protocol};
+use plum_runtime::client::Settings;
+use plum_runtime::log::Level;
+use plum_testkit::namespace::{ip, is_inside};
 use std::net::UdpSocket;
 
 /// In milliseconds.

@@ -2,10 +2,10 @@
 
 use crate::filter::{Refused, refuse, refuse_to_all};
 use crate::ground::{Program, Router, gateway, settings};
-use crate::namespace::{ip, is_inside};
-use plum::client::{Settings, local_address};
-use plum::engine::io::Protocol;
-use plum::log::Level;
+use plum_engine::io::Protocol;
+use plum_runtime::client::{Settings, local_address};
+use plum_runtime::log::Level;
+use plum_testkit::namespace::{ip, is_inside};
 
 /// What sandboxes refuse a socket with.
 const ERRORS: [i32; 6] =

@@ -1,10 +1,10 @@
 //! Answers to a search from hosts that are not on our link, or come in by another interface.
 
 use crate::ground::{LONG, Program, Router, settings};
-use crate::namespace::{add_cable, ip, is_inside};
-use plum::client::Settings;
-use plum::engine::io::Allowed;
-use plum::log::Level;
+use plum_engine::io::Allowed;
+use plum_runtime::client::Settings;
+use plum_runtime::log::Level;
+use plum_testkit::namespace::{add_cable, ip, is_inside};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

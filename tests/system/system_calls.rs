@@ -2,10 +2,10 @@
 
 use crate::filter::{allow_only, program_of};
 use crate::ground::{Program, Router, settings};
-use crate::namespace::{ip, is_inside};
-use plum::client::{Settings, local_address};
-use plum::engine::io::Protocol;
-use plum::log::Level;
+use plum_engine::io::Protocol;
+use plum_runtime::client::{Settings, local_address};
+use plum_runtime::log::Level;
+use plum_testkit::namespace::{ip, is_inside};
 
 /// The names in the table of SECURITY.md, as far as they are for this processor.
 fn listed(document: &str, processor: &str) -> Vec<String> {

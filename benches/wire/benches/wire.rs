@@ -4,8 +4,8 @@
 
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
-use plum::wire::{http, igd, natpmp, pcp, soap, ssdp};
 use plum_gateway::core::UdpPort;
+use plum_wire::{http, igd, natpmp, pcp, soap, ssdp};
 use plum_wire_benches as samples;
 use std::net::SocketAddr;
 

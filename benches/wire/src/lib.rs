@@ -2,10 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use plum::wire::http::{self, Url};
-use plum::wire::pcp::{self, Nonce};
-use plum::wire::{Transport, natpmp, soap, ssdp};
 use plum_gateway::core::{Config, ConnectionId, Gateway, Output, UdpPort};
+use plum_wire::http::{self, Url};
+use plum_wire::pcp::{self, Nonce};
+use plum_wire::{Transport, natpmp, soap, ssdp};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -113,7 +113,7 @@ pub fn description_answer() -> Vec<u8> {
 /// # Panics
 /// The gateway offers no service.
 pub fn action_answer() -> Vec<u8> {
-    let description = plum::wire::igd::parse(&body(&description_answer())).expect("a description");
+    let description = plum_wire::igd::parse(&body(&description_answer())).expect("a description");
     let control_url = &description.services.first().expect("a service").control_url;
     let action = "GetExternalIPAddress";
     let text = soap::emit(SERVICE, action, &[]);

@@ -42,7 +42,7 @@ struct Object<'a> {
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let until = arguments.questions.deadline();
     let named = arguments.questions.named_gateway()?.map(|gateway| gateway.address);
-    let route = plum::net::look_up_route(named).ok_or_else(|| {
+    let route = plum_runtime::net::look_up_route(named).ok_or_else(|| {
         Failure::new(Exit::NoGateway, "there is no route to a gateway: connect to a network")
     })?;
     let gateway = named.or(route.gateway);

@@ -7,7 +7,7 @@ use crate::spec::{self, Port, Spec, transport_name};
 use crate::text::clean;
 use crate::upnp::{self, ActionError, Service};
 use clap::Args;
-use plum::wire::soap;
+use plum_wire::soap;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -114,7 +114,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
 fn find(arguments: &Arguments, until: Instant) -> Result<Target, Failure> {
     let named = arguments.questions.named_gateway()?;
     let address = named.map(|gateway| gateway.address);
-    let route = plum::net::look_up_route(address).ok_or_else(|| {
+    let route = plum_runtime::net::look_up_route(address).ok_or_else(|| {
         Failure::new(Exit::NoGateway, "there is no route to a gateway: connect to a network")
     })?;
     let gateway = address.or(route.gateway);

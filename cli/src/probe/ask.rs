@@ -6,11 +6,11 @@ use crate::exit::Failure;
 use crate::natpmp::{self, Address};
 use crate::text::clean;
 use crate::upnp::{self, Found, Search, Undescribed};
-use plum::engine::direct::{Worth, is_public, worth};
-use plum::engine::upnp::preference;
-use plum::wire::igd::WanService;
-use plum::wire::{natpmp as natpmp_wire, pcp, printable};
 use plum::{Builder, Gateway, Request};
+use plum_engine::direct::{Worth, is_public, worth};
+use plum_engine::upnp::preference;
+use plum_wire::igd::WanService;
+use plum_wire::{natpmp as natpmp_wire, pcp, printable};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +38,7 @@ pub struct Whom {
 pub fn look_around(whom: Whom) -> Findings {
     let begun = Instant::now();
     let named = whom.named.map(|gateway| gateway.address);
-    let Some(route) = plum::net::look_up_route(named) else {
+    let Some(route) = plum_runtime::net::look_up_route(named) else {
         return Findings { surroundings: Surroundings::of(None), ..Findings::default() };
     };
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();

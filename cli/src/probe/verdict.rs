@@ -2,7 +2,7 @@
 
 use super::{Findings, Surroundings, Tried, Way};
 use crate::exit::Exit;
-use plum::engine::direct::{Worth, worth};
+use plum_engine::direct::{Worth, worth};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::ErrorKind;

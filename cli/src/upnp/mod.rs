@@ -5,10 +5,10 @@ mod search;
 
 pub use search::{Found, Search, each};
 
-use plum::engine::upnp::preference;
-use plum::wire::http::{self, ReplyReader, Url};
-use plum::wire::igd::{self, WanService};
-use plum::wire::{printable, soap};
+use plum_engine::upnp::preference;
+use plum_wire::http::{self, ReplyReader, Url};
+use plum_wire::igd::{self, WanService};
+use plum_wire::{printable, soap};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpStream};

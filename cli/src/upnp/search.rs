@@ -1,11 +1,11 @@
 //! Who is there: searches by SSDP.
 
 use crate::datagram::{DATAGRAM_LEN_MAX, is_refusal};
-use plum::engine::io::Arrival;
-use plum::engine::upnp::{MULTICAST, MX_SECS, Network, location, may_answer, searches};
-use plum::net::{self, Route, udp};
-use plum::wire::http::Url;
-use plum::wire::ssdp;
+use plum_engine::io::Arrival;
+use plum_engine::upnp::{MULTICAST, MX_SECS, Network, location, may_answer, searches};
+use plum_runtime::net::{self, Route, udp};
+use plum_wire::http::Url;
+use plum_wire::ssdp;
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};

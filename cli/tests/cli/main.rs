@@ -7,10 +7,6 @@ mod forged;
 mod ground;
 mod list;
 mod map;
-#[cfg(target_os = "linux")] // network namespaces
-#[path = "../../../tests/namespace/mod.rs"]
-#[allow(dead_code)] // what other tests need
-mod namespace;
 mod others;
 mod probe;
 mod terminal;

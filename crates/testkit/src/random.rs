@@ -2,7 +2,7 @@
 
 pub use crate::world::Seeded;
 
-use plum::engine::io::Random;
+use plum_engine::io::Random;
 
 /// The longest of every random span, so that times are exact; bytes that count up, so that nonces differ.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,10 +1,10 @@
 //! The world itself, around a scripted machine instead of the engine: what it carries, and what it forbids.
 
-use plum::engine::io::{Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
-use plum::time::Time;
-use plum::wire::Transport;
+use plum_engine::io::{Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
+use plum_engine::time::Time;
 use plum_gateway::core::{Config, Kind};
 use plum_testkit::world::{self, EXTERNAL, Endpoint, GATEWAY, INTERFACE, Input, LOCAL, START, Setup, World};
+use plum_wire::Transport;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl Endpoint for Machine {
         &mut self,
         _: Time,
         route: Option<Route>,
-        _: Option<plum::engine::ledger::HardwareAddress>,
+        _: Option<plum_engine::ledger::HardwareAddress>,
     ) {
         self.routes.push(route);
     }
@@ -365,7 +365,7 @@ fn timeouts_come_at_their_time_and_arrivals_before_them() {
 
 fn success(port: u16) -> Event {
     let port = port.try_into().expect("a port");
-    Event::Success { protocol: plum::engine::io::Protocol::Pcp, address: EXTERNAL, port }
+    Event::Success { protocol: plum_engine::io::Protocol::Pcp, address: EXTERNAL, port }
 }
 
 fn event(id: MappingId, event: Event) -> Output {

@@ -1,7 +1,7 @@
 //! Arguments of C calls: enums of any value, buffers of their very size, strings with or without an end.
 
 use arbitrary::{Result, Unstructured};
-use plum::ffi::{PLUM_ERR_INVALID, PLUM_MAX_HOST_LEN, plum_mapping_t};
+use plum::{PLUM_ERR_INVALID, PLUM_MAX_HOST_LEN, plum_mapping_t};
 use std::ffi::{CStr, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::net::IpAddr;

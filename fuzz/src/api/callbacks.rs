@@ -2,7 +2,7 @@
 //! noted, and the main thread panics with it.
 
 use super::arguments::{host_of, int, mapping, number};
-use plum::ffi::*;
+use plum::*;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::{Condvar, Mutex, MutexGuard};

@@ -4,7 +4,7 @@ use super::arguments::{choice, fill, host_of, int, is_bad_buffer, is_choice, is_
 use super::callbacks::{self, MAX_SLOTS, on_log, on_mapping};
 use super::ground;
 use arbitrary::{Result, Unstructured};
-use plum::ffi::*;
+use plum::*;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::{null, null_mut};

@@ -7,10 +7,10 @@
 #[allow(dead_code)] // the facts are for the tests
 mod index;
 
-use plum::wire::Transport;
-use plum::wire::http::{Url, emit_get, emit_post};
-use plum::wire::pcp::{MapRequest, Nonce};
-use plum::wire::{natpmp, pcp, soap, ssdp};
+use plum_wire::Transport;
+use plum_wire::http::{Url, emit_get, emit_post};
+use plum_wire::pcp::{MapRequest, Nonce};
+use plum_wire::{natpmp, pcp, soap, ssdp};
 use plum_fuzz::api::op as call;
 use plum_fuzz::engine::{faults, operations::op};
 use plum_fuzz::upnp::{framing, record};

@@ -3,7 +3,7 @@
 use super::machine::{GATEWAY, Input, Machine};
 use super::operations::{SOCKETS, address, raw, source};
 use arbitrary::{Result, Unstructured};
-use plum::engine::io::Socket;
+use plum_engine::io::Socket;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

@@ -4,11 +4,11 @@ mod outputs;
 
 use crate::memory;
 use arbitrary::{Result, Unstructured};
-use plum::engine::Engine;
-use plum::engine::io::{
+use plum_engine::Engine;
+use plum_engine::io::{
     Allowed, Config, Event, ExchangeId, MappingId, OnCleanup, Output, Random, Route, Socket, TcpEnd, Wanted,
 };
-use plum::time::Time;
+use plum_engine::time::Time;
 use plum_gateway::core::{self as gateway, ConnectionId, Gateway, Igd};
 use plum_testkit::world::{Checks, Seen};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

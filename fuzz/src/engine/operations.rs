@@ -3,8 +3,8 @@
 use super::machine::{Input, Machine, Power};
 use super::{answers, faults};
 use arbitrary::{Result, Unstructured};
-use plum::engine::io::{Route, Socket, Suggestion, TcpEnd, Wanted};
-use plum::wire::Transport;
+use plum_engine::io::{Route, Socket, Suggestion, TcpEnd, Wanted};
+use plum_wire::Transport;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;

@@ -2,12 +2,12 @@
 
 use super::requests::{check_http, check_search};
 use crate::memory;
-use plum::engine::Engine;
-use plum::engine::io::{
+use plum_engine::Engine;
+use plum_engine::io::{
     Allowed, Config, Event, ExchangeId, MappingId, Output, Random, Route, Socket, Suggestion, TcpEnd, Wanted,
 };
-use plum::time::Time;
-use plum::wire::Transport;
+use plum_engine::time::Time;
+use plum_wire::Transport;
 use plum_testkit::world::{Checks, Seen};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -3,7 +3,7 @@
 use super::Story;
 use crate::gateways::{percent, pick};
 use crate::world::{GATEWAY, LOCAL};
-use plum::engine::io::{Route, Socket};
+use plum_engine::io::{Route, Socket};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 

@@ -3,9 +3,9 @@
 use super::{Story, engine_config, seed_of};
 use crate::agreement::{self, Claim, Place};
 use crate::gateways::{percent, pick};
-use plum::engine::driver::Key;
-use plum::engine::io::{MappingId, Suggestion};
-use plum::wire::Transport;
+use plum_engine::driver::Key;
+use plum_engine::io::{MappingId, Suggestion};
+use plum_wire::Transport;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;

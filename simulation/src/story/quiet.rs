@@ -5,8 +5,8 @@ use crate::agreement;
 use crate::gateways::percent;
 use crate::outlook::{Outlook, outlook};
 use crate::world::{Power, gateway_time};
-use plum::engine::io::{MappingId, Protocol};
-use plum::time::Time;
+use plum_engine::io::{MappingId, Protocol};
+use plum_engine::time::Time;
 use std::time::Duration;
 
 /// So many mappings are many.

@@ -2,8 +2,8 @@
 
 use super::{Scale, Story};
 use crate::agreement;
-use plum::engine::io::{Event, Protocol};
-use plum::time::Time;
+use plum_engine::io::{Event, Protocol};
+use plum_engine::time::Time;
 use plum_gateway::core::Protocol as MadeBy;
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -4,9 +4,9 @@ use super::Story;
 use crate::agreement;
 use crate::gateways::{self, percent};
 use crate::world::Power;
-use plum::engine::io::{MappingId, Protocol};
-use plum::time::Time;
-use plum::wire::Transport;
+use plum_engine::io::{MappingId, Protocol};
+use plum_engine::time::Time;
+use plum_wire::Transport;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 

@@ -13,9 +13,9 @@ pub use sockets::{Program, Sockets, row_of_this_process, run_alone};
 pub use virtual_clock::VirtualClock;
 
 use crate::{millis, secs};
-use plum::engine::io::{Event, Protocol};
-use plum::wire::Transport;
+use plum_engine::io::{Event, Protocol};
 use plum_gateway::core::{Action, Gateway, Kind, Protocol as MadeBy};
+use plum_wire::Transport;
 use std::time::Duration;
 
 /// What a row begins with.

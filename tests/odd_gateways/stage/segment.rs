@@ -3,10 +3,10 @@
 
 use super::sockets::Gateways;
 use super::{Lan, Machine, Program, Start};
-use crate::namespace::ip;
 use crate::router::Router;
 use plum_gateway::core::{Config, Gateway};
 use plum_gateway::server::{self, Server};
+use plum_testkit::namespace::ip;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 

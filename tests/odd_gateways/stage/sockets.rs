@@ -3,11 +3,11 @@
 
 use super::{Stage, Start};
 use crate::ground::{Call, LONG, create, ear, init, int, wanted, zeroed_config};
-use plum::engine::io::{Event, Protocol};
-use plum::ffi::*;
-use plum::wire::Transport;
+use plum::*;
+use plum_engine::io::{Event, Protocol};
 use plum_gateway::core::Gateway;
 use plum_gateway::server::Server;
+use plum_wire::Transport;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsString, c_char};
 use std::num::NonZeroU16;

@@ -1,18 +1,16 @@
 //! The engine and the simulated gateway on a virtual clock.
 
 use super::{Lan, Machine, Stage, Start};
-use plum::engine::Engine;
-use plum::engine::io::{self, Event, Suggestion};
-use plum::log::{self, Level};
-use plum::wire::Transport;
+use plum_engine::Engine;
+use plum_engine::io::{self, Event, Suggestion};
+use plum_engine::log::{self, Level, Sink};
 use plum_gateway::core::{Config, Gateway};
 use plum_testkit::random::Seeded;
 use plum_testkit::world::{GATEWAY, Power, World};
+use plum_wire::Transport;
 use std::cell::RefCell;
-use std::ffi::CStr;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::sync::Once;
 use std::time::Duration;
 
 pub struct VirtualClock(pub World);
@@ -24,12 +22,9 @@ thread_local! {
 
 /// Has each thread keep what its engine logs.
 fn keep_log() {
-    static OPEN: Once = Once::new();
-    OPEN.call_once(|| {
-        let keep = |_: Level, text: &CStr| {
-            LINES.with_borrow_mut(|lines| lines.push(text.to_string_lossy().into_owned()));
-        };
-        log::open(Some(Level::Debug), Some(std::sync::Arc::new(keep)));
+    log::set_sink(Sink {
+        enabled: |level| level >= Level::Debug,
+        write: |_, text| LINES.with_borrow_mut(|lines| lines.push(text.to_string())),
     });
     LINES.with_borrow_mut(Vec::clear);
 }

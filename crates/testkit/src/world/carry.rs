@@ -3,8 +3,8 @@
 
 use super::trace::{describe_input, describe_output};
 use super::{Endpoint, Input, World};
-use plum::engine::io::{ExchangeId, Output, Socket};
-use plum::time::Time;
+use plum_engine::io::{ExchangeId, Output, Socket};
+use plum_engine::time::Time;
 
 /// The most outputs that one input may cause.
 const MAX_OUTPUTS: usize = 20_000;

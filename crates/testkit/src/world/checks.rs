@@ -1,7 +1,7 @@
 //! What must hold at every step, whatever the test: the promises of the engine to those around it.
 
-use plum::engine::io::{Event, ExchangeId, MappingId};
-use plum::time::Time;
+use plum_engine::io::{Event, ExchangeId, MappingId};
+use plum_engine::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
 //! What a world drives: the engine, or in tests of the world itself something scripted.
 
-use plum::engine::Engine;
-use plum::engine::io::{ExchangeId, MappingId, Output, Random, Route, Socket, TcpEnd, Wanted};
-use plum::engine::ledger::HardwareAddress;
-use plum::time::Time;
+use plum_engine::Engine;
+use plum_engine::io::{ExchangeId, MappingId, Output, Random, Route, Socket, TcpEnd, Wanted};
+use plum_engine::ledger::HardwareAddress;
+use plum_engine::time::Time;
 use std::net::SocketAddr;
 
-/// The engine's face, see `plum::engine::Engine`.
+/// The engine's face, see `plum_engine::Engine`.
 #[allow(missing_docs)]
 pub trait Endpoint {
     fn handle_create(&mut self, now: Time, id: MappingId, wanted: Wanted);

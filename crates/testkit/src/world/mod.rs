@@ -1,7 +1,7 @@
 //! A world on one virtual clock: the engine's machine, a network, and simulated gateways.
 //!
 //! ```
-//! use plum::wire::Transport;
+//! use plum_wire::Transport;
 //! use plum_testkit::world::World;
 //!
 //! let mut world = World::new();
@@ -26,11 +26,11 @@ pub use checks::{Checks, Seen};
 pub use endpoint::{Endpoint, Seeded};
 pub use network::{Input, Network, Node, Power, engine_time, gateway_time};
 
-use plum::engine::Engine;
-use plum::engine::io::{Config, Event, MappingId, Protocol, Route, Socket, Suggestion, Wanted};
-use plum::time::Time;
-use plum::wire::Transport;
+use plum_engine::Engine;
+use plum_engine::io::{Config, Event, MappingId, Protocol, Route, Socket, Suggestion, Wanted};
+use plum_engine::time::Time;
 use plum_gateway::core::{self as gateway, Gateway};
+use plum_wire::Transport;
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,9 +1,9 @@
 //! The simulated network between the engine's machine and the gateways: latency, loss, closed ports, a very
 //! small TCP, multicast on one link.
 
-use plum::engine::io::{ExchangeId, Route, Socket, TcpEnd};
-use plum::engine::ledger::HardwareAddress;
-use plum::time::Time;
+use plum_engine::io::{ExchangeId, Route, Socket, TcpEnd};
+use plum_engine::ledger::HardwareAddress;
+use plum_engine::time::Time;
 use plum_gateway::core::{ANNOUNCEMENTS, ConnectionId, Gateway, Output, SSDP_GROUP, UdpPort};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

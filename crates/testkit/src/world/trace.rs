@@ -1,10 +1,9 @@
 //! What has happened in a world, for the report of a test that failed.
 
 use super::{Endpoint, Input, START, World};
-use plum::engine::io::Output;
-use plum::log::{self, Level};
+use plum_engine::io::Output;
+use plum_engine::log::{self, Level, Sink};
 use std::cell::RefCell;
-use std::sync::Once;
 use std::time::Duration;
 
 thread_local! {
@@ -14,14 +13,10 @@ thread_local! {
 
 /// Keeps what the engine logs, if WORLD_LOG is set.
 pub(super) fn keep_log() {
-    static OPEN: Once = Once::new();
     if std::env::var_os("WORLD_LOG").is_some() {
-        OPEN.call_once(|| {
-            let keep = |level: Level, text: &std::ffi::CStr| {
-                LOGGED
-                    .with_borrow_mut(|lines| lines.push(format!("   {level:?} {}", text.to_string_lossy())));
-            };
-            log::open(Some(Level::Debug), Some(std::sync::Arc::new(keep)));
+        log::set_sink(Sink {
+            enabled: |level| level >= Level::Debug,
+            write: |level, text| LOGGED.with_borrow_mut(|lines| lines.push(format!("   {level:?} {text}"))),
         });
     }
 }

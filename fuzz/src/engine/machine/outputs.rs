@@ -2,9 +2,9 @@
 
 use super::{Exchange, GATEWAY, Input, LOCAL, Machine, Open, Power, gateway_time};
 use crate::memory;
-use plum::engine::Engine;
-use plum::engine::io::{Allowed, ExchangeId, Output, Route, Socket, TcpEnd};
-use plum::time::Time;
+use plum_engine::Engine;
+use plum_engine::io::{Allowed, ExchangeId, Output, Route, Socket, TcpEnd};
+use plum_engine::time::Time;
 use plum_gateway::core::{self as gateway, ANNOUNCEMENTS, ConnectionId, SSDP_GROUP, UdpPort};
 use plum_testkit::world::Seen;
 use std::collections::VecDeque;

@@ -1,0 +1,115 @@
+//! What a gateway announces by itself, to all hosts of the network: that it has started, or has another external address.
+
+use super::epoch::Verdict;
+use super::mapping::Hold;
+use super::{Drivers, Engine, Timer};
+use crate::log::log;
+use crate::time::Time;
+use plum_wire::{natpmp, pcp};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// For so long after the announcement of a restart, others are its repetitions. And rounds of renewals for announcements
+/// are so far apart: anyone who can forge the gateway's address can send them.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// RFC 6886 §3.7, RFC 6887 §14.1.3: all hosts of the network hear an announcement at once, so each waits for 0 to 5 s.
+const SPREAD_MILLIS: u64 = 5000;
+
+/// RFC 6886 §3.2.1: ten announcements, 250 ms between the first two, and twice as long each time. So the last one of a
+/// start comes 127.75 s after it.
+const SERIES_SECS: u32 = 128;
+
+/// What was announced lately, and what has come of it.
+#[derive(Debug, Default)]
+pub(super) struct Announcements {
+    /// When one last showed a restart.
+    restarted_at: Option<Time>,
+    /// When all mappings were last renewed for one.
+    renewed_at: Option<Time>,
+}
+
+/// The epoch that an announcement tells; NAT-PMP's tells the external address, too.
+fn read(bytes: &[u8]) -> Option<(u32, Option<Ipv4Addr>)> {
+    // They have the form of answers: to PCP's ANNOUNCE request, to NAT-PMP's public-address request.
+    match (pcp::parse(bytes), natpmp::parse(bytes)) {
+        (Ok(pcp::Reply::Announce(header)), _) => {
+            (header.result == pcp::ResultCode::Success).then_some((header.epoch_secs, None))
+        }
+        (_, Ok(natpmp::Reply::Address { result: natpmp::ResultCode::Success, epoch_secs, address })) => {
+            Some((epoch_secs, Some(address)))
+        }
+        _ => None,
+    }
+}
+
+impl Engine {
+    /// A datagram came to the announcements' group, from the gateway.
+    pub(super) fn handle_announcement(&mut self, now: Time, bytes: &[u8]) {
+        let Some((epoch_secs, address)) = read(bytes).filter(|_| !self.cx.is_cleaning_up()) else {
+            return;
+        };
+        let shown = self.judge_announcement(now, epoch_secs, address.is_none());
+        log!(Debug, "the gateway announces itself: epoch {epoch_secs}, address {address:?}, {shown:?}");
+        if let Some(address) = address {
+            self.drivers.natpmp.doubt_address(address);
+        }
+        match shown {
+            Verdict::Restarted => {
+                self.announcements.restarted_at = Some(now);
+                self.timers.cancel(Timer::RenewAll);
+                self.note_change(now);
+                log!(Info, "the gateway announces that it has restarted");
+                let delay = Duration::from_millis(self.cx.random.in_range(0, SPREAD_MILLIS));
+                for key in self.mappings.held(|_| true) {
+                    self.remake(now, key, delay);
+                }
+            }
+            Verdict::Fits if !self.is_news(epoch_secs, address) => {}
+            _ => {
+                self.note_change(now);
+                // But not too often.
+                let Announcements { restarted_at, renewed_at, .. } = self.announcements;
+                let at = restarted_at.max(renewed_at).map_or(now, |at| now.max(at + INTERVAL));
+                self.timers.set(Timer::RenewAll, at);
+            }
+        }
+    }
+
+    /// What an announcement shows. Where its protocol has told no epoch, the other's counts: the same program of the
+    /// gateway speaks both.
+    fn judge_announcement(&mut self, now: Time, epoch_secs: u32, is_pcp: bool) -> Verdict {
+        let is_repetition = self.announcements.restarted_at.is_some_and(|at| now < at + INTERVAL);
+        let Drivers { pcp, natpmp, .. } = &mut self.drivers;
+        let by_pcp = if is_pcp { pcp.epoch.is_known() } else { !natpmp.epoch.is_known() };
+        let (server, other) = if by_pcp { (pcp, natpmp) } else { (natpmp, pcp) };
+        let shown = server.epoch.judge_announcement(now, epoch_secs, is_repetition);
+        if shown == Verdict::Restarted {
+            server.forget_granted(self.cx.at(now), None);
+            other.forget_epoch(self.cx.at(now));
+        }
+        shown
+    }
+
+    /// Whether an announcement of a gateway whose clock runs on is news all the same: it tells another external address, or
+    /// comes later than those of a start. Then the daemon has started, but not its clock (miniupnpd's `system_uptime`).
+    fn is_news(&self, epoch_secs: u32, address: Option<Ipv4Addr>) -> bool {
+        let is_other = |address: Ipv4Addr| {
+            let is_own = |hold: &Hold| hold.slot.rung.service().is_none();
+            !self.mappings.held(|hold| is_own(hold) && hold.external.address != address).is_empty()
+        };
+        epoch_secs > SERIES_SECS || address.is_some_and(is_other)
+    }
+
+    /// The gateway may have lost its mappings: all are renewed, which makes anew what is lost. No state changes.
+    pub(super) fn renew_all(&mut self, now: Time) {
+        self.announcements.renewed_at = Some(now);
+        for key in self.mappings.held(|_| true) {
+            let at = now + Duration::from_millis(self.cx.random.in_range(0, SPREAD_MILLIS));
+            let Some(hold) = self.mappings.hold_mut(key) else { continue };
+            if !hold.has_turn && self.timers.get(Timer::Mapping(key)).is_none_or(|set| at < set) {
+                self.timers.set(Timer::Mapping(key), at);
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Walks mappings down their ladders: asks the next rung, waits for it, or fails.
+
+use super::driver::{Errand, Key, Rung};
+use super::io::{Allowed, Event, MappingId, Output, Protocol};
+use super::ladder::{Next, Stage};
+use super::mapping::{External, State};
+use super::protocols::{GRACE, SILENCE, Standing};
+use super::reason::Reason;
+use super::{Engine, Timer, with_driver};
+use crate::log::log;
+use crate::time::Time;
+use std::net::IpAddr;
+
+impl Engine {
+    /// Lets all mappings that look for a rung look again.
+    pub(super) fn climb_all(&mut self, now: Time) {
+        for key in self.mappings.seeking.iter().collect::<Vec<_>>() {
+            self.climb(now, key);
+        }
+    }
+
+    /// Lets one mapping ask the next rung, as long as there is one to be asked.
+    pub(super) fn climb(&mut self, now: Time, key: Key) {
+        if !self.network.known || self.cx.is_cleaning_up() {
+            return;
+        }
+        if let Some(address) = self.network.direct {
+            return self.map_directly(key, address);
+        }
+        if self.network.route.is_none() {
+            return self.fail(now, key, None);
+        }
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        let mut has_turn = false;
+        if let State::Seeking { not_before, .. } = &mut mapping.state
+            && let Some(at) = *not_before
+        {
+            if now < at {
+                // A protocol that the mapping asks may go out, and be back before the turn comes.
+                let stages = self.stages(now, key);
+                if let Some(mapping) = self.mappings.by_key.get_mut(&key) {
+                    mapping.ladder.drop_gone(&stages);
+                }
+                return self.timers.set(Timer::Mapping(key), at);
+            }
+            // It has waited for its turn in the pace.
+            (*not_before, has_turn) = (None, true);
+        }
+        let works = |protocol| works_in(self, protocol);
+        if !Protocol::ASKING.into_iter().any(works) {
+            self.probe_unasked(now);
+        }
+        loop {
+            let stages = self.stages(now, key);
+            let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+            let held_by = mapping.held_by();
+            match mapping.ladder.next(now, &stages, held_by) {
+                Next::Ask(rung) => {
+                    let goes_on = mapping.is_waited_for() || std::mem::take(&mut has_turn);
+                    if !goes_on && !self.reserve_turn(now, key) {
+                        return;
+                    }
+                    self.ask(now, key, rung);
+                }
+                Next::Probe => self.probe_unasked(now),
+                Next::Wait(look_at) => return self.wait(now, key, look_at),
+                Next::Nobody(_) if held_by.is_some() => {
+                    self.mappings.seeking.remove(&key);
+                    return self.tidy(now, key);
+                }
+                Next::Nobody(retry_at) => return self.fail(now, key, retry_at),
+            }
+        }
+    }
+
+    /// A mapping that nobody waits for asks a rung in its turn; whether that is now.
+    fn reserve_turn(&mut self, now: Time, key: Key) -> bool {
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return false };
+        if mapping.hold().is_some() && self.timers.get(Timer::Move).is_some() {
+            return false;
+        }
+        let at = self.cx.pace.take(now, 1);
+        match &mut mapping.state {
+            State::Seeking { not_before, .. } if at > now => {
+                *not_before = Some(at);
+                self.timers.set(Timer::Mapping(key), at);
+                return false;
+            }
+            State::Held(_) if at > now => self.timers.set(Timer::Move, at),
+            _ => {}
+        }
+        true
+    }
+
+    /// All protocols that may be asked and were not are asked at the same moment.
+    fn probe_unasked(&mut self, now: Time) {
+        for protocol in Protocol::ASKING {
+            if self.is_allowed(protocol)
+                && self.cx.protocols.standing(protocol) == Standing::Unasked
+                && self.passed_over_until(now, protocol).is_none()
+            {
+                self.probe(now, protocol);
+            }
+        }
+    }
+
+    fn probe(&mut self, now: Time, protocol: Protocol) {
+        self.cx.protocols.note_asked(now, protocol);
+        with_driver!(self, now, protocol, probe());
+    }
+
+    /// A protocol that failed within the last recheck period is passed over where a lesser one works: the next mapping begins
+    /// there.
+    fn passed_over_until(&self, now: Time, protocol: Protocol) -> Option<Time> {
+        let until = self.cx.protocols.of(protocol).out_at? + self.cx.config.recheck_interval;
+        let works = |lesser| lesser > protocol && works_in(self, lesser);
+        (now < until && Protocol::ASKING.into_iter().any(works)).then_some(until)
+    }
+
+    /// The rungs as they stand now, the best first.
+    pub(super) fn stages(&self, now: Time, key: Key) -> Vec<Stage> {
+        let mut stages = Vec::new();
+        let protocols = &self.cx.protocols;
+        let silence = SILENCE.min(self.cx.config.discover_timeout);
+        for protocol in Protocol::ASKING.into_iter().filter(|&protocol| self.is_allowed(protocol)) {
+            let standing = protocols.standing(protocol);
+            if let Standing::Out { reason, until } = standing {
+                stages.push(Stage::Out { protocol, reason, until });
+                continue;
+            }
+            if standing == Standing::Unasked
+                && let Some(until) = self.passed_over_until(now, protocol)
+            {
+                stages.push(Stage::Out { protocol, reason: Reason::Silence, until });
+                continue;
+            }
+            let is_silent = matches!(standing, Standing::Unasked | Standing::Asked { .. });
+            // What NAT-PMP grants first has to be granted twice where UPnP answers.
+            let is_doubtful = protocol == Protocol::NatPmp
+                && !protocols.of(protocol).has_worked
+                && self.drivers.upnp.is_there(now);
+            let patience = (is_silent || is_doubtful).then_some(GRACE);
+            match (protocol, standing) {
+                (Protocol::Pcp, _) => stages.push(Stage::Open { rung: Rung::Pcp, patience }),
+                (_, Standing::Unasked) => stages.push(Stage::Unasked),
+                (Protocol::NatPmp, Standing::Asked { since, is_promised: false }) => {
+                    stages.push(Stage::Coming { hold_until: since + GRACE, until: since + silence });
+                }
+                (Protocol::NatPmp, _) => stages.push(Stage::Open { rung: Rung::NatPmp, patience }),
+                (Protocol::UpnpIgd, _) => self.drivers.upnp.stages(now, &self.cx.config, &mut stages),
+                (Protocol::Direct, _) => {}
+            }
+        }
+        if let Some(mapping) = self.mappings.by_key.get(&key)
+            && let Some(hold) = mapping.hold()
+            && !hold.is_giving_way(now)
+        {
+            // Only the gateway itself takes over what works elsewhere.
+            let upnp = &self.drivers.upnp;
+            let is_own = |rung| upnp.is_rung_on_gateway(rung);
+            stages.retain(|stage| matches!(stage, Stage::Open { rung, .. } if is_own(*rung)));
+        }
+        stages
+    }
+
+    /// Whether a protocol may be used at this gateway at all.
+    pub(super) fn is_allowed(&self, protocol: Protocol) -> bool {
+        let has_server = self.network.gateway().is_some();
+        let excluded = if protocol == Protocol::UpnpIgd { Allowed::Pcp } else { Allowed::Upnp };
+        self.network.direct.is_none()
+            && self.cx.config.allowed != excluded
+            && match protocol {
+                Protocol::Pcp => has_server,
+                Protocol::NatPmp => has_server && self.network.is_ipv4(),
+                Protocol::UpnpIgd => self.network.is_ipv4(),
+                Protocol::Direct => false,
+            }
+    }
+
+    fn ask(&mut self, now: Time, key: Key, rung: Rung) {
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        log!(Debug, "{key}: asks {}", rung.protocol());
+        mapping.ladder.note_asked(now, rung);
+        let suggestion = mapping.suggestion();
+        let errand = if mapping.is_waited_for() { Errand::Make } else { Errand::TryAgain };
+        if self.cx.protocols.standing(rung.protocol()) == Standing::Unasked {
+            self.probe(now, rung.protocol());
+        }
+        with_driver!(self, now, rung.protocol(), map(key, rung, suggestion, errand));
+    }
+
+    /// Somebody may answer yet.
+    fn wait(&mut self, now: Time, key: Key, look_at: Option<Time>) {
+        let Some(mapping) = self.mappings.by_key.get(&key) else { return };
+        let State::Seeking { deadline, .. } = mapping.state else { return };
+        if mapping.is_waited_for() && deadline.is_some_and(|deadline| deadline <= now) {
+            self.tell_failure(now, key);
+        }
+        let at = [look_at, deadline.filter(|&deadline| deadline > now)].into_iter().flatten().min();
+        self.timers.replace(Timer::Mapping(key), at);
+    }
+
+    /// Nobody can make a mapping for now: FAILURE, told once; it is tried again at `retry_at`.
+    pub(super) fn fail(&mut self, now: Time, key: Key, retry_at: Option<Time>) {
+        self.timers.replace(Timer::Mapping(key), retry_at);
+        self.tell_failure(now, key);
+        if self.is_allowed(Protocol::UpnpIgd) {
+            // A gateway that answers no search, or comes late, announces itself.
+            self.listen_to_notifications();
+        }
+        // Nothing is asked for it any more: what an unclear request may have left is deleted.
+        self.tidy(now, key);
+    }
+
+    /// Tells all of a mapping that nobody can make it, if that is news.
+    pub(super) fn tell_failure(&mut self, now: Time, key: Key) {
+        let reasons = self.reasons(now, key);
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        let news = mapping.news(Event::Failure);
+        if !news.is_empty() {
+            log!(Warn, "{key}: no gateway can map it for now");
+            for (protocol, reason) in reasons {
+                log!(Warn, "{key}: {protocol}: {reason}");
+            }
+        }
+        for id in news {
+            self.tell(id, Event::Failure);
+        }
+    }
+
+    /// Why each rung has failed.
+    pub(super) fn reasons(&self, now: Time, key: Key) -> Vec<(Protocol, Reason)> {
+        let stages = self.stages(now, key);
+        self.mappings.by_key.get(&key).map_or_else(Vec::new, |mapping| mapping.ladder.reasons(&stages))
+    }
+
+    /// The local address is public: the mapping is made without asking anyone.
+    fn map_directly(&mut self, key: Key, address: IpAddr) {
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        mapping.state = State::Direct(External { address, port: key.internal_port });
+        self.mappings.seeking.remove(&key);
+        self.tell_success(key);
+    }
+
+    /// Tells one mapping of the program.
+    pub(super) fn tell(&mut self, id: MappingId, event: Event) {
+        log!(Debug, "mapping {id}: {event:?}");
+        self.cx.outputs.push_back(Output::Event { id, event });
+    }
+
+    /// Tells all of a mapping that it is made, if that is news.
+    pub(super) fn tell_success(&mut self, key: Key) {
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        let Some((protocol, external)) = mapping.external() else { return };
+        mapping.last = Some(external);
+        let event = Event::Success { protocol, address: external.address, port: external.port };
+        for id in mapping.news(event) {
+            self.tell(id, event);
+        }
+    }
+
+    /// A mapping that was made is lost: it looks for a rung again, and its next SUCCESS is told in any case.
+    pub(super) fn lose(&mut self, key: Key) {
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        mapping.state = State::SEEKING;
+        let news = mapping.news(Event::Pending);
+        self.mappings.seeking.insert(key);
+        self.mappings.unsettled = true;
+        self.timers.cancel(Timer::Mapping(key));
+        for id in news {
+            self.tell(id, Event::Pending);
+        }
+    }
+}
+
+fn works_in(engine: &Engine, protocol: Protocol) -> bool {
+    engine.cx.protocols.standing(protocol) == Standing::Works
+}

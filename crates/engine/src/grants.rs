@@ -1,0 +1,231 @@
+//! What the drivers' notices mean for the mappings.
+
+use super::direct::{Worth, worth};
+use super::driver::{Grant, Key, Notice, Rung, Slot};
+use super::io::{Protocol, Socket};
+use super::mapping::{External, Hold, State};
+use super::reason::Reason;
+use super::{Engine, Timer, with_driver};
+use crate::log::log;
+use crate::time::Time;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// Those that were silent are asked again for a sign of life at most this often.
+const REVIVAL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// And after a random time of up to this.
+const REVIVAL_SPREAD_MILLIS: u64 = 5000;
+
+impl Engine {
+    pub(super) fn handle_notice(&mut self, now: Time, notice: Notice) {
+        match notice {
+            Notice::Changed => self.mappings.unsettled = true,
+            Notice::Sent { key, within } => self.note_sent(now + within, key),
+            Notice::Granted(grant) => self.handle_grant(now, grant),
+            Notice::Failed { key, rung, reason, lifetime } => {
+                self.handle_failure(now, key, rung, reason, lifetime);
+            }
+            Notice::Deleted { slot, outcome } => self.handle_deleted(now, slot, outcome),
+            Notice::Restarted { protocol, shown_by } => self.remake_all(now, protocol, shown_by),
+            Notice::Gone { slot, quiet } => self.handle_gone(now, slot, quiet),
+            Notice::EndsIn { slot, left } => self.shorten_lease(now, slot, left),
+            Notice::AddressChanged { rung, address } => self.handle_address_changed(rung, address),
+            Notice::ServiceRestarted { rung } => self.remake_those_of(now, rung),
+            Notice::Superfluous { key } => self.tidy(now, key),
+            Notice::Unanswered => self.listen_to_notifications(),
+            Notice::BetterService => self.seek_better(),
+            Notice::SignOfLife => self.note_change(now),
+            Notice::AddressMismatch => self.handle_address_mismatch(now),
+            Notice::Doubtful => self.reopen(Socket::NatPmp),
+        }
+    }
+
+    /// A request for a mapping is with a gateway that has answered: its time begins to run.
+    fn note_sent(&mut self, at: Time, key: Key) {
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        if let State::Seeking { deadline: deadline @ None, .. } = &mut mapping.state {
+            *deadline = Some(at);
+            self.timers.set_sooner(Timer::Mapping(key), at);
+        }
+    }
+
+    fn handle_grant(&mut self, now: Time, grant: Grant) {
+        let Grant { slot, address, port, lifetime } = grant;
+        let Slot { rung, key, .. } = slot;
+        let Some(mapping) = self.mappings.by_key.get(&key) else {
+            // Destroyed meanwhile: nothing is left behind.
+            self.tidy(now, key);
+            return;
+        };
+        let external = match usable(address, port, self.network.is_ipv4()) {
+            Ok(external) => external,
+            Err(_) if mapping.held_by() == Some(rung) => {
+                log!(Warn, "{key}: {} renews the mapping, but tells no external address", rung.protocol());
+                return;
+            }
+            Err(reason) => {
+                // First the deletion: what is asked next knows that it may be hit.
+                self.delete_unless_hit(now, slot);
+                self.handle_failure(now, key, rung, reason, None);
+                return;
+            }
+        };
+        if let Some(hold) = mapping.hold()
+            && hold.slot.rung != rung
+            && !self.takes_over(now, hold, rung, external)
+        {
+            log!(Debug, "{key}: a grant by {} comes late", rung.protocol());
+            if let Some(mapping) = self.mappings.by_key.get_mut(&key) {
+                mapping.ladder.forget(rung);
+            }
+            self.tidy(now, key);
+            return;
+        }
+        self.hold(now, slot, external, lifetime);
+    }
+
+    /// Whether a grant takes a mapping over that another rung has made: where nothing changes by it, where the other
+    /// fails to renew it, and where the gateway's own device comes in place of another one.
+    fn takes_over(&self, now: Time, hold: &Hold, rung: Rung, external: External) -> bool {
+        let is_at_home = |rung| self.drivers.upnp.is_rung_on_gateway(rung);
+        let comes_home = !is_at_home(hold.slot.rung) && is_at_home(rung);
+        hold.external == external || hold.is_giving_way(now) || comes_home
+    }
+
+    /// A rung has made or renewed a mapping.
+    fn hold(&mut self, now: Time, slot: Slot, external: External, lifetime: Option<Duration>) {
+        let key = slot.key;
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        if mapping.last != Some(external) {
+            warn_of_nat_beyond(key, external.address);
+        }
+        let old = mapping.hold().map(|hold| hold.slot);
+        mapping.ladder.forget(slot.rung);
+        let others = mapping.ladder.take_asked();
+        let hold = Hold { slot, external, granted_at: now, lifetime: None, has_turn: false, trouble: None };
+        mapping.state = State::Held(hold);
+        self.mappings.seeking.remove(&key);
+        self.begin_lease(now, key, lifetime);
+        for rung in others.into_iter().chain(old.map(|old| old.rung)).filter(|&rung| rung != slot.rung) {
+            with_driver!(self, now, rung.protocol(), leave(key, rung));
+        }
+        if slot.rung.protocol() == Protocol::UpnpIgd {
+            self.listen_to_notifications();
+        }
+        self.tell_success(key);
+        self.tidy(now, key);
+    }
+
+    fn handle_failure(
+        &mut self,
+        now: Time,
+        key: Key,
+        rung: Rung,
+        reason: Reason,
+        lifetime: Option<Duration>,
+    ) {
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        if let State::Held(hold) = &mut mapping.state
+            && hold.slot.rung == rung
+        {
+            if hold.trouble.replace(reason) != Some(reason) {
+                log!(Warn, "{key}: the renewal by {} fails: {reason}", rung.protocol());
+            }
+            if self.cx.ledger.get(hold.slot).is_some_and(|entry| entry.is_certain) {
+                // The next renewal tries again.
+                return;
+            }
+            // It was gone, or was removed to be made anew.
+            self.lose(key);
+        }
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        let is_news = mapping.ladder.note_failed(self.cx.at(now), rung, reason, lifetime);
+        if is_news {
+            log!(Info, "{key}: {} fails: {reason}", rung.protocol());
+        }
+        self.climb(now, key);
+    }
+
+    /// The external address of what a rung has made is another one.
+    fn handle_address_changed(&mut self, rung: Rung, address: IpAddr) {
+        let upnp = &self.drivers.upnp;
+        let borrows = |other| rung == Rung::NatPmp && upnp.borrows_address(other);
+        let is_its = |hold: &Hold| {
+            (hold.slot.rung == rung || borrows(hold.slot.rung)) && hold.external.address != address
+        };
+        if worth(address) == Worth::None {
+            // Without a connection the gateway has no address for now, and keeps its table.
+            return;
+        }
+        for key in self.mappings.held(is_its) {
+            let Some(hold) = self.mappings.hold_mut(key) else { continue };
+            log!(Info, "{key}: the external address is now {address}");
+            hold.external.address = address;
+            warn_of_nat_beyond(key, address);
+            self.tell_success(key);
+        }
+    }
+
+    /// A gateway shows that something has changed: what failed by silence is asked again soon. All hosts of the network see
+    /// the same, so not at the same moment.
+    pub(super) fn note_change(&mut self, now: Time) {
+        let is_due = self.revived_at.is_none_or(|at| now >= at + REVIVAL_INTERVAL);
+        if is_due && !self.mappings.seeking.is_empty() {
+            self.revived_at = Some(now);
+            let delay = Duration::from_millis(self.cx.random.in_range(0, REVIVAL_SPREAD_MILLIS));
+            self.timers.set(Timer::Revive, now + delay);
+        }
+    }
+
+    /// What failed by silence may be asked again.
+    pub(super) fn revive_silent(&mut self, now: Time) {
+        self.cx.protocols.revive(true);
+        self.revive_silent_tries(now);
+    }
+
+    /// Protocols whose time has come may be asked again, and with them what was silent.
+    pub(super) fn wake_protocols(&mut self, now: Time) {
+        if self.cx.protocols.handle_timeout(now) {
+            self.revive_silent_tries(now);
+        }
+    }
+
+    fn revive_silent_tries(&mut self, now: Time) {
+        self.mappings.by_key.for_each_mut(|_, mapping| {
+            mapping.ladder.revive_silent(now);
+        });
+        self.mappings.unsettled = true;
+    }
+
+    /// What is made elsewhere moves to the gateway, as soon as that makes it.
+    pub(super) fn seek_better(&mut self) {
+        let upnp = &self.drivers.upnp;
+        for key in self.mappings.held(|hold| !upnp.is_rung_on_gateway(hold.slot.rung)) {
+            self.mappings.seeking.insert(key);
+            self.mappings.unsettled = true;
+        }
+    }
+}
+
+/// Where a grant leads, if it is of use: to an address of the family that was asked for.
+fn usable(address: Option<IpAddr>, port: u16, is_ipv4: bool) -> Result<External, Reason> {
+    let Some(port) = NonZeroU16::new(port) else { return Err(Reason::EmptyGrant) };
+    match address.map(|address| address.to_canonical()) {
+        Some(address) if worth(address) != Worth::None && (address.is_ipv4() || !is_ipv4) => {
+            Ok(External { address, port })
+        }
+        address => Err(Reason::NoAddress { address }),
+    }
+}
+
+/// The mapping is made, but the world may not reach it.
+fn warn_of_nat_beyond(key: Key, address: IpAddr) {
+    let what = match worth(address) {
+        Worth::CarrierNat => "of the provider's carrier-grade NAT (RFC 6598): the internet cannot reach it",
+        Worth::BehindNat => "private: another NAT stands beyond the gateway",
+        Worth::Public | Worth::None => return,
+    };
+    log!(Warn, "{key}: the external address {address} is {what}");
+}

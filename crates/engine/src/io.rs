@@ -1,0 +1,378 @@
+//! What goes into the engine and what comes out of it: plain values, no I/O.
+
+use super::ledger::Ledger;
+use super::protocols::Protocols;
+use super::reason::Reason;
+use super::schedule::{Pace, wait_after_failure};
+use crate::ordered::Word;
+use crate::time::Time;
+use plum_wire::Transport;
+use std::collections::LinkedList;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// A mapping's id, as the program knows it; never given out twice.
+pub type MappingId = i32;
+
+/// Randomness: in the library from a seed and from the operating system, in tests from a seed alone.
+pub trait Random: Send {
+    /// Fills `bytes` with what may be guessed: for times and ports.
+    fn fill(&mut self, bytes: &mut [u8]);
+
+    /// What nobody can guess; `None`: the operating system gives nothing.
+    fn nonce(&mut self) -> Option<[u8; 12]> {
+        let mut bytes = [0; 12];
+        self.fill(&mut bytes);
+        Some(bytes)
+    }
+
+    /// A number in `low..=high`.
+    fn in_range(&mut self, low: u64, high: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        let span = (high - low).saturating_add(1);
+        // The bias of the remainder is below 2^-32 for the spans used here (times and ports).
+        low + u64::from_le_bytes(bytes) % span
+    }
+}
+
+/// Which protocols may be used (`plum_config_t.protocol`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Allowed {
+    /// All.
+    #[default]
+    Any,
+    /// PCP and NAT-PMP: no SSDP at all.
+    Pcp,
+    /// UPnP-IGD: no PCP or NAT-PMP packet at all.
+    Upnp,
+}
+
+/// What becomes of live mappings when the program cleans up (`PLUM_ON_CLEANUP`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnCleanup {
+    /// They are removed at the gateway.
+    #[default]
+    Remove,
+    /// They stay there until their lifetime ends.
+    Keep,
+}
+
+/// What the engine is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which protocols may be used.
+    pub allowed: Allowed,
+    /// The longest that finding a gateway may take.
+    pub discover_timeout: Duration,
+    /// The longest that one mapping may take at a known gateway.
+    pub mapping_timeout: Duration,
+    /// How often the gateway and failed mappings are looked at again.
+    pub recheck_interval: Duration,
+    /// The gateway named by PLUM_GATEWAY, with its PCP/NAT-PMP port where given.
+    pub gateway: Option<(IpAddr, Option<u16>)>,
+    /// What becomes of mappings in SUCCESS at cleanup. All others are removed.
+    pub on_cleanup: OnCleanup,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            allowed: Allowed::Any,
+            discover_timeout: Duration::from_secs(10),
+            mapping_timeout: Duration::from_secs(10),
+            recheck_interval: Duration::from_secs(300),
+            gateway: None,
+            on_cleanup: OnCleanup::Remove,
+        }
+    }
+}
+
+/// A mapping as the program asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// The port on this machine.
+    pub internal_port: NonZeroU16,
+    /// Wished external address and port.
+    pub wish: Suggestion,
+}
+
+/// Suggested external address and port; `None`: no wish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Suggestion {
+    /// External address.
+    pub address: Option<IpAddr>,
+    /// External port.
+    pub port: Option<NonZeroU16>,
+}
+
+/// The protocol that made a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// RFC 6887.
+    Pcp,
+    /// RFC 6886.
+    NatPmp,
+    /// UPnP IGD 1 or 2.
+    UpnpIgd,
+    /// The local address is public: nothing to ask of anyone.
+    Direct,
+}
+
+impl Protocol {
+    /// Those that ask a gateway, in order of preference.
+    pub const ASKING: [Protocol; 3] = [Protocol::Pcp, Protocol::NatPmp, Protocol::UpnpIgd];
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Protocol::Pcp => "PCP",
+            Protocol::NatPmp => "NAT-PMP",
+            Protocol::UpnpIgd => "UPnP-IGD",
+            Protocol::Direct => "direct",
+        })
+    }
+}
+
+/// What the program is told about a mapping. `Pending` changes only what a query shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Being made, or made anew: no callback.
+    Pending,
+    /// Made: reachable at this address and port.
+    Success {
+        /// Who made it.
+        protocol: Protocol,
+        /// External address.
+        address: IpAddr,
+        /// External port.
+        port: NonZeroU16,
+    },
+    /// No gateway can make it for now.
+    Failure,
+    /// Gone: the last event of an id.
+    Destroyed,
+}
+
+/// The route toward the gateway or the internet, as the kernel would choose it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Next hop; `None`: on-link.
+    pub gateway: Option<IpAddr>,
+    /// Source address.
+    pub local: IpAddr,
+    /// Interface index.
+    pub interface: u32,
+}
+
+/// How a datagram has come to a socket that anyone may send to, as far as the system tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Who has sent it.
+    pub from: SocketAddr,
+    /// The index of the interface that it came in by; 0: not told, or this machine has sent it.
+    pub interface: u32,
+    /// The length of the prefix of our network; `None`: not told.
+    pub prefix: Option<u8>,
+}
+
+impl From<SocketAddr> for Arrival {
+    /// Nobody tells how it has come.
+    fn from(from: SocketAddr) -> Arrival {
+        Arrival { from, interface: 0, prefix: None }
+    }
+}
+
+/// The engine's UDP sockets, at most one of each open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Socket {
+    /// Connected to the gateway's PCP port.
+    Pcp,
+    /// Connected to the gateway's NAT-PMP port (the same number, a socket of its own).
+    NatPmp,
+    /// SSDP searches and their replies: unconnected, bound to the local address.
+    Ssdp,
+    /// Receives 224.0.0.1:5350 on the interface (PCP ANNOUNCE, NAT-PMP address changes); cx port, never sends.
+    Announcements,
+    /// Receives 239.255.255.250:1900 on the interface (SSDP NOTIFY); cx port, never sends.
+    Notifications,
+}
+
+impl Word for Socket {
+    fn word(self) -> u64 {
+        self as u64
+    }
+}
+
+impl Socket {
+    /// How far multicasts go: UPnP Device Architecture 2.0 §1.3.2: TTL 2 by default.
+    pub const MULTICAST_HOPS: u32 = 2;
+
+    /// The multicast group and port that a listener receives, in the family of `local`; `None`: no listener.
+    pub fn group(self, local: IpAddr) -> Option<SocketAddr> {
+        // RFC 6887 §14.1.1: announcements go to 224.0.0.1:5350 and [ff02::1]:5350.
+        // UPnP Device Architecture 2.0 §1.1.2, A.2: SSDP has 239.255.255.250:1900 and [ff02::c]:1900.
+        let (v4, v6, port) = match self {
+            Socket::Announcements => ([224, 0, 0, 1], [0xff02, 0, 0, 0, 0, 0, 0, 1], 5350),
+            Socket::Notifications => ([239, 255, 255, 250], [0xff02, 0, 0, 0, 0, 0, 0, 0xc], 1900),
+            Socket::Pcp | Socket::NatPmp | Socket::Ssdp => return None,
+        };
+        let address = if local.is_ipv4() { IpAddr::from(v4) } else { IpAddr::from(v6) };
+        Some(SocketAddr::new(address, port))
+    }
+}
+
+/// A TCP connection of the engine's; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExchangeId(pub u64);
+
+impl Word for ExchangeId {
+    fn word(self) -> u64 {
+        self.0
+    }
+}
+
+/// Why a TCP connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpEnd {
+    /// The other side closed it after it was established.
+    Closed,
+    /// The connection was refused.
+    Refused,
+    /// Any other error (reset, unreachable).
+    Failed,
+    /// The system has no descriptor or no memory for it: nobody was asked for anything.
+    Starved,
+}
+
+/// What the engine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Look up the route toward an address, or toward the internet; answer with `handle_route`, or
+    /// `handle_route_unknown`.
+    LookUpRoute {
+        /// The address; `None`: the internet.
+        toward: Option<IpAddr>,
+    },
+    /// Open a UDP socket (closing the one it replaces); answer at once with `handle_opened`.
+    Open {
+        /// Which.
+        socket: Socket,
+        /// Local address to bind to, port 0 (listeners bind to their group instead).
+        local: IpAddr,
+        /// Interface for multicast.
+        interface: u32,
+        /// The gateway, for connected sockets.
+        remote: Option<SocketAddr>,
+    },
+    /// Close a UDP socket.
+    Close {
+        /// Which.
+        socket: Socket,
+    },
+    /// Send a datagram.
+    Send {
+        /// From where.
+        socket: Socket,
+        /// To whom (the peer itself for a connected socket).
+        to: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Open a TCP connection; answer with `handle_tcp_connected` or `handle_tcp_end`.
+    Connect {
+        /// Its name from now on.
+        exchange: ExchangeId,
+        /// To whom.
+        to: SocketAddr,
+    },
+    /// Send on a TCP connection that is established.
+    Write {
+        /// Which.
+        exchange: ExchangeId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Drop a TCP connection: no input about it may follow. It may be gone already, where it broke after this was wanted.
+    HangUp {
+        /// Which.
+        exchange: ExchangeId,
+    },
+    /// Tell the program.
+    Event {
+        /// Which mapping.
+        id: MappingId,
+        /// What happened.
+        event: Event,
+    },
+    /// Cleanup is complete: every mapping had its `Destroyed`, nothing more will come.
+    Finished,
+}
+
+/// What all parts of an engine use, at the present time.
+pub struct Cx {
+    /// The current time, never that of the timer's deadline.
+    pub now: Time,
+    /// What the engine was told at its start.
+    pub config: Config,
+    /// Randomness.
+    pub random: Box<dyn Random>,
+    /// Outputs, in order.
+    pub outputs: LinkedList<Output>,
+    /// The gateway's share of packets that nobody asked for.
+    pub pace: Pace,
+    /// What may be on gateways because of us.
+    pub ledger: Ledger,
+    /// How the protocols stand.
+    pub protocols: Protocols,
+    /// When the program began to clean up.
+    pub cleanup_at: Option<Time>,
+}
+
+impl Cx {
+    /// Nothing is known, nothing was sent.
+    pub fn new(config: Config, random: Box<dyn Random>) -> Cx {
+        Cx {
+            now: Time::ZERO,
+            config,
+            random,
+            outputs: LinkedList::new(),
+            pace: Pace::default(),
+            ledger: Ledger::default(),
+            protocols: Protocols::default(),
+            cleanup_at: None,
+        }
+    }
+
+    /// Whether the program waits for the end.
+    pub fn is_cleaning_up(&self) -> bool {
+        self.cleanup_at.is_some()
+    }
+
+    /// What a handler has at hand at this time.
+    pub fn at(&mut self, now: Time) -> &mut Cx {
+        self.now = now;
+        self
+    }
+
+    /// Adds an output.
+    pub fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    /// A protocol cannot be used for now; `lifetime`: its refusal holds for so long.
+    pub fn note_out(&mut self, protocol: Protocol, reason: Reason, lifetime: Option<Duration>) {
+        let wait = wait_after_failure(self, lifetime, self.protocols.of(protocol).outs);
+        self.protocols.note_out(self.now, protocol, reason, wait);
+    }
+
+    /// A random point of `span` between `low`/`of` and `high`/`of` of it.
+    pub fn between(&mut self, span: Duration, low: u64, high: u64, of: u64) -> Duration {
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX / high.max(1));
+        Duration::from_micros(self.random.in_range(micros * low / of, micros * high / of))
+    }
+}

@@ -1,0 +1,140 @@
+//! Renewals, expiry, and mappings that are made anew after a restart of the gateway.
+
+use super::driver::{Errand, Key, Rung, Slot};
+use super::io::Protocol;
+use super::mapping::{Hold, State};
+use super::schedule::{counted_lifetime, packets, renewal_at};
+use super::{Drivers, Engine, Timer, with_driver};
+use crate::log::log;
+use crate::time::Time;
+use std::time::Duration;
+
+/// When a mapping is asked for once more that an earlier deletion may have removed.
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// A lifetime was granted: sets its first renewal. `None`: permanent, nothing to renew.
+    pub(super) fn begin_lease(&mut self, now: Time, key: Key, granted: Option<Duration>) {
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        let confirm_at = mapping.confirm.then(|| now + CONFIRM_AFTER);
+        let State::Held(hold) = &mut mapping.state else { return };
+        hold.lifetime = granted.map(counted_lifetime);
+        hold.has_turn = false;
+        let renewal = hold.lifetime.map(|lifetime| renewal_at(self.cx.at(now), now, lifetime));
+        self.timers.replace(Timer::Mapping(key), renewal.into_iter().chain(confirm_at).min());
+    }
+
+    /// The mapping's timer: what it is for stands in the mapping's state.
+    pub(super) fn handle_mapping_timer(&mut self, now: Time, key: Key) {
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        let hold = match &mut mapping.state {
+            State::Seeking { .. } => return self.climb(now, key),
+            State::Direct(_) => return,
+            State::Held(hold) => hold,
+        };
+        let expires_at = hold.expires_at();
+        if expires_at.is_some_and(|at| at <= now) {
+            return self.expire(key);
+        }
+        if !hold.has_turn {
+            let at = self.cx.pace.take(now, packets(hold.slot.rung.protocol()));
+            if at > now && expires_at.is_none_or(|expires_at| at < expires_at) {
+                hold.has_turn = true;
+                return self.timers.set(Timer::Mapping(key), at);
+            }
+        }
+        // A renewal, and the timer for what follows if it is not answered.
+        let (rung, gives_way) = (hold.slot.rung, hold.is_giving_way(now));
+        (hold.has_turn, mapping.confirm) = (false, false);
+        if let Some(lifetime) = hold.lifetime {
+            let at = renewal_at(self.cx.at(now), hold.granted_at, lifetime);
+            self.timers.set(Timer::Mapping(key), at);
+        }
+        let suggestion = mapping.suggestion();
+        with_driver!(self, now, rung.protocol(), map(key, rung, suggestion, Errand::Renew));
+        if gives_way {
+            self.mappings.seeking.insert(key);
+            self.climb(now, key);
+        }
+    }
+
+    /// The lifetime ended and no renewal was answered: discovery anew.
+    fn expire(&mut self, key: Key) {
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        let State::Held(hold) = mapping.state else { return };
+        mapping.ladder.forget_failures();
+        log!(Warn, "{key}: the mapping's lifetime ended, no renewal was answered");
+        let (protocol, granted_at) = (hold.slot.rung.protocol(), hold.granted_at);
+        if self.cx.protocols.of(protocol).heard_at.is_none_or(|at| at <= granted_at) {
+            // It has to be found again, as have those that were silent before it.
+            self.cx.protocols.doubt(protocol);
+            self.cx.protocols.revive(true);
+        }
+        self.lose(key);
+    }
+
+    /// The gateway restarted and lost its mappings: all are made anew (one by the answer that shows it), in the pace that a
+    /// gateway can bear that is only just up.
+    pub(super) fn remake_all(&mut self, now: Time, protocol: Protocol, shown_by: Option<Key>) {
+        log!(Info, "the gateway has restarted");
+        // One restart is not to be seen twice: the other protocol's next answer begins anew.
+        let Drivers { pcp, natpmp, .. } = &mut self.drivers;
+        let other = if protocol == Protocol::Pcp { natpmp } else { pcp };
+        other.forget_epoch(self.cx.at(now));
+        self.note_change(now);
+        for key in self.mappings.held(|_| true) {
+            match shown_by {
+                Some(shown_by) if shown_by == key => self.lose(key),
+                _ => self.remake(now, key, Duration::ZERO),
+            }
+        }
+    }
+
+    /// What a UPnP service held is made anew, and what it did not make may be asked of it again: its device has restarted.
+    pub(super) fn remake_those_of(&mut self, now: Time, rung: Rung) {
+        for key in self.mappings.held(|hold| hold.slot.rung == rung) {
+            self.remake(now, key, Duration::ZERO);
+        }
+        self.mappings.by_key.for_each_mut(|_, mapping| {
+            if !mapping.ladder.is_asked(rung) {
+                mapping.ladder.forget(rung);
+            }
+        });
+        self.mappings.unsettled = true;
+    }
+
+    /// An entry is gone from the gateway's table: it is made anew in its turn.
+    pub(super) fn handle_gone(&mut self, now: Time, slot: Slot, quiet: bool) {
+        let Some(mapping) = self.mappings.by_key.get_mut(&slot.key) else { return };
+        let Some(_) = mapping.hold().filter(|hold| hold.slot == slot) else { return };
+        if quiet {
+            // The program has relied on it for seconds only, and hears nothing if it comes out the same.
+            let (suggestion, protocol) = (mapping.suggestion(), slot.rung.protocol());
+            // The request, and that for the external address.
+            self.cx.pace.spend(now, 2 * packets(protocol));
+            with_driver!(self, now, protocol, map(slot.key, slot.rung, suggestion, Errand::Make));
+            return;
+        }
+        self.remake(now, slot.key, Duration::ZERO);
+    }
+
+    /// A mapping that was made is made anew, in its turn, `delay` from now at the earliest.
+    pub(super) fn remake(&mut self, now: Time, key: Key, delay: Duration) {
+        let Some(&mut Hold { slot, .. }) = self.mappings.hold_mut(key) else { return };
+        self.lose(key);
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        let at = self.cx.pace.take(now + delay, packets(slot.rung.protocol()));
+        if at > now {
+            mapping.state = State::Seeking { not_before: Some(at), deadline: None };
+            self.timers.set(Timer::Mapping(key), at);
+        }
+    }
+
+    /// The gateway keeps an entry for less time than it granted.
+    pub(super) fn shorten_lease(&mut self, now: Time, slot: Slot, left: Duration) {
+        if let Some(hold) = self.mappings.hold_mut(slot.key).filter(|hold| hold.slot == slot) {
+            hold.granted_at = now;
+            self.begin_lease(now, slot.key, Some(left));
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Why a protocol, or one of its services, did not make a mapping.
+
+use super::io::Protocol;
+use std::fmt;
+use std::net::IpAddr;
+
+/// The cause of a failure, as far as the gateway, the network or this machine has shown it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// There is no route to the internet, or to the gateway that was named.
+    NoRoute,
+    /// The system could not be asked for the route, or gave no socket.
+    Shortage,
+    /// The system gives no random numbers, of which a PCP request has to have some.
+    NoRandomness,
+    /// No answer came.
+    Silence,
+    /// The gateway's kernel says that nothing listens on the port (ICMP), or the connection was refused.
+    PortClosed,
+    /// A firewall of this machine lets no packet out (EPERM).
+    Firewall,
+    /// No host answers at the gateway's address (ARP, ICMP host unreachable).
+    Unreachable,
+    /// The server does not speak the protocol, in no version that is known here.
+    Unsupported,
+    /// What came in the server's name is not its answer.
+    Forged,
+    /// The server's answer is an error: a PCP or NAT-PMP result code.
+    Result {
+        /// PCP or NAT-PMP, whose codes differ.
+        protocol: Protocol,
+        /// The code.
+        code: u16,
+    },
+    /// The server's answer is a UPnP error.
+    Upnp {
+        /// The code; some devices send negative ones and others outside the standard.
+        code: i64,
+    },
+    /// The HTTP status of a reply without a UPnP error.
+    Http {
+        /// The status.
+        status: u16,
+    },
+    /// The connection ended before a reply, or the reply cannot be read.
+    Unreadable,
+    /// The grant is of no use: a lifetime or an external port of 0.
+    EmptyGrant,
+    /// The gateway has no external IPv4 address that could be used: its internet connection is down.
+    NoAddress {
+        /// What it told; `None`: nothing.
+        address: Option<IpAddr>,
+    },
+    /// All external ports that were tried are taken by others.
+    PortsTaken,
+    /// A NAT stands between this machine and the server (PCP ADDRESS_MISMATCH).
+    NatBetween,
+    /// The entry was made, and a look at the gateway's table shows that it is not there.
+    Vanished,
+}
+
+/// The names of the PCP result codes (RFC 6887 §7.4), by code.
+const PCP_NAMES: [&str; 14] = [
+    "SUCCESS",
+    "UNSUPP_VERSION",
+    "NOT_AUTHORIZED",
+    "MALFORMED_REQUEST",
+    "UNSUPP_OPCODE",
+    "UNSUPP_OPTION",
+    "MALFORMED_OPTION",
+    "NETWORK_FAILURE",
+    "NO_RESOURCES",
+    "UNSUPP_PROTOCOL",
+    "USER_EX_QUOTA",
+    "CANNOT_PROVIDE_EXTERNAL",
+    "ADDRESS_MISMATCH",
+    "EXCESSIVE_REMOTE_PEERS",
+];
+
+/// The names of the NAT-PMP result codes (RFC 6886 §3.5), by code.
+const NATPMP_NAMES: [&str; 6] = [
+    "Success",
+    "Unsupported Version",
+    "Not Authorized/Refused",
+    "Network Failure",
+    "Out of resources",
+    "Unsupported opcode",
+];
+
+/// The name that the standards give a UPnP error code: UDA 2.0 §3.2.2 (401 to 606), WANIPConnection:2 §2.5 (7xx).
+fn upnp_name(code: i64) -> Option<&'static str> {
+    Some(match code {
+        401 => "Invalid Action",
+        402 => "Invalid Args",
+        403 => "Out of Sync",
+        501 => "Action Failed",
+        600 => "Argument Value Invalid",
+        601 => "Argument Value Out of Range",
+        602 => "Optional Action Not Implemented",
+        603 => "Out of Memory",
+        604 => "Human Intervention Required",
+        605 => "String Argument Too Long",
+        606 => "Action not authorized",
+        714 => "NoSuchEntryInArray",
+        715 => "WildCardNotPermittedInSrcIP",
+        716 => "WildCardNotPermittedInExtPort",
+        718 => "ConflictInMappingEntry",
+        724 => "SamePortValuesRequired",
+        725 => "OnlyPermanentLeasesSupported",
+        726 => "RemoteHostOnlySupportsWildcard",
+        727 => "ExternalPortOnlySupportsWildcard",
+        728 => "NoPortMapsAvailable",
+        729 => "ConflictWithOtherMechanisms",
+        732 => "WildCardNotPermittedInIntPort",
+        _ => return None,
+    })
+}
+
+impl Reason {
+    /// Whether nothing came: a sign of life from the gateway makes it worth asking again at once.
+    pub fn is_silence(self) -> bool {
+        matches!(self, Reason::Silence | Reason::PortClosed | Reason::Unreachable)
+    }
+
+    /// The name that the standard gives the code, where there is a code and a name.
+    pub fn code_name(self) -> Option<&'static str> {
+        match self {
+            Reason::Result { protocol: Protocol::Pcp, code } => PCP_NAMES.get(usize::from(code)).copied(),
+            Reason::Result { code, .. } => NATPMP_NAMES.get(usize::from(code)).copied(),
+            Reason::Upnp { code } => upnp_name(code),
+            _ => None,
+        }
+    }
+
+    /// What it means, in the words of a user.
+    fn sentence(self) -> &'static str {
+        match self {
+            Reason::NoRoute => "there is no route to a gateway",
+            Reason::Shortage => "the system has no descriptor or memory left",
+            Reason::NoRandomness => "the system gives no random numbers, which its requests need",
+            Reason::Silence => "no answer",
+            Reason::PortClosed => "the port is closed",
+            Reason::Firewall => "a firewall of this machine lets no packet out",
+            Reason::Unreachable => "no host answers at the gateway's address",
+            Reason::Unsupported => "the gateway does not speak it",
+            Reason::Forged => "somebody sends answers in the gateway's name",
+            Reason::Http { .. } => "the gateway answers with HTTP status",
+            Reason::Unreadable => "the gateway's answer cannot be read",
+            Reason::EmptyGrant => "the gateway grants nothing: port or lifetime 0",
+            Reason::NoAddress { address: Some(_) } => {
+                "the gateway has no external IPv4 address: its internet connection is down"
+            }
+            Reason::NoAddress { address: None } => "the gateway does not tell its external address",
+            Reason::PortsTaken => "the external ports that were tried are taken",
+            Reason::NatBetween => "another NAT stands between this machine and the gateway's server",
+            Reason::Vanished => "the gateway says that it made the mapping, and does not have it",
+            Reason::Result { protocol: Protocol::Pcp, code: 2 } => {
+                "the gateway does not let this host map ports, or keeps a mapping of this port left by an earlier run of the program"
+            }
+            Reason::Result { protocol: Protocol::Pcp, code: 7 }
+            | Reason::Result { protocol: Protocol::NatPmp, code: 3 } => {
+                "the gateway cannot map ports: its internet connection is down"
+            }
+            Reason::Result { protocol: Protocol::Pcp, code: 8 }
+            | Reason::Result { protocol: Protocol::NatPmp, code: 4 }
+            | Reason::Upnp { code: 603 | 728 } => "the gateway has no room for another mapping",
+            Reason::Result { protocol: Protocol::Pcp, code: 10 } => {
+                "the gateway has given this host as many mappings as it may have"
+            }
+            Reason::Result { protocol: Protocol::Pcp, code: 11 } => {
+                "the gateway cannot provide the external address or port"
+            }
+            Reason::Result { protocol: Protocol::NatPmp, code: 2 } | Reason::Upnp { code: 606 } => {
+                "the gateway does not let this host map ports"
+            }
+            Reason::Upnp { code: 718 | 729 } => "the gateway has the external port mapped for another host",
+            Reason::Result { .. } | Reason::Upnp { .. } => "the gateway refuses",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())?;
+        let code = match *self {
+            Reason::Result { code, .. } => i64::from(code),
+            Reason::Upnp { code } => code,
+            Reason::Http { status } => return write!(f, " {status}"),
+            Reason::NoAddress { address: Some(address) } => return write!(f, " ({address})"),
+            _ => return Ok(()),
+        };
+        let name = self.code_name().map(|name| format!("{name}, ")).unwrap_or_default();
+        write!(f, " ({name}code {code})")
+    }
+}
+
+#[cfg(test)]
+mod tests;

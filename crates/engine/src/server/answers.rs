@@ -1,0 +1,200 @@
+//! What an answer means: for the gateway's epoch, and for the key it is about.
+
+use super::flight::State;
+use super::window::Kind;
+use super::{Answer, Server, Subject};
+use crate::driver::{Grant, Key, Notice, Outcome, Rung};
+use crate::epoch::Verdict;
+use crate::io::Cx;
+use crate::ledger::Removal;
+use crate::log::log;
+use crate::reason::Reason;
+use crate::time::Time;
+use std::net::IpAddr;
+use std::time::Duration;
+
+impl Server {
+    /// An answer to a query; `false`: it does not count.
+    pub(super) fn handle_query_answer(&mut self, cx: &mut Cx, epoch_secs: u32) -> bool {
+        let Some(asked_at) = self.query.open_since(cx.now) else { return false };
+        let verdict = self.epoch.judge(cx.now, Some(asked_at), epoch_secs);
+        if verdict == Verdict::Stale {
+            return false;
+        }
+        self.was_silent |= self.query.is_repeated();
+        self.query.note_answered();
+        self.note_heard(cx);
+        self.window.handle_answer(cx.now, Subject::Gateway);
+        if verdict == Verdict::Restarted {
+            self.note_restart(cx, None);
+        }
+        true
+    }
+
+    /// An answer about a key; `false`: it does not count.
+    pub(super) fn handle_answer(&mut self, cx: &mut Cx, key: Key, answer: Answer, epoch_secs: u32) -> bool {
+        let Some(of) = self.belongs_to(cx, key, answer) else { return false };
+        let Some(flight) = self.flights.get_mut(&key) else { return false };
+        let sent = if of == Kind::Map { &mut flight.maps } else { &mut flight.deletions };
+        let verdict = self.epoch.judge(cx.now, sent.open_since(cx.now), epoch_secs);
+        if verdict == Verdict::Stale {
+            log!(Debug, "{key}: drops an answer from before the gateway's restart");
+            return false;
+        }
+        self.was_silent |= sent.is_repeated();
+        sent.note_answered();
+        if let (Answer::Granted { address: Some(_), .. }, Kind::Map) = (answer, of) {
+            // A grant without an address is of no use yet.
+            cx.protocols.note_works(cx.now, self.protocol());
+        }
+        self.note_heard(cx);
+        if verdict == Verdict::Restarted {
+            let is_grant = of == Kind::Map && matches!(answer, Answer::Granted { .. });
+            self.note_restart(cx, is_grant.then_some(key));
+        }
+        match answer {
+            answer if of == Kind::Deletion => self.take_deletion(cx, key, answer),
+            Answer::Granted { address, port, lifetime } => self.take_grant(cx, key, address, port, lifetime),
+            Answer::Zero => self.take_zero(cx, key),
+            Answer::Refused { reason, lifetime } => self.take_refusal(cx, key, reason, lifetime),
+        }
+        true
+    }
+
+    /// Tells the core of a grant, if it tells the address.
+    fn report(&mut self, cx: &mut Cx, grant: Grant) {
+        if let Some(address) = grant.address {
+            cx.protocols.note_address(cx.now, address);
+            self.notices.push_back(Notice::Granted(grant));
+        } else {
+            self.granted.insert(grant.slot.key, grant);
+            self.report_granted(cx);
+            self.need_address(cx, false);
+        }
+    }
+
+    /// RFC 6887 §15, RFC 6886 §3.4: a deletion is answered with a lifetime of 0, but by gateways that keep a busy port.
+    fn belongs_to(&self, cx: &Cx, key: Key, answer: Answer) -> Option<Kind> {
+        let flight = self.flights.get(&key);
+        let map_at = flight.and_then(|flight| flight.maps.open_since(cx.now));
+        let deletion_at = flight.and_then(|flight| flight.deletions.open_since(cx.now));
+        match (answer, map_at, deletion_at) {
+            (_, Some(_), None) if flight?.is_copy(cx.now, answer) => None,
+            (_, Some(_), None) => Some(Kind::Map),
+            // A copy of an earlier grant: what a deletion leaves is less than what there was.
+            (Answer::Granted { lifetime, .. }, None, Some(_)) if !self.cuts(cx, key, lifetime) => None,
+            (_, None, Some(_)) => Some(Kind::Deletion),
+            (Answer::Granted { .. }, Some(_), Some(_)) => Some(Kind::Map),
+            (Answer::Zero | Answer::Refused { .. }, Some(_), Some(_)) => Some(Kind::Deletion),
+            // RFC 6887 §14.2: a server may tell of a changed mapping by itself.
+            (Answer::Granted { .. }, None, None) if self.rung == Rung::Pcp && self.is_granted(cx, key) => {
+                Some(Kind::Map)
+            }
+            (_, None, None) => None,
+        }
+    }
+
+    /// Whether a mapping of this lifetime ends sooner than was known.
+    fn cuts(&self, cx: &Cx, key: Key, lifetime: Duration) -> bool {
+        let entry = cx.ledger.get(self.slot(key));
+        entry.is_some_and(|entry| entry.ends_at.is_none_or(|ends_at| cx.now + lifetime < ends_at))
+    }
+
+    /// The gateway has answered: it is there, and what is in flight keeps the schedule of a gateway that answers.
+    fn note_heard(&mut self, cx: &mut Cx) {
+        let protocol = self.protocol();
+        let is_news = !cx.protocols.is_up(protocol) || self.gives_up_at.is_some();
+        self.gives_up_at = None;
+        cx.protocols.note_heard(cx.now, protocol);
+        self.set_patience(cx);
+        self.window.handle_sign_of_life(cx.now);
+        if is_news {
+            for subject in self.window.all_sent() {
+                if let Subject::Key(key) = subject {
+                    self.notices.push_back(Notice::Sent { key, within: cx.config.mapping_timeout });
+                }
+            }
+        }
+    }
+
+    fn note_restart(&mut self, cx: &mut Cx, shown_by: Option<Key>) {
+        let protocol = self.protocol();
+        self.notices.push_back(Notice::Restarted { protocol, shown_by });
+        self.forget_granted(cx, shown_by);
+        if self.rung == Rung::NatPmp {
+            self.query(cx.now);
+        }
+    }
+
+    /// A mapping was granted.
+    fn take_grant(&mut self, cx: &mut Cx, key: Key, address: Option<IpAddr>, port: u16, lifetime: Duration) {
+        let slot = self.slot(key);
+        cx.ledger.note_granted(cx.now, slot, port, Some(lifetime));
+        let Some(flight) = self.flights.get_mut(&key) else { return };
+        match flight.state {
+            State::Map if self.window.was_sent(Subject::Key(key)) => {
+                flight.state = State::Idle;
+                self.window.handle_answer(cx.now, Subject::Key(key));
+            }
+            State::Idle if flight.deletions.follow(cx.now, &flight.maps) => {
+                // Nobody was heard when it was deleted: by now its deletion can be awaited.
+                cx.ledger.set_removal(slot, Removal::Unasked);
+                return self.notices.push_back(Notice::Superfluous { key });
+            }
+            State::Idle => {}
+            // Of a request that a deletion is to follow, or a copy of an answer from before a deletion.
+            State::Map | State::DeletionWaits | State::Deletion => return self.delete_after(cx.now, key),
+        }
+        self.report(cx, Grant { slot, address, port, lifetime: Some(lifetime) });
+    }
+
+    /// Success with a lifetime of 0, to a request that no deletion followed: the gateway has no mapping of the key.
+    fn take_zero(&mut self, cx: &mut Cx, key: Key) {
+        let slot = self.slot(key);
+        if self.is_granted(cx, key) {
+            cx.ledger.end(slot);
+            self.notices.push_back(Notice::Gone { slot, quiet: false });
+        }
+        self.take_refusal(cx, key, Reason::EmptyGrant, None);
+    }
+
+    fn take_refusal(&mut self, cx: &mut Cx, key: Key, reason: Reason, lifetime: Option<Duration>) {
+        cx.ledger.note_refused(self.slot(key));
+        self.delete_after(cx.now, key);
+        let Some(flight) = self.flights.get_mut(&key) else { return };
+        if flight.state == State::Map && self.window.was_sent(Subject::Key(key)) {
+            flight.state = State::Idle;
+            self.window.handle_answer(cx.now, Subject::Key(key));
+            self.notices.push_back(Notice::Failed { key, rung: self.rung, reason, lifetime });
+        }
+    }
+
+    /// A map request is answered that a deletion was to follow.
+    fn delete_after(&mut self, now: Time, key: Key) {
+        if let Some(flight) = self.flights.get(&key)
+            && flight.state == State::DeletionWaits
+            && !flight.maps.is_open(now)
+        {
+            self.open(now, key, State::Deletion);
+        }
+    }
+
+    fn take_deletion(&mut self, cx: &mut Cx, key: Key, answer: Answer) {
+        let outcome = match answer {
+            Answer::Zero => Outcome::Removed,
+            Answer::Granted { lifetime, .. } => Outcome::RemovedIn(lifetime),
+            Answer::Refused { reason, .. } => Outcome::NotConfirmed(reason),
+        };
+        let slot = self.slot(key);
+        let Some(flight) = self.flights.get_mut(&key) else { return };
+        flight.deleted = Some(answer);
+        // Else a new request is under way, or one that nobody waits for any more was sent since: what the deletion did to the
+        // entry, its answer shows.
+        let is_followed = flight.state == State::Idle && flight.maps.follow(cx.now, &flight.deletions);
+        if matches!(flight.state, State::Deletion | State::Idle) && !is_followed {
+            flight.state = State::Idle;
+            self.window.handle_answer(cx.now, Subject::Key(key));
+            self.notices.push_back(Notice::Deleted { slot, outcome });
+        }
+    }
+}

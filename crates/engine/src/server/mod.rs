@@ -1,0 +1,471 @@
+//! The driver of a gateway's PCP or NAT-PMP server: what is asked of it for each key, and its epoch.
+//!
+//! `pcp` and `natpmp` have the bytes, and whatever is particular to one protocol. `flight` is what is under way about one
+//! key, `window` paces all of them; what an answer means is in `answers`.
+
+use super::driver::{Driver, Errand, Grant, Key, Notice, Outcome, Rung, Slot};
+use super::epoch::Epoch;
+use super::io::{Cx, Output, Protocol, Socket, Suggestion};
+use super::ledger::Removal;
+use super::protocols::{GRACE, SILENCE, Standing};
+use super::reason::Reason;
+use super::timers::Timers;
+use crate::log::log;
+use crate::ordered::{Map, Word};
+use crate::time::Time;
+use flight::{Flight, Sent, State};
+use plum_wire::pcp::Nonce;
+use std::collections::LinkedList;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use window::{Kind, Window};
+
+mod answers;
+mod flight;
+mod natpmp;
+mod pcp;
+mod window;
+
+/// Lifetime that mappings are asked for.
+const LIFETIME: Duration = Duration::from_secs(7200);
+
+/// A request of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    /// The gateway itself.
+    Gateway,
+    /// A mapping.
+    Key(Key),
+}
+
+impl Word for Subject {
+    fn word(self) -> u64 {
+        match self {
+            Subject::Gateway => 0,
+            // Ports begin with 1.
+            Subject::Key(key) => key.word(),
+        }
+    }
+}
+
+/// A datagram to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// PCP: ANNOUNCE, for the epoch. NAT-PMP: the external address.
+    Query,
+    /// Makes, renews or (lifetime 0) deletes a mapping.
+    Mapping { key: Key, suggestion: Suggestion, lifetime: Duration },
+}
+
+impl Ask {
+    /// Without a wish the internal port is suggested.
+    fn map(key: Key, suggestion: Suggestion) -> Ask {
+        let port = suggestion.port.or(Some(key.internal_port));
+        Ask::Mapping { key, suggestion: Suggestion { port, ..suggestion }, lifetime: LIFETIME }
+    }
+
+    /// A deletion suggests nothing (RFC 6887 §15.1, RFC 6886 §3.4).
+    fn delete(key: Key) -> Ask {
+        Ask::Mapping { key, suggestion: Suggestion::default(), lifetime: Duration::ZERO }
+    }
+}
+
+/// What the gateway says about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Success with a lifetime.
+    Granted { address: Option<IpAddr>, port: u16, lifetime: Duration },
+    /// Success without.
+    Zero,
+    /// An error, and how long it holds, if the gateway says so.
+    Refused { reason: Reason, lifetime: Option<Duration> },
+}
+
+/// The driver of one server.
+#[derive(Debug)]
+pub(super) struct Server {
+    rung: Rung,
+    remote: Option<SocketAddr>,
+    /// Our address, as the socket has it. `None`: nothing can be sent.
+    local: Option<IpAddr>,
+    window: Window<Subject>,
+    pub(super) epoch: Epoch,
+    query: Sent,
+    flights: Map<Key, Flight>,
+    /// When to send the deletions that wait.
+    deletions: Timers<Key>,
+    /// When silence is taken for an answer; set while nothing has been heard.
+    gives_up_at: Option<Time>,
+    notices: LinkedList<Notice>,
+    /// The external address, where a grant does not tell it.
+    told: Option<natpmp::Told>,
+    /// Grants that are told once the address is known.
+    granted: Map<Key, Grant>,
+    /// An answer came to a request only when it was repeated.
+    was_silent: bool,
+    /// The external address that has to be told on another port as well.
+    doubted: Option<Ipv4Addr>,
+    /// Nothing is sent before.
+    resumes_at: Option<Time>,
+}
+
+impl Server {
+    /// The driver of a server, or of none: nothing is known, nothing is asked.
+    pub(super) fn new(rung: Rung, remote: Option<SocketAddr>) -> Server {
+        Server {
+            rung,
+            remote,
+            local: None,
+            window: Window::default(),
+            epoch: Epoch::new(rung.protocol()),
+            query: Sent::default(),
+            flights: Map::new(),
+            deletions: Timers::default(),
+            gives_up_at: None,
+            notices: LinkedList::new(),
+            told: None,
+            granted: Map::new(),
+            was_silent: false,
+            doubted: None,
+            resumes_at: None,
+        }
+    }
+
+    /// The socket is open, with this local address, or could not be opened.
+    pub(super) fn handle_opened(&mut self, cx: &mut Cx, local: Option<SocketAddr>) {
+        self.local = local.map(|local| local.ip().to_canonical());
+        if self.local.is_none() {
+            self.go_out(cx, Reason::Shortage, None);
+        } else if cx.protocols.is_out_for_shortage(self.protocol()) {
+            cx.protocols.doubt(self.protocol());
+        }
+        self.pump(cx);
+    }
+
+    /// A datagram came on the connected socket.
+    pub(super) fn handle_datagram(&mut self, cx: &mut Cx, bytes: &[u8]) {
+        let counts = match self.rung {
+            Rung::NatPmp => self.handle_natpmp(cx, bytes),
+            _ => self.handle_pcp(cx, bytes),
+        };
+        if !counts {
+            log!(Verbose, "{}: drops {} octets that answer nothing", self.protocol(), bytes.len());
+        }
+        self.pump(cx);
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.rung.protocol()
+    }
+
+    fn slot(&self, key: Key) -> Slot {
+        Slot { rung: self.rung, key, port: 0 }
+    }
+
+    /// The gateway's clock is another one since: the next answer begins anew with it.
+    pub(super) fn forget_epoch(&mut self, cx: &mut Cx) {
+        self.epoch = Epoch::new(self.protocol());
+        self.forget_granted(cx, None);
+    }
+
+    /// The gateway has restarted: it may have another address, and what it granted before is asked for again.
+    pub(super) fn forget_granted(&mut self, cx: &mut Cx, shown_by: Option<Key>) {
+        self.told = None;
+        for key in self.granted.keys_where(|key, _| Some(key) != shown_by) {
+            self.granted.remove(&key);
+            let suggestion =
+                self.flights.get(&key).map_or_else(Suggestion::default, |flight| flight.suggestion);
+            self.ask(cx, key, suggestion);
+        }
+        self.pump(cx);
+    }
+
+    /// The server speaks the other protocol only (RFC 6887 §9); `false`: nothing was asked. That bears no nonce, and anyone
+    /// can forge it: from a gateway that has granted by this protocol it is as good as silence.
+    fn give_way_to(&mut self, cx: &mut Cx, other: Protocol) -> bool {
+        let is_spoken = cx.protocols.of(self.protocol()).has_worked || cx.ledger.has_granted(self.rung);
+        let is_believed = !is_spoken && !self.window.all_sent().is_empty();
+        if is_believed {
+            log!(Debug, "{}: the gateway speaks another version only", self.protocol());
+            self.go_out(cx, Reason::Unsupported, None);
+            cx.protocols.note_promised(cx.now, other);
+        }
+        is_believed
+    }
+
+    /// Whether a mapping of a key was granted here and is not deleted.
+    fn is_granted(&self, cx: &Cx, key: Key) -> bool {
+        cx.ledger.get(self.slot(key)).is_some_and(|entry| entry.is_certain)
+    }
+
+    /// The gateway is looked for (again): what is open is sent as if for the first time.
+    fn look_again(&mut self, cx: &Cx) {
+        // One that was silent before is asked by one request alone.
+        let most = if cx.protocols.of(self.protocol()).outs == 0 { window::START } else { 1 };
+        self.window.restart_discovery(most);
+        self.gives_up_at = None;
+    }
+
+    /// What was sent on the socket counts as lost: the core opens another, and all is sent again from there.
+    fn rebind(&mut self, cx: &Cx, notice: Notice, wait: Option<Duration>) {
+        (self.local, self.resumes_at) = (None, wait.map(|wait| cx.now + wait));
+        self.query = Sent::default();
+        self.flights.for_each_mut(|_, flight| flight.maps = Sent::default());
+        self.notices.push_back(notice);
+        if cx.protocols.is_up(self.protocol()) {
+            self.window.send_again();
+        } else {
+            self.look_again(cx);
+        }
+    }
+
+    /// Asks about the gateway itself, unless that is being asked.
+    fn query(&mut self, now: Time) {
+        if !self.window.contains(Subject::Gateway) {
+            self.window.push(now, Subject::Gateway, Kind::Query);
+        }
+    }
+
+    /// Makes or renews the mapping of a key.
+    fn ask(&mut self, cx: &mut Cx, key: Key, suggestion: Suggestion) {
+        let slot = self.slot(key);
+        let flight = self.flights.get_or_insert_with(key, Flight::default);
+        flight.suggestion = suggestion;
+        match flight.state {
+            State::Map => return,
+            // Nobody waits for the deletion any more.
+            State::Deletion | State::DeletionWaits => cx.ledger.set_removal(slot, Removal::Unasked),
+            State::Idle => {}
+        }
+        let Some(nonce) = pcp::nonce_of(cx, slot) else {
+            let (rung, reason) = (self.rung, Reason::NoRandomness);
+            return self.notices.push_back(Notice::Failed { key, rung, reason, lifetime: None });
+        };
+        flight.nonce = nonce;
+        self.open(cx.now, key, State::Map);
+    }
+
+    fn open(&mut self, now: Time, key: Key, state: State) {
+        let kind = if state == State::Map { Kind::Map } else { Kind::Deletion };
+        self.flights.get_or_insert_with(key, Flight::default).state = state;
+        self.deletions.cancel(key);
+        self.window.push(now, Subject::Key(key), kind);
+    }
+
+    /// Nothing is asked about a key any more; answers to what was sent still count.
+    fn drop_request(&mut self, key: Key) {
+        if let Some(flight) = self.flights.get_mut(&key) {
+            flight.state = State::Idle;
+        }
+        self.window.remove(Subject::Key(key));
+        self.deletions.cancel(key);
+    }
+
+    /// What keeps packets from the gateway, or the gateway from taking them: in discovery that is an answer; a gateway that
+    /// has answered may be booting, or the word may be forged.
+    pub(super) fn handle_trouble(&mut self, cx: &mut Cx, reason: Reason) {
+        if matches!(cx.protocols.standing(self.protocol()), Standing::Asked { .. }) {
+            self.go_out(cx, reason, None);
+        }
+    }
+
+    /// This protocol is out at this gateway: all that is open is dropped. What was sent stays in the ledger.
+    pub(super) fn go_out(&mut self, cx: &mut Cx, reason: Reason, lifetime: Option<Duration>) {
+        self.window.clear();
+        self.deletions = Timers::default();
+        self.granted.clear();
+        (self.gives_up_at, self.resumes_at, self.doubted, self.was_silent) = (None, None, None, false);
+        let (notices, rung) = (&mut self.notices, self.rung);
+        self.flights.for_each_mut(|key, flight| {
+            let slot = Slot { rung, key, port: 0 };
+            match std::mem::take(&mut flight.state) {
+                State::Map if !reason.is_silence() => cx.ledger.note_refused(slot),
+                State::Deletion | State::DeletionWaits => {
+                    let outcome = Outcome::NotConfirmed(reason);
+                    notices.push_back(Notice::Deleted { slot, outcome });
+                }
+                State::Map | State::Idle => {}
+            }
+        });
+        self.query = Sent::default();
+        cx.note_out(self.protocol(), reason, lifetime);
+    }
+
+    /// A request was given up.
+    fn handle_expired(&mut self, cx: &mut Cx, key: Key) {
+        let Some(flight) = self.flights.get_mut(&key) else { return };
+        let sent_at = flight.maps.open_since(cx.now);
+        let (rung, slot, reason) = (self.rung, Slot { rung: self.rung, key, port: 0 }, Reason::Silence);
+        if std::mem::take(&mut flight.state) == State::Deletion {
+            let outcome = Outcome::NotConfirmed(reason);
+            return self.notices.push_back(Notice::Deleted { slot, outcome });
+        }
+        self.notices.push_back(Notice::Failed { key, rung, reason, lifetime: None });
+        // Nothing else was heard since: others need not wait as long to find that out.
+        let heard_at = cx.protocols.of(self.protocol()).heard_at;
+        if sent_at.is_some_and(|sent_at| heard_at.is_none_or(|heard_at| heard_at < sent_at)) {
+            cx.note_out(self.protocol(), reason, None);
+        }
+    }
+
+    /// How long one request is tried: a gateway that has made mappings may be busy, or packets get lost.
+    fn set_patience(&mut self, cx: &Cx) {
+        let timeout = cx.config.mapping_timeout;
+        match cx.protocols.standing(self.protocol()) {
+            Standing::Works => self.window.set_patience(timeout, true),
+            _ => self.window.set_patience(SILENCE.min(timeout), false),
+        }
+    }
+
+    /// Sends what may be sent now.
+    fn pump(&mut self, cx: &mut Cx) {
+        while self.remote.is_some() && self.local.is_some() && self.resumes_at.is_none() {
+            self.set_patience(cx);
+            let Some(subject) = self.window.poll_send(cx) else { return };
+            match subject {
+                Subject::Gateway => self.send(cx, Ask::Query),
+                Subject::Key(key) => match self.flights.get(&key) {
+                    Some(Flight { state: State::Map, suggestion, .. }) => {
+                        self.send(cx, Ask::map(key, *suggestion));
+                    }
+                    _ => self.send(cx, Ask::delete(key)),
+                },
+            }
+        }
+    }
+
+    fn send(&mut self, cx: &mut Cx, ask: Ask) {
+        let (Some(to), Some(client)) = (self.remote, self.local) else { return };
+        cx.protocols.note_asked(cx.now, self.protocol());
+        if matches!(cx.protocols.standing(self.protocol()), Standing::Asked { .. }) {
+            self.gives_up_at.get_or_insert(cx.now + SILENCE.min(cx.config.discover_timeout));
+        }
+        let nonce = match ask {
+            Ask::Mapping { key, .. } => self.flights.get(&key).map(|flight| flight.nonce),
+            Ask::Query => None,
+        };
+        let nonce = nonce.unwrap_or_default();
+        self.note_sent(cx, ask, client, nonce);
+        let (socket, bytes) = match self.rung {
+            Rung::NatPmp => (Socket::NatPmp, natpmp::emit(ask)),
+            _ => (Socket::Pcp, pcp::emit(ask, client, nonce)),
+        };
+        cx.output(Output::Send { socket, to, bytes });
+    }
+
+    fn note_sent(&mut self, cx: &mut Cx, ask: Ask, client: IpAddr, nonce: Nonce) {
+        let now = cx.now;
+        let Ask::Mapping { key, lifetime, .. } = ask else { return self.query.note_sent(now) };
+        let slot = self.slot(key);
+        let Some(flight) = self.flights.get_mut(&key) else { return };
+        if lifetime.is_zero() {
+            return flight.deletions.note_sent(now);
+        }
+        cx.ledger.note_sent(slot, client, nonce, Some(now + lifetime));
+        let is_first = !flight.maps.is_open(now);
+        flight.maps.note_sent(now);
+        if is_first && cx.protocols.is_up(self.rung.protocol()) {
+            self.notices.push_back(Notice::Sent { key, within: cx.config.mapping_timeout });
+        }
+    }
+}
+
+impl Driver for Server {
+    fn map(&mut self, cx: &mut Cx, key: Key, _rung: Rung, suggestion: Suggestion, _errand: Errand) {
+        if !self.granted.contains_key(&key) {
+            self.ask(cx, key, suggestion);
+            if self.rung == Rung::NatPmp {
+                // Nobody may have asked for the address since the last mapping was made.
+                self.need_address(cx, !self.is_granted(cx, key));
+            }
+        }
+        self.pump(cx);
+    }
+
+    fn leave(&mut self, cx: &mut Cx, key: Key, _rung: Rung) {
+        self.granted.remove(&key);
+        if self.flights.get(&key).is_some_and(|flight| flight.state == State::Map) {
+            self.drop_request(key);
+        }
+        self.pump(cx);
+    }
+
+    fn delete(&mut self, cx: &mut Cx, slot: Slot, awaited: bool) {
+        let key = slot.key;
+        self.granted.remove(&key);
+        self.resumes_at = None;
+        self.drop_request(key);
+        let flight = self.flights.get_or_insert_with(key, Flight::default);
+        flight.nonce = pcp::nonce_of(cx, slot).unwrap_or_default();
+        match flight.maps.followed_at(cx.now) {
+            _ if !awaited => self.send(cx, Ask::delete(key)),
+            Some(at) => {
+                flight.state = State::DeletionWaits;
+                self.deletions.set(key, at);
+            }
+            None => self.open(cx.now, key, State::Deletion),
+        }
+        self.pump(cx);
+    }
+
+    fn probe(&mut self, cx: &mut Cx) {
+        self.look_again(cx);
+        if self.rung == Rung::NatPmp {
+            self.query(cx.now);
+        }
+        self.pump(cx);
+    }
+
+    /// What was silent for the grace counts as silent, what had no time to answer is open again.
+    fn rest(&mut self, cx: &mut Cx) {
+        let Standing::Asked { since, .. } = cx.protocols.standing(self.protocol()) else { return };
+        self.window.remove(Subject::Gateway);
+        if cx.now.since(since) < GRACE {
+            cx.protocols.doubt(self.protocol());
+        } else {
+            cx.note_out(self.protocol(), Reason::Silence, None);
+        }
+        self.gives_up_at = None;
+    }
+
+    /// Forgets the keys of which the gateway has nothing, and about which nothing is under way.
+    fn recheck(&mut self, cx: &mut Cx, in_use: bool) {
+        self.epoch.note_recheck();
+        let (rung, now) = (self.rung, cx.now);
+        self.flights.retain(|key, flight| {
+            let is_idle = flight.state == State::Idle && flight.asked_at(now).is_none();
+            !is_idle || cx.ledger.get(Slot { rung, key, port: 0 }).is_some()
+        });
+        // For epoch and address. An ANNOUNCE request shows the epoch (RFC 6887 §14.1); a server need not answer it.
+        if in_use || self.rung == Rung::Pcp && cx.protocols.is_up(Protocol::Pcp) {
+            self.query(now);
+        }
+        self.pump(cx);
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Cx) {
+        if self.gives_up_at.is_some_and(|at| at <= cx.now) {
+            self.go_out(cx, Reason::Silence, None);
+        }
+        self.resumes_at = self.resumes_at.filter(|&at| cx.now < at);
+        for subject in self.window.handle_timeout(cx.now) {
+            match subject {
+                Subject::Gateway => self.fail_granted(Reason::NoAddress { address: None }),
+                Subject::Key(key) => self.handle_expired(cx, key),
+            }
+        }
+        while let Some(key) = self.deletions.pop_due(cx.now) {
+            self.open(cx.now, key, State::Deletion);
+        }
+        self.pump(cx);
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        let own = [self.deletions.next(), self.gives_up_at, self.resumes_at];
+        own.into_iter().flatten().chain(self.window.poll_timeout()).min()
+    }
+
+    fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+}

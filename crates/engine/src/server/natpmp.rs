@@ -1,0 +1,215 @@
+//! NAT-PMP, RFC 6886: mappings and the external address by different requests, and the epoch.
+
+use super::{Answer, Ask, Server};
+use crate::driver::{Grant, Key, Notice, Rung};
+use crate::io::{Cx, Protocol};
+use crate::log::log;
+use crate::protocols::Standing;
+use crate::reason::Reason;
+use crate::time::Time;
+use plum_wire::Transport;
+use plum_wire::natpmp::{self, MapRequest, Reply, ResultCode};
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// An external address older than this is asked for anew with the next mapping.
+const ADDRESS_LIFETIME: Duration = Duration::from_secs(60);
+
+/// One that is in doubt is asked for again at most this often: anyone can forge what puts it in doubt.
+const ADDRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the second exchange waits with a server that did not answer the first at once. A sweep of all ports takes half a second:
+/// until then it has met the PCP socket as well, which shows it, and the gateway has had time to answer a search.
+const SUSPENSE: Duration = Duration::from_millis(600);
+
+/// The external address, as NAT-PMP tells it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    address: Ipv4Addr,
+    at: Time,
+    /// It may be another one now: it is asked for again, and used meanwhile.
+    doubtful: bool,
+}
+
+impl Server {
+    /// Whether a datagram answers anything.
+    pub(super) fn handle_natpmp(&mut self, cx: &mut Cx, bytes: &[u8]) -> bool {
+        let standing = cx.protocols.standing(Protocol::NatPmp);
+        if matches!(standing, Standing::Out { reason: Reason::Forged, .. }) {
+            // Whoever goes on with it does not bring it back.
+            return false;
+        }
+        match natpmp::parse(bytes) {
+            Ok(Reply::Address { result, epoch_secs, address }) => {
+                self.handle_address(cx, result, epoch_secs, address)
+            }
+            Ok(Reply::Map { result, epoch_secs, transport, internal_port, external_port, lifetime_secs }) => {
+                let key = self.key_of(cx.now, transport, internal_port, external_port);
+                let lifetime = Duration::from_secs(lifetime_secs.into());
+                let answer = match result {
+                    ResultCode::Success if lifetime.is_zero() => Answer::Zero,
+                    ResultCode::Success => Answer::Granted { address: None, port: external_port, lifetime },
+                    code => Answer::Refused { reason: reason_of(code), lifetime: None },
+                };
+                key.is_some_and(|key| self.handle_answer(cx, key, answer, epoch_secs))
+            }
+            Ok(Reply::CutMapError { result, epoch_secs, transport }) => {
+                let answer = Answer::Refused { reason: reason_of(result), lifetime: None };
+                let key = self.only_awaited(cx.now, transport);
+                key.is_some_and(|key| self.handle_answer(cx, key, answer, epoch_secs))
+            }
+            Ok(Reply::SpeaksPcp) => self.give_way_to(cx, Protocol::Pcp),
+            Err(_) => false,
+        }
+    }
+
+    /// The gateway announced this external address (RFC 6886 §3.2.1). Anyone on the network can forge that, so the
+    /// address is not taken from there: the renewals that follow ask for it.
+    pub(crate) fn doubt_address(&mut self, announced: Ipv4Addr) {
+        if let Some(told) = &mut self.told {
+            told.doubtful |= told.address != announced;
+        }
+    }
+
+    /// The key that a reply is about. Servers of VPN providers give internal port 0, or the external one, in its place:
+    /// where a single request is open there is no doubt which it answers. (Servers that cut ports to 8 bits do so to both:
+    /// what they grant is another port.)
+    fn key_of(&self, now: Time, transport: Transport, internal_port: u16, external_port: u16) -> Option<Key> {
+        let named = NonZeroU16::new(internal_port).map(|internal_port| Key { transport, internal_port });
+        if let Some((key, flight)) = named.and_then(|key| Some((key, self.flights.get(&key)?))) {
+            // Else it is a copy of an earlier answer.
+            return flight.asked_at(now).map(|_| key);
+        }
+        let only = self.only_awaited(now, transport)?;
+        let is_cut = internal_port != 0 && internal_port == only.internal_port.get() & 0xff;
+        let is_unnamed = internal_port == 0 || internal_port == external_port;
+        Some(only).filter(|_| is_unnamed && !is_cut)
+    }
+
+    /// The only key of a transport that an answer is awaited for; `None` where there is none, or more than one.
+    fn only_awaited(&self, now: Time, transport: Transport) -> Option<Key> {
+        let flights = self.flights.iter();
+        let mut awaited = flights
+            .filter(|(key, flight)| key.transport == transport && flight.asked_at(now).is_some())
+            .map(|(key, _)| key);
+        let only = awaited.next();
+        only.filter(|_| awaited.next().is_none())
+    }
+
+    fn handle_address(
+        &mut self,
+        cx: &mut Cx,
+        result: ResultCode,
+        epoch_secs: u32,
+        address: Ipv4Addr,
+    ) -> bool {
+        if !self.handle_query_answer(cx, epoch_secs) {
+            return false;
+        }
+        if result == ResultCode::Success {
+            cx.protocols.note_address(cx.now, address.into());
+            let before = self.told.replace(Told { address, at: cx.now, doubtful: false });
+            if before.is_some_and(|before| before.address != address) {
+                let address = IpAddr::V4(address);
+                self.notices.push_back(Notice::AddressChanged { rung: Rung::NatPmp, address });
+            }
+            self.report_granted(cx);
+            return true;
+        }
+        let reason = reason_of(result);
+        log!(Debug, "NAT-PMP: the gateway has no external address: {reason}");
+        self.fail_granted(reason);
+        if cx.protocols.standing(Protocol::NatPmp) != Standing::Works {
+            // Without an address no mapping is of use.
+            self.go_out(cx, reason, None);
+        }
+        true
+    }
+
+    /// What was granted is of no use, for want of an address.
+    pub(super) fn fail_granted(&mut self, reason: Reason) {
+        while let Some((key, _)) = self.granted.pop_first() {
+            self.notices.push_back(Notice::Failed { key, rung: Rung::NatPmp, reason, lifetime: None });
+        }
+    }
+
+    /// A mapping is worth nothing to the program without the address. (One that is in doubt only is not waited for.)
+    pub(super) fn need_address(&mut self, cx: &Cx, is_for_new: bool) {
+        let is_good = self.told.is_some_and(|Told { at, doubtful, .. }| {
+            let age = cx.now.since(at);
+            (!doubtful || age < ADDRESS_INTERVAL) && (!is_for_new || age <= ADDRESS_LIFETIME)
+        });
+        if !is_good {
+            self.query(cx.now);
+        }
+    }
+
+    pub(super) fn report_granted(&mut self, cx: &mut Cx) {
+        let Some(Told { address, .. }) = self.told else { return };
+        if self.granted.is_empty() {
+            return;
+        }
+        let is_new = !cx.protocols.of(Protocol::NatPmp).has_worked;
+        match self.doubted.take() {
+            None if is_new && (self.was_silent || cx.protocols.is_upnp_there) => {
+                return self.ask_once_more(cx, address);
+            }
+            Some(first) if first != address => return self.note_forged(cx),
+            Some(_) if self.was_silent && cx.protocols.is_upnp_there => {
+                return self.go_out(cx, Reason::Silence, None);
+            }
+            _ => cx.protocols.note_works(cx.now, Protocol::NatPmp),
+        }
+        while let Some((_, grant)) = self.granted.pop_first() {
+            let address = Some(IpAddr::V4(address));
+            self.notices.push_back(Notice::Granted(Grant { address, ..grant }));
+        }
+    }
+
+    /// What a server grants first is in doubt where the gateway answers by UPnP, or did not answer by NAT-PMP at once: there
+    /// is no nonce, and a host on the link can answer on all our ports in half a second. So it has to come to another port, too.
+    fn ask_once_more(&mut self, cx: &mut Cx, address: Ipv4Addr) {
+        log!(Debug, "NAT-PMP: what is granted first is asked for once more, from another port");
+        self.doubted = Some(address);
+        let wait = std::mem::take(&mut self.was_silent).then_some(SUSPENSE);
+        self.rebind(cx, Notice::Doubtful, wait);
+        self.forget_granted(cx, None);
+        self.query(cx.now);
+    }
+
+    /// What came to the socket of the other protocol. A server answers where it was asked: there only those answer who try all
+    /// ports.
+    pub(crate) fn handle_stray(&mut self, cx: &mut Cx, bytes: &[u8]) {
+        use ResultCode::Success;
+        // A server that takes PCP's MAP for NAT-PMP's reads internal port 0 in it.
+        let is_guess = matches!(
+            natpmp::parse(bytes),
+            Ok(Reply::Address { result: Success, .. }
+                | Reply::Map { result: Success, internal_port: 1.., .. })
+        );
+        let is_known = cx.protocols.of(Protocol::NatPmp).has_worked;
+        let is_out = matches!(cx.protocols.standing(Protocol::NatPmp), Standing::Out { .. });
+        if is_guess && !is_known && !is_out {
+            self.note_forged(cx);
+        }
+    }
+
+    fn note_forged(&mut self, cx: &mut Cx) {
+        log!(Warn, "NAT-PMP: somebody sends answers in the gateway's name");
+        self.go_out(cx, Reason::Forged, None);
+    }
+}
+
+/// The bytes of a request.
+pub(super) fn emit(ask: Ask) -> Vec<u8> {
+    let Ask::Mapping { key: Key { transport, internal_port }, suggestion, lifetime } = ask else {
+        return natpmp::emit_address_request().to_vec();
+    };
+    let (suggested_port, lifetime_secs) = (suggestion.port, lifetime.as_secs() as u32);
+    MapRequest { transport, internal_port, suggested_port, lifetime_secs }.emit().to_vec()
+}
+
+fn reason_of(code: ResultCode) -> Reason {
+    Reason::Result { protocol: Protocol::NatPmp, code: code.number() }
+}

@@ -1,0 +1,60 @@
+//! How a mapping stands, for those who want to look: the Rust API does, the C API does not.
+
+use super::driver::Key;
+use super::io::{Event, MappingId, Protocol};
+use super::ledger::Removal;
+use super::mapping::State;
+use super::reason::Reason;
+use super::{Engine, Timer};
+use crate::time::Time;
+use plum_wire::Transport;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+/// What the engine means to do about a mapping, and what is in its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// When the next renewal goes out; `None`: none is to come, since it is not made, permanent or direct, or its
+    /// renewals are all sent and none was answered.
+    pub renew_at: Option<Time>,
+    /// When the gateway forgets it unless it is renewed; `None`: not made, permanent or direct.
+    pub expires_at: Option<Time>,
+    /// Why it is not made, the best protocol first; `None`: it is, or nothing is decided yet.
+    pub reasons: Option<Vec<(Protocol, Reason)>>,
+}
+
+impl Engine {
+    /// How a mapping of the program stands now; `None`: it is unknown, or being destroyed.
+    pub fn standing(&self, now: Time, id: MappingId) -> Option<Standing> {
+        let key = *self.mappings.ids.get(&id)?;
+        let mapping = self.mappings.by_key.get(&key)?;
+        let mut standing = Standing::default();
+        if let State::Held(hold) = &mapping.state {
+            standing.expires_at = hold.expires_at();
+            let next_at = self.timers.get(Timer::Mapping(key));
+            standing.renew_at = next_at.filter(|&at| hold.expires_at().is_some_and(|end| at < end));
+        }
+        // It stands until the mapping is made, also while that is tried again.
+        if mapping.ids.get(&id) == Some(&Some(Event::Failure)) {
+            standing.reasons = Some(self.reasons(now, key));
+        }
+        Some(standing)
+    }
+
+    /// Whether there is a route.
+    pub fn is_routed(&self) -> bool {
+        self.network.route.is_some()
+    }
+
+    /// Whether the gateway has not confirmed the removal of a mapping that was destroyed, or not yet.
+    pub fn is_removal_unconfirmed(&self, transport: Transport, internal_port: NonZeroU16) -> bool {
+        let key = Key { transport, internal_port };
+        let is_open = |removal| matches!(removal, Removal::Open | Removal::Failed);
+        self.cx.ledger.of(key).any(|entry| is_open(entry.removal))
+    }
+
+    /// The gateway's address; `None`: there is none, or it is not known yet.
+    pub fn gateway(&self) -> Option<IpAddr> {
+        self.network.gateway()
+    }
+}

@@ -1,0 +1,223 @@
+//! The actions we call, as requests, and what their replies say.
+
+use crate::driver::Key;
+use crate::log::log;
+use crate::reason::Reason;
+use plum_wire::http::Reply;
+use plum_wire::{Transport, soap};
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// What is written into the gateway's table.
+const DESCRIPTION: &str = "libplum";
+
+/// UPnP error codes that lead to something other than the next variant of a request: UDA 2.0 §3.2.2 (606),
+/// WANIPConnection:1 §2.4 and WANIPConnection:2 §2.5 (the others).
+pub(super) mod code {
+    /// No such action: another service is at the control URL.
+    pub const INVALID_ACTION: i64 = 401;
+    /// Not for us (another host's entry, a port that is not to be mapped).
+    pub const NOT_AUTHORIZED: i64 = 606;
+    /// No such entry.
+    pub const NO_SUCH_ENTRY: i64 = 714;
+    /// The external port is taken.
+    pub const CONFLICT: i64 = 718;
+    /// External and internal port have to be the same.
+    pub const SAME_PORTS_REQUIRED: i64 = 724;
+    /// Lease duration 0 only.
+    pub const PERMANENT_LEASES_ONLY: i64 = 725;
+    /// Only "every external port" can be mapped.
+    pub const EXTERNAL_PORT_WILDCARD_ONLY: i64 = 727;
+    /// The table is full.
+    pub const NO_PORT_MAPS_AVAILABLE: i64 = 728;
+    /// The external port is taken by another mechanism.
+    pub const CONFLICT_WITH_OTHER: i64 = 729;
+}
+
+/// A call of an action.
+#[derive(Clone, Debug)]
+pub(super) struct Action {
+    /// Its name in the standard.
+    pub(super) name: &'static str,
+    /// In the order of the standard, which some servers insist on.
+    arguments: Vec<(&'static str, String)>,
+}
+
+impl Action {
+    /// An action with at most one argument.
+    pub(super) fn new(name: &'static str, argument: Option<(&'static str, String)>) -> Action {
+        Action { name, arguments: argument.into_iter().collect() }
+    }
+
+    /// Reads the entry at an external port.
+    pub(super) fn look(transport: Transport, port: u16) -> Action {
+        Action::on_entry("GetSpecificPortMappingEntry", transport, port)
+    }
+
+    /// Removes the entry at an external port.
+    pub(super) fn delete(transport: Transport, port: u16) -> Action {
+        Action::on_entry("DeletePortMapping", transport, port)
+    }
+
+    fn on_entry(name: &'static str, transport: Transport, port: u16) -> Action {
+        let arguments = vec![
+            ("NewRemoteHost", String::new()),
+            ("NewExternalPort", port.to_string()),
+            ("NewProtocol", transport.to_string()),
+        ];
+        Action { name, arguments }
+    }
+
+    /// Makes or renews an entry that leads to `client`, for so many seconds (0: for ever).
+    pub(super) fn add(name: &'static str, key: Key, port: u16, client: IpAddr, lease_secs: u32) -> Action {
+        let mut action = Action::on_entry(name, key.transport, port);
+        action.arguments.extend([
+            ("NewInternalPort", key.internal_port.to_string()),
+            ("NewInternalClient", client.to_string()),
+            ("NewEnabled", "1".to_owned()),
+            ("NewPortMappingDescription", DESCRIPTION.to_owned()),
+            ("NewLeaseDuration", lease_secs.to_string()),
+        ]);
+        action
+    }
+
+    /// The SOAP body.
+    pub(super) fn body(&self, service_type: &str) -> String {
+        let arguments: Vec<_> = self.arguments.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        soap::emit(service_type, self.name, &arguments)
+    }
+}
+
+/// Why an exchange brought no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// No connection: nothing was asked.
+    Refused,
+    /// The connection ended before the first byte of a reply.
+    Reset,
+    /// Nothing, or not all, in time.
+    TimedOut,
+    /// The connection ended within the reply, or what came is no HTTP.
+    Cut,
+}
+
+/// What came of an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// HTTP says that it is done, whatever the body is: with these out arguments.
+    Done(Vec<(String, String)>),
+    /// A UPnP error.
+    Fault(i64),
+    /// An HTTP error without one.
+    Status(u16),
+    /// No reply.
+    Failed(Trouble),
+}
+
+impl Outcome {
+    /// Reads a reply.
+    pub(super) fn read(result: Result<Reply, Trouble>) -> Outcome {
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(trouble) => return Outcome::Failed(trouble),
+        };
+        let is_success = (200..300).contains(&reply.status);
+        match soap::parse(&reply.body) {
+            Ok(soap::Reply::Fault { code, description }) => {
+                log!(Debug, "UPnP-IGD: error {code} ({description})");
+                Outcome::Fault(code)
+            }
+            Ok(soap::Reply::Response(arguments)) if is_success => Outcome::Done(arguments),
+            Err(_) if is_success => Outcome::Done(Vec::new()),
+            Ok(_) | Err(_) => {
+                log!(Debug, "UPnP-IGD: HTTP status {} without a UPnP error", reply.status);
+                Outcome::Status(reply.status)
+            }
+        }
+    }
+
+    /// Why it failed; `None`: it did not.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        Some(match *self {
+            Outcome::Done(_) => return None,
+            Outcome::Fault(code) => Reason::Upnp { code },
+            Outcome::Status(status) => Reason::Http { status },
+            Outcome::Failed(Trouble::Refused) => Reason::PortClosed,
+            Outcome::Failed(Trouble::TimedOut) => Reason::Silence,
+            Outcome::Failed(Trouble::Reset | Trouble::Cut) => Reason::Unreadable,
+        })
+    }
+}
+
+/// Whom the entry at an external port leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Us, to the internal port in question.
+    Ours,
+    /// Another host, or another port of ours.
+    Foreign,
+    /// The reply does not say.
+    Unclear,
+}
+
+/// The out arguments.
+impl Outcome {
+    fn text(&self, name: &str) -> Option<&str> {
+        let Outcome::Done(arguments) = self else { return None };
+        soap::get(arguments, name).map(str::trim)
+    }
+
+    fn parse<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.text(name)?.parse().ok()
+    }
+
+    /// NewExternalIPAddress; `None` where it is empty or no address.
+    pub(super) fn external_address(&self) -> Option<IpAddr> {
+        self.parse("NewExternalIPAddress")
+    }
+
+    /// Whether NewConnectionStatus is that of a connection that works.
+    pub(super) fn is_connected(&self) -> bool {
+        // "Up" is no value of the standard, but some gateways use it.
+        self.text("NewConnectionStatus")
+            .is_some_and(|status| ["Connected", "Up"].iter().any(|up| status.eq_ignore_ascii_case(up)))
+    }
+
+    /// NewReservedPort: the external port that AddAnyPortMapping has chosen.
+    pub(super) fn reserved_port(&self) -> Option<u16> {
+        self.parse("NewReservedPort").filter(|&port| port != 0)
+    }
+
+    /// NewLeaseDuration of an entry: the seconds that are left of it; `None` where that is 0, which some gateways say of
+    /// every entry.
+    pub(super) fn lease_left(&self) -> Option<Duration> {
+        self.parse("NewLeaseDuration")
+            .filter(|&secs: &u32| secs > 0)
+            .map(|secs| Duration::from_secs(secs.into()))
+    }
+
+    /// The external port of an entry of the table that is certainly one of ours, of this key: another program may have others.
+    pub(super) fn external_port_of(&self, key: Key, client: IpAddr) -> Option<u16> {
+        let is_its_transport = self.text("NewProtocol")?.eq_ignore_ascii_case(&key.transport.to_string());
+        self.parse("NewExternalPort").filter(|_| is_its_transport && self.is_certainly_of(key, client))
+    }
+
+    /// Whether an entry, of the transport that was asked for, is one of ours.
+    pub(super) fn is_certainly_of(&self, key: Key, client: IpAddr) -> bool {
+        self.text("NewPortMappingDescription") == Some(DESCRIPTION)
+            && self.parse("NewInternalClient").is_some_and(|said: IpAddr| said.to_canonical() == client)
+            && self.parse("NewInternalPort") == Some(key.internal_port.get())
+    }
+
+    /// Whom the entry at an external port leads to. Some gateways report 0, or the external port, as its internal port.
+    pub(super) fn owner(&self, key: Key, external_port: u16, client: IpAddr) -> Owner {
+        let is_port_of_key = |said| [key.internal_port.get(), 0, external_port].contains(&said);
+        match (self.parse("NewInternalClient"), self.parse("NewInternalPort")) {
+            (Some(said), _) if IpAddr::to_canonical(&said) != client => Owner::Foreign,
+            (Some(_), Some(said)) if !is_port_of_key(said) => Owner::Foreign,
+            (Some(_), Some(_)) => Owner::Ours,
+            _ => Owner::Unclear,
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The devices that have answered, and their descriptions.
+
+use super::Network;
+use super::exchange::Done;
+use super::search;
+use crate::log::log;
+use crate::time::Time;
+use plum_wire::http::{Reply, Url};
+use plum_wire::igd::{self, WanService};
+use plum_wire::ssdp;
+use std::net::IpAddr;
+
+/// At most this many devices are looked at.
+const MAX_DEVICES: usize = 16;
+/// At most this many of them were named by others than the gateway, whose own have a place in any case.
+const MAX_STRANGERS: usize = 12;
+/// At most this many services of a device count.
+const MAX_SERVICES: usize = 8;
+/// At most this many redirects are followed.
+const MAX_REDIRECTS: u8 = 3;
+/// A description that was not to be had is asked for again when the device answers again, this often.
+const MAX_FETCHES: u8 = 3;
+/// At most this many names of a device are kept: its own and those of its embedded devices.
+const MAX_UUIDS: usize = 8;
+/// Longer names are no names.
+const MAX_UUID_BYTES: usize = 128;
+
+/// Who has named a device; the better ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum NamedBy {
+    /// The gateway.
+    Gateway,
+    /// Another host, as a gateway.
+    Promising,
+    /// Another host.
+    Stranger,
+}
+
+/// A device that has answered.
+#[derive(Clone, Debug)]
+pub(super) struct Device {
+    /// Numbers are given out once.
+    pub(super) number: u32,
+    /// The address that its messages come from.
+    pub(super) from: IpAddr,
+    /// Where its description is.
+    pub(super) location: Url,
+    /// Its `uuid:...` names.
+    uuids: Vec<String>,
+    /// BOOTID.UPNP.ORG, if it gives one.
+    boot_id: Option<u32>,
+    /// Anybody can name a place on the gateway, also one that never answers.
+    pub(super) named_by: NamedBy,
+    /// It said goodbye and has not been heard since.
+    is_leaving: bool,
+    /// What is in use of it does not answer where it was, or is not expected to.
+    pub(super) is_doubted: bool,
+    /// It has restarted since its description was read.
+    pub(super) has_restarted: bool,
+    redirects: u8,
+    pub(super) fetches: u8,
+    pub(super) state: DeviceState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DeviceState {
+    /// Its description was not asked for yet, or was not to be had.
+    Unknown,
+    Fetching,
+    Described {
+        at: Time,
+    },
+}
+
+/// What an answer or a notification of a device tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Nothing new, or no room for it.
+    Known,
+    /// The device is new, or its description is worth another attempt.
+    Found(u32),
+    /// The device has restarted: another BOOTID, another place of its description, or back after a goodbye.
+    Restarted(u32),
+}
+
+/// A service that a description names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    /// What tells it from all others.
+    pub(super) identity: String,
+    pub(super) kind: WanService,
+    pub(super) service_type: String,
+    pub(super) url: Url,
+    /// The port of the description, where URLBase or the control URL names another.
+    pub(super) other_port: Option<u16>,
+}
+
+/// What came of a description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Described {
+    /// It names these services; none if there is no description.
+    Services(Vec<Named>),
+    /// It is to be fetched from elsewhere on the host.
+    Moved(Url),
+}
+
+/// The devices found since the search began, and those in use.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    pub(super) list: Vec<Device>,
+    last_number: u32,
+}
+
+impl Devices {
+    /// The device of this number.
+    pub(super) fn get(&self, number: u32) -> Option<&Device> {
+        self.list.iter().find(|device| device.number == number)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Device> {
+        self.list.iter_mut().find(|device| device.number == number)
+    }
+
+    /// A device is heard: it answers a search, or says that it is there.
+    pub(super) fn heard(&mut self, from: IpAddr, network: &Network, headers: &ssdp::Headers) -> Heard {
+        let Some(location) = search::location(network, from, &headers.location) else {
+            log!(Debug, "UPnP-IGD: {from} names no place of a description");
+            return Heard::Known;
+        };
+        let named_by = NamedBy::of(network, from, headers);
+        let uuid = search::uuid(&headers.usn);
+        let is_moved = |device: &Device| {
+            device.from == from && device.is_named(uuid) && (device.is_leaving || device.is_doubted)
+        };
+        let known = self
+            .list
+            .iter()
+            .position(|device| device.location == location)
+            .or_else(|| self.list.iter().position(is_moved));
+        let Some(index) = known else {
+            if !self.make_room(named_by) {
+                log!(Debug, "UPnP-IGD: too many devices, the one at {} is left out", location.address);
+                return Heard::Known;
+            }
+            log!(Debug, "UPnP-IGD: device at {}{}", location.address, location.path);
+            self.last_number += 1;
+            let mut device = Device::new(self.last_number, from, named_by, location);
+            device.note(named_by, headers);
+            self.list.push(device);
+            return Heard::Found(self.last_number);
+        };
+        let device = &mut self.list[index];
+        if device.from != from {
+            if named_by != NamedBy::Gateway {
+                return Heard::Known;
+            }
+            // The gateway's own word counts, whoever spoke first.
+            (device.from, device.boot_id) = (from, None);
+            device.uuids.clear();
+        }
+        let has_moved = device.location != location;
+        let has_booted =
+            matches!((device.boot_id, headers.boot_id), (Some(known), Some(said)) if known != said);
+        let is_back = std::mem::take(&mut device.is_leaving);
+        device.note(named_by, headers);
+        if has_moved || has_booted || is_back {
+            device.location = location;
+            device.fetches = 0;
+            device.has_restarted = true;
+            device.state = DeviceState::Unknown;
+            return Heard::Restarted(device.number);
+        }
+        if device.state == DeviceState::Unknown && device.fetches < MAX_FETCHES {
+            return Heard::Found(device.number);
+        }
+        Heard::Known
+    }
+
+    /// Strangers leave the gateway room, and what names itself a gateway displaces what does not.
+    fn make_room(&mut self, named_by: NamedBy) -> bool {
+        let is_stranger = |named_by: NamedBy| named_by != NamedBy::Gateway;
+        let strangers = self.list.iter().filter(|device| is_stranger(device.named_by)).count();
+        if self.list.len() < MAX_DEVICES && (!is_stranger(named_by) || strangers < MAX_STRANGERS) {
+            return true;
+        }
+        let is_lesser = |device: &Device| {
+            device.named_by > named_by && !matches!(device.state, DeviceState::Described { .. })
+        };
+        let lesser = self.list.iter().rposition(is_lesser);
+        lesser.map(|index| self.list.remove(index)).is_some()
+    }
+
+    /// A device says goodbye: its number, if it is one of these.
+    pub(super) fn said_goodbye(&mut self, from: IpAddr, headers: &ssdp::Headers) -> Option<u32> {
+        let uuid = search::uuid(&headers.usn);
+        let device = self.list.iter_mut().find(|device| device.from == from && device.is_named(uuid))?;
+        device.is_leaving = true;
+        Some(device.number)
+    }
+
+    /// The description of a device has come, or has not.
+    pub(super) fn described(&mut self, now: Time, number: u32, done: &Done) -> Described {
+        let url = &done.request.url;
+        let nothing = Described::Services(Vec::new());
+        let Some(device) = self.get_mut(number) else { return nothing };
+        if let Ok(Reply { status: 301 | 302 | 303 | 307 | 308, location: Some(location), .. }) = &done.result
+            && let Ok(target) = url.join(location)
+            && device.redirects < MAX_REDIRECTS
+        {
+            device.redirects += 1;
+            return Described::Moved(target);
+        }
+        device.state = DeviceState::Unknown;
+        let reply = done.result.as_ref().ok().filter(|reply| (200..300).contains(&reply.status));
+        let Some(description) = reply.and_then(|reply| igd::parse(&reply.body).ok()) else {
+            log!(Debug, "UPnP-IGD: no device description from {}", url.address);
+            return nothing;
+        };
+        let services = services_of(device, url, &description);
+        if services.is_empty() {
+            // Asked again it would say the same.
+            device.fetches = MAX_FETCHES;
+            log!(Debug, "UPnP-IGD: {} ({}) maps no ports", url.address, description.name());
+            return nothing;
+        }
+        log!(Info, "UPnP-IGD: gateway {} at {}", description.name(), url.address);
+        device.state = DeviceState::Described { at: now };
+        Described::Services(services)
+    }
+}
+
+impl NamedBy {
+    fn of(network: &Network, from: IpAddr, headers: &ssdp::Headers) -> NamedBy {
+        match search::is_gateway_target(&headers.target) {
+            _ if network.gateway == Some(from) => NamedBy::Gateway,
+            true => NamedBy::Promising,
+            false => NamedBy::Stranger,
+        }
+    }
+}
+
+impl Device {
+    fn new(number: u32, from: IpAddr, named_by: NamedBy, location: Url) -> Device {
+        Device {
+            number,
+            from,
+            location,
+            uuids: Vec::new(),
+            boot_id: None,
+            named_by,
+            is_leaving: false,
+            is_doubted: false,
+            has_restarted: false,
+            redirects: 0,
+            fetches: 0,
+            state: DeviceState::Unknown,
+        }
+    }
+
+    fn note(&mut self, named_by: NamedBy, headers: &ssdp::Headers) {
+        self.named_by = self.named_by.min(named_by);
+        self.boot_id = headers.boot_id.or(self.boot_id);
+        let uuid = search::uuid(&headers.usn);
+        if !uuid.is_empty()
+            && uuid.len() <= MAX_UUID_BYTES
+            && self.uuids.len() < MAX_UUIDS
+            && !self.is_named(uuid)
+        {
+            self.uuids.push(uuid.to_owned());
+        }
+    }
+
+    /// Its description is being fetched.
+    pub(super) fn note_fetch(&mut self) {
+        self.state = DeviceState::Fetching;
+        self.fetches = self.fetches.saturating_add(1);
+        self.redirects = 0;
+    }
+
+    /// Whether the gateway has named it, and its description is outstanding.
+    pub(super) fn is_hopeful(&self) -> bool {
+        self.named_by == NamedBy::Gateway && self.state == DeviceState::Fetching
+    }
+
+    /// Whether this name is its own.
+    pub(super) fn is_named(&self, uuid: &str) -> bool {
+        self.uuids.iter().any(|known| known == uuid)
+    }
+}
+
+/// The services of a description that map ports; those of the DSL forum where there are no others.
+fn services_of(device: &Device, url: &Url, description: &igd::Description) -> Vec<Named> {
+    let base =
+        description.url_base.as_deref().and_then(|base| url.join(base).ok()).unwrap_or_else(|| url.clone());
+    let described_at = url.address.port();
+    let named = |kind_of: fn(&igd::Service) -> Option<WanService>| -> Vec<Named> {
+        let mut services: Vec<Named> = Vec::new();
+        for service in &description.services {
+            let Some(kind) = kind_of(service) else { continue };
+            let Ok(url) = base.join(&service.control_url) else { continue };
+            // By the host, since the names of a device come in any order.
+            let identity = format!("{} {} {}", device.location.address.ip(), service.service_type, url.path);
+            if services.len() < MAX_SERVICES && !services.iter().any(|known| known.identity == identity) {
+                let service_type = service.service_type.clone();
+                let other_port = Some(described_at).filter(|&port| port != url.address.port());
+                services.push(Named { identity, kind, service_type, url, other_port });
+            }
+        }
+        services
+    };
+    let services = named(igd::Service::kind);
+    if services.is_empty() { named(igd::Service::dsl_forum_kind) } else { services }
+}

@@ -1,0 +1,411 @@
+//! HTTP exchanges: one request and its reply on a TCP connection of its own, few at once a host, the rest in queues.
+
+use super::TaskId;
+use super::action::Trouble;
+use super::devices::NamedBy;
+use crate::driver::{Rung, Slot};
+use crate::io::{Cx, ExchangeId, Output, TcpEnd};
+use crate::ordered::Map;
+use crate::schedule::PACKETS_AN_EXCHANGE;
+use crate::time::Time;
+use plum_wire::http::{Reply, ReplyReader, Rest, Url};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// The longest device description that is read, head and all.
+const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
+/// The longest reply to an action that is read, head and all.
+const MAX_REPLY_BYTES: usize = 1 << 16;
+/// How many exchanges are open at once with a host: miniupnpd listens with a backlog of 5 and loses the rest.
+const WIDTH: usize = 4;
+/// At most this many exchanges at once in all: tarpits of the local network must not use the machine's connections up.
+const MAX_OPEN: usize = 16;
+/// At most this many of them are for descriptions that others than the gateway have named: their buffers are the largest.
+const MAX_OPEN_STRANGERS: usize = 2;
+/// How long the rest of a reply is waited for, where Content-Length promises more than its document.
+const REST_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long the body of a reply to an action is waited for, where nothing says that there is one.
+const BODY_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long the description of a stranger may take while others wait for theirs.
+const STRANGER_PATIENCE: Duration = Duration::from_millis(400);
+/// When to try again where the system had nothing to make a connection of.
+const STARVED_WAIT: Duration = Duration::from_secs(1);
+/// How long an exchange may take, whatever the program's timeouts are: one of them must not be lost for hours.
+const LONGEST_EXCHANGE: Duration = Duration::from_secs(30);
+
+/// What an exchange is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// The description of the device with this number.
+    Describe(u32, NamedBy),
+    /// GetStatusInfo of a service that is not alone.
+    Status(Rung),
+    /// GetExternalIPAddress.
+    Address(Rung),
+    /// The next request of a walk.
+    Walk(TaskId),
+    /// AddAnyPortMapping whose walk has gone on without waiting.
+    LateAny(TaskId),
+    /// The next request of a removal.
+    Remove(Slot),
+    /// GetSpecificPortMappingEntry of an entry that should be there.
+    Look(Slot),
+}
+
+impl Job {
+    /// Lower goes first: what others wait for, then removals (an entry abandoned goes before a new one comes), last looks.
+    fn rank(self) -> u8 {
+        match self {
+            Job::Describe(_, NamedBy::Gateway | NamedBy::Promising) | Job::Status(_) => 0,
+            Job::Describe(..) | Job::Remove(_) | Job::Address(_) => 1,
+            Job::Walk(_) | Job::LateAny(_) => 2,
+            Job::Look(_) => 3,
+        }
+    }
+
+    fn is_for_stranger(self) -> bool {
+        matches!(self, Job::Describe(_, NamedBy::Promising | NamedBy::Stranger))
+    }
+
+    /// The device that it asks for its description.
+    pub(super) fn device(self) -> Option<u32> {
+        match self {
+            Job::Describe(number, _) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The service that it is addressed to.
+    pub(super) fn rung(self) -> Option<Rung> {
+        match self {
+            Job::Describe(..) => None,
+            Job::Status(id) | Job::Address(id) => Some(id),
+            Job::Walk(id) | Job::LateAny(id) => Some(id.rung),
+            Job::Remove(slot) | Job::Look(slot) => Some(slot.rung),
+        }
+    }
+}
+
+/// A job that waits for an exchange, or has one.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) job: Job,
+    pub(super) url: Url,
+    /// How long it may take.
+    pub(super) timeout: Duration,
+    /// Earlier ones go first.
+    turn: u64,
+    /// A connection failed when this was the only one: the next failure is the outcome.
+    failed_alone: bool,
+}
+
+impl Request {
+    /// The host that it waits for; `None`: the turn of strangers.
+    fn queue(&self) -> Option<IpAddr> {
+        Some(self.host()).filter(|_| !self.job.is_for_stranger())
+    }
+
+    fn host(&self) -> IpAddr {
+        self.url.address.ip()
+    }
+}
+
+/// An exchange that is over.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// What was asked.
+    pub(super) request: Request,
+    /// Our address on it, once it was connected (the request has left then).
+    pub(super) local: Option<IpAddr>,
+    /// What came.
+    pub(super) result: Result<Reply, Trouble>,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    request: Request,
+    opened_at: Time,
+    ends_at: Time,
+    /// When to take what has come for all of it.
+    rest_at: Option<Time>,
+    reader: ReplyReader,
+    /// Our address on it, once it is connected.
+    local: Option<IpAddr>,
+    /// The first byte of the reply has come.
+    is_begun: bool,
+}
+
+impl Exchange {
+    fn host(&self) -> IpAddr {
+        self.request.host()
+    }
+
+    /// When it has had its time; `is_crowded`: strangers wait for theirs.
+    fn gives_up_at(&self, is_crowded: bool) -> Time {
+        let is_too_long = is_crowded && self.request.job.is_for_stranger();
+        let yields_at = is_too_long.then_some(self.opened_at + STRANGER_PATIENCE);
+        self.rest_at.into_iter().chain(yields_at).fold(self.ends_at, Time::min)
+    }
+
+    /// Nothing more comes: what came is the reply.
+    fn finish(self) -> Done {
+        let result = self.reader.finish().map_err(|_| Trouble::Cut);
+        Done { request: self.request, local: self.local, result }
+    }
+
+    fn into_done(self, result: Result<Reply, Trouble>) -> Done {
+        Done { request: self.request, local: self.local, result }
+    }
+}
+
+/// The jobs of one host that wait, or those for strangers, and how many may be open.
+#[derive(Debug)]
+struct Queue {
+    host: Option<IpAddr>,
+    width: usize,
+    waiting: Map<(u8, u64), Request>,
+}
+
+/// The exchanges that are open, and the jobs that wait for one.
+#[derive(Debug, Default)]
+pub(super) struct Exchanges {
+    queues: Vec<Queue>,
+    open: Map<ExchangeId, Exchange>,
+    /// Count on over everything: no id is used twice.
+    last_id: u64,
+    last_turn: u64,
+    /// The system had nothing to make a connection of: none is opened before this.
+    resumes_at: Option<Time>,
+}
+
+impl Exchanges {
+    /// Puts a job into the queue of its host, behind all others of its rank.
+    pub(super) fn enqueue(&mut self, job: Job, url: Url, timeout: Duration) {
+        self.last_turn += 1;
+        self.put(Request { job, url, timeout, turn: self.last_turn, failed_alone: false });
+    }
+
+    /// Puts a request into its place in the queue.
+    fn put(&mut self, request: Request) {
+        let (host, place) = (request.queue(), (request.job.rank(), request.turn));
+        let known = self.queues.iter().position(|queue| queue.host == host).unwrap_or_else(|| {
+            let width = host.map_or(MAX_OPEN_STRANGERS, |_| WIDTH);
+            self.queues.push(Queue { host, width, waiting: Map::new() });
+            self.queues.len() - 1
+        });
+        self.queues[known].waiting.insert(place, request);
+    }
+
+    /// Opens what there is room for; gives back the jobs.
+    pub(super) fn open_queued(&mut self, cx: &mut Cx) -> Vec<Job> {
+        let mut opened = Vec::new();
+        if self.resumes_at.is_some_and(|at| cx.now < at) {
+            return opened;
+        }
+        self.resumes_at = None;
+        for index in 0..self.queues.len() {
+            while let Some(place) = self.next_of(&self.queues[index])
+                && let Some(request) = self.queues[index].waiting.remove(&place)
+            {
+                opened.push(request.job);
+                self.connect(cx, request);
+            }
+        }
+        let open: Vec<_> = self.open.values().map(|exchange| exchange.request.queue()).collect();
+        self.queues
+            .retain(|queue| open.contains(&queue.host) || !queue.waiting.is_empty() || queue.width < WIDTH);
+        opened
+    }
+
+    /// The next request of a queue that there is room for. Strangers leave room for the others, however slow they are.
+    fn next_of(&self, queue: &Queue) -> Option<(u8, u64)> {
+        let is_of_queue = |exchange: &&Exchange| exchange.request.queue() == queue.host;
+        if self.open.len() >= MAX_OPEN || self.open.values().filter(is_of_queue).count() >= queue.width {
+            return None;
+        }
+        let has_room = |request: &Request| self.with_host(request.host()).count() < WIDTH;
+        queue.waiting.iter().find(|(_, request)| has_room(request)).map(|(place, _)| place)
+    }
+
+    /// Whether strangers wait for their turn.
+    fn is_crowded(&self) -> bool {
+        self.queues.iter().any(|queue| queue.host.is_none() && !queue.waiting.is_empty())
+    }
+
+    fn connect(&mut self, cx: &mut Cx, request: Request) {
+        if !matches!(request.job, Job::Walk(..) | Job::Look(_)) {
+            cx.pace.spend(cx.now, PACKETS_AN_EXCHANGE);
+        }
+        self.last_id += 1;
+        let id = ExchangeId(self.last_id);
+        cx.output(Output::Connect { exchange: id, to: request.url.address });
+        let ends_at = cx.now + request.timeout.min(LONGEST_EXCHANGE);
+        let is_description = request.job.device().is_some();
+        let max_bytes = if is_description { MAX_DESCRIPTION_BYTES } else { MAX_REPLY_BYTES };
+        let reader = ReplyReader::new(max_bytes);
+        self.open.insert(
+            id,
+            Exchange {
+                request,
+                opened_at: cx.now,
+                ends_at,
+                rest_at: None,
+                reader,
+                local: None,
+                is_begun: false,
+            },
+        );
+    }
+
+    fn with_host(&self, address: IpAddr) -> impl Iterator<Item = &Exchange> {
+        self.open.values().filter(move |exchange| exchange.host() == address)
+    }
+
+    /// When to call `pop_timed_out`.
+    pub(super) fn next_timeout(&self) -> Option<Time> {
+        let is_crowded = self.is_crowded();
+        let gives_up_at = |exchange: &Exchange| exchange.gives_up_at(is_crowded);
+        let is_waited_for = self.queues.iter().any(|queue| !queue.waiting.is_empty());
+        self.open.values().map(gives_up_at).chain(self.resumes_at.filter(|_| is_waited_for)).min()
+    }
+
+    /// Gives up one exchange whose time is over; `goes_on`: as which job it is read on for another `span`.
+    pub(super) fn pop_timed_out(
+        &mut self,
+        cx: &mut Cx,
+        goes_on: impl Fn(Job) -> Option<Job>,
+        span: Duration,
+    ) -> Option<Done> {
+        let is_crowded = self.is_crowded();
+        let (id, _) = self.open.iter().find(|(_, exchange)| exchange.gives_up_at(is_crowded) <= cx.now)?;
+        let exchange = self.open.get_mut(&id)?;
+        let job = exchange.request.job;
+        if exchange.rest_at.is_some() {
+            cx.output(Output::HangUp { exchange: id });
+            return self.open.remove(&id).map(Exchange::finish);
+        }
+        if exchange.local.is_some()
+            && let Some(other) = goes_on(job)
+        {
+            let request = Request { job: other, ..exchange.request.clone() };
+            let request = std::mem::replace(&mut exchange.request, request);
+            exchange.ends_at = cx.now + span;
+            return Some(Done { request, local: exchange.local, result: Err(Trouble::TimedOut) });
+        }
+        cx.output(Output::HangUp { exchange: id });
+        self.open.remove(&id).map(|exchange| exchange.into_done(Err(Trouble::TimedOut)))
+    }
+
+    /// Whether the request of a job has left, and its reply is awaited.
+    pub(super) fn is_written(&self, job: Job) -> bool {
+        self.open.values().any(|exchange| exchange.local.is_some() && exchange.request.job == job)
+    }
+
+    /// How many jobs of this kind are open or wait.
+    pub(super) fn count(&self, wanted: impl Fn(Job) -> bool) -> usize {
+        let open = self.open.values().map(|exchange| &exchange.request);
+        let waiting = self.queues.iter().flat_map(|queue| queue.waiting.values());
+        open.chain(waiting).filter(|request| wanted(request.job)).count()
+    }
+
+    /// Whether a job of this kind is open or waits.
+    pub(super) fn has(&self, wanted: impl Fn(Job) -> bool) -> bool {
+        self.count(wanted) > 0
+    }
+
+    /// Drops the jobs for which `unwanted` holds: those that wait, and, if `hangs_up`, those that are open.
+    pub(super) fn discard(&mut self, cx: &mut Cx, hangs_up: bool, unwanted: impl Fn(Job) -> bool) {
+        for queue in &mut self.queues {
+            queue.waiting.retain(|_, request| !unwanted(request.job));
+        }
+        if hangs_up {
+            for id in self.open.keys_where(|_, exchange| unwanted(exchange.request.job)) {
+                self.open.remove(&id);
+                cx.output(Output::HangUp { exchange: id });
+            }
+        }
+    }
+
+    /// One more may be open with each host again that had refused some.
+    pub(super) fn widen(&mut self) {
+        for queue in self.queues.iter_mut().filter(|queue| queue.host.is_some()) {
+            queue.width = (queue.width * 2).min(WIDTH);
+        }
+    }
+
+    /// The host of an exchange.
+    pub(super) fn host_of(&self, id: ExchangeId) -> Option<IpAddr> {
+        self.open.get(&id).map(|exchange| exchange.request.url.address.ip())
+    }
+
+    /// The connection stands: for which job and URL, that the caller may write the request.
+    pub(super) fn connected(&mut self, id: ExchangeId, local: SocketAddr) -> Option<(Job, Url)> {
+        let exchange = self.open.get_mut(&id).filter(|exchange| exchange.local.is_none())?;
+        exchange.local = Some(local.ip().to_canonical());
+        Some((exchange.request.job, exchange.request.url.clone()))
+    }
+
+    /// Bytes came. The exchange is over when they complete a reply, or can never become one.
+    pub(super) fn data(&mut self, cx: &mut Cx, id: ExchangeId, bytes: &[u8]) -> Option<Done> {
+        let exchange = self.open.get_mut(&id)?;
+        exchange.is_begun |= !bytes.is_empty();
+        let result = match exchange.reader.push(bytes) {
+            Ok(None) => {
+                exchange.rest_at = match exchange.reader.may_be_all() {
+                    Some(Rest::Promised) => Some(cx.now + REST_TIMEOUT),
+                    Some(Rest::Body) if exchange.request.job.device().is_none() => {
+                        Some(cx.now + BODY_TIMEOUT)
+                    }
+                    _ => None,
+                };
+                return None;
+            }
+            Ok(Some(reply)) => Ok(reply),
+            Err(_) => Err(Trouble::Cut),
+        };
+        cx.output(Output::HangUp { exchange: id });
+        self.open.remove(&id).map(|exchange| exchange.into_done(result))
+    }
+
+    /// The connection ended. One that ended before the first byte is tried again: some gateways take one connection at a
+    /// time and refuse or reset the others.
+    pub(super) fn ended(&mut self, cx: &mut Cx, id: ExchangeId, end: TcpEnd) -> Option<Done> {
+        let exchange = self.open.remove(&id)?;
+        if end == TcpEnd::Starved {
+            // Nothing was asked.
+            self.resumes_at = Some(cx.now + STARVED_WAIT);
+            self.put(exchange.request);
+            return None;
+        }
+        if !exchange.is_begun {
+            return self.try_again(cx, exchange);
+        }
+        // Some servers reset the connection after the last byte instead of closing it: what came counts.
+        Some(exchange.finish())
+    }
+
+    fn try_again(&mut self, cx: &mut Cx, exchange: Exchange) -> Option<Done> {
+        // A place that a stranger named says nothing about the host's server.
+        let is_alone = exchange.request.job.is_for_stranger()
+            || self.open.values().all(|other| other.host() != exchange.host());
+        let host = Some(exchange.host());
+        let queue = self.queues.iter_mut().find(|queue| queue.host == host && !is_alone);
+        let mut request = exchange.request.clone();
+        match queue {
+            Some(queue) => queue.width = (queue.width / 2).max(1),
+            None if !request.failed_alone => request.failed_alone = true,
+            None => {
+                let trouble = exchange.local.map_or(Trouble::Refused, |_| Trouble::Reset);
+                return Some(exchange.into_done(Err(trouble)));
+            }
+        }
+        match request.job {
+            // What the library asks of itself keeps its pace, with all its repetitions.
+            Job::Look(_) | Job::Address(_) => drop(cx.pace.take(cx.now, PACKETS_AN_EXCHANGE)),
+            Job::Walk(_) => cx.pace.spend(cx.now, PACKETS_AN_EXCHANGE),
+            _ => {}
+        }
+        self.put(request);
+        None
+    }
+}

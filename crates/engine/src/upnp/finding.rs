@@ -1,0 +1,399 @@
+//! From the search to the services: sends searches, follows up answers and notifications, fetches descriptions, and searches
+//! again for what does not answer any more.
+
+use super::action::{Outcome, Trouble, code};
+use super::devices::{Described, Device, DeviceState, Heard, Named};
+use super::exchange::{Done, Job};
+use super::search::{self, Search};
+use super::service::Service;
+use super::{Network, TaskId, Timer, Upnp};
+use crate::driver::{Notice, Rung};
+use crate::io::{Arrival, Cx, Protocol};
+use crate::log::log;
+use crate::reason::Reason;
+use plum_wire::http::Url;
+use plum_wire::ssdp;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// When to search for a device that does not answer any more, counted from the search before.
+const DOUBT_WAITS: [Duration; 6] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_millis(1000),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+];
+/// A doubt that follows another closely begins with this wait: a server may answer one question and no other.
+const UNHURRIED: usize = 3;
+/// After so long without one the next begins at once.
+const DOUBT_CALM: Duration = Duration::from_secs(60);
+/// How long after a goodbye to search: the device may still answer while it goes.
+const GOODBYE_WAIT: Duration = Duration::from_secs(1);
+/// A control URL is doubted after so many failures in a row.
+const TROUBLES_TO_DOUBT: u8 = 2;
+/// A description is fetched again for an unknown control URL at most this often.
+const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Upnp {
+    /// Looks for gateways: a search, and the descriptions of what has answered.
+    pub(super) fn find(&mut self, cx: &mut Cx) {
+        self.resting = false;
+        if self.network.is_none() {
+            return;
+        }
+        if self.is_open == Some(false) {
+            return cx.note_out(Protocol::UpnpIgd, Reason::Shortage, None);
+        }
+        self.exchanges.discard(cx, true, |job| job.device().is_some() || matches!(job, Job::Status(_)));
+        // Devices whose services nobody uses have to show themselves again.
+        let is_used = |service: &Service| {
+            !self.tasks.keys_where(|task, _| task.rung == service.rung).is_empty()
+                || !self.removals.keys_where(|slot, _| slot.rung == service.rung).is_empty()
+                || cx.ledger.has_granted(service.rung)
+        };
+        let used = self.services.list.iter().filter(|service| is_used(service));
+        let used: Vec<u32> = used.map(|service| service.device).collect();
+        self.drop_services(cx, |service| !used.contains(&service.device));
+        self.devices.list.retain(|device| used.contains(&device.number));
+        self.begin_search(cx);
+        if !self.services.list.is_empty() {
+            cx.protocols.note_heard(cx.now, Protocol::UpnpIgd);
+        }
+    }
+
+    fn begin_search(&mut self, cx: &mut Cx) {
+        self.search = Search { since: Some(cx.now), rounds: Some(0), again_at: None };
+        self.trouble = None;
+        if self.is_open == Some(true) {
+            self.search_on(cx);
+        }
+    }
+
+    /// Removals wait for services that are not known (any more).
+    pub(super) fn search_for_removals(&mut self, cx: &mut Cx) {
+        if self.network.is_none() || self.is_open == Some(false) {
+            return self.give_up_lost_removals(cx);
+        }
+        self.resting = false;
+        if self.search.rounds.is_none() {
+            self.begin_search(cx);
+        }
+    }
+
+    /// The search goes on: a round is sent, unless a gateway has answered, or it ends.
+    pub(super) fn search_on(&mut self, cx: &mut Cx) {
+        let Search { since: Some(since), rounds: Some(rounds), .. } = self.search else { return };
+        let ends_at = Search::ends_at(since, &cx.config);
+        if cx.now >= ends_at {
+            self.search.rounds = None;
+            return self.end_search(cx);
+        }
+        self.search.rounds = Some(rounds + 1);
+        self.timers.set(Timer::Search, search::next_at(cx, rounds + 1, ends_at));
+        let is_known = self.services.count(true) > 0 || self.devices.list.iter().any(Device::is_hopeful);
+        // What is known from before need not be all there is.
+        if let Some(network) = self.network.filter(|_| rounds == 0 || !is_known) {
+            search::send_round(cx, &network, None);
+            if rounds > 0 {
+                self.notices.push_back(Notice::Unanswered);
+            }
+        }
+    }
+
+    fn end_search(&mut self, cx: &mut Cx) {
+        self.notices.push_back(Notice::Changed);
+        if !self.devices.list.iter().any(|device| device.state == DeviceState::Fetching) {
+            self.give_up_lost_removals(cx);
+        }
+        let is_at_work = self.devices.list.iter().any(Device::is_hopeful);
+        if self.services.list.is_empty() && !is_at_work && !self.resting {
+            cx.note_out(Protocol::UpnpIgd, self.trouble.unwrap_or(Reason::Silence), None);
+        }
+    }
+
+    /// The search socket is open at this address, or could not be opened.
+    pub fn handle_opened(&mut self, cx: &mut Cx, local: Option<SocketAddr>) {
+        self.is_open = Some(local.is_some());
+        match (self.search.rounds, local) {
+            (Some(0), Some(_)) => self.begin_search(cx),
+            (_, Some(_)) if cx.protocols.is_out_for_shortage(Protocol::UpnpIgd) => {
+                cx.protocols.doubt(Protocol::UpnpIgd);
+            }
+            (Some(_), None) => {
+                self.search.rounds = None;
+                self.give_up_lost_removals(cx);
+                cx.note_out(Protocol::UpnpIgd, Reason::Shortage, None);
+            }
+            _ => {}
+        }
+    }
+
+    /// A device answers a search, or notifies.
+    pub fn handle_datagram(&mut self, cx: &mut Cx, by: Arrival, bytes: &[u8]) {
+        let Some(network) = self.network else { return };
+        let from = by.from.ip().to_canonical();
+        if !search::may_answer(&network, by) {
+            log!(Verbose, "UPnP-IGD: datagram of {from} is not of this network");
+            return;
+        }
+        match ssdp::parse(bytes) {
+            Ok(ssdp::Message::Reply(headers)) => drop(self.handle_heard(cx, from, &headers)),
+            Ok(ssdp::Message::Alive(headers)) => self.handle_alive(cx, &network, from, &headers),
+            Ok(ssdp::Message::ByeBye(headers)) => {
+                if let Some(number) = self.devices.said_goodbye(from, &headers) {
+                    log!(Debug, "UPnP-IGD: the device at {from} says goodbye");
+                    self.begin_doubt(cx, number, GOODBYE_WAIT);
+                }
+            }
+            Err(_) => log!(Verbose, "UPnP-IGD: datagram of {from} is no message of a device"),
+        }
+        self.settle(cx);
+    }
+
+    /// A device answers, or says that it is there.
+    fn handle_heard(&mut self, cx: &mut Cx, from: IpAddr, headers: &ssdp::Headers) -> Heard {
+        let Some(network) = self.network else { return Heard::Known };
+        let heard = self.devices.heard(from, &network, headers);
+        match heard {
+            Heard::Found(number) => {
+                // One that it displaces is not asked any more.
+                let is_gone = |number| self.devices.get(number).is_none();
+                self.exchanges.discard(cx, true, |job| job.device().is_some_and(is_gone));
+                self.fetch(cx, number);
+            }
+            Heard::Restarted(number) => {
+                log!(Info, "UPnP-IGD: the device at {from} has restarted");
+                self.fetch(cx, number);
+                self.notices.push_back(Notice::SignOfLife);
+            }
+            Heard::Known => {}
+        }
+        heard
+    }
+
+    /// A device says that it is there.
+    fn handle_alive(&mut self, cx: &mut Cx, network: &Network, from: IpAddr, headers: &ssdp::Headers) {
+        let uuid = search::uuid(&headers.usn);
+        let is_ours = |device: &&Device| {
+            device.from == from && device.is_named(uuid) && !self.services.of_device(device.number).is_empty()
+        };
+        let ours = self.devices.list.iter().find(is_ours).map(|device| device.number);
+        let is_gateway = network.gateway == Some(from) && search::is_gateway_target(&headers.target);
+        if let Some(number) = ours {
+            // A reboot without a goodbye, by a device without BOOTID: its table shows it.
+            if !matches!(self.handle_heard(cx, from, headers), Heard::Restarted(_)) {
+                self.look_at_one(cx, number);
+            }
+        } else if is_gateway && self.services.count(true) == 0 {
+            // None is in use, or another: this one may have come late.
+            self.resting = false;
+            self.handle_heard(cx, from, headers);
+            self.notices.push_back(Notice::SignOfLife);
+        }
+    }
+
+    /// A service fails: devices that answered when nobody needed them are looked at now.
+    pub(super) fn fetch_unread(&mut self, cx: &Cx) {
+        self.resting = false;
+        let unread =
+            self.devices.list.iter().filter(|device| device.fetches == 0).map(|device| device.number);
+        for number in unread.collect::<Vec<_>>() {
+            self.fetch(cx, number);
+        }
+    }
+
+    /// Fetches the description of a device, unless nobody wants to know.
+    fn fetch(&mut self, cx: &Cx, number: u32) {
+        let is_in_use = !self.services.of_device(number).is_empty();
+        // What is in doubt may be in another description by now.
+        let is_sought = self.devices.list.iter().any(|device| device.is_doubted);
+        // What is made elsewhere moves to the gateway's own device, however late that answers.
+        let host = self.devices.get(number).map(|device| device.location.address.ip());
+        let is_better =
+            self.network.is_some_and(|network| network.gateway == host) && self.services.works_elsewhere();
+        let is_wanted = !self.resting || is_in_use || is_sought || is_better;
+        if !is_wanted || self.exchanges.has(|job| job.device() == Some(number)) {
+            return;
+        }
+        let Some(device) = self.devices.get_mut(number) else { return };
+        device.note_fetch();
+        let (job, url) = (Job::Describe(number, device.named_by), device.location.clone());
+        self.exchanges.enqueue(job, url, cx.config.discover_timeout);
+    }
+
+    pub(super) fn handle_description(&mut self, cx: &mut Cx, number: u32, done: Done) {
+        match &done.result {
+            Ok(reply) if (200..300).contains(&reply.status) => {}
+            Ok(reply) => self.trouble = Some(Reason::Http { status: reply.status }),
+            Err(trouble) => self.trouble = Outcome::Failed(*trouble).reason(),
+        }
+        match self.devices.described(cx.now, number, &done) {
+            Described::Services(services) => self.take_services(cx, number, services),
+            Described::Moved(url) => {
+                self.exchanges.enqueue(done.request.job, url, cx.config.discover_timeout)
+            }
+        }
+        self.notices.push_back(Notice::Changed);
+        if matches!(self.search, Search { since: Some(_), rounds: None, .. }) {
+            self.end_search(cx);
+        }
+    }
+
+    /// A device has these services; none where its description is not to be had. Those that were known before have their
+    /// entries and tasks, wherever they are now.
+    fn take_services(&mut self, cx: &mut Cx, number: u32, all_named: Vec<Named>) {
+        let known = self.services.of_device(number);
+        if all_named.is_empty() && !known.is_empty() {
+            log!(Warn, "UPnP-IGD: the device in use has no description any more");
+            self.begin_doubt(cx, number, Duration::ZERO);
+        }
+        let Some(device) = self.devices.get_mut(number) else { return };
+        let has_restarted = std::mem::take(&mut device.has_restarted);
+        let host = Some(device.location.address.ip());
+        let on_gateway = self.network.is_some_and(|network| network.gateway == host);
+        device.is_doubted &= all_named.is_empty();
+        let mut kept = Vec::new();
+        for named in all_named {
+            let rung = Rung::Upnp(cx.ledger.service_id(&named.identity));
+            let is_same = |service: &&mut Service| {
+                let is_renamed =
+                    known.contains(&service.rung) && service.named.service_type == named.service_type;
+                (service.rung == rung || is_renamed) && !kept.contains(&service.rung)
+            };
+            let Some(service) = self.services.list.iter_mut().find(is_same) else {
+                log!(Debug, "UPnP-IGD: {:?} at {}{}", named.kind, named.url.address, named.url.path);
+                kept.push(rung);
+                // Who failed there before it was gone may ask it again.
+                self.notices.push_back(Notice::ServiceRestarted { rung });
+                self.services.list.push(Service::new(rung, number, on_gateway, named));
+                self.resume_removals(cx, |slot| slot.rung == rung);
+                continue;
+            };
+            let (rung, has_moved) = (service.rung, service.named.url != named.url);
+            kept.push(rung);
+            (service.device, service.named) = (number, named);
+            (service.on_gateway, service.troubles) = (on_gateway, 0);
+            if has_restarted || has_moved {
+                // What it did not tell there it may tell here.
+                service.address.forget_silence();
+                self.notices.push_back(Notice::ServiceRestarted { rung });
+                let is_open = |id: TaskId| id.rung == rung && self.exchanges.is_written(Job::Walk(id));
+                self.tasks.for_each_mut(|id, task| task.is_overtaken |= is_open(id));
+            }
+        }
+        for &rung in known.iter().filter(|rung| !kept.contains(rung)) {
+            self.notices.push_back(Notice::ServiceRestarted { rung });
+        }
+        self.drop_services(cx, |service| service.device == number && !kept.contains(&service.rung));
+        if self.services.list.is_empty() && !known.is_empty() {
+            cx.protocols.doubt(Protocol::UpnpIgd);
+        }
+        if !kept.is_empty() {
+            cx.protocols.note_heard(cx.now, Protocol::UpnpIgd);
+            if on_gateway && self.services.works_elsewhere() {
+                self.notices.push_back(Notice::BetterService);
+            }
+            self.probe_company(cx, on_gateway);
+        }
+    }
+
+    /// What an exchange shows of the server itself.
+    pub(super) fn note_health(&mut self, cx: &mut Cx, job: Job, url: &Url, outcome: &Outcome) {
+        let Some(service) = job.rung().and_then(|id| self.services.get_mut(id)) else { return };
+        let device = service.device;
+        // WANIPConnection:1 §2.4 requires GetExternalIPAddress: what does not know it is another service.
+        let is_misfit = matches!(job, Job::Address(_)) && *outcome == Outcome::Fault(code::INVALID_ACTION);
+        match outcome {
+            Outcome::Fault(_) if is_misfit => self.refetch(cx, device),
+            Outcome::Done(_) | Outcome::Fault(_) => {
+                service.troubles = 0;
+                if let Some(device) = self.devices.get_mut(device) {
+                    device.is_doubted = false;
+                }
+            }
+            Outcome::Status(404 | 405 | 410) => self.refetch(cx, device),
+            Outcome::Status(_) | Outcome::Failed(Trouble::Cut) => {}
+            Outcome::Failed(Trouble::Refused | Trouble::Reset | Trouble::TimedOut) => {
+                if let Some(port) = service.named.other_port.take()
+                    && *outcome == Outcome::Failed(Trouble::Refused)
+                {
+                    // URLBase or the control URL names a port that is closed.
+                    service.named.url.address.set_port(port);
+                    return;
+                }
+                service.troubles = service.troubles.saturating_add(1);
+                if service.troubles >= TROUBLES_TO_DOUBT && *url == service.named.url {
+                    self.begin_doubt(cx, device, Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    /// A control URL is unknown to its server: the description says whether it is another one now.
+    fn refetch(&mut self, cx: &Cx, number: u32) {
+        let is_old =
+            |state| matches!(state, DeviceState::Described { at } if cx.now.since(at) >= REFETCH_INTERVAL);
+        if self.devices.get(number).is_some_and(|device| is_old(device.state)) {
+            self.fetch(cx, number);
+        }
+    }
+
+    /// A device in use does not answer where it was: it is searched for.
+    fn begin_doubt(&mut self, cx: &mut Cx, number: u32, wait: Duration) {
+        let is_first = !self.devices.list.iter().any(|device| device.is_doubted);
+        let is_in_use = !self.services.of_device(number).is_empty();
+        let device = self.devices.get_mut(number).filter(|device| is_in_use && !device.is_doubted);
+        let Some(device) = device else { return };
+        device.is_doubted = true;
+        log!(Info, "UPnP-IGD: the device at {} is looked for again", device.location.address);
+        let mut at = cx.now + wait;
+        if is_first {
+            match self.doubted_at.filter(|&last| at.since(last) < DOUBT_CALM) {
+                Some(last) => {
+                    self.doubt_searches = self.doubt_searches.max(UNHURRIED);
+                    at = at.max(last + self.doubt_wait(cx));
+                }
+                None => self.doubt_searches = 0,
+            }
+        }
+        self.timers.set(Timer::Doubt, at);
+    }
+
+    /// From one search for what is in doubt to the next.
+    fn doubt_wait(&self, cx: &Cx) -> Duration {
+        let wait = DOUBT_WAITS.get(self.doubt_searches).copied();
+        wait.unwrap_or(cx.config.recheck_interval.max(DOUBT_WAITS[5]))
+    }
+
+    /// Searches once more for the devices in doubt.
+    pub(super) fn search_doubted(&mut self, cx: &mut Cx) {
+        let doubted = self.devices.list.iter().filter(|device| device.is_doubted);
+        let doubted: Vec<_> = doubted.map(|device| (device.number, device.from)).collect();
+        let (Some(network), Some(&(_, lost))) = (self.network, doubted.first()) else { return };
+        self.timers.set(Timer::Doubt, cx.now + self.doubt_wait(cx));
+        self.doubted_at = Some(cx.now);
+        self.doubt_searches += 1;
+        if self.is_open == Some(true) {
+            search::send_round(cx, &network, Some(lost));
+        }
+        // Whether it answers there again, one question shows.
+        for (number, _) in doubted {
+            for id in self.services.of_device(number) {
+                self.ask_address(id);
+            }
+        }
+    }
+
+    /// One more search for the gateway's own device, while others make the mappings or fail to.
+    pub(super) fn search_for_better(&mut self, cx: &mut Cx) {
+        let is_open = self.is_open == Some(true);
+        let network = self.network.filter(|network| is_open && network.gateway.is_some());
+        if let Some(network) = network.filter(|_| self.services.count(true) == 0) {
+            self.resting = false;
+            self.search.again_at = Some(cx.now);
+            search::send_round(cx, &network, None);
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Making entries: who walks when, and what a walk has come to.
+
+use super::action::{Action, Outcome};
+use super::exchange::Job;
+use super::service::{Address, Trial, is_usable};
+use super::walk::{Next, Purpose, Walk};
+use super::{SHORT_TIMEOUT, TaskId, Timer, Upnp};
+use crate::driver::{Errand, Grant, Notice, Rung, Slot};
+use crate::io::{Cx, Protocol, Suggestion};
+use crate::log::log;
+use crate::ordered::Pieces;
+use crate::reason::Reason;
+use crate::schedule::PACKETS_AN_EXCHANGE;
+use plum_wire::igd::WanService;
+use plum_wire::pcp::Nonce;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// How often the external address is asked for before it counts as not to be had.
+const MAX_ADDRESS_TRIES: u8 = 2;
+/// All variants of a request are tried again at most this often at a service that has made nothing.
+const WALK_INTERVAL: Duration = Duration::from_secs(300);
+
+/// A mapping that is being made or renewed at one service.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) walk: Walk,
+    purpose: Purpose,
+    errand: Errand,
+    pub(super) state: TaskState,
+    /// The device has restarted since its request was sent: what it made may be lost.
+    pub(super) is_overtaken: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TaskState {
+    /// For the outcome of the first walk at this service.
+    WaitsForTrial,
+    /// For the external address: without one an entry is of no use.
+    WaitsForAddress,
+    /// For its turn in the pace.
+    WaitsForTurn,
+    /// Its request waits for an exchange, or is under way.
+    Asks,
+    /// The same, and nobody wants the mapping any more.
+    Abandoned,
+    /// Made: waits for the external address.
+    Made { slot: Slot, lifetime: Option<Duration> },
+}
+
+impl Upnp {
+    /// Makes or renews the mapping of a key at a service.
+    pub(super) fn make(&mut self, cx: &mut Cx, id: TaskId, suggestion: Suggestion, errand: Errand) {
+        self.resting &= self.services.get(id.rung).is_some();
+        if let Some(task) = self.tasks.get_mut(&id) {
+            if task.state == TaskState::Abandoned {
+                task.state = TaskState::Asks;
+            }
+            return;
+        }
+        if errand == Errand::TryAgain && self.search.is_due_again(cx.now, cx.config.recheck_interval) {
+            self.search_for_better(cx);
+        }
+        let Some(service) = self.services.get_mut(id.rung) else {
+            return self.tell_failed(id, Reason::Silence);
+        };
+        service.forget_old_lessons(cx.now);
+        let walk_interval = WALK_INTERVAL.max(cx.config.recheck_interval);
+        let was_walked = service.walked_at.is_some_and(|at| cx.now.since(at) < walk_interval);
+        let (purpose, state) = match service.trial {
+            _ if errand == Errand::Renew => (Purpose::Renewal, TaskState::Asks),
+            Trial::Works => (Purpose::Usual, TaskState::Asks),
+            Trial::Running(_) => (Purpose::Usual, TaskState::WaitsForTrial),
+            Trial::Idle if was_walked => (Purpose::Retry, TaskState::Asks),
+            Trial::Idle => (Purpose::Trial, TaskState::Asks),
+        };
+        if matches!(purpose, Purpose::Trial | Purpose::Retry) {
+            service.trial = Trial::Running(id.key);
+        }
+        let is_entry = |slot: Slot| slot.rung == id.rung && slot.port != 0;
+        let has_entry = cx.ledger.of(id.key).any(|entry| is_entry(entry.slot));
+        let port = suggestion.port.map(NonZeroU16::get);
+        let has_add_any = service.named.kind == WanService::Ip2 && !has_entry;
+        let mut walk = Walk::new(id.key, port, purpose, has_add_any, service.variant);
+        // Leased entries of this key have vanished.
+        if self.looks.kept.get(&id).is_some_and(|kept| kept.gone_early >= 2) {
+            walk.make_permanent();
+        }
+        self.tasks.insert(id, Task { walk, purpose, errand, state, is_overtaken: false });
+        if state == TaskState::Asks {
+            self.begin(cx, id);
+        }
+    }
+
+    /// Begins a walk, if its external port is not another mapping's of ours.
+    fn begin(&mut self, cx: &mut Cx, id: TaskId) {
+        let told = self.told_address(cx, id.rung);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.state = TaskState::Asks;
+        let port = task.walk.port;
+        let service = self.services.get_mut(id.rung);
+        if let Some(service) = service.filter(|service| !service.address.is_fresh(cx.now)) {
+            match task.purpose {
+                // One request is enough for a service that will refuse it again.
+                Purpose::Retry => service.address.forget_silence(),
+                Purpose::Usual if service.address.is_none() && told.is_none() => {
+                    if task.errand == Errand::TryAgain && service.address.is_just_told(cx.now) {
+                        let address = service.address.last;
+                        return self.fail(cx, id, Reason::NoAddress { address });
+                    }
+                    task.state = TaskState::WaitsForAddress;
+                    return self.ask_address(id.rung);
+                }
+                _ => self.ask_address(id.rung),
+            }
+        }
+        match id.rival(&cx.ledger, port) {
+            Some(_) => self.ask_for_other_port(cx, id),
+            None => self.ask_on(cx, id),
+        }
+    }
+
+    fn ask_for_other_port(&mut self, cx: &mut Cx, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        match task.walk.choose_port(&mut *cx.random, |port| id.rival(&cx.ledger, port).is_none()) {
+            Ok(()) => self.ask_on(cx, id),
+            Err(reason) => self.fail(cx, id, reason),
+        }
+    }
+
+    /// The next request of a walk takes its place in the queue.
+    fn ask_on(&mut self, cx: &mut Cx, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let requests = match task.walk.count_request() {
+            Ok(requests) => requests,
+            Err(reason) => return self.fail(cx, id, reason),
+        };
+        task.state = TaskState::WaitsForTurn;
+        let mut at = cx.now;
+        if task.errand == Errand::TryAgain {
+            at = cx.pace.take(cx.now, PACKETS_AN_EXCHANGE);
+        } else if requests > 1 {
+            cx.pace.spend(cx.now, PACKETS_AN_EXCHANGE);
+        }
+        match at > cx.now {
+            true => self.timers.set(Timer::Walk(id), at),
+            false => self.take_walk_turn(cx, id),
+        }
+    }
+
+    /// The next request of a walk has its turn.
+    pub(super) fn take_walk_turn(&mut self, cx: &Cx, id: TaskId) {
+        if let Some(task) = self.tasks.get_mut(&id).filter(|task| task.state == TaskState::WaitsForTurn) {
+            task.state = TaskState::Asks;
+            let timeout = if task.walk.is_patient() { cx.config.mapping_timeout } else { SHORT_TIMEOUT };
+            self.enqueue(Job::Walk(id), timeout);
+        }
+    }
+
+    /// The next request, on a connection from `local`: what it may make is in the ledger from now on.
+    pub(super) fn walk_action(&mut self, cx: &mut Cx, id: TaskId, local: IpAddr) -> Option<Action> {
+        let walk = &mut self.tasks.get_mut(&id)?.walk;
+        if walk.adds().is_some_and(|port| id.rival(&cx.ledger, port).is_some())
+            && let Err(reason) =
+                walk.choose_port(&mut *cx.random, |port| id.rival(&cx.ledger, port).is_none())
+        {
+            // Another mapping of ours has asked for the port since, and there is no other.
+            self.fail(cx, id, reason);
+            return None;
+        }
+        if let Some(port) = walk.adds() {
+            let ends_at = walk.lifetime().map(|lifetime| cx.now + lifetime);
+            cx.ledger.note_sent(id.slot(port), local, Nonce([0; 12]), ends_at);
+        }
+        Some(walk.action(local))
+    }
+
+    /// A request of a walk is over.
+    pub(super) fn handle_walk(&mut self, cx: &mut Cx, id: TaskId, outcome: &Outcome, client: IpAddr) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let (asked_port, clears) = (task.walk.adds(), task.walk.clears());
+        let next = task.walk.take(outcome, client);
+        match (asked_port, outcome, next) {
+            (_, Outcome::Done(_), Next::Made(made, lifetime)) => {
+                if asked_port == Some(0) {
+                    cx.ledger.note_port(id.slot(0), made);
+                }
+                cx.ledger.note_granted(cx.now, id.slot(made), made, lifetime);
+            }
+            (Some(port), Outcome::Fault(_), _) => cx.ledger.note_refused(id.slot(port)),
+            (None, Outcome::Done(_), _) if clears => cx.ledger.end(id.slot(task.walk.port)),
+            _ => {}
+        }
+        if task.state == TaskState::Abandoned {
+            return self.end_abandoned(cx, id);
+        }
+        let is_overtaken = std::mem::take(&mut task.is_overtaken);
+        match next {
+            Next::Made(..) if is_overtaken => self.ask_on(cx, id),
+            Next::Ask => self.ask_on(cx, id),
+            Next::OtherPort => self.ask_for_other_port(cx, id),
+            Next::Made(port, lifetime) => self.handle_made(cx, id, port, lifetime),
+            Next::Failed(reason) => self.fail(cx, id, reason),
+        }
+    }
+
+    /// The request of a mapping that nobody wants any more is answered: what it made is the core's to delete.
+    fn end_abandoned(&mut self, cx: &mut Cx, id: TaskId) {
+        self.tasks.remove(&id);
+        self.notices.push_back(Notice::Superfluous { key: id.key });
+        self.resume_removals(cx, |slot| slot.key == id.key);
+        self.pass_trial_on(cx, id);
+    }
+
+    /// The reply to an AddAnyPortMapping whose walk has gone on.
+    pub(super) fn handle_late_any(&mut self, cx: &mut Cx, id: TaskId, outcome: &Outcome) {
+        if let Some(port) = outcome.reserved_port() {
+            cx.ledger.note_port(id.slot(0), port);
+            // If it is another one than the walk has made since, the core deletes it.
+            self.notices.push_back(Notice::Superfluous { key: id.key });
+        } else if matches!(outcome, Outcome::Fault(_)) {
+            cx.ledger.note_refused(id.slot(0));
+        }
+    }
+
+    fn handle_made(&mut self, cx: &mut Cx, id: TaskId, port: u16, lifetime: Option<Duration>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(service) = self.services.get_mut(id.rung) else { return };
+        service.learn(cx.now, task.walk.variant);
+        let is_first = std::mem::replace(&mut service.trial, Trial::Works) != Trial::Works;
+        let (slot, lifetime) = (id.slot(port), lifetime.into_iter().chain(service.longest_lease).min());
+        task.state = TaskState::Made { slot, lifetime };
+        let renews = task.purpose == Purpose::Renewal;
+        if !service.on_gateway {
+            self.trusted.insert(id.rung, cx.now);
+        }
+        cx.protocols.note_works(cx.now, Protocol::UpnpIgd);
+        self.note_made(cx.now, slot, lifetime, renews);
+        self.grant(cx, id);
+        if is_first {
+            for id in self.waiting(id.rung, TaskState::WaitsForTrial) {
+                self.make_again(cx, id);
+            }
+        }
+    }
+
+    fn waiting(&self, service: Rung, state: TaskState) -> Pieces<TaskId> {
+        self.tasks.keys_where(|id, task| id.rung == service && task.state == state)
+    }
+
+    /// Tells the core of an entry that was made, once the external address is known or not to be had.
+    fn grant(&mut self, cx: &mut Cx, id: TaskId) {
+        let Some(service) = self.services.get(id.rung) else { return };
+        let Address { last: address, told_at: Some(_), tries: 0 } = service.address else {
+            return self.ask_address(id.rung);
+        };
+        let told = self.told_address(cx, id.rung);
+        let address = address.filter(|&address| is_usable(address)).or(told).or(address);
+        let Some(TaskState::Made { slot, lifetime }) = self.tasks.get(&id).map(|task| task.state) else {
+            return;
+        };
+        self.tasks.remove(&id);
+        self.notices.push_back(Notice::Granted(Grant { slot, address, port: slot.port, lifetime }));
+    }
+
+    /// The external address that the gateway's other protocols have told.
+    fn told_address(&self, cx: &Cx, service: Rung) -> Option<IpAddr> {
+        cx.protocols.address(cx.now, cx.config.recheck_interval).filter(|_| self.is_rung_on_gateway(service))
+    }
+
+    /// A service does not make a mapping. Where it has made nothing at all, those that wait fail with it.
+    pub(super) fn fail(&mut self, cx: &mut Cx, id: TaskId, reason: Reason) {
+        let Some(task) = self.tasks.remove(&id) else { return };
+        self.tell_failed(id, reason);
+        self.fetch_unread(cx);
+        let Some(service) = self.services.get_mut(id.rung) else { return };
+        service.variant = task.walk.variant;
+        if service.trial != Trial::Running(id.key) {
+            return;
+        }
+        // That the ports of one mapping are taken does not say that another cannot be made.
+        if task.purpose == Purpose::Trial && reason != Reason::PortsTaken {
+            service.walked_at = Some(cx.now);
+        }
+        service.trial = Trial::Idle;
+        for id in self.waiting(id.rung, TaskState::WaitsForTrial) {
+            self.tasks.remove(&id);
+            self.tell_failed(id, reason);
+        }
+    }
+
+    fn tell_failed(&mut self, id: TaskId, reason: Reason) {
+        let TaskId { rung, key } = id;
+        self.notices.push_back(Notice::Failed { key, rung, reason, lifetime: None });
+    }
+
+    /// Nobody wants the mapping of a key at a service any more.
+    pub(super) fn leave_task(&mut self, cx: &mut Cx, id: TaskId) {
+        self.looks.kept.remove(&id);
+        let job = Job::Walk(id);
+        let is_written = self.exchanges.is_written(job);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if is_written {
+            task.state = TaskState::Abandoned;
+        }
+        if task.state == TaskState::Asks {
+            self.exchanges.discard(cx, true, |other| other == job);
+        }
+        if !is_written {
+            self.tasks.remove(&id);
+            self.pass_trial_on(cx, id);
+        }
+    }
+
+    /// The mapping that tried a service first is gone: another one tries.
+    fn pass_trial_on(&mut self, cx: &mut Cx, id: TaskId) {
+        let Some(service) = self.services.get_mut(id.rung) else { return };
+        if service.trial != Trial::Running(id.key) {
+            return;
+        }
+        service.trial = Trial::Idle;
+        if let Some(&next) = self.waiting(id.rung, TaskState::WaitsForTrial).iter().next() {
+            self.make_again(cx, next);
+        }
+    }
+
+    /// A mapping that has waited for a trial begins anew, with what is known of the service by now.
+    fn make_again(&mut self, cx: &mut Cx, id: TaskId) {
+        let Some(task) = self.tasks.remove(&id) else { return };
+        let port = NonZeroU16::new(task.walk.port);
+        self.make(cx, id, Suggestion { address: None, port }, task.errand);
+    }
+
+    /// Asks a service for the external address, unless that is under way.
+    pub(super) fn ask_address(&mut self, id: Rung) {
+        if let Some(service) = self.services.get_mut(id).filter(|service| service.address.tries == 0) {
+            service.address.tries = 1;
+            self.enqueue(Job::Address(id), SHORT_TIMEOUT);
+        }
+    }
+
+    pub(super) fn handle_address(&mut self, cx: &mut Cx, id: Rung, outcome: &Outcome) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        let before = service.address.last;
+        let address = match outcome {
+            Outcome::Done(_) => outcome.external_address(),
+            Outcome::Failed(_) if service.address.tries < MAX_ADDRESS_TRIES => {
+                service.address.tries += 1;
+                return self.enqueue(Job::Address(id), SHORT_TIMEOUT);
+            }
+            // It was right a while ago.
+            Outcome::Failed(_) | Outcome::Status(_) => before,
+            Outcome::Fault(_) => None,
+        };
+        service.address = Address { last: address, told_at: Some(cx.now), tries: 0 };
+        let is_without = service.address.is_none();
+        if let Some(address) = address.filter(|&address| before != Some(address)) {
+            // Where it told none before, mappings may have the one before that.
+            log!(Debug, "UPnP-IGD: external address is {address}");
+            self.notices.push_back(Notice::AddressChanged { rung: id, address });
+        }
+        for task in self.tasks.keys_where(|task, _| task.rung == id) {
+            self.grant(cx, task);
+        }
+        for task in self.waiting(id, TaskState::WaitsForAddress) {
+            match is_without {
+                true => self.fail(cx, task, Reason::NoAddress { address }),
+                false => self.begin(cx, task),
+            }
+        }
+        self.settle_if_probed(cx);
+    }
+}

@@ -1,0 +1,426 @@
+//! UPnP-IGD: search, description, actions.
+//!
+//! `search` and `devices` find devices and read their descriptions; `service` is what is known of each service; `making` makes
+//! entries through it by way of `walk` and `action`; `removal` removes them; `looks` looks after what is there; `finding` ties
+//! search, devices and services together; `exchange` carries all of this over HTTP.
+
+mod action;
+mod devices;
+mod exchange;
+mod finding;
+mod looks;
+mod making;
+mod removal;
+mod search;
+mod service;
+mod walk;
+
+use super::driver::{Driver, Errand, Key, Notice, Rung, ServiceId, Slot};
+use super::io::{Config, Cx, ExchangeId, Output, Protocol, Suggestion, TcpEnd};
+use super::ladder::Stage;
+use super::ledger::Ledger;
+use super::protocols::{GRACE, SILENCE};
+use super::reason::Reason;
+use super::timers::Timers;
+use crate::log::log;
+use crate::ordered::{Map, Word};
+use crate::time::Time;
+use plum_wire::http::{self, Url};
+use plum_wire::soap;
+pub use search::{MULTICAST, MX_SECS, location, may_answer, searches};
+pub use service::preference;
+
+use action::{Action, Outcome};
+use devices::{Device, Devices};
+use exchange::{Done, Exchanges, Job, Request};
+use looks::Looks;
+use making::{Task, TaskState};
+use removal::Removal;
+use search::Search;
+use service::{Service, Services, Trial, is_usable};
+use std::collections::LinkedList;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// How long a service elsewhere that held mappings need not wait for the search to end.
+const TRUST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// How long an action may take whose loss leaves nothing behind that is unknown.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The network that the gateway is looked for in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Next hop toward the internet; `None`: on-link.
+    pub gateway: Option<IpAddr>,
+    /// Our address on the way there.
+    pub local: IpAddr,
+    /// The index of the interface that has it; 0: not known.
+    pub interface: u32,
+    /// The gateway was named by PLUM_GATEWAY: nobody else is asked.
+    pub named: bool,
+}
+
+/// What the driver waits for. Of those due at the same time the first here comes first.
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    /// When to send the next round of the search, or to end it.
+    Search,
+    /// When to give up waiting for the request that a removal follows.
+    Removal(Slot),
+    /// When a walk that nobody waits for sends its next request.
+    Walk(TaskId),
+    /// When to look at an entry.
+    Look(TaskId),
+    /// When to take the next look.
+    LookTurn,
+    /// When to take services as they are, without waiting for what others say of themselves.
+    Settle,
+    /// When to search again for what is doubted.
+    Doubt,
+}
+
+impl Word for Rung {
+    fn word(self) -> u64 {
+        self.service().map_or(0, |service| 1 + u64::from(service.0))
+    }
+}
+
+impl Word for Slot {
+    fn word(self) -> u64 {
+        self.rung.word() << 40 | self.key.word() << 16 | u64::from(self.port)
+    }
+}
+
+impl Word for Timer {
+    fn word(self) -> u64 {
+        match self {
+            Timer::Search => (0, 0),
+            Timer::Removal(slot) => (1, slot.word()),
+            Timer::Look(id) => (2, id.word()),
+            Timer::LookTurn => (3, 0),
+            Timer::Settle => (4, 0),
+            Timer::Doubt => (5, 0),
+            Timer::Walk(id) => (6, id.word()),
+        }
+        .word()
+    }
+}
+
+/// A task is known by its service and its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct TaskId {
+    rung: Rung,
+    key: Key,
+}
+
+impl TaskId {
+    /// That which makes an entry.
+    fn of(slot: Slot) -> TaskId {
+        TaskId { rung: slot.rung, key: slot.key }
+    }
+
+    /// Its entry at an external port (0: the gateway chooses it).
+    fn slot(self, port: u16) -> Slot {
+        Slot { rung: self.rung, key: self.key, port }
+    }
+
+    /// The other mapping of ours that has, or may have, an external port.
+    fn rival(self, ledger: &Ledger, port: u16) -> Option<Key> {
+        ledger.owner(self.rung.service()?, self.key.transport, port).filter(|&owner| owner != self.key)
+    }
+}
+
+impl Word for TaskId {
+    fn word(self) -> u64 {
+        self.slot(0).word()
+    }
+}
+
+/// The UPnP-IGD driver.
+#[derive(Debug, Default)]
+pub struct Upnp {
+    network: Option<Network>,
+    /// The search socket: `None`: not heard of yet.
+    is_open: Option<bool>,
+    search: Search,
+    /// All have what they wanted: nothing more is found out than what is known.
+    resting: bool,
+    devices: Devices,
+    services: Services,
+    /// Services elsewhere that held mappings of ours, and when: they need not wait for the search to end.
+    trusted: Map<Rung, Time>,
+    /// Why the search may have found nothing, but for silence.
+    trouble: Option<Reason>,
+    /// How many searches were made for devices in doubt, and the last.
+    doubt_searches: usize,
+    doubted_at: Option<Time>,
+    tasks: Map<TaskId, Task>,
+    removals: Map<Slot, Removal>,
+    /// How many entries were removed.
+    removed: u32,
+    looks: Looks,
+    exchanges: Exchanges,
+    timers: Timers<Timer>,
+    notices: LinkedList<Notice>,
+}
+
+impl Upnp {
+    /// A new gateway or network, or none: forgets everything but what the ledger has, without notices.
+    pub fn start(&mut self, cx: &mut Cx, network: Option<Network>) {
+        self.exchanges.discard(cx, true, |_| true);
+        // Its ids go on: a late input about an exchange of before must not hit a new one.
+        let exchanges = std::mem::take(&mut self.exchanges);
+        *self = Upnp { network, exchanges, ..Upnp::default() };
+    }
+
+    /// Whether a rung is the gateway's own; a service that is not known any more counts as that.
+    pub fn is_rung_on_gateway(&self, rung: Rung) -> bool {
+        self.services.get(rung).is_none_or(|service| service.on_gateway)
+    }
+
+    /// Whether the gateway's own device has answered: it can be asked, or its description does not come at once.
+    pub fn is_there(&self, now: Time) -> bool {
+        let is_slow = self.search.since.is_some_and(|since| now >= since + GRACE);
+        self.services.count(true) > 0 || is_slow && self.devices.list.iter().any(Device::is_hopeful)
+    }
+
+    /// Whether what a rung makes is at the address that the gateway's other protocols tell, for want of one of its own.
+    pub fn borrows_address(&self, rung: Rung) -> bool {
+        let service = rung.service().and_then(|_| self.services.get(rung));
+        service.is_some_and(|service| service.on_gateway && !service.address.last.is_some_and(is_usable))
+    }
+
+    /// Whether two services are on one host, which may keep one table for them.
+    pub fn share_host(&self, one: ServiceId, other: ServiceId) -> bool {
+        self.host(one).is_some() && self.host(one) == self.host(other)
+    }
+
+    /// The host of a service.
+    pub fn host(&self, id: ServiceId) -> Option<IpAddr> {
+        self.services.get(Rung::Upnp(id)).map(|service| service.host())
+    }
+
+    /// The host of an exchange.
+    pub fn host_of(&self, exchange: ExchangeId) -> Option<IpAddr> {
+        self.exchanges.host_of(exchange).map(|address| address.to_canonical())
+    }
+
+    /// The rungs as they stand now, the best first.
+    pub fn stages(&self, now: Time, config: &Config, stages: &mut Vec<Stage>) {
+        let searched_at = self.search.since.unwrap_or(now);
+        let silent_at = searched_at + SILENCE.min(config.discover_timeout);
+        let last_at = searched_at + config.discover_timeout;
+        // Services that are not alone tell first how they stand.
+        if let Some(at) = self.timers.get(Timer::Settle) {
+            stages.push(Stage::Coming { hold_until: at, until: at });
+        }
+        self.services.push_stages(|service| service.on_gateway, stages);
+        if self.devices.list.iter().any(Device::is_hopeful) {
+            // However slow the gateway's own description is: no other device is better, for a while.
+            stages.push(Stage::Coming { hold_until: silent_at, until: last_at });
+        }
+        let answered_at = self.search.answered_at().unwrap_or(now);
+        if self.services.count(false) > 0 {
+            let is_trusted = |service: &Service| {
+                self.trusted.get(&service.rung).is_some_and(|&at| now.since(at) < TRUST_LIFETIME)
+            };
+            let is_over = now >= answered_at;
+            let has_turn = |service: &Service| !service.on_gateway && (is_over || is_trusted(service));
+            self.services.push_stages(has_turn, stages);
+            if !is_over {
+                stages.push(Stage::Coming { hold_until: answered_at, until: answered_at });
+            }
+        }
+        if let Search { since: Some(since), rounds: Some(_), .. } = self.search {
+            // Once the gateway's own device has answered, nothing more is sent.
+            let until = match self.services.count(true) > 0 {
+                true => answered_at,
+                false => Search::ends_at(since, config),
+            };
+            stages.push(Stage::Coming { hold_until: now, until });
+        }
+    }
+
+    /// What keeps searches from leaving. A gateway that is known by its address is found by the others.
+    pub fn handle_trouble(&mut self, _cx: &mut Cx, reason: Reason) {
+        self.trouble = Some(reason);
+    }
+
+    /// A connection stands; `local` is our address on it.
+    pub fn handle_tcp_connected(&mut self, cx: &mut Cx, exchange: ExchangeId, local: SocketAddr) {
+        let Some((job, url)) = self.exchanges.connected(exchange, local) else { return };
+        match self.request(cx, job, &url, local.ip().to_canonical()) {
+            Some(bytes) => cx.output(Output::Write { exchange, bytes }),
+            None => self.exchanges.discard(cx, true, |other| other == job),
+        }
+        self.settle(cx);
+    }
+
+    /// Bytes came on a connection.
+    pub fn handle_tcp_data(&mut self, cx: &mut Cx, exchange: ExchangeId, bytes: &[u8]) {
+        if let Some(done) = self.exchanges.data(cx, exchange, bytes) {
+            self.handle_done(cx, done);
+            self.settle(cx);
+        }
+    }
+
+    /// A connection ended from the other side, or never came to be.
+    pub fn handle_tcp_end(&mut self, cx: &mut Cx, exchange: ExchangeId, end: TcpEnd) {
+        if let Some(done) = self.exchanges.ended(cx, exchange, end) {
+            self.handle_done(cx, done);
+        }
+        self.settle(cx);
+    }
+
+    /// After every input: opens what there is room for. The time of a mapping runs from its first connection, which may not
+    /// come to be.
+    fn settle(&mut self, cx: &mut Cx) {
+        for job in self.exchanges.open_queued(cx) {
+            if let Job::Walk(id) = job {
+                // A stranger that makes nothing holds up FAILURE no longer than silence does.
+                let service = self.services.get(id.rung);
+                let is_known = service.is_some_and(|s| s.on_gateway || s.trial == Trial::Works);
+                let most = if is_known { Duration::MAX } else { SILENCE };
+                let within = cx.config.mapping_timeout.min(most);
+                self.notices.push_back(Notice::Sent { key: id.key, within });
+            }
+        }
+    }
+
+    /// The request of a job, on a connection whose address on our side is `local`; what it may do to the gateway's table is
+    /// in the ledger then.
+    fn request(&mut self, cx: &mut Cx, job: Job, url: &Url, local: IpAddr) -> Option<Vec<u8>> {
+        let action = match job {
+            Job::Describe(..) => return Some(http::emit_get(url)),
+            Job::Status(_) => Action::new("GetStatusInfo", None),
+            Job::Address(_) => Action::new("GetExternalIPAddress", None),
+            Job::Walk(id) => self.walk_action(cx, id, local)?,
+            Job::LateAny(_) => return None,
+            Job::Remove(slot) => self.removal_action(slot)?,
+            Job::Look(slot) => Action::look(slot.key.transport, slot.port),
+        };
+        let service_type = &self.services.get(job.rung()?)?.named.service_type;
+        log!(Verbose, "UPnP-IGD: {}", action.name);
+        let soap_action = soap::soap_action(service_type, action.name);
+        Some(http::emit_post(url, &soap_action, &action.body(service_type)))
+    }
+
+    /// Puts a request to a service into the queue.
+    fn enqueue(&mut self, job: Job, timeout: Duration) {
+        let Some(service) = job.rung().and_then(|id| self.services.get(id)) else { return };
+        self.exchanges.enqueue(job, service.named.url.clone(), timeout);
+    }
+
+    /// An exchange is over: hands it to whom it was for.
+    fn handle_done(&mut self, cx: &mut Cx, done: Done) {
+        if let Some(number) = done.request.job.device() {
+            return self.handle_description(cx, number, done);
+        }
+        let Done { request: Request { job, url, timeout, .. }, local, result } = done;
+        let outcome = Outcome::read(result);
+        self.note_health(cx, job, &url, &outcome);
+        let is_wanted = match job {
+            Job::Walk(id) => self.tasks.get(&id).is_some_and(|task| task.state == TaskState::Asks),
+            Job::LateAny(_) => false,
+            _ => true,
+        };
+        let is_failure = matches!(outcome, Outcome::Status(_) | Outcome::Failed(_));
+        let service = job.rung().and_then(|rung| self.services.get(rung));
+        if is_failure && is_wanted && service.is_some_and(|service| service.named.url != url) {
+            // The service is elsewhere by now.
+            return self.enqueue(job, timeout);
+        }
+        // Whoever has had no connection knows no address of ours on it, and needs none.
+        let client = local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        match job {
+            Job::Describe(..) => {}
+            Job::Status(id) => self.handle_status(cx, id, &outcome),
+            Job::Address(id) => self.handle_address(cx, id, &outcome),
+            Job::Walk(id) => self.handle_walk(cx, id, &outcome, client),
+            Job::LateAny(id) => self.handle_late_any(cx, id, &outcome),
+            Job::Remove(slot) => self.handle_removal(cx, slot, &outcome, client),
+            Job::Look(slot) => self.handle_look(cx, slot, &outcome, client),
+        }
+    }
+
+    /// Gives up one exchange whose time is over. A late reply to AddAnyPortMapping is still read.
+    fn pop_timed_out(&mut self, cx: &mut Cx) -> Option<Done> {
+        let tasks = &self.tasks;
+        let goes_on = |job: Job| match job {
+            Job::Walk(id) => {
+                tasks.get(&id).is_some_and(|task| task.walk.adds() == Some(0)).then_some(Job::LateAny(id))
+            }
+            _ => None,
+        };
+        self.exchanges.pop_timed_out(cx, goes_on, cx.config.mapping_timeout)
+    }
+}
+
+impl Driver for Upnp {
+    fn map(&mut self, cx: &mut Cx, key: Key, rung: Rung, suggestion: Suggestion, errand: Errand) {
+        self.make(cx, TaskId { rung, key }, suggestion, errand);
+        self.settle(cx);
+    }
+
+    fn leave(&mut self, cx: &mut Cx, key: Key, rung: Rung) {
+        self.leave_task(cx, TaskId { rung, key });
+        self.settle(cx);
+    }
+
+    fn delete(&mut self, cx: &mut Cx, slot: Slot, awaited: bool) {
+        self.remove(cx, slot, awaited);
+        self.settle(cx);
+    }
+
+    fn probe(&mut self, cx: &mut Cx) {
+        self.find(cx);
+        self.settle(cx);
+    }
+
+    fn rest(&mut self, cx: &mut Cx) {
+        if !self.removals.is_empty() || std::mem::replace(&mut self.resting, true) {
+            return;
+        }
+        // What has answered is remembered.
+        self.search.rounds = None;
+        self.exchanges.discard(cx, false, |job| job.device().is_some() || matches!(job, Job::Status(_)));
+        if self.services.list.is_empty() {
+            // It has to be found when it is wanted.
+            cx.protocols.doubt(Protocol::UpnpIgd);
+        }
+    }
+
+    fn recheck(&mut self, cx: &mut Cx, in_use: bool) {
+        self.exchanges.widen();
+        if in_use {
+            self.look_after(cx);
+        }
+        self.settle(cx);
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Cx) {
+        while let Some(done) = self.pop_timed_out(cx) {
+            self.handle_done(cx, done);
+        }
+        while let Some(timer) = self.timers.pop_due(cx.now) {
+            match timer {
+                Timer::Search => self.search_on(cx),
+                Timer::Removal(slot) => self.ask_for_removal(cx, slot),
+                Timer::Walk(id) => self.take_walk_turn(cx, id),
+                Timer::Look(id) => self.look(cx, id),
+                Timer::LookTurn => self.take_look_turn(cx),
+                Timer::Settle => self.notices.push_back(Notice::Changed),
+                Timer::Doubt => self.search_doubted(cx),
+            }
+        }
+        self.settle(cx);
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        [self.timers.next(), self.exchanges.next_timeout()].into_iter().flatten().min()
+    }
+
+    fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+}

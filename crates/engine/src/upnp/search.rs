@@ -1,0 +1,129 @@
+//! The SSDP search: what is sent when, and which answers are listened to.
+
+use super::Network;
+use crate::io::{Arrival, Config, Cx, Output, Socket};
+use crate::time::Time;
+use plum_wire::http::Url;
+use plum_wire::ssdp;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// What is searched for. UDA 2.0 §1.3.2; some gateways answer to only one of these.
+const TARGETS: [&str; 6] = [
+    "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
+    "urn:schemas-upnp-org:device:InternetGatewayDevice:2",
+    "urn:schemas-upnp-org:service:WANIPConnection:1",
+    "urn:schemas-upnp-org:service:WANIPConnection:2",
+    "urn:schemas-upnp-org:service:WANPPPConnection:1",
+    ROOT_DEVICE,
+];
+/// What every device answers to.
+const ROOT_DEVICE: &str = "upnp:rootdevice";
+/// Seconds within which a device shall answer: strict servers drop a search without it, unicast ones too.
+pub const MX_SECS: u8 = 1;
+/// UDA 2.0 §1.1.
+pub const MULTICAST: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250));
+/// How long each round of searches waits for an answer before the next; the last wait is the end.
+const WAITS: [Duration; 4] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_millis(1000),
+    Duration::from_millis(2000),
+];
+/// When all have answered that obey MX: a device that is not on the gateway is not taken before.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(1200);
+
+/// After so long the gateway is searched for again where only others have answered, and make nothing.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// The latest search.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Search {
+    /// When it began; `None`: none was made.
+    pub(super) since: Option<Time>,
+    /// How many rounds have been sent; `None`: the schedule is used up, or was cut short.
+    pub(super) rounds: Option<usize>,
+    /// When one more round was sent last since it was over.
+    pub(super) again_at: Option<Time>,
+}
+
+impl Search {
+    /// When all have answered that will.
+    pub(super) fn answered_at(self) -> Option<Time> {
+        self.since.map(|since| since + ANSWERS_WITHIN)
+    }
+
+    /// Whether one more round is due, though others than the gateway have answered: each waits twice as long as the one
+    /// before, `most` at most.
+    pub(super) fn is_due_again(self, now: Time, most: Duration) -> bool {
+        let (Some(since), None) = (self.since, self.rounds) else { return false };
+        let last = self.again_at.unwrap_or(since);
+        now.since(last) >= last.since(since).min(most).max(AGAIN_AFTER)
+    }
+
+    /// When it ends.
+    pub(super) fn ends_at(since: Time, config: &Config) -> Time {
+        since + WAITS.iter().sum::<Duration>().min(config.discover_timeout)
+    }
+}
+
+/// When to go on after so many rounds of a search that ends at this time.
+pub(super) fn next_at(cx: &mut Cx, rounds: usize, ends_at: Time) -> Time {
+    let wait = WAITS[..WAITS.len() - 1].get(rounds - 1);
+    wait.map_or(ends_at, |&wait| ends_at.min(cx.now + cx.between(wait, 9, 10, 10)))
+}
+
+/// Sends one round of searches: to the gateway itself first, then (unless that was named) to the device that was lost,
+/// if it is another, then to all.
+pub(super) fn send_round(cx: &mut Cx, network: &Network, lost: Option<IpAddr>) {
+    let lost = lost.filter(|&address| !network.named && network.gateway != Some(address));
+    let multicast = (!network.named && network.local.is_ipv4()).then_some(MULTICAST);
+    for address in [network.gateway, lost, multicast].into_iter().flatten() {
+        let to = SocketAddr::new(address, ssdp::PORT);
+        cx.pace.spend(cx.now, TARGETS.len() as u32);
+        for bytes in searches(to) {
+            cx.output(Output::Send { socket: Socket::Ssdp, to, bytes });
+        }
+    }
+}
+
+/// The searches of one round to one address.
+pub fn searches(to: SocketAddr) -> impl Iterator<Item = Vec<u8>> {
+    TARGETS.into_iter().map(move |target| ssdp::emit_search(to, target, MX_SECS))
+}
+
+/// Whether a search target (ST, NT) is that of a gateway, of any version.
+pub(super) fn is_gateway_target(target: &str) -> bool {
+    let unversioned = |target: &str| target.rsplit_once(':').map(|(kind, _)| kind.to_ascii_lowercase());
+    TARGETS.iter().any(|known| *known != ROOT_DEVICE && unversioned(known) == unversioned(target))
+}
+
+/// The device's own name in a USN: `uuid:...` without what follows `::`; empty if there is none.
+pub(super) fn uuid(usn: &str) -> &str {
+    usn.split("::").next().unwrap_or_default().trim()
+}
+
+/// Whether a datagram may be looked at: from the gateway; from a host on the link of our interface, by which it came in; from our
+/// own address there, where a gateway may run on this host. What claims to come from elsewhere would have us fetch a URL there:
+/// in the internet, from a container, or at a cloud's metadata service, 169.254.169.254.
+pub fn may_answer(network: &Network, by: Arrival) -> bool {
+    let from = by.from.ip().to_canonical();
+    if network.gateway == Some(from) || network.named {
+        return network.gateway == Some(from);
+    }
+    let (IpAddr::V4(v4), IpAddr::V4(local)) = (from, network.local) else { return false };
+    let is_ours = by.interface == network.interface || by.interface == 0 || network.interface == 0;
+    // Where it is not told, our network counts as one of the larger ones.
+    let prefix = by.prefix.unwrap_or(16).clamp(8, 32);
+    is_ours && (u32::from(v4) ^ u32::from(local)) >> (32 - prefix) == 0
+}
+
+/// Where a description is to be fetched: what names the gateway's address, there; anything else (a name, another or a stale
+/// address) at the sender, with port and path as written.
+pub fn location(network: &Network, from: IpAddr, text: &str) -> Option<Url> {
+    let place = |host: Option<IpAddr>| match host.map(|host| host.to_canonical()) {
+        Some(host) if Some(host) == network.gateway => Some(host),
+        _ => Some(from.to_canonical()),
+    };
+    Url::parse_at(text, place).ok()
+}

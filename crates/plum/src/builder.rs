@@ -1,0 +1,152 @@
+//! How a session is to be.
+
+use super::log::{Callback, Subscription};
+use super::{Error, Level, Protocols, Session};
+use plum_runtime::client::{Settings, can_be_gateway, parse_gateway};
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The gateway to be asked, where it is not the one of the default route: its address, and the UDP port of PCP and NAT-PMP
+/// if that is not 5351.
+///
+/// As text `ADDR`, `ADDR:PORT`, `[ADDR]` or `[ADDR]:PORT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Gateway {
+    /// Its address; neither unspecified, multicast, broadcast nor reserved (240.0.0.0/4).
+    pub address: IpAddr,
+    /// The UDP port of PCP and NAT-PMP; `None`: 5351.
+    pub port: Option<u16>,
+}
+
+impl From<IpAddr> for Gateway {
+    fn from(address: IpAddr) -> Gateway {
+        Gateway { address, port: None }
+    }
+}
+
+impl From<SocketAddr> for Gateway {
+    fn from(address: SocketAddr) -> Gateway {
+        Gateway { address: address.ip(), port: Some(address.port()) }
+    }
+}
+
+impl FromStr for Gateway {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Gateway, Error> {
+        match parse_gateway(text) {
+            Ok((address, port)) => Ok(Gateway { address, port }),
+            Err(_) => Err(Error::BadGateway(text.to_owned())),
+        }
+    }
+}
+
+/// The settings of a session; [`Builder::start`] makes it.
+#[derive(Clone, Default)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct Builder {
+    protocols: Protocols,
+    discover_timeout: Option<Duration>,
+    mapping_timeout: Option<Duration>,
+    recheck_interval: Option<Duration>,
+    gateway: Option<Gateway>,
+    log: Option<Subscription>,
+}
+
+impl Builder {
+    /// The default settings: all protocols, the gateway of the default route (or the one that the environment variable
+    /// `PLUM_GATEWAY` names), no log.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Which protocols may be used. Default: all.
+    pub fn protocols(mut self, protocols: Protocols) -> Builder {
+        self.protocols = protocols;
+        self
+    }
+
+    /// The longest that finding a gateway may take. Default: 10 s. At least a millisecond, at most 24 days.
+    pub fn discover_timeout(mut self, timeout: Duration) -> Builder {
+        self.discover_timeout = Some(timeout);
+        self
+    }
+
+    /// The longest that one mapping may take at a known gateway. Default: 10 s. At least a millisecond, at most 24 days.
+    pub fn mapping_timeout(mut self, timeout: Duration) -> Builder {
+        self.mapping_timeout = Some(timeout);
+        self
+    }
+
+    /// How often the gateway and failed mappings are looked at again (changes of the network are noticed at once).
+    /// Default: 5 min. At least 100 ms, at most 24 days.
+    pub fn recheck_interval(mut self, interval: Duration) -> Builder {
+        self.recheck_interval = Some(interval);
+        self
+    }
+
+    /// The gateway to be asked, in place of the one of the default route or of `PLUM_GATEWAY`.
+    pub fn gateway(mut self, gateway: impl Into<Gateway>) -> Builder {
+        self.gateway = Some(gateway.into());
+        self
+    }
+
+    /// Where messages of this level and above go. Default: nowhere.
+    ///
+    /// The callback gets one message a call, without newline, from one thread at a time, and may be slow at the library's
+    /// cost. Sessions and mappings may be made and dropped in it, but a session cannot be started. The log is the process's:
+    /// the callback gets the messages of all its sessions, and while another session ends some may be lost.
+    pub fn log(mut self, level: Level, callback: impl Fn(Level, &str) + Send + Sync + 'static) -> Builder {
+        let callback: Callback = Arc::new(callback);
+        self.log = Some(Subscription { level, callback });
+        self
+    }
+
+    /// Starts a session: a thread that sends nothing before the first mapping is asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotStarted`]: the system gives no thread, no descriptor or no randomness, or the caller is a log callback.
+    /// [`Error::BadGateway`]: no host has the address or port of the gateway.
+    pub fn start(self) -> Result<Session, Error> {
+        let mut settings = Settings {
+            library: concat!("libplum ", env!("CARGO_PKG_VERSION")),
+            discover_timeout_millis: millis(self.discover_timeout),
+            mapping_timeout_millis: millis(self.mapping_timeout),
+            recheck_interval_millis: millis(self.recheck_interval),
+            allowed: self.protocols,
+            ..Settings::default()
+        };
+        match self.gateway {
+            None => settings.read_gateway(),
+            Some(Gateway { address, port }) => {
+                if !can_be_gateway(address, port) {
+                    let port = port.map_or_else(String::new, |port| format!(" port {port}"));
+                    return Err(Error::BadGateway(format!("{address}{port}")));
+                }
+                settings.gateway = Some((address, port));
+            }
+        }
+        Session::start(settings, self.log)
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("protocols", &self.protocols)
+            .field("discover_timeout", &self.discover_timeout)
+            .field("mapping_timeout", &self.mapping_timeout)
+            .field("recheck_interval", &self.recheck_interval)
+            .field("gateway", &self.gateway)
+            .field("log_level", &self.log.as_ref().map(|log| log.level))
+            .finish()
+    }
+}
+
+/// A span as the settings have it: 0 is the default, so that less than a millisecond is one.
+fn millis(span: Option<Duration>) -> i32 {
+    span.map_or(0, |span| i32::try_from(span.as_millis()).unwrap_or(i32::MAX).max(1))
+}

@@ -1,0 +1,221 @@
+//! What happens to the mappings of a session, on its way to whoever wants to know.
+
+use super::{External, MappingId};
+use plum_engine::io::Wanted;
+use plum_engine::ordered::{Map, Word};
+use plum_runtime::client::{Listener, News};
+use plum_runtime::log;
+use plum_runtime::net::generation;
+use plum_runtime::sync::{Condvar, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Something that happened to a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Which mapping.
+    pub mapping: MappingId,
+    /// What happened.
+    pub change: Change,
+}
+
+/// What happens to a mapping. (That it is removed is the program's own doing, and no event.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is made; or it was made anew after it had been lost, or moved to another external address, port or protocol.
+    Mapped(External),
+    /// It cannot be made for now. The library goes on trying.
+    Failed,
+}
+
+/// The events of a session, from the moment on when it was asked for them. Several may listen; each gets them all.
+///
+/// Whoever falls behind gets the newest of each mapping only, and none of mappings that were removed meanwhile: what waits is
+/// never more than one event for each mapping there is.
+///
+/// As an iterator it waits for the next event, and ends with the session.
+#[derive(Debug)]
+pub struct Events {
+    hall: Arc<Hall>,
+    number: u64,
+}
+
+impl Events {
+    /// The next event; `None`: none within this time, or the session has ended.
+    pub fn next_within(&mut self, timeout: Duration) -> Option<Event> {
+        self.hall.wait(Some(timeout), |state| state.queue(self.number).and_then(Queue::pop))
+    }
+
+    /// Whether no event will come any more: the session has ended, and all have been taken.
+    pub fn is_over(&self) -> bool {
+        if self.hall.is_forked() {
+            return true;
+        }
+        let state = self.hall.state.lock();
+        state.ended && state.queues.get(&self.number).is_none_or(|queue| queue.order.is_empty())
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.hall.wait(None, |state| match state.queue(self.number).and_then(Queue::pop) {
+            Some(event) => Some(Some(event)),
+            None => state.ended.then_some(None),
+        })?
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        if !self.hall.is_forked() {
+            self.hall.state.lock().queues.remove(&self.number);
+        }
+    }
+}
+
+/// Where the worker leaves news, and everybody else waits for them.
+#[derive(Debug)]
+pub(super) struct Hall {
+    /// The generation of the session's process. Its child after a fork has nobody to wait for.
+    process: u32,
+    state: Mutex<HallState>,
+    /// News have come, or the end.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct HallState {
+    next_number: u64,
+    queues: Map<u64, Queue>,
+    ended: bool,
+}
+
+impl HallState {
+    fn queue(&mut self, number: u64) -> Option<&mut Queue> {
+        self.queues.get_mut(&number)
+    }
+}
+
+/// The events that an [`Events`] has not taken yet.
+#[derive(Debug, Default)]
+struct Queue {
+    next_place: u64,
+    /// The mappings that have news, in the order of these.
+    order: Map<u64, MappingId>,
+    /// The newest of each, and its place.
+    newest: Map<MappingId, (u64, Change)>,
+}
+
+impl Word for MappingId {
+    fn word(self) -> u64 {
+        // Ids are not negative.
+        self.0.unsigned_abs().into()
+    }
+}
+
+impl Queue {
+    fn push(&mut self, mapping: MappingId, change: Change) {
+        self.forget(mapping);
+        self.order.insert(self.next_place, mapping);
+        self.newest.insert(mapping, (self.next_place, change));
+        self.next_place += 1;
+    }
+
+    fn forget(&mut self, mapping: MappingId) {
+        if let Some((place, _)) = self.newest.remove(&mapping) {
+            self.order.remove(&place);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        let (_, mapping) = self.order.pop_first()?;
+        let (_, change) = self.newest.remove(&mapping)?;
+        Some(Event { mapping, change })
+    }
+}
+
+impl Hall {
+    pub(super) fn new() -> Arc<Hall> {
+        Arc::new(Hall { process: generation(), state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// Whether this process is the child of a fork of the session's. (Then its locks may be held by threads that do not exist.)
+    pub(super) fn is_forked(&self) -> bool {
+        self.process != generation()
+    }
+
+    pub(super) fn listen(self: &Arc<Self>) -> Events {
+        let mut number = 0;
+        if !self.is_forked() {
+            let mut state = self.state.lock();
+            number = state.next_number;
+            state.next_number += 1;
+            state.queues.insert(number, Queue::default());
+        }
+        Events { hall: Arc::clone(self), number }
+    }
+
+    pub(super) fn end(&self) {
+        self.state.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until `decide` gives something, or the time is over. `decide` may call the client.
+    pub(super) fn wait_for<T>(&self, timeout: Duration, mut decide: impl FnMut() -> Option<T>) -> Option<T> {
+        self.wait(Some(timeout), |_| decide())
+    }
+
+    /// `None` as timeout: waits as long as it takes, which the session's end bounds.
+    fn wait<T>(
+        &self,
+        timeout: Option<Duration>,
+        mut decide: impl FnMut(&mut HallState) -> Option<T>,
+    ) -> Option<T> {
+        if self.is_forked() {
+            return None;
+        }
+        // What is waited for may wait for the log.
+        let timeout = if log::in_callback() { Some(Duration::ZERO) } else { timeout };
+        let mut decision = None;
+        let state = self.state.lock();
+        let undecided = |state: &mut HallState| {
+            decision = decide(state);
+            decision.is_none()
+        };
+        drop(match timeout {
+            Some(timeout) => self.changed.wait_while_for(state, timeout, undecided),
+            None => self.changed.wait_while(state, undecided),
+        });
+        decision
+    }
+
+    /// News of a mapping: the client shows them already.
+    fn tell(&self, mapping: MappingId, news: &News) {
+        let change = match news {
+            News::Success(external) => External::new(external).map(Change::Mapped),
+            News::Failure => Some(Change::Failed),
+            News::Destroyed => None,
+        };
+        let mut state = self.state.lock();
+        for queue in state.queues.values_mut() {
+            match change {
+                Some(change) => queue.push(mapping, change),
+                None => queue.forget(mapping),
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+/// The listener of every mapping of a session.
+#[derive(Clone, Debug)]
+pub(super) struct Ear(pub(super) Arc<Hall>);
+
+impl Listener for Ear {
+    fn tell(&self, id: plum_engine::io::MappingId, _wanted: &Wanted, news: &News) {
+        self.0.tell(MappingId(id), news);
+    }
+}

@@ -1,0 +1,263 @@
+//! One mapping.
+
+use super::events::Hall;
+use super::pool::StaticClient;
+use super::{Error, Obstacle, Protocol, Transport};
+use plum_engine::io::{Suggestion, Wanted};
+use plum_runtime::client::{self, Glass};
+use plum_runtime::log;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The worker tells of the end of a mapping within a second, as plum_destroy_mapping() promises; this
+/// bounds the wait for a worker that a log callback holds up.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a session is asked to map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Request {
+    transport: Transport,
+    internal_port: u16,
+    external_port: u16,
+    external_address: Option<IpAddr>,
+}
+
+impl Request {
+    /// A mapping to this port of this machine.
+    pub const fn new(transport: Transport, internal_port: u16) -> Request {
+        Request { transport, internal_port, external_port: 0, external_address: None }
+    }
+
+    /// A mapping to this TCP port of this machine.
+    pub const fn tcp(internal_port: u16) -> Request {
+        Request::new(Transport::Tcp, internal_port)
+    }
+
+    /// A mapping to this UDP port of this machine.
+    pub const fn udp(internal_port: u16) -> Request {
+        Request::new(Transport::Udp, internal_port)
+    }
+
+    /// The external port that is wished for. The gateway may assign another. 0: no wish, and the internal port is suggested.
+    #[must_use]
+    pub const fn external_port(mut self, port: u16) -> Request {
+        self.external_port = port;
+        self
+    }
+
+    /// The external address that is wished for, where the gateway has several.
+    #[must_use]
+    pub const fn external_address(mut self, address: IpAddr) -> Request {
+        self.external_address = Some(address);
+        self
+    }
+
+    pub(super) fn wanted(self) -> Result<Wanted, Error> {
+        Ok(Wanted {
+            transport: self.transport,
+            internal_port: NonZeroU16::new(self.internal_port).ok_or(Error::PortZero)?,
+            wish: Suggestion { address: self.external_address, port: NonZeroU16::new(self.external_port) },
+        })
+    }
+}
+
+/// Names a mapping among those of its session. Ordered by age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MappingId(pub(super) i32);
+
+impl fmt::Display for MappingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a mapping is reachable from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct External {
+    /// External address and port.
+    pub address: SocketAddr,
+    /// The protocol that made it.
+    pub protocol: Protocol,
+}
+
+impl External {
+    /// `None`: the host is a name, which it is only where a DummyTLS domain is configured.
+    pub(super) fn new(external: &client::External) -> Option<External> {
+        let address = external.host.parse().ok()?;
+        Some(External { address: SocketAddr::new(address, external.port.get()), protocol: external.protocol })
+    }
+}
+
+impl fmt::Display for External {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+/// How a mapping stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It is being made, or was lost and is being made anew.
+    Pending,
+    /// It is made.
+    Mapped(External),
+    /// It cannot be made for now ([`Mapping::obstacle`] says why). The library goes on trying.
+    Failed,
+    /// It is removed, or its session has ended.
+    Removed,
+}
+
+/// When a mapping is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Renewal {
+    /// How long until the next renewal goes out; `None`: none is to come, since the mapping is permanent or direct (then
+    /// nothing expires, either), or all its renewals were sent and none was answered.
+    pub renews_in: Option<Duration>,
+    /// How long until the gateway forgets the mapping unless it is renewed; `None`: permanent or direct.
+    pub expires_in: Option<Duration>,
+}
+
+/// A port that is open on the gateway, or is to be. Dropping it removes it there: the worker does that, nobody waits.
+///
+/// It does not keep its session alive: after the session's end its state is [`State::Removed`].
+#[must_use = "a mapping that is dropped is removed"]
+pub struct Mapping {
+    pub(super) client: StaticClient,
+    pub(super) id: MappingId,
+    pub(super) request: Request,
+    pub(super) hall: Arc<Hall>,
+    pub(super) glass: Glass,
+}
+
+impl Mapping {
+    /// Its name in the session's [`Events`](super::Events).
+    pub fn id(&self) -> MappingId {
+        self.id
+    }
+
+    /// TCP or UDP.
+    pub fn transport(&self) -> Transport {
+        self.request.transport
+    }
+
+    /// The port of this machine.
+    pub fn internal_port(&self) -> u16 {
+        self.request.internal_port
+    }
+
+    /// How it stands now. Never waits.
+    pub fn state(&self) -> State {
+        if self.hall.is_forked() {
+            return State::Removed;
+        }
+        match self.client.query(self.id.0).map(|seen| seen.state) {
+            Ok(client::State::Pending) => State::Pending,
+            Ok(client::State::Success(external)) => {
+                External::new(&external).map_or(State::Pending, State::Mapped)
+            }
+            Ok(client::State::Failure) => State::Failed,
+            Ok(client::State::Destroying) | Err(_) => State::Removed,
+        }
+    }
+
+    /// Where it is reachable from outside, if it is made. Never waits.
+    pub fn external(&self) -> Option<External> {
+        match self.state() {
+            State::Mapped(external) => Some(external),
+            State::Pending | State::Failed | State::Removed => None,
+        }
+    }
+
+    /// Waits until it is made, or cannot be made for now, or is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotMapped`], and what is in the way; [`Error::TimedOut`]; [`Error::Removed`].
+    pub fn wait(&self, timeout: Duration) -> Result<External, Error> {
+        let is_decided = || match self.state() {
+            State::Pending => None,
+            decided @ (State::Mapped(_) | State::Failed | State::Removed) => Some(decided),
+        };
+        match self.hall.wait_for(timeout, is_decided) {
+            Some(State::Mapped(external)) => Ok(external),
+            Some(State::Failed) => match self.obstacle() {
+                Some(obstacle) => Err(Error::NotMapped(obstacle)),
+                // It has moved on, just now.
+                None => self.external().ok_or(Error::TimedOut),
+            },
+            Some(State::Removed) => Err(Error::Removed),
+            Some(State::Pending) | None => Err(Error::TimedOut),
+        }
+    }
+
+    /// When it is renewed; `None` while it is not made. Waits for the worker's turn, which takes microseconds unless a log
+    /// callback holds it up; from inside a log callback, `None`.
+    pub fn renewal(&self) -> Option<Renewal> {
+        if self.hall.is_forked() {
+            return None;
+        }
+        self.external()?;
+        let id = self.id.0;
+        self.glass.look(move |now, engine| {
+            let standing = engine.standing(now, id)?;
+            let left = |at: plum_engine::time::Time| at.since(now);
+            standing.reasons.is_none().then(|| Renewal {
+                renews_in: standing.renew_at.map(left),
+                expires_in: standing.expires_at.map(left),
+            })
+        })?
+    }
+
+    /// What is in the way, while its state is [`State::Failed`]. Waits as [`Mapping::renewal`] does.
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        if self.hall.is_forked() {
+            return None;
+        }
+        let id = self.id.0;
+        self.glass.look(move |now, engine| {
+            let reasons = engine.standing(now, id)?.reasons?;
+            Some(Obstacle::new(engine, reasons))
+        })?
+    }
+
+    /// Removes it, and waits until the gateway has answered, or for 0.8 s and what the worker needs to say so: what dropping
+    /// it does, but for the wait. Gives back whether the gateway has answered, or need not be asked; if not, the mapping
+    /// ends with its lifetime at the latest. After the session's end, which has removed what it could, `true`; in a log
+    /// callback, where nobody can wait, `false`.
+    pub fn remove(self) -> bool {
+        self.start_removal();
+        let is_gone = || self.client.query(self.id.0).is_err().then_some(());
+        self.hall.wait_for(REMOVAL_TIMEOUT, is_gone);
+        let Some(port) = NonZeroU16::new(self.request.internal_port) else { return true };
+        let transport = self.request.transport;
+        let is_open = self.glass.look(move |_, engine| engine.is_removal_unconfirmed(transport, port));
+        // If the engine is gone, the session has ended.
+        !is_open.unwrap_or(log::in_callback())
+    }
+
+    /// Begins to remove it, without waiting: for many mappings that are to be [`remove`](Mapping::remove)d at the same time.
+    pub fn start_removal(&self) {
+        if !self.hall.is_forked() {
+            // An error means that it is gone.
+            let _ = self.client.destroy(self.id.0);
+        }
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapping")
+            .field("id", &self.id)
+            .field("request", &self.request)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        self.start_removal();
+    }
+}

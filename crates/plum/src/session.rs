@@ -1,0 +1,142 @@
+//! A session: its client, its worker, its end.
+
+use super::events::{Ear, Hall};
+use super::log::{self, Number, Subscription};
+use super::pool::{self, StaticClient};
+use super::{Error, Events, Mapping, MappingId, Request};
+use plum_runtime::client::{self, Glass, Settings};
+use plum_runtime::net::start_thread;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A running library: its mappings are kept up until they are dropped, or the session is.
+///
+/// Dropping it removes all its mappings at the gateway and ends its thread. That waits for the gateway's answers: 0.8 s
+/// after its last sign of life, 5 s at most. (In a log callback nobody can wait; there the rest is done by a thread.)
+///
+/// To share it among threads put it into an [`Arc`]. Several sessions of a process know nothing of each other; two that map the
+/// same internal port of one transport get into each other's way at the gateway.
+pub struct Session {
+    hall: Arc<Hall>,
+    glass: Glass,
+    client: StaticClient,
+    log: Option<Number>,
+}
+
+impl Session {
+    /// A session with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::start`](super::Builder::start).
+    pub fn start_default() -> Result<Session, Error> {
+        super::Builder::new().start()
+    }
+
+    pub(super) fn start(mut settings: Settings, log: Option<Subscription>) -> Result<Session, Error> {
+        if plum_runtime::log::in_callback() {
+            // To open the log would be to wait for the message that is being written.
+            return Err(Error::NotStarted(io::Error::other("a log callback cannot start one")));
+        }
+        let log = log.map(log::subscribe);
+        settings.log_level = log::threshold();
+        settings.log_callback = Some(log::tell_all());
+        let client = pool::take();
+        match client.init_watched(settings) {
+            Ok(glass) => Ok(Session { hall: Hall::new(), glass, client, log }),
+            Err(error) => {
+                end_log(log.as_ref());
+                pool::give_back(client);
+                Err(Error::NotStarted(error))
+            }
+        }
+    }
+
+    /// Asks for a mapping. Returns at once: the work is done by the session's thread, and goes on until the mapping is
+    /// dropped. [`Mapping::wait`] waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PortZero`], [`Error::Forked`], [`Error::IdsUsedUp`].
+    pub fn map(&self, request: Request) -> Result<Mapping, Error> {
+        if self.hall.is_forked() {
+            return Err(Error::Forked);
+        }
+        let wanted = request.wanted()?;
+        // The session runs as long as there is `self`.
+        let id = self.client.create(wanted, Ear(Arc::clone(&self.hall))).map_err(|error| match error {
+            plum_runtime::client::Error::NoMemory => Error::NoMemory,
+            _ => Error::IdsUsedUp,
+        })?;
+        Ok(Mapping {
+            client: self.client,
+            id: MappingId(id),
+            request,
+            hall: Arc::clone(&self.hall),
+            glass: self.glass.clone(),
+        })
+    }
+
+    /// What happens to the session's mappings from now on.
+    pub fn events(&self) -> Events {
+        self.hall.listen()
+    }
+
+    /// The gateway that is asked; `None`: there is none, or nothing has been mapped yet. Waits as
+    /// [`Mapping::renewal`] does.
+    pub fn gateway(&self) -> Option<IpAddr> {
+        if self.hall.is_forked() {
+            return None;
+        }
+        self.glass.look(|_, engine| engine.gateway())?
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.hall.is_forked() {
+            return;
+        }
+        let ending = Ending { client: self.client, hall: Arc::clone(&self.hall), log: self.log.take() };
+        // The client does not clean up in a log callback: it would wait for itself.
+        if client::is_worker_thread() || plum_runtime::log::in_callback() {
+            // Without a thread the session goes on without anybody to use it.
+            let _ = start_thread("plum-end", None, Box::new(move || ending.run()));
+        } else {
+            ending.run();
+        }
+    }
+}
+
+/// What is left of a session that is dropped.
+struct Ending {
+    client: StaticClient,
+    hall: Arc<Hall>,
+    log: Option<Number>,
+}
+
+impl Ending {
+    fn run(self) {
+        // It runs, nobody else ends it, and this is no callback: it cannot fail.
+        if self.client.cleanup().is_ok() {
+            end_log(self.log.as_ref());
+            pool::give_back(self.client);
+        }
+        self.hall.end();
+    }
+}
+
+/// The log was closed with a session, or not opened: whoever is left goes on to listen.
+fn end_log(log: Option<&Number>) {
+    if let Some(number) = log {
+        log::unsubscribe(number);
+    }
+    log::reopen();
+}

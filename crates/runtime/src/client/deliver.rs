@@ -1,0 +1,117 @@
+//! How the worker's events reach the table and the program: the rules of the callbacks.
+
+use super::{Client, Entry, Inner, Listener, News, Phase, State};
+use crate::log::log;
+use crate::net::end_thread_in_child;
+use crate::net::thread_mark::{Marked, is_marked};
+use crate::sync::thread_local;
+use plum_engine::io::MappingId;
+use std::cell::Cell;
+
+thread_local! {
+    /// This thread is inside a mapping callback.
+    static IN_CALLBACK: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether the calling thread is inside a mapping callback: on the worker then, where nothing may wait for the worker. (In the
+/// child of a fork a callback of the parent's counts no more.)
+pub(super) fn in_callback() -> bool {
+    is_marked(&IN_CALLBACK)
+}
+
+/// Ends what a delivery began, also when the callback panics.
+struct Running<'a, L>(&'a Client<L>);
+
+impl<L> Drop for Running<'_, L> {
+    fn drop(&mut self) {
+        self.0.inner.lock().running = None;
+        self.0.changed.notify_all();
+    }
+}
+
+/// On the worker thread only.
+impl<L: Listener> Client<L> {
+    /// The mapping is being made, or made anew: nobody is told.
+    pub(super) fn set_pending(&self, id: MappingId) {
+        let changed = self.inner.lock().set(id, State::Pending);
+        if changed {
+            log!(Info, "mapping {id}: pending");
+        }
+    }
+
+    /// The mapping has a new state, SUCCESS or FAILURE: a query shows it, then its listener is told.
+    pub(super) fn set(&self, id: MappingId, state: State) {
+        let news = match &state {
+            State::Success(external) => News::Success(external.clone()),
+            State::Failure => News::Failure,
+            State::Pending | State::Destroying => return,
+        };
+        if !self.inner.lock().set(id, state) {
+            return;
+        }
+        match &news {
+            News::Success(external) => {
+                log!(Info, "mapping {id}: {} port {} by {}", external.host, external.port, external.protocol);
+            }
+            News::Failure | News::Destroyed => log!(Info, "mapping {id}: cannot be made for now"),
+        }
+        // The log may have called the program, and the program destroyed the mapping.
+        let (wanted, listener) = {
+            let mut inner = self.inner.lock();
+            let Some(entry) = inner.table.get(&id).filter(|entry| !inner.is_destroying(&entry.state)) else {
+                return;
+            };
+            let told = (entry.wanted, entry.listener.clone());
+            // From now on `destroy` of this id waits.
+            inner.running = Some(id);
+            told
+        };
+        let _running = Running(self);
+        let _inside = Marked::new(&IN_CALLBACK);
+        listener.tell(id, &wanted, &news);
+        end_thread_in_child();
+    }
+
+    /// The mapping is gone. The id is unknown before its listener is told.
+    pub(super) fn set_destroyed(&self, id: MappingId) {
+        let Some(Entry { wanted, listener, .. }) = self.inner.lock().table.remove(&id) else { return };
+        log!(Info, "mapping {id}: destroyed");
+        let _inside = Marked::new(&IN_CALLBACK);
+        listener.tell(id, &wanted, &News::Destroyed);
+        end_thread_in_child();
+    }
+
+    /// Destroys what the engine has left, which should be nothing. For the end of a session.
+    pub(super) fn destroy_rest(&self) {
+        loop {
+            let first = self.inner.lock().table.first_key_value().map(|(id, _)| id);
+            let Some(id) = first else { return };
+            log!(Fatal, "defect in the library: mapping {id} was left over");
+            self.set_destroyed(id);
+        }
+    }
+
+    /// Every mapping that is not being destroyed fails: the engine is gone.
+    pub(super) fn fail_all(&self) {
+        let ids = self.inner.lock().table.keys();
+        for id in ids {
+            self.set(id, State::Failure);
+        }
+    }
+}
+
+impl<L> Inner<L> {
+    /// Sets the state of a mapping; `false`: it is gone, being destroyed, or had failed already and fails again.
+    fn set(&mut self, id: MappingId, state: State) -> bool {
+        let cleaning = matches!(self.phase, Phase::Cleaning);
+        let Some(entry) = self.table.get_mut(&id) else { return false };
+        if cleaning
+            || entry.state == State::Destroying
+            || entry.state == State::Failure && state == State::Failure
+        {
+            return false;
+        }
+        entry.state = state;
+        true
+    }
+}

@@ -1,0 +1,139 @@
+//! What the worker calls: the engine's events on their way to the program.
+//!
+//! With a DummyTLS domain a SUCCESS is held back until the name of its address is known to resolve or not, a
+//! second at most. Events of other mappings pass it; a later event of the same mapping replaces it.
+
+use super::{Client, External, Listener, State};
+use crate::dummytls::{DummyTls, Verdict};
+use crate::worker::Program;
+use plum_engine::io::{Event, MappingId, Protocol};
+use plum_engine::ordered::Map;
+use plum_engine::time::Time;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+/// The program's side of the worker, for one session.
+pub(super) struct Deliveries<L: 'static> {
+    client: &'static Client<L>,
+    dummytls: Option<Arc<DummyTls>>,
+    /// Held back: one for each address whose name is asked for, seldom more than one.
+    held: Vec<Held>,
+    held_by_id: Map<MappingId, IpAddr>,
+}
+
+/// The SUCCESSes of one address: they are all decided together.
+struct Held {
+    address: IpAddr,
+    /// When the verdict on the name is there at the latest.
+    until: Time,
+    successes: Map<MappingId, (Protocol, NonZeroU16)>,
+}
+
+impl<L: Listener> Deliveries<L> {
+    pub(super) fn new(client: &'static Client<L>, dummytls: Option<Arc<DummyTls>>) -> Deliveries<L> {
+        Deliveries { client, dummytls, held: Vec::new(), held_by_id: Map::new() }
+    }
+
+    /// Forgets the SUCCESS that is held back for a mapping.
+    fn drop_held(&mut self, id: MappingId) {
+        let Some(address) = self.held_by_id.remove(&id) else { return };
+        if let Some(held) = self.held.iter_mut().find(|held| held.address == address) {
+            held.successes.remove(&id);
+        }
+        self.drop_empty();
+    }
+
+    fn drop_empty(&mut self) {
+        self.held.retain(|held| !held.successes.is_empty());
+    }
+
+    fn handle_success(
+        &mut self,
+        now: Time,
+        id: MappingId,
+        protocol: Protocol,
+        address: IpAddr,
+        port: NonZeroU16,
+    ) {
+        let verdict = match &self.dummytls {
+            None => Verdict::Host(address.to_string().into()),
+            Some(dummytls) => dummytls.verdict(now, address),
+        };
+        match verdict {
+            Verdict::Host(host) => self.client.set(id, State::Success(External { host, port, protocol })),
+            Verdict::Wait(until) => {
+                let index = match self.held.iter().position(|held| held.address == address) {
+                    Some(index) => index,
+                    None => {
+                        self.held.push(Held { address, until, successes: Map::new() });
+                        self.held.len() - 1
+                    }
+                };
+                let held = &mut self.held[index];
+                held.until = until;
+                held.successes.insert(id, (protocol, port));
+                self.held_by_id.insert(id, address);
+            }
+        }
+    }
+
+    /// Takes one SUCCESS that need not be held back any longer.
+    fn pop_decided(&mut self, now: Time) -> Option<(MappingId, External)> {
+        let dummytls = self.dummytls.as_deref()?;
+        let (held, host) =
+            self.held.iter_mut().find_map(|held| match dummytls.verdict(now, held.address) {
+                Verdict::Host(host) => Some((held, host)),
+                Verdict::Wait(until) => {
+                    held.until = until;
+                    None
+                }
+            })?;
+        let (id, (protocol, port)) = held.successes.pop_first()?;
+        self.held_by_id.remove(&id);
+        self.drop_empty();
+        Some((id, External { host, port, protocol }))
+    }
+}
+
+impl<L: Listener> Program for Deliveries<L> {
+    fn handle_event(&mut self, now: Time, id: MappingId, event: Event) {
+        self.drop_held(id);
+        match event {
+            Event::Pending => self.client.set_pending(id),
+            Event::Success { protocol, address, port } => {
+                self.handle_success(now, id, protocol, address, port)
+            }
+            Event::Failure => self.client.set(id, State::Failure),
+            Event::Destroyed => self.client.set_destroyed(id),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        self.held.iter().map(|held| held.until).min()
+    }
+
+    fn handle_timeout(&mut self, now: Time) -> bool {
+        match self.pop_decided(now) {
+            Some((id, external)) => {
+                self.client.set(id, State::Success(external));
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn handle_finished(&mut self, _now: Time) {
+        // What is held back are SUCCESSes of mappings that had their DESTROYED.
+        self.held.clear();
+        self.held_by_id.clear();
+        self.client.destroy_rest();
+    }
+
+    fn handle_panic(&mut self) {
+        self.held.clear();
+        self.held_by_id.clear();
+        // The worker goes on to answer what the program asks of it.
+        self.client.fail_all();
+    }
+}

@@ -1,0 +1,246 @@
+//! A session's beginning and end; and its second beginning, in the child of a fork.
+
+use super::program::Deliveries;
+use super::{Client, Error, Inner, Listener, MakeProgram, Phase, Settings, State, deliver, settings};
+use crate::dummytls::{DummyTls, RealSystem, System};
+use crate::log::{self, Level, log};
+use crate::net::generation;
+use crate::sync::MutexGuard;
+use crate::worker::{Command, Program, Wake, Worker};
+use plum_engine::io::{Config, OnCleanup};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+impl<L: Listener> Client<L> {
+    /// A client for the child of a fork, which stands as its parent's stood, but without mappings.
+    pub fn after(parent: Option<&Client<L>>) -> Client<L> {
+        let Some(parent) = parent else { return Client::new() };
+        let client =
+            Client { next_id: AtomicU32::new(parent.next_id.load(Ordering::Relaxed)), ..Client::new() };
+        if let Some(settings) = parent.settings.inherited() {
+            let dormant = Phase::Dormant { settings: settings.clone(), is_logging: false };
+            client.leave_to_children(&dormant);
+            client.inner.lock().phase = dormant;
+        }
+        client
+    }
+
+    /// Starts a session; `None` is a configuration that makes no sense.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`: bad settings. `Failed`: there is a session already, or no thread to be had, or the caller is a log callback.
+    pub fn init(&'static self, settings: Option<Settings>) -> Result<(), Error> {
+        self.init_with(settings, Arc::new(RealSystem), |config, make_program| {
+            Worker::start(config, make_program)
+        })
+    }
+
+    /// [`Client::init`] on another ground than the real one, for tests.
+    #[doc(hidden)]
+    pub fn init_with(
+        &'static self,
+        settings: Option<Settings>,
+        system: Arc<dyn System>,
+        start_worker: impl FnOnce(Config, MakeProgram<'_>) -> io::Result<Worker>,
+    ) -> Result<(), Error> {
+        if log::in_callback() {
+            return Err(Error::Failed);
+        }
+        let settings = settings.ok_or(Error::Invalid)?;
+        {
+            let mut inner = self.inner.lock();
+            if !matches!(inner.phase, Phase::Idle) {
+                return Err(Error::Failed);
+            }
+            inner.phase = Phase::Starting;
+        }
+        log::open(settings.log_level, settings.log_callback.clone());
+        let process = generation();
+        let library = settings.library;
+        match self.start(settings, system, start_worker) {
+            Ok((running, complaints)) => {
+                self.begin(running);
+                for (level, complaint) in complaints {
+                    log::write(level, format_args!("{complaint}"));
+                }
+                log!(Info, "{library} is initialised");
+                Ok(())
+            }
+            Err(error) => {
+                log!(Error, "libplum cannot be initialised: {error}");
+                // Unless this is a child that the log callback has made.
+                if process == generation() {
+                    self.end_log();
+                }
+                Err(Error::Failed)
+            }
+        }
+    }
+
+    /// Starts the worker. No message is logged.
+    fn start(
+        &'static self,
+        mut settings: Settings,
+        system: Arc<dyn System>,
+        start_worker: impl FnOnce(Config, MakeProgram<'_>) -> io::Result<Worker>,
+    ) -> io::Result<(Phase, settings::Complaints)> {
+        let domain = settings.check_dummytls_domain();
+        let complaints = std::mem::take(&mut settings.complaints);
+        let mut dummytls = None;
+        let make_program = |wake: Wake| -> Box<dyn Program> {
+            dummytls = domain.map(|domain| Arc::new(DummyTls::new(domain, system, move || wake.wake())));
+            Box::new(Deliveries::new(self, dummytls.clone()))
+        };
+        let worker = start_worker(settings::engine_config(&settings), Box::new(make_program))?;
+        Ok((Phase::Running { settings, worker, dummytls }, complaints))
+    }
+
+    fn begin(&self, running: Phase) {
+        let mut inner = self.inner.lock();
+        self.leave_to_children(&running);
+        inner.phase = running;
+    }
+
+    /// The lock. In the child of a fork, where the parent had a session, it is started first if that has not been done. (Nothing
+    /// is logged meanwhile, and no log callback can run when the log is opened, so that may be done with the lock held.)
+    pub(super) fn lock_awake(&'static self) -> Result<MutexGuard<'static, Inner<L>>, Error> {
+        let mut inner = self.inner.lock();
+        let Phase::Dormant { settings, is_logging } = &mut inner.phase else { return Ok(inner) };
+        let settings = settings.clone();
+        if !std::mem::replace(is_logging, true) {
+            log::open(settings.log_level, settings.log_callback.clone());
+        }
+        match self.start(settings, Arc::new(RealSystem), |config, make| Worker::start(config, make)) {
+            Ok((running, _)) => {
+                inner.phase = running;
+                Ok(inner)
+            }
+            Err(error) => {
+                drop(inner);
+                log!(Error, "libplum cannot be started in this child of a fork: {error}");
+                // The next call tries again.
+                Err(Error::Failed)
+            }
+        }
+    }
+
+    /// To be called with the lock held when a session has begun or is about to end, and when its settings have changed.
+    fn leave_to_children(&self, phase: &Phase) {
+        self.settings.set(match phase {
+            Phase::Dormant { settings, .. } | Phase::Running { settings, .. } => Some(settings.clone()),
+            Phase::Idle | Phase::Starting | Phase::Cleaning => None,
+        });
+    }
+
+    /// Messages of this level and above are logged from now on; `None`: nothing is. No effect without a session.
+    pub fn set_log_level(&self, level: Option<Level>) {
+        let mut inner = self.inner.lock();
+        if let Phase::Dormant { settings, .. } | Phase::Running { settings, .. } = &mut inner.phase {
+            settings.log_level = level;
+            self.leave_to_children(&inner.phase);
+        }
+        log::set_threshold(level);
+    }
+
+    /// Ends the session: every mapping is destroyed (at the gateway, those that are made may be kept), the worker is at an end.
+    ///
+    /// # Errors
+    ///
+    /// `Failed`: there is no session, or another cleanup ended it, or the caller is a callback.
+    pub fn cleanup(&'static self) -> Result<(), Error> {
+        if log::in_callback() || deliver::in_callback() {
+            return Err(Error::Failed);
+        }
+        let mut inner = self.inner.lock();
+        let worker = match std::mem::replace(&mut inner.phase, Phase::Cleaning) {
+            Phase::Running { settings, worker, .. } => {
+                if settings.on_cleanup == OnCleanup::Keep {
+                    inner.destroy_unmade(&worker);
+                }
+                Some(worker)
+            }
+            Phase::Dormant { .. } => None,
+            Phase::Cleaning => {
+                let cleanups = inner.cleanups;
+                drop(self.changed.wait_while(inner, |inner| {
+                    matches!(inner.phase, Phase::Cleaning) && inner.cleanups == cleanups
+                }));
+                return Err(Error::Failed);
+            }
+            other @ (Phase::Idle | Phase::Starting) => {
+                inner.phase = other;
+                return Err(Error::Failed);
+            }
+        };
+        self.leave_to_children(&inner.phase);
+        inner.cleanups += 1;
+        if let Some(worker) = &worker {
+            worker.send(Command::Cleanup);
+        }
+        drop(inner);
+        if let Some(worker) = worker {
+            self.end(worker)?;
+        }
+        self.end_log();
+        Ok(())
+    }
+
+    /// Waits for the end of the worker.
+    ///
+    /// # Errors
+    ///
+    /// `Failed`: this is a child that the log callback has made. The session is the parent's.
+    fn end(&'static self, worker: Worker) -> Result<(), Error> {
+        let process = generation();
+        log!(Debug, "cleaning up");
+        if process != generation() {
+            // Its thread is not here, and its waker is the parent's, too.
+            std::mem::forget(worker);
+            return Err(Error::Failed);
+        }
+        worker.join();
+        self.destroy_left_over();
+        log!(Info, "cleaned up");
+        if process == generation() { Ok(()) } else { Err(Error::Failed) }
+    }
+
+    /// The last of a session: after this no log callback comes, and a new one may open the log.
+    fn end_log(&self) {
+        log::close();
+        self.inner.lock().phase = Phase::Idle;
+        self.changed.notify_all();
+    }
+
+    /// Only a worker that ended by a defect leaves mappings. Their listeners are owed a DESTROYED, on a thread that is
+    /// not the program's.
+    fn destroy_left_over(&'static self) {
+        if self.inner.lock().table.is_empty() {
+            return;
+        }
+        match crate::net::start_thread("plum", None, Box::new(|| self.destroy_rest())) {
+            Ok(thread) => {
+                if let Err(panic) = thread.join() {
+                    log!(Fatal, "A callback panicked: {}", log::panic_text(&*panic));
+                }
+            }
+            Err(_) => {
+                log!(Fatal, "mappings are left over and no thread to destroy them");
+                self.inner.lock().table.clear();
+            }
+        }
+    }
+}
+
+impl<L> Inner<L> {
+    /// For a cleanup that keeps what is made: that is what a query shows. What the engine has made and not told of yet is
+    /// destroyed before.
+    fn destroy_unmade(&self, worker: &Worker) {
+        for (id, entry) in self.table.iter() {
+            if matches!(entry.state, State::Pending | State::Failure) {
+                worker.send(Command::Destroy(id));
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What the program configures, and what the engine makes of it.
+
+use crate::dummytls;
+use crate::log::{self, Level};
+use plum_engine::io::{Allowed, Config, OnCleanup};
+use std::ffi::CStr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Faults of the program's configuration, to be logged.
+pub(super) type Complaints = Vec<(Level, String)>;
+
+/// The program's configuration, as `plum_init` takes it.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// The library as its log names it, with its version.
+    pub library: &'static str,
+    /// Messages of this level and above are logged; `None`: nothing is.
+    pub log_level: Option<Level>,
+    /// The program's log function; `None`: standard output.
+    pub log_callback: Option<log::Callback>,
+    /// The domain of a DummyTLS service, as the program gave it; `None` or empty: none.
+    pub dummytls_domain: Option<Vec<u8>>,
+    /// Milliseconds; 0 or negative: the default.
+    pub discover_timeout_millis: i32,
+    /// Milliseconds; 0 or negative: the default.
+    pub mapping_timeout_millis: i32,
+    /// Milliseconds; 0 or negative: the default.
+    pub recheck_interval_millis: i32,
+    /// The protocols that may be used.
+    pub allowed: Allowed,
+    /// The gateway, and the port of PCP and NAT-PMP there; `None`: that of the default route, and the usual one.
+    pub gateway: Option<(IpAddr, Option<u16>)>,
+    /// What becomes of live mappings at cleanup.
+    pub on_cleanup: OnCleanup,
+    /// Faults of these settings, to be logged once there is a log.
+    pub complaints: Complaints,
+}
+
+impl Settings {
+    /// The gateway that PLUM_GATEWAY names, if it does.
+    pub fn read_gateway(&mut self) {
+        let Some(text) = environment(c"PLUM_GATEWAY") else { return };
+        match parse_gateway(&text) {
+            Ok(gateway) => self.gateway = Some(gateway),
+            Err(BadGateway) => {
+                self.complain("PLUM_GATEWAY is no ADDR, ADDR:PORT or [ADDR]:PORT of a host", &text);
+            }
+        }
+    }
+
+    /// What PLUM_ON_CLEANUP says, if it does.
+    pub fn read_on_cleanup(&mut self) {
+        let Some(text) = environment(c"PLUM_ON_CLEANUP") else { return };
+        match text.as_str() {
+            "keep" => self.on_cleanup = OnCleanup::Keep,
+            "remove" => self.on_cleanup = OnCleanup::Remove,
+            _ => self.complain("PLUM_ON_CLEANUP is neither keep nor remove", &text),
+        }
+    }
+
+    /// The DummyTLS domain, if one is configured that can be part of a host name.
+    pub(super) fn check_dummytls_domain(&mut self) -> Option<String> {
+        let bytes = self.dummytls_domain.as_deref().filter(|bytes| !bytes.is_empty())?;
+        match std::str::from_utf8(bytes) {
+            Ok(domain) if dummytls::valid_domain(domain) => Some(domain.to_owned()),
+            Ok(_) | Err(_) => {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                self.dummytls_domain = None;
+                self.complain("the DummyTLS domain is no host name", &text);
+                None
+            }
+        }
+    }
+
+    fn complain(&mut self, what: &str, text: &str) {
+        self.complaints.push((Level::Error, format!("{what}, and ignored: {text:?}")));
+    }
+}
+
+/// The value of an environment variable; one that is empty counts as unset.
+fn environment(name: &CStr) -> Option<String> {
+    crate::net::environment(name).filter(|text| !text.is_empty())
+}
+
+/// Gateways are small: they are not looked at more often than this.
+const RECHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// What the engine is told.
+pub(super) fn engine_config(settings: &Settings) -> Config {
+    let defaults = Config::default();
+    let span = |millis: i32, default| match u64::try_from(millis) {
+        Ok(millis) if millis > 0 => Duration::from_millis(millis),
+        _ => default,
+    };
+    Config {
+        allowed: settings.allowed,
+        discover_timeout: span(settings.discover_timeout_millis, defaults.discover_timeout),
+        mapping_timeout: span(settings.mapping_timeout_millis, defaults.mapping_timeout),
+        recheck_interval: span(settings.recheck_interval_millis, defaults.recheck_interval)
+            .max(RECHECK_INTERVAL_MIN),
+        gateway: settings.gateway,
+        on_cleanup: settings.on_cleanup,
+    }
+}
+
+/// PLUM_GATEWAY cannot be understood.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BadGateway;
+
+/// `ADDR`, `ADDR:PORT`, `[ADDR]` or `[ADDR]:PORT`, where a bare IPv6 address has no port.
+///
+/// # Errors
+///
+/// It is none of them, or no host has that address.
+pub fn parse_gateway(text: &str) -> Result<(IpAddr, Option<u16>), BadGateway> {
+    let (address, port) = if let Ok(socket) = text.parse::<SocketAddr>() {
+        (socket.ip(), Some(socket.port()))
+    } else {
+        let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let address = match bracketed {
+            Some(inner) => inner.parse().map(IpAddr::V6).map_err(|_| BadGateway)?,
+            None => text.parse().map_err(|_| BadGateway)?,
+        };
+        (address, None)
+    };
+    if can_be_gateway(address, port) { Ok((address, port)) } else { Err(BadGateway) }
+}
+
+/// Whether a host can have this address and port: not what stands for none or for many. (240.0.0.0/4 is reserved, RFC 1112 §4,
+/// but for the broadcast.)
+pub fn can_be_gateway(address: IpAddr, port: Option<u16>) -> bool {
+    let address = address.to_canonical();
+    let is_reserved = matches!(address, IpAddr::V4(v4) if v4.octets()[0] >= 240);
+    !(address.is_unspecified() || address.is_multicast() || is_reserved || port == Some(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_and_negative_times_are_the_defaults() {
+        for millis in [0, -1, i32::MIN] {
+            let settings = Settings {
+                discover_timeout_millis: millis,
+                mapping_timeout_millis: millis,
+                recheck_interval_millis: millis,
+                ..Settings::default()
+            };
+            let config = engine_config(&settings);
+            assert_eq!(config.discover_timeout, Duration::from_secs(10));
+            assert_eq!(config.mapping_timeout, Duration::from_secs(10));
+            assert_eq!(config.recheck_interval, Duration::from_secs(300));
+        }
+    }
+
+    #[test]
+    fn positive_times_are_milliseconds() {
+        let settings = Settings {
+            discover_timeout_millis: 1,
+            mapping_timeout_millis: i32::MAX,
+            recheck_interval_millis: 101,
+            ..Settings::default()
+        };
+        let config = engine_config(&settings);
+        assert_eq!(config.discover_timeout, Duration::from_millis(1));
+        assert_eq!(config.mapping_timeout, Duration::from_millis(2_147_483_647));
+        assert_eq!(config.recheck_interval, Duration::from_millis(101));
+    }
+
+    #[test]
+    fn rechecks_every_100_milliseconds_at_most() {
+        let config = engine_config(&Settings { recheck_interval_millis: 1, ..Settings::default() });
+        assert_eq!(config.recheck_interval, Duration::from_millis(100));
+    }
+
+    #[test]
+    fn reads_a_gateway_with_and_without_port() {
+        let v4: IpAddr = "192.168.1.1".parse().expect("an address");
+        let v6: IpAddr = "fd00::1".parse().expect("an address");
+        assert_eq!(parse_gateway("192.168.1.1"), Ok((v4, None)));
+        assert_eq!(parse_gateway("192.168.1.1:5351"), Ok((v4, Some(5351))));
+        assert_eq!(parse_gateway("fd00::1"), Ok((v6, None)));
+        assert_eq!(parse_gateway("[fd00::1]"), Ok((v6, None)));
+        assert_eq!(parse_gateway("[fd00::1]:15351"), Ok((v6, Some(15351))));
+    }
+
+    #[test]
+    fn refuses_what_is_no_gateway() {
+        for text in [
+            " ",
+            "gateway",
+            "192.168.1",
+            "192.168.1.1:",
+            "192.168.1.1:0",
+            "192.168.1.1:65536",
+            "192.168.1.1 ",
+            "[192.168.1.1]",
+            "[fd00::1]:",
+            "[fd00::1",
+            "0.0.0.0",
+            "[::]:5351",
+            "224.0.0.1",
+            "[ff02::1]:5351",
+            "240.0.0.1",
+            "255.255.255.255",
+            "255.255.255.255:5351",
+            "::ffff:255.255.255.255",
+            "::ffff:224.0.0.1",
+            "[::ffff:0.0.0.0]:5351",
+            "http://192.168.1.1",
+        ] {
+            assert_eq!(parse_gateway(text), Err(BadGateway), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn takes_a_domain_that_fits_into_a_request() {
+        let domain = |bytes: &[u8]| {
+            let mut settings = Settings { dummytls_domain: Some(bytes.to_vec()), ..Settings::default() };
+            (settings.check_dummytls_domain(), settings.complaints.len())
+        };
+        assert_eq!(domain(b"dummytls.example"), (Some("dummytls.example".into()), 0));
+        assert_eq!(domain(b""), (None, 0));
+        for bad in [&b"a b"[..], b"a\r\nb", b"a/b", b"a:80", b"\xff", &[b'a'; 254]] {
+            assert_eq!(domain(bad), (None, 1));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! DummyTLS: an HTTP service that gives every address a name (`1-2-3-4.DOMAIN`) and everyone the certificate of those names.
+//!
+//! The worker never waits here: `names` resolves on threads of its own. The program's calls wait a bounded time, and its end
+//! of the session not at all: what those threads use they share, and so it lasts as long as they do.
+
+#![forbid(unsafe_code)]
+
+mod files;
+mod names;
+#[cfg(test)]
+mod tests;
+
+pub use files::File;
+pub use names::Verdict;
+
+use files::Files;
+use names::Names;
+use plum_engine::time::Time;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+/// RFC 1035 §2.3.4: a name has at most 255 octets on the wire, which are 253 in text.
+const NAME_LIMIT: usize = 253;
+
+/// The port of the service.
+const HTTP_PORT: u16 = 80;
+
+/// What this module uses of the system, so that tests can stand in for it.
+pub trait System: Send + Sync + 'static {
+    /// The addresses of a host name, however long that takes; empty if there are none.
+    fn resolve(&self, host: &str) -> Vec<IpAddr>;
+
+    /// The current time.
+    fn now(&self) -> Time;
+
+    /// The TCP port of the service.
+    fn port(&self) -> u16;
+}
+
+/// The real one.
+pub struct RealSystem;
+
+impl System for RealSystem {
+    fn resolve(&self, host: &str) -> Vec<IpAddr> {
+        (host, 0).to_socket_addrs().map_or_else(|_| Vec::new(), |found| found.map(|one| one.ip()).collect())
+    }
+
+    fn now(&self) -> Time {
+        crate::net::clock::now()
+    }
+
+    fn port(&self) -> u16 {
+        HTTP_PORT
+    }
+}
+
+/// The service of one domain, from `plum_init` to `plum_cleanup`.
+pub struct DummyTls {
+    system: Arc<dyn System>,
+    names: Names,
+    files: Files,
+}
+
+impl DummyTls {
+    /// The service of `domain` (see [`valid_domain`]). `notify` is called, from any thread, when a verdict may have changed.
+    pub fn new(
+        domain: String,
+        system: Arc<dyn System>,
+        notify: impl Fn() + Send + Sync + 'static,
+    ) -> DummyTls {
+        DummyTls {
+            names: Names::new(domain.clone(), Arc::clone(&system), Box::new(notify)),
+            files: Files::new(domain),
+            system,
+        }
+    }
+
+    /// What host to report for an external address, as far as it is known. Never waits.
+    pub fn verdict(&self, now: Time, address: IpAddr) -> Verdict {
+        self.names.verdict(now, address)
+    }
+
+    /// What host to report for an external address. Waits a second at most.
+    pub fn host(&self, address: IpAddr) -> Arc<str> {
+        self.names.wait_for(address)
+    }
+
+    /// A file of the service, from the last day. Waits ten seconds at most.
+    pub fn file(&self, file: File) -> Option<Arc<String>> {
+        self.files.get(&self.names, &*self.system, file)
+    }
+}
+
+/// Whether a domain can be part of a host name: letters, digits, `-`, `_` and `.`, not too long. (It goes into HTTP requests.)
+pub fn valid_domain(domain: &str) -> bool {
+    domain.len() <= NAME_LIMIT
+        && !domain.is_empty()
+        && domain.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}

@@ -1,0 +1,272 @@
+//! Whether the name of an address resolves to that address.
+//!
+//! Resolving may hang for as long as the system's resolver likes, so it runs on threads that nobody has to wait for.
+
+use super::{NAME_LIMIT, System};
+use crate::log::{self, log};
+use crate::net::{PerProcess, start_thread};
+use crate::sync::{Condvar, Mutex};
+use plum_engine::time::Time;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How long a name may take to resolve before the plain address is reported.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an answer, or that there was none, holds.
+const ANSWER_LIFETIME: Duration = Duration::from_secs(60);
+
+/// At most so many threads of the process resolve at the same time, those that earlier sessions left behind included.
+const THREAD_LIMIT: usize = 4;
+
+/// How many threads resolve. (A child of a fork has none of its parent's.)
+pub(super) fn threads() -> &'static AtomicUsize {
+    static THREADS: PerProcess<AtomicUsize> = PerProcess::new();
+    THREADS.get(|_| AtomicUsize::new(0))
+}
+
+/// What host to report for an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// This one: the name if it resolves to the address, else the address.
+    Host(Arc<str>),
+    /// Not known yet; it will be at this time at the latest.
+    Wait(Time),
+}
+
+/// The names below one domain.
+pub(super) struct Names {
+    domain: String,
+    system: Arc<dyn System>,
+    shared: Arc<Shared>,
+}
+
+/// What the resolving threads have of it.
+struct Shared {
+    state: Mutex<State>,
+    /// An answer came, or a thread is about to end.
+    changed: Condvar,
+    notify: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct State {
+    /// At most one an address; seldom more than one in all.
+    questions: Vec<Question>,
+}
+
+struct Question {
+    address: IpAddr,
+    /// When it was first wanted, if it waits to be asked.
+    asked_at: Time,
+    /// Why it is not asked yet.
+    obstacle: Option<Obstacle>,
+    /// Whether the name resolves to the address.
+    answer: Option<bool>,
+    /// Whether the log has been told that the plain address is reported.
+    warned: bool,
+}
+
+impl Question {
+    fn new(address: IpAddr, asked_at: Time, obstacle: Option<Obstacle>) -> Question {
+        Question { address, asked_at, obstacle, answer: None, warned: false }
+    }
+}
+
+/// Why a name cannot be asked for.
+enum Obstacle {
+    /// It is longer than a name may be.
+    TooLong,
+    /// As many threads resolve as there may be; the end of one wakes whoever waits.
+    TooMany,
+    /// The system gives no thread.
+    NoThread(io::Error),
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Obstacle::TooLong => write!(f, "it is too long"),
+            Obstacle::TooMany => write!(f, "{THREAD_LIMIT} other names are still being resolved"),
+            Obstacle::NoThread(error) => write!(f, "the system gives no thread for it: {error}"),
+        }
+    }
+}
+
+impl State {
+    fn question(&mut self, address: IpAddr) -> Option<&mut Question> {
+        self.questions.iter_mut().find(|question| question.address == address)
+    }
+}
+
+impl Names {
+    pub(super) fn new(domain: String, system: Arc<dyn System>, notify: Box<dyn Fn() + Send + Sync>) -> Names {
+        let shared = Shared { state: Mutex::default(), changed: Condvar::new(), notify };
+        Names { domain, system, shared: Arc::new(shared) }
+    }
+
+    /// The name of an address: `1-2-3-4.DOMAIN`.
+    fn name(&self, address: IpAddr) -> String {
+        let label = address.to_string().replace(['.', ':'], "-");
+        format!("{label}.{}", self.domain)
+    }
+
+    pub(super) fn verdict(&self, now: Time, address: IpAddr) -> Verdict {
+        let name = self.name(address);
+        let mut state = self.shared.state.lock();
+        state.questions.retain(|question| now.since(question.asked_at) < ANSWER_LIFETIME);
+        self.ask(&mut state, now, address, &name);
+        let Some(question) = state.question(address) else { return Verdict::Host(plain(address)) };
+        let timeout_at = question.asked_at + RESOLVE_TIMEOUT;
+        match question.answer {
+            Some(true) => return Verdict::Host(name.into()),
+            None if matches!(question.obstacle, Some(Obstacle::TooLong)) => {}
+            None if now < timeout_at => return Verdict::Wait(timeout_at),
+            Some(false) | None => {}
+        }
+        let answered = question.answer.is_some();
+        let warned = std::mem::replace(&mut question.warned, true);
+        let obstacle = question.obstacle.as_ref().filter(|_| !warned).map(Obstacle::to_string);
+        // The log may call the program, and so never with a lock held.
+        drop(state);
+        if let Some(obstacle) = obstacle {
+            log!(Warn, "DummyTLS: {name} was not asked for, reporting the address: {obstacle}");
+        } else if !warned && answered {
+            log!(Warn, "DummyTLS: {name} does not resolve to {address}, reporting the address");
+        } else if !warned {
+            log!(Warn, "DummyTLS: {name} was not resolved in time, reporting the address");
+        }
+        Verdict::Host(plain(address))
+    }
+
+    pub(super) fn wait_for(&self, address: IpAddr) -> Arc<str> {
+        loop {
+            let now = self.system.now();
+            match self.verdict(now, address) {
+                Verdict::Host(host) => return host,
+                Verdict::Wait(until) => {
+                    let mut state = self.shared.state.lock();
+                    if state.question(address).is_some_and(|question| question.answer.is_none()) {
+                        drop(self.shared.changed.wait_for(state, until.since(now)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts the question whether `name` resolves to `address`, unless that was done. One that waits for a thread gets
+    /// one within its time; when that has passed and the address was reported, a later call begins anew.
+    fn ask(&self, state: &mut State, now: Time, address: IpAddr, name: &str) {
+        let asked_at = match state.question(address) {
+            Some(Question { obstacle: None | Some(Obstacle::TooLong), .. }) => return,
+            Some(question) if question.warned => now,
+            Some(question) if now < question.asked_at + RESOLVE_TIMEOUT => question.asked_at,
+            // It is being told that there was no thread all the time.
+            Some(_) => return,
+            None => now,
+        };
+        let shared = Arc::clone(&self.shared);
+        let then = Box::new(move |found: Vec<IpAddr>| {
+            let mut state = shared.state.lock();
+            // A late answer to a question that was forgotten and put again is none to the new one.
+            if let Some(question) = state.question(address)
+                && question.asked_at == asked_at
+            {
+                question.answer = Some(found.contains(&address));
+            }
+        });
+        let result = match name.len() {
+            0..=NAME_LIMIT => self.resolve_on_thread(name.to_owned(), then),
+            _ => Err(Obstacle::TooLong),
+        };
+        let obstacle = result.err();
+        match state.question(address) {
+            Some(question) if obstacle.is_some() => question.obstacle = obstacle,
+            Some(question) => *question = Question::new(address, asked_at, None),
+            None => state.questions.push(Question::new(address, asked_at, obstacle)),
+        }
+    }
+
+    /// The addresses of the domain itself, waiting until `deadline_at` at most; `Err`: why it was not resolved.
+    pub(super) fn addresses_of_domain(&self, deadline_at: Time) -> Result<Vec<IpAddr>, String> {
+        let found = Arc::new(Mutex::new(None));
+        let mut state = self.shared.state.lock();
+        let mut obstacle = Some(Obstacle::TooMany);
+        loop {
+            if let Some(Obstacle::TooMany) = obstacle {
+                let slot = Arc::clone(&found);
+                let then = Box::new(move |addresses| *slot.lock() = Some(addresses));
+                obstacle = self.resolve_on_thread(self.domain.clone(), then).err();
+            }
+            if let Some(addresses) = found.lock().take() {
+                return Ok(addresses);
+            }
+            let left = deadline_at.since(self.system.now());
+            state = match &obstacle {
+                Some(obstacle @ (Obstacle::TooLong | Obstacle::NoThread(_))) => {
+                    return Err(obstacle.to_string());
+                }
+                Some(obstacle) if left.is_zero() => return Err(obstacle.to_string()),
+                None if left.is_zero() => return Err(String::from("the name was not resolved in time")),
+                // Whoever resolves rings when it is done.
+                Some(Obstacle::TooMany) | None => self.shared.changed.wait_for(state, left),
+            };
+        }
+    }
+
+    /// Resolves `host` on a thread of its own, which then calls `then` without a lock held. It may outlive the session, this
+    /// object and the log.
+    ///
+    /// # Errors
+    ///
+    /// There are too many such threads, or the system gives none.
+    fn resolve_on_thread(
+        &self,
+        host: String,
+        then: Box<dyn FnOnce(Vec<IpAddr>) + Send>,
+    ) -> Result<(), Obstacle> {
+        let add_one = |running| (running < THREAD_LIMIT).then_some(running + 1);
+        if threads().fetch_update(Ordering::Relaxed, Ordering::Relaxed, add_one).is_err() {
+            return Err(Obstacle::TooMany);
+        }
+        let shared = Arc::clone(&self.shared);
+        let system = Arc::clone(&self.system);
+        let body = Box::new(move || {
+            let _ending = Ending(shared);
+            let resolved = catch_unwind(AssertUnwindSafe(|| then(system.resolve(&host))));
+            if let Err(panic) = resolved {
+                log!(Fatal, "defect in the library: {}", log::panic_text(&*panic));
+            }
+        });
+        match start_thread("plum-names", None, body) {
+            // Nobody waits for its end.
+            Ok(_) => Ok(()),
+            Err(error) => {
+                threads().fetch_sub(1, Ordering::Relaxed);
+                Err(Obstacle::NoThread(error))
+            }
+        }
+    }
+}
+
+/// Counts a resolving thread out, also when it panics.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        threads().fetch_sub(1, Ordering::Relaxed);
+        // Whoever has found no answer and no free thread, and is about to wait, holds the lock until it waits.
+        drop(self.0.state.lock());
+        self.0.changed.notify_all();
+        (self.0.notify)();
+    }
+}
+
+fn plain(address: IpAddr) -> Arc<str> {
+    address.to_string().into()
+}

@@ -1,0 +1,15 @@
+//! What carries the engine: the operating system, the worker thread, the table of mappings, the log, DummyTLS.
+//!
+//! For the packages of this project. There is no promise that anything here stays as it is.
+
+// One operation a block, so that the comment on it states the contract of that operation.
+#![warn(clippy::multiple_unsafe_ops_per_block)]
+#![warn(clippy::dbg_macro, clippy::print_stderr, clippy::print_stdout, clippy::todo, clippy::unimplemented)]
+
+pub mod client;
+pub mod dummytls;
+pub mod log;
+#[allow(clippy::disallowed_types, reason = "the clocks of the system are read here")]
+pub mod net;
+pub mod sync;
+pub mod worker;

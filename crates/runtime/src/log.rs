@@ -1,0 +1,232 @@
+//! The library's log: levels, the program's callback or standard output.
+//!
+//! No caller may hold a lock of the library's while it logs: the program's callback may call the library.
+
+#![forbid(unsafe_code)]
+
+use crate::net::thread_mark::{Marked, is_marked, marked_in};
+use crate::net::{PerProcess, end_thread_in_child, output_is_terminal, wall_clock, write_output};
+use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::{Mutex, thread_local};
+use plum_wire::is_disruptive;
+use std::any::Any;
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+pub use plum_engine::log::Level;
+
+/// Where the engine's messages go: here.
+pub const ENGINE_SINK: plum_engine::log::Sink = plum_engine::log::Sink { enabled, write };
+
+const fn name(level: Level) -> &'static str {
+    match level {
+        Level::Verbose => "VERBOSE",
+        Level::Debug => "DEBUG",
+        Level::Info => "INFO",
+        Level::Warn => "WARN",
+        Level::Error => "ERROR",
+        Level::Fatal => "FATAL",
+    }
+}
+
+/// ECMA-48 "select graphic rendition", for terminals.
+const fn colour(level: Level) -> &'static str {
+    match level {
+        Level::Verbose | Level::Debug => "\x1b[90m",
+        Level::Info => "\x1b[39m",
+        Level::Warn => "\x1b[93m",
+        Level::Error | Level::Fatal => "\x1b[91m",
+    }
+}
+
+/// The program's log function: one message, without newline or other control characters.
+pub type Callback = Arc<dyn Fn(Level, &CStr) + Send + Sync>;
+
+/// A message longer than this, in bytes, is cut.
+const MESSAGE_LIMIT: usize = 2000;
+
+/// Above all levels: nothing is logged.
+const SILENT: u8 = 6;
+/// As `SILENT`, and the threshold cannot be set: there is no session.
+const CLOSED: u8 = 7;
+
+/// The log of the process. In the child of a fork a thread that is not there may hold its locks, so it has a new one, which is
+/// closed.
+struct Log {
+    /// Messages of this level and above are logged. Not guarded by the sink's lock, since a log callback may set it.
+    threshold: AtomicU8,
+    /// Locked while a message is written, so that messages do not overlap and `close` waits for the last one.
+    sink: Mutex<Sink>,
+}
+
+fn current() -> &'static Log {
+    static LOG: PerProcess<Log> = PerProcess::new();
+    LOG.get(|_| Log { threshold: AtomicU8::new(CLOSED), sink: Mutex::new(Sink::Closed) })
+}
+
+enum Sink {
+    Closed,
+    Callback(Callback),
+    Output { coloured: bool },
+}
+
+thread_local! {
+    /// This thread is inside the log callback.
+    static IN_CALLBACK: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Begins to log: to the program's callback, or to standard output. `None` as threshold: nothing, for now.
+pub fn open(threshold: Option<Level>, callback: Option<Callback>) {
+    let log = current();
+    let sink = match callback {
+        Some(callback) => Sink::Callback(callback),
+        None => {
+            // The time zone is learnt while this is nobody's child.
+            wall_clock();
+            Sink::Output { coloured: output_is_terminal() }
+        }
+    };
+    // The callback of before, if there was one, is dropped after the lock is released.
+    let _old = std::mem::replace(&mut *log.sink.lock(), sink);
+    log.threshold.store(number(threshold), Ordering::Relaxed);
+}
+
+/// Ends to log, waiting for a message that is being written. Not from inside a log callback.
+pub fn close() {
+    let log = current();
+    log.threshold.store(CLOSED, Ordering::Relaxed);
+    // The program's callback is dropped after the lock is released.
+    let _callback = std::mem::replace(&mut *log.sink.lock(), Sink::Closed);
+}
+
+/// Messages of this level and above are logged from now on; `None`: nothing is. No effect outside `open` and `close`.
+pub fn set_threshold(threshold: Option<Level>) {
+    let _ = current().threshold.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+        (old != CLOSED).then_some(number(threshold))
+    });
+}
+
+fn number(threshold: Option<Level>) -> u8 {
+    threshold.map_or(SILENT, |level| level as u8)
+}
+
+/// Whether the calling thread is inside the program's log callback. (In the child of a fork, one that the parent has called counts
+/// no more: nobody waits for it there.)
+pub fn in_callback() -> bool {
+    is_marked(&IN_CALLBACK)
+}
+
+/// Whether messages of `level` are wanted.
+pub fn enabled(level: Level) -> bool {
+    level as u8 >= current().threshold.load(Ordering::Relaxed)
+}
+
+/// Writes one message; use the macro, which formats nothing below the threshold.
+#[cold]
+#[inline(never)]
+pub fn write(level: Level, message: fmt::Arguments<'_>) {
+    // What is logged by the log callback, on the thread that it is called on, goes nowhere.
+    if marked_in(&IN_CALLBACK) != 0 {
+        return;
+    }
+    let mut line = Line::default();
+    // A Display that fails leaves the message cut.
+    let _ = line.write_fmt(message);
+    let line = line.0;
+    if line.is_empty() {
+        // There is no memory for any of it.
+        return;
+    }
+    let log = current();
+    let sink = log.sink.lock();
+    // It may have waited for other messages, and the threshold been set meanwhile.
+    if (level as u8) < log.threshold.load(Ordering::Relaxed) {
+        return;
+    }
+    // Also for standard output: whatever this thread would log now would wait for itself.
+    let _inside = Marked::new(&IN_CALLBACK);
+    match &*sink {
+        Sink::Closed => {}
+        Sink::Callback(callback) => {
+            let mut line = line.into_bytes();
+            line.push(0);
+            // `Line` let no NUL in, so this is the whole of it.
+            if let Ok(text) = CStr::from_bytes_until_nul(&line) {
+                callback(level, text);
+                end_thread_in_child();
+            }
+        }
+        Sink::Output { coloured } => print(level, &line, *coloured),
+    }
+}
+
+/// One line on standard output.
+fn print(level: Level, message: &str, coloured: bool) {
+    let (hours, minutes, secs) = wall_clock();
+    let (on, off) = if coloured { (colour(level), "\x1b[0m") } else { ("", "") };
+    let mut line = String::new();
+    // Nothing of it is longer than what stands around the message.
+    if line.try_reserve(message.len() + 64).is_err() {
+        return;
+    }
+    let _ = writeln!(line, "{on}{hours:02}:{minutes:02}:{secs:02} {:<7} {message}{off}", name(level));
+    write_output(line.as_bytes());
+}
+
+thread_local! {
+    /// What the panic hook was told of this thread's latest panic.
+    static PANIC: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// For a panic hook: keeps what is known of the panic, with the place where it happened, for whoever catches it. It must not be
+/// logged yet: the panicking thread holds its locks still, and the program's callback may call the library.
+pub fn keep_panic(text: String) {
+    let _ = PANIC.try_with(|kept| kept.set(Some(text)));
+}
+
+/// What to log of a panic that the calling thread has caught: what the hook kept, or the message alone.
+pub fn panic_text(payload: &(dyn Any + Send)) -> String {
+    if let Ok(Some(text)) = PANIC.try_with(Cell::take) {
+        return text;
+    }
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "panic".to_owned()
+    }
+}
+
+/// A message as it is formatted: disruptive characters become spaces, what is too much is cut. Here, so that no text of
+/// the network or the environment comes by it.
+#[derive(Default)]
+struct Line(String);
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            if self.0.len() + character.len_utf8() > MESSAGE_LIMIT {
+                return Err(fmt::Error);
+            }
+            // One more is for the NUL.
+            self.0.try_reserve(character.len_utf8() + 1).map_err(|_| fmt::Error)?;
+            self.0.push(if is_disruptive(character) { ' ' } else { character });
+        }
+        Ok(())
+    }
+}
+
+/// Logs at a level of [`Level`]: `log!(Warn, "no route to {target}")`.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! plum_log {
+    ($level:ident, $($message:tt)+) => {
+        if $crate::log::enabled($crate::log::Level::$level) {
+            $crate::log::write($crate::log::Level::$level, format_args!($($message)+));
+        }
+    };
+}
+pub use crate::plum_log as log;

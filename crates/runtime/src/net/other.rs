@@ -1,0 +1,80 @@
+//! Systems whose own ways are still to come: what is portable.
+//!
+//! A route has a source address but no next hop (so only UPnP is asked), and changes are seen by the
+//! periodic recheck alone.
+
+#![forbid(unsafe_code)]
+
+pub(super) use super::multicast::{join_v4, prepare_listener, set_multicast_interface_v4};
+pub use super::portable::find_route;
+
+use super::Notices;
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+use std::ffi::CStr;
+use std::io;
+use std::net::SocketAddr;
+
+/// The clocks.
+pub mod clock {
+    use plum_engine::time::Time;
+    use std::sync::OnceLock;
+    use std::time::Instant;
+
+    /// Now. Whether it counts the time the machine sleeps is up to the system here.
+    pub fn now() -> Time {
+        static START: OnceLock<Instant> = OnceLock::new();
+        Time::ZERO + START.get_or_init(Instant::now).elapsed()
+    }
+
+    /// The same clock: no sleep is seen.
+    pub fn monotonic() -> Time {
+        now()
+    }
+}
+
+/// The value of an environment variable. Text that is not Unicode becomes U+FFFD.
+pub fn environment(name: &CStr) -> Option<String> {
+    Some(std::env::var_os(name.to_str().ok()?)?.to_string_lossy().into_owned())
+}
+
+/// Never tells anything.
+pub struct Watch {}
+
+impl Watch {
+    /// Watches nothing.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn open() -> io::Result<Watch> {
+        Ok(Watch {})
+    }
+
+    /// It cannot be opened and yet not tell of changes.
+    pub fn take_obstacle(&mut self) -> Option<io::Error> {
+        None
+    }
+
+    /// There is nothing to read.
+    pub fn drain(&mut self) -> Notices {
+        Notices { changed: false, more: false, broken: false }
+    }
+}
+
+impl Source for Watch {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where a listener for `group` is bound: to the group itself, or it would take other programs' unicast.
+pub(super) fn listening_address(group: SocketAddr) -> SocketAddr {
+    group
+}

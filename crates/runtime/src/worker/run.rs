@@ -1,0 +1,458 @@
+//! The thread's loop.
+//!
+//! Each turn reads the clock, then the sockets until they are empty, then judges timers by that clock: whatever came
+//! before a timer was due is seen before the timer is judged, however long the thread was kept from its work.
+//! A turn calls the program back at most once. So a slow callback causes no false timeouts: what came meanwhile is
+//! read before a timer that came due meanwhile.
+
+#![forbid(unsafe_code)]
+
+use super::complaints::{Complaints, Request, advice};
+use super::parked::{Parked, has_room};
+use super::sleep::Sleep;
+use super::sockets::{Sockets, Source};
+use super::{Command, Front, Machine};
+use crate::log::log;
+use crate::net::tcp::Incoming;
+use crate::net::udp::Received;
+use crate::net::{self, clock};
+use plum_engine::io::{self, Arrival, Event, ExchangeId, MappingId, Output, Socket, TcpEnd};
+use plum_engine::reason::Reason;
+use plum_engine::time::Time;
+use std::collections::LinkedList;
+use std::fmt::Arguments;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Commands taken in one turn; the replies to those before must be read before the receive buffer is full.
+const COMMANDS_A_TURN: usize = 64;
+
+/// Datagrams read from one socket in one turn: a flood must not keep the thread from its timers. More than a receive
+/// buffer of 1 MiB holds (the kernel counts a small datagram as 768 bytes or more).
+const DATAGRAMS_A_TURN: usize = 2048;
+
+/// Errors in a row that reading a socket may give in one turn. Those of earlier datagrams come once each; one that stays
+/// must not be read for ever.
+const ERRORS_A_TURN: usize = 8;
+
+/// Reads from one connection in one turn, each of up to a buffer.
+const READS_A_TURN: usize = 16;
+
+/// Events that may wait for a slow program. With more, sockets are left unread until it has caught up: then
+/// the system's buffers are the limit. Some hundred times what a well-behaved gateway can cause.
+const DELIVERIES_MAX: usize = 65_536;
+
+/// What the program is to be told.
+enum Delivery {
+    Event(MappingId, Event),
+    Finished,
+}
+
+struct Run<'a, M> {
+    machine: M,
+    sockets: Sockets,
+    front: &'a mut Front,
+    deliveries: LinkedList<Delivery>,
+    /// The time of this turn.
+    now: Time,
+    sleep: Sleep,
+    complaints: Complaints,
+    /// The route that was found last.
+    route: Option<net::Route>,
+    parked: Parked,
+    buffer: Vec<u8>,
+}
+
+/// Runs until the machine has finished.
+pub(super) fn run<M: Machine>(machine: M, sockets: Sockets, front: &mut Front, buffer: Vec<u8>) {
+    let now = clock::now();
+    let sleep = Sleep::new(now, clock::monotonic());
+    let complaints = Complaints::default();
+    let (deliveries, parked) = (LinkedList::new(), Parked::default());
+    let mut run =
+        Run { machine, sockets, front, deliveries, now, sleep, complaints, route: None, parked, buffer };
+    while !run.turn() {}
+}
+
+impl<M: Machine> Run<'_, M> {
+    /// One turn; `true`: it was the last.
+    fn turn(&mut self) -> bool {
+        self.wait();
+        self.read_clock();
+        // Once more after the clock was read: see above.
+        self.sockets.wait(Some(Duration::ZERO));
+        self.take_notes();
+        self.take_parked();
+        self.read_sockets();
+        if self.machine.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.machine.handle_timeout(self.now);
+            self.carry_out();
+        }
+        self.deliver()
+    }
+
+    /// Waits until there is something to do. There is no other wake-up: an idle library costs nothing.
+    fn wait(&mut self) {
+        let busy = self.sockets.has_ready()
+            || !self.deliveries.is_empty()
+            || self.front.program_due
+            || !self.front.notes.is_empty();
+        if busy {
+            return;
+        }
+        let timeouts =
+            [self.machine.poll_timeout(), self.front.program.poll_timeout(), self.parked.retry_at()];
+        let next = timeouts.into_iter().flatten().min();
+        self.sockets.wait(next.map(|at| at.since(clock::now())));
+    }
+
+    fn read_clock(&mut self) {
+        // A clock of the kernel's never goes back; for the machine it must not.
+        self.now = clock::now().max(self.now);
+        if let Some(slept) = self.sleep.seen(self.now, clock::monotonic()) {
+            log!(Debug, "The machine slept for {} s", slept.as_secs());
+            self.machine.handle_network_changed(self.now);
+            self.carry_out();
+        }
+    }
+
+    fn take_notes(&mut self) {
+        self.front.notes.silence();
+        for _ in 0..COMMANDS_A_TURN {
+            let Some(note) = self.front.notes.take() else { return };
+            let Some(command) = self.front.take_in(note) else { continue };
+            self.hand_over(command);
+        }
+    }
+
+    /// Hands a command over to the machine, but for mappings that there is no memory for.
+    fn hand_over(&mut self, command: Command) {
+        match command {
+            Command::Create(id, wanted) => {
+                self.open_watch();
+                if !has_room() {
+                    self.parked.add(self.now, id, wanted);
+                    return self.deliveries.push_back(Delivery::Event(id, Event::Failure));
+                }
+            }
+            Command::Destroy(id) => {
+                if self.parked.remove(id) {
+                    return self.deliveries.push_back(Delivery::Event(id, Event::Destroyed));
+                }
+            }
+            Command::Cleanup => {
+                for (id, _) in self.parked.take() {
+                    self.deliveries.push_back(Delivery::Event(id, Event::Destroyed));
+                }
+            }
+        }
+        self.machine.handle_command(self.now, command);
+        self.carry_out();
+    }
+
+    /// Tries again what there was no memory for.
+    fn take_parked(&mut self) {
+        if self.parked.retry_at().is_some_and(|at| at <= self.now) {
+            for (id, wanted) in self.parked.take() {
+                self.hand_over(Command::Create(id, wanted));
+            }
+        }
+    }
+
+    fn read_sockets(&mut self) {
+        if self.deliveries.len() >= DELIVERIES_MAX {
+            return;
+        }
+        for source in self.sockets.take_ready() {
+            let emptied = match source {
+                Source::Watch => self.read_notices(),
+                Source::Udp(socket) => self.read_datagrams(socket),
+                Source::Tcp(id) => self.read_exchange(id),
+            };
+            if !emptied {
+                self.sockets.read_again(source);
+            }
+        }
+    }
+
+    /// Reads the system's notices; a burst of them is one change.
+    fn read_notices(&mut self) -> bool {
+        let notices = self.sockets.drain_watch();
+        if notices.broken {
+            // The lookup that follows opens another one.
+            log!(Warn, "The system tells no more of changes of the network");
+            self.sockets.close_watch();
+        }
+        if notices.changed {
+            log!(Debug, "Links, addresses or routes have changed");
+            self.machine.handle_network_changed(self.now);
+            self.carry_out();
+        }
+        !notices.more
+    }
+
+    /// Reads a socket until it is empty; `false`: there may be more.
+    fn read_datagrams(&mut self, socket: Socket) -> bool {
+        let (mut errors, mut said) = (0, None);
+        for _ in 0..DATAGRAMS_A_TURN {
+            // What was read before may have led to its end.
+            let Some(udp) = self.sockets.udp(socket) else { return true };
+            match udp.receive(&mut self.buffer) {
+                Received::Datagram { len, from, interface } => {
+                    errors = 0;
+                    log!(Verbose, "{socket:?}: {len} bytes from {from}");
+                    let by = Arrival { from, interface, prefix: udp.prefix() };
+                    self.machine.handle_datagram(self.now, socket, by, &self.buffer[..len]);
+                }
+                Received::Refused => {
+                    log!(Verbose, "{socket:?}: port closed");
+                    self.machine.handle_refused(self.now, socket);
+                }
+                Received::Failed(code) => {
+                    // An error that lasts would fill the log otherwise.
+                    if said.replace(code) != Some(code) {
+                        let error = std::io::Error::from_raw_os_error(code);
+                        self.complain(
+                            Request::Receive(socket),
+                            &error,
+                            format_args!("Cannot read the {socket:?} socket"),
+                        );
+                    }
+                    if let Some(reason) = unsent(&std::io::Error::from_raw_os_error(code)) {
+                        self.machine.handle_unsent(self.now, socket, reason);
+                    }
+                    errors += 1;
+                    if errors == ERRORS_A_TURN {
+                        self.sockets.read_later(Source::Udp(socket));
+                        return true;
+                    }
+                }
+                Received::Empty => return true,
+            }
+            self.carry_out();
+        }
+        false
+    }
+
+    /// Reads a connection until it is empty or ended; `false`: there may be more.
+    fn read_exchange(&mut self, id: ExchangeId) -> bool {
+        let Some(exchange) = self.sockets.exchange(id) else { return true };
+        if !exchange.established {
+            match exchange.tcp.established() {
+                Ok(None) => return true,
+                Ok(Some(local)) => {
+                    exchange.established = true;
+                    self.machine.handle_tcp_connected(self.now, id, local);
+                    self.carry_out();
+                }
+                Err(error) => {
+                    log!(Debug, "Cannot connect: {error}");
+                    self.end(id, failure(&error));
+                    return true;
+                }
+            }
+        }
+        self.sockets.flush(id);
+        for _ in 0..READS_A_TURN {
+            let Some(exchange) = self.sockets.exchange(id) else { return true };
+            match exchange.tcp.read(&mut self.buffer) {
+                Ok(Incoming::Data(len)) => {
+                    self.machine.handle_tcp_data(self.now, id, &self.buffer[..len]);
+                    self.carry_out();
+                }
+                Ok(Incoming::Empty) => return true,
+                Ok(Incoming::Closed) => self.end(id, TcpEnd::Closed),
+                Err(error) => {
+                    log!(Debug, "A connection broke: {error}");
+                    self.end(id, TcpEnd::Failed);
+                }
+            }
+        }
+        false
+    }
+
+    /// A connection has ended, or never came to be.
+    fn end(&mut self, id: ExchangeId, end: TcpEnd) {
+        self.sockets.hang_up(id);
+        self.machine.handle_tcp_end(self.now, id, end);
+        self.carry_out();
+    }
+
+    /// Does what the machine wants done, until it wants no more.
+    fn carry_out(&mut self) {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::LookUpRoute { toward } => self.look_up_route(toward),
+                Output::Open { socket, local, interface, remote } => {
+                    let opened = self.sockets.open(socket, local, interface, remote);
+                    let what = format_args!("Cannot open the {socket:?} socket of {local}");
+                    self.note(Request::Open(socket), opened.as_ref().err(), what);
+                    self.machine.handle_opened(self.now, socket, opened.ok());
+                }
+                Output::Close { socket } => self.sockets.close(socket),
+                Output::Send { socket, to, bytes } => self.send(socket, to, &bytes),
+                Output::Connect { exchange, to } => {
+                    if let Err(error) = self.sockets.connect(exchange, to) {
+                        // Addresses that cannot be reached are what devices tell of, and no trouble of this machine's.
+                        if net::is_shortage(&error) || error.kind() == ErrorKind::PermissionDenied {
+                            self.complain(Request::Connect, &error, format_args!("Cannot connect to {to}"));
+                        } else {
+                            log!(Debug, "Cannot connect to {to}: {error}");
+                        }
+                        self.machine.handle_tcp_end(self.now, exchange, failure(&error));
+                    } else {
+                        self.complaints.note_granted(Request::Connect);
+                    }
+                }
+                Output::Write { exchange, bytes } => {
+                    if let Err(error) = self.sockets.write(exchange, &bytes) {
+                        log!(Debug, "A connection takes nothing: {error}");
+                        self.sockets.hang_up(exchange);
+                        self.machine.handle_tcp_end(self.now, exchange, TcpEnd::Failed);
+                    }
+                }
+                Output::HangUp { exchange } => self.sockets.hang_up(exchange),
+                Output::Event { id, event } => self.deliveries.push_back(Delivery::Event(id, event)),
+                Output::Finished => self.deliveries.push_back(Delivery::Finished),
+            }
+        }
+    }
+
+    /// Begins to watch for changes of the network, if that is not done yet.
+    fn open_watch(&mut self) {
+        let result = self.sockets.open_watch();
+        self.note(
+            Request::Watch,
+            result.err().as_ref(),
+            format_args!("Cannot watch for changes of the network"),
+        );
+    }
+
+    fn look_up_route(&mut self, toward: Option<IpAddr>) {
+        // Before the lookup: what changes after it is told.
+        self.open_watch();
+        let found = net::find_route(toward);
+        self.note(Request::LookUpRoute, found.as_ref().err(), format_args!("Cannot look up the route"));
+        let Ok(found) = found else {
+            self.machine.handle_route_unknown(self.now);
+            return;
+        };
+        let route = match (found, self.route) {
+            // A system that tells no more than our address has told more before: a sandbox was entered.
+            (Some(net::Route { gateway: None, interface: 0, local }), Some(old)) if old.local == local => {
+                Some(old)
+            }
+            (found, _) => found,
+        };
+        self.route = route;
+        match route {
+            Some(net::Route { gateway: Some(gateway), local, interface }) => {
+                log!(Debug, "Route by {gateway} from {local}, interface {interface}");
+            }
+            Some(net::Route { gateway: None, local, interface: 0 }) => {
+                log!(Debug, "Route from {local}, next hop and interface unknown");
+            }
+            Some(net::Route { gateway: None, local, interface }) => {
+                log!(Debug, "Route on-link from {local}, interface {interface}");
+            }
+            None => log!(Debug, "No route"),
+        }
+        let hardware = route.and_then(|route| {
+            // On the link, or by the next hop.
+            let neighbour = route.gateway.or(toward)?;
+            net::find_hardware_address(route.interface, neighbour)
+        });
+        let route =
+            route.map(|net::Route { gateway, local, interface }| io::Route { gateway, local, interface });
+        self.machine.handle_route(self.now, route, hardware);
+    }
+
+    /// Sends a datagram. One that cannot be sent now (the buffer is full, the link is down) is as good as lost on the
+    /// way: whoever wants it answered sends it again.
+    fn send(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8]) {
+        let Some(udp) = self.sockets.udp(socket) else {
+            log!(Verbose, "{socket:?}: not open, {} bytes to {to} dropped", bytes.len());
+            return;
+        };
+        let sent = udp.send(to, bytes);
+        match sent.result {
+            Ok(()) => {
+                self.complaints.note_granted(Request::Send(socket));
+                log!(Verbose, "{socket:?}: {} bytes to {to}", bytes.len());
+            }
+            // Of this the machine is told below.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                log!(Verbose, "{socket:?}: {} bytes to {to} dropped: {error}", bytes.len());
+            }
+            Err(error) => {
+                self.complain(Request::Send(socket), &error, format_args!("Cannot send to {to}"));
+                if let Some(reason) = unsent(&error) {
+                    self.machine.handle_unsent(self.now, socket, reason);
+                }
+            }
+        }
+        if sent.refused {
+            log!(Verbose, "{socket:?}: port closed");
+            self.machine.handle_refused(self.now, socket);
+        }
+    }
+
+    /// What came of a request to the system.
+    fn note(&mut self, request: Request, error: Option<&std::io::Error>, what: Arguments<'_>) {
+        match error {
+            Some(error) => self.complain(request, error, what),
+            None => self.complaints.note_granted(request),
+        }
+    }
+
+    /// The system refuses a request: a warning, if that is news.
+    fn complain(&mut self, request: Request, error: &std::io::Error, what: Arguments<'_>) {
+        if self.complaints.is_news(self.now, request, error) {
+            log!(Warn, "{what}: {error}{}", advice(request, error));
+        } else {
+            log!(Debug, "{what}: {error}");
+        }
+    }
+
+    /// Tells the program one thing; `true`: it was the last.
+    fn deliver(&mut self) -> bool {
+        if self.front.is_program_due(self.now) {
+            self.front.program_due = self.front.program.handle_timeout(self.now);
+            return false;
+        }
+        while let Some(delivery) = self.deliveries.pop_front() {
+            match delivery {
+                Delivery::Event(id, event) => {
+                    self.front.tell(self.now, id, event);
+                    // Pending calls nobody back.
+                    if event != Event::Pending {
+                        return false;
+                    }
+                }
+                Delivery::Finished => {
+                    self.front.program.handle_finished(self.now);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+/// What an error of a socket says of the way to the gateway.
+fn unsent(error: &std::io::Error) -> Option<Reason> {
+    match error.kind() {
+        ErrorKind::PermissionDenied => Some(Reason::Firewall),
+        ErrorKind::HostUnreachable => Some(Reason::Unreachable),
+        _ => None,
+    }
+}
+
+fn failure(error: &std::io::Error) -> TcpEnd {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => TcpEnd::Refused,
+        _ if net::is_shortage(error) => TcpEnd::Starved,
+        _ => TcpEnd::Failed,
+    }
+}

@@ -1,0 +1,271 @@
+//! What the worker polls: the engine's sockets by their names, connections, and notices of the system.
+
+#![forbid(unsafe_code)]
+
+use crate::net::tcp::Tcp;
+use crate::net::udp::Udp;
+use crate::net::{ClosedInChild, Notices, Watch};
+use mio::{Events, Interest, Poll, Token, Waker};
+use plum_engine::io::{ExchangeId, Socket};
+use plum_engine::ordered::{Map, Set, Word};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+const WAKER: Token = Token(0);
+const WATCH: Token = Token(1);
+const FIRST_UDP: usize = 2;
+const FIRST_TCP: usize = 16;
+
+/// Events taken from the system at once; what does not fit comes with the next call.
+const EVENTS: usize = 64;
+
+/// Bytes of one connection that wait for the other side to read. The longest request is a small part of it.
+const UNSENT_MAX: usize = 256 * 1024;
+
+/// Something that can have input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    /// The system's notices.
+    Watch,
+    Udp(Socket),
+    Tcp(ExchangeId),
+}
+
+impl Word for Source {
+    fn word(self) -> u64 {
+        match self {
+            Source::Watch => (0, 0),
+            Source::Udp(socket) => (1, socket.word()),
+            Source::Tcp(id) => (2, id.word()),
+        }
+        .word()
+    }
+}
+
+pub(super) struct Sockets {
+    poll: ClosedInChild<Poll>,
+    events: Events,
+    watch: Option<Watch>,
+    udp: Map<Socket, Udp>,
+    tcp: Map<ExchangeId, Exchange>,
+    next_token: usize,
+    /// What may have input. The system tells once (edge-triggered), so it stays in here until read empty.
+    ready: Set<Source>,
+    /// What was not read empty since it only failed: nothing to wake up for, but to be read when something else wakes.
+    stalled: Set<Source>,
+}
+
+/// A TCP connection.
+pub(super) struct Exchange {
+    pub(super) tcp: Tcp,
+    pub(super) established: bool,
+    token: Token,
+    unsent: Vec<u8>,
+}
+
+impl Sockets {
+    pub(super) fn new() -> io::Result<Sockets> {
+        Ok(Sockets {
+            poll: ClosedInChild::new(Poll::new()?),
+            events: Events::with_capacity(EVENTS),
+            watch: None,
+            udp: Map::new(),
+            tcp: Map::new(),
+            next_token: FIRST_TCP,
+            ready: Set::new(),
+            stalled: Set::new(),
+        })
+    }
+
+    /// What ends a wait from other threads; to be called once.
+    pub(super) fn waker(&self) -> io::Result<Waker> {
+        Waker::new(self.poll.registry(), WAKER)
+    }
+
+    /// Waits for input, a ring of the waker or the timeout (`None`: for ever), and notes what is ready.
+    ///
+    /// # Panics
+    ///
+    /// The system cannot poll any more: the program has closed descriptors that are not its own.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) {
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            Err(error) => panic!("cannot poll: {error}"),
+        }
+        for event in &self.events {
+            let source = match event.token() {
+                WAKER => None,
+                WATCH => Some(Source::Watch),
+                Token(number) if number < FIRST_TCP => self
+                    .udp
+                    .iter()
+                    .find(|&(socket, _)| udp_token(socket).0 == number)
+                    .map(|(socket, _)| Source::Udp(socket)),
+                token => self.tcp.iter().find(|(_, e)| e.token == token).map(|(id, _)| Source::Tcp(id)),
+            };
+            self.ready.extend(source);
+        }
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// What is to be read now, each until it is empty, else to be put back by [`Sockets::read_again`] or
+    /// [`Sockets::read_later`].
+    pub(super) fn take_ready(&mut self) -> Set<Source> {
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.extend(std::mem::take(&mut self.stalled));
+        ready
+    }
+
+    pub(super) fn read_again(&mut self, source: Source) {
+        self.ready.insert(source);
+    }
+
+    /// Has it read again when there is something else to do. mio tells of new input on Windows only after a read that found
+    /// nothing, so what only failed must not be left for good.
+    pub(super) fn read_later(&mut self, source: Source) {
+        self.stalled.insert(source);
+    }
+
+    /// Begins to watch for changes of the network, if that was not done yet.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses it: for now, or for good, which is said once.
+    pub(super) fn open_watch(&mut self) -> io::Result<()> {
+        if self.watch.is_some() {
+            return Ok(());
+        }
+        let mut watch = Watch::open()?;
+        self.poll.registry().register(&mut watch, WATCH, Interest::READABLE)?;
+        let obstacle = watch.take_obstacle();
+        self.watch = Some(watch);
+        obstacle.map_or(Ok(()), Err)
+    }
+
+    pub(super) fn drain_watch(&mut self) -> Notices {
+        self.watch.as_mut().map_or(Notices { changed: false, more: false, broken: false }, Watch::drain)
+    }
+
+    /// Ends the watch, which can be opened again.
+    pub(super) fn close_watch(&mut self) {
+        if let Some(mut watch) = self.watch.take() {
+            // As in `close`.
+            let _ = self.poll.registry().deregister(&mut watch);
+        }
+        self.ready.remove(&Source::Watch);
+    }
+
+    /// Opens a socket in place of the one that has its name, and returns its local address.
+    pub(super) fn open(
+        &mut self,
+        socket: Socket,
+        local: IpAddr,
+        interface: u32,
+        remote: Option<SocketAddr>,
+    ) -> io::Result<SocketAddr> {
+        self.close(socket);
+        let mut udp = match (socket.group(local), remote) {
+            (Some(group), _) => Udp::listening(group, local, interface),
+            (None, Some(remote)) => Udp::connected(local, interface, remote),
+            (None, None) => Udp::unconnected(local, interface, Socket::MULTICAST_HOPS),
+        }?;
+        let address = udp.local_addr()?;
+        self.poll.registry().register(&mut udp, udp_token(socket), Interest::READABLE)?;
+        self.udp.insert(socket, udp);
+        Ok(address)
+    }
+
+    pub(super) fn close(&mut self, socket: Socket) {
+        if let Some(mut udp) = self.udp.remove(&socket) {
+            // To close it is not enough: the child of a fork may hold a copy, which would go on to wake us.
+            let _ = self.poll.registry().deregister(&mut udp);
+        }
+        self.ready.remove(&Source::Udp(socket));
+    }
+
+    pub(super) fn udp(&self, socket: Socket) -> Option<&Udp> {
+        self.udp.get(&socket)
+    }
+
+    pub(super) fn connect(&mut self, id: ExchangeId, to: SocketAddr) -> io::Result<()> {
+        self.hang_up(id);
+        let mut tcp = Tcp::connect(to)?;
+        let token = Token(self.next_token);
+        self.next_token = self.next_token.checked_add(1).unwrap_or(FIRST_TCP);
+        self.poll.registry().register(&mut tcp, token, Interest::READABLE | Interest::WRITABLE)?;
+        self.tcp.insert(id, Exchange { tcp, established: false, token, unsent: Vec::new() });
+        Ok(())
+    }
+
+    pub(super) fn exchange(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
+        self.tcp.get_mut(&id)
+    }
+
+    /// Sends on a connection; what the system does not take now goes when it is writable.
+    ///
+    /// # Errors
+    ///
+    /// More waits to be sent than [`UNSENT_MAX`], or there is no memory for it.
+    pub(super) fn write(&mut self, id: ExchangeId, bytes: &[u8]) -> io::Result<()> {
+        let Some(exchange) = self.tcp.get_mut(&id) else { return Ok(()) };
+        if exchange.unsent.len() + bytes.len() > UNSENT_MAX {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        exchange.unsent.try_reserve(bytes.len())?;
+        exchange.unsent.extend_from_slice(bytes);
+        if exchange.established {
+            self.flush(id);
+        }
+        Ok(())
+    }
+
+    /// Sends what waits on a connection that is established.
+    pub(super) fn flush(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.tcp.get_mut(&id) else { return };
+        while !exchange.unsent.is_empty() {
+            match exchange.tcp.write(&exchange.unsent) {
+                Ok(0) => return,
+                Ok(len) => {
+                    exchange.unsent.drain(..len.min(exchange.unsent.len()));
+                }
+                Err(_) => {
+                    // The other side may have answered before it closed: reading finds the answer, then the end.
+                    exchange.unsent.clear();
+                    self.ready.insert(Source::Tcp(id));
+                }
+            }
+        }
+    }
+
+    pub(super) fn hang_up(&mut self, id: ExchangeId) {
+        if let Some(mut exchange) = self.tcp.remove(&id) {
+            // As in `close`.
+            let _ = self.poll.registry().deregister(&mut exchange.tcp);
+        }
+        self.ready.remove(&Source::Tcp(id));
+    }
+}
+
+fn udp_token(socket: Socket) -> Token {
+    Token(FIRST_UDP + socket as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_failed_wakes_nobody_and_is_read_with_the_next_that_is_ready() {
+        let mut sockets = Sockets::new().expect("a poll");
+        sockets.read_later(Source::Watch);
+        assert!(!sockets.has_ready());
+        sockets.read_again(Source::Tcp(ExchangeId(7)));
+        assert_eq!(sockets.take_ready().into_iter().count(), 2);
+        assert_eq!(sockets.take_ready().into_iter().count(), 0, "once");
+    }
+}

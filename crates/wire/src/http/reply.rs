@@ -1,0 +1,268 @@
+//! Reading replies, however the bytes are cut.
+
+use super::pieces::{Document, Line};
+use crate::append;
+use crate::head::{Head, is_blank, status};
+use std::collections::TryReserveError;
+
+/// Longest head, in bytes; a gateway's takes some 300.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Longest line with a chunk's size, in bytes: extensions are allowed, but nobody sends any to speak of.
+const MAX_CHUNK_LINE_BYTES: usize = 1024;
+
+/// A complete reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Status code.
+    pub status: u16,
+    /// The Location header, for redirects.
+    pub location: Option<String>,
+    /// The body, decoded if it was chunked.
+    pub body: Vec<u8>,
+}
+
+/// Why a reply cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// Not HTTP, or cut short so that nothing of the body is known.
+    Malformed,
+    /// Over the limit.
+    TooLong,
+    /// There is no memory for it.
+    NoMemory,
+}
+
+impl From<TryReserveError> for ReadError {
+    fn from(_: TryReserveError) -> ReadError {
+        ReadError::NoMemory
+    }
+}
+
+/// What is missing of a reply that may be complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// The body is a whole document, and Content-Length promises more.
+    Promised,
+    /// There is no body, and nothing says whether there will be.
+    Body,
+}
+
+/// What the next bytes are.
+#[derive(Debug)]
+enum State {
+    /// Lines of the head; the complete ones are in `head`.
+    Head,
+    /// Body until the connection is closed.
+    UntilClose,
+    /// This many bytes of body.
+    Length(u64),
+    /// A line with a chunk's size. In front of the first one, `first` holds what the body is taken for if
+    /// there is no size: some devices promise chunks and send none.
+    ChunkSize { first: Option<Box<State>> },
+    /// This many bytes of a chunk.
+    Chunk(u64),
+    /// The reply was given out, or there is none.
+    Done,
+}
+
+/// Reads one reply from bytes as they come, at most `limit` bytes in all.
+#[derive(Debug)]
+pub struct ReplyReader {
+    /// How many more bytes may come.
+    room: usize,
+    state: State,
+    line: Line,
+    head: Vec<u8>,
+    reply: Reply,
+    /// What is known of the body as a document.
+    document: Document,
+}
+
+impl ReplyReader {
+    /// A reader for a reply of at most `limit` bytes, head and body together.
+    pub fn new(limit: usize) -> ReplyReader {
+        ReplyReader {
+            room: limit,
+            state: State::Head,
+            line: Line::default(),
+            head: Vec::new(),
+            reply: Reply { status: 0, location: None, body: Vec::new() },
+            document: Document::default(),
+        }
+    }
+
+    /// Takes more bytes; the reply once it is complete by its own account (Content-Length, last chunk).
+    /// Interim replies (1xx) are passed over.
+    ///
+    /// What came together with the last byte that Content-Length promised counts as body too: some gateways
+    /// promise too little. It is not waited for. After the reply or an error, further bytes are ignored.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Reply>, ReadError> {
+        let taken = bytes.len().min(self.room);
+        self.room -= taken;
+        let result = match self.read(&bytes[..taken]) {
+            Ok(false) if taken < bytes.len() && !matches!(self.state, State::Done) => Err(ReadError::TooLong),
+            Ok(complete) => Ok(complete.then(|| self.take_reply())),
+            Err(error) => Err(error),
+        };
+        if !matches!(result, Ok(None)) {
+            self.state = State::Done;
+        }
+        result
+    }
+
+    /// The connection was closed by the gateway: what is there counts, also when Content-Length promised more.
+    pub fn finish(mut self) -> Result<Reply, ReadError> {
+        match self.state {
+            State::Head | State::Done => Err(ReadError::Malformed),
+            State::UntilClose | State::Length(_) | State::ChunkSize { .. } | State::Chunk(_) => {
+                Ok(self.take_reply())
+            }
+        }
+    }
+
+    /// Whether the end of the connection cuts the reply off: Content-Length or the last chunk is still to come.
+    pub fn is_cut(&self) -> bool {
+        !matches!(self.state, State::UntilClose | State::Done)
+    }
+
+    /// What may be all that comes, though the connection stays open.
+    pub fn may_be_all(&mut self) -> Option<Rest> {
+        match self.state {
+            // Some servers promise too much.
+            State::Length(_) if self.document.is_whole(&self.reply.body) => Some(Rest::Promised),
+            // Some have nothing to say, and do not say so.
+            State::UntilClose if self.reply.body.is_empty() => Some(Rest::Body),
+            _ => None,
+        }
+    }
+
+    fn take_reply(&mut self) -> Reply {
+        std::mem::replace(&mut self.reply, Reply { status: 0, location: None, body: Vec::new() })
+    }
+
+    /// Works `input` off; whether the reply is complete.
+    fn read(&mut self, mut input: &[u8]) -> Result<bool, ReadError> {
+        loop {
+            match &mut self.state {
+                State::Done => return Ok(false),
+                State::Head => {
+                    if !self.line.take(&mut input, MAX_HEAD_BYTES)? {
+                        // What does not begin like HTTP never becomes it: its end is not waited for.
+                        // (Control characters may yet turn out to be a blank line, see `is_blank`.)
+                        return match self.line.text_from(|byte| !is_blank(&[byte])).get(..5) {
+                            Some(word) if self.head.is_empty() && !word.eq_ignore_ascii_case(b"HTTP/") => {
+                                Err(ReadError::Malformed)
+                            }
+                            _ => Ok(false),
+                        };
+                    }
+                    self.read_head_line()?;
+                }
+                State::UntilClose => {
+                    append(&mut self.reply.body, input)?;
+                    return Ok(self.document.is_whole(&self.reply.body));
+                }
+                State::Length(left) => {
+                    *left = left.saturating_sub(input.len() as u64);
+                    let complete = *left == 0;
+                    append(&mut self.reply.body, input)?;
+                    return Ok(complete);
+                }
+                State::Chunk(left) => {
+                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                    let (data, rest) = input.split_at(here);
+                    append(&mut self.reply.body, data)?;
+                    input = rest;
+                    *left -= here as u64;
+                    if *left > 0 {
+                        return Ok(false);
+                    }
+                    self.state = State::ChunkSize { first: None };
+                }
+                State::ChunkSize { first } => {
+                    let got_line = self.line.take(&mut input, MAX_CHUNK_LINE_BYTES);
+                    let begins = self.line.text_from(|byte| !byte.is_ascii_whitespace()).first();
+                    if let Some(plain) = first.take_if(|_| begins.is_some_and(|b| !b.is_ascii_hexdigit())) {
+                        self.state = *plain;
+                        let line = self.line.end();
+                        // Whether that was all is seen in the next round, with the rest of the input.
+                        self.read(&line)?;
+                        continue;
+                    }
+                    let too_long =
+                        |error| if error == ReadError::TooLong { ReadError::Malformed } else { error };
+                    if !got_line.map_err(too_long)? {
+                        return Ok(false);
+                    }
+                    let line = self.line.end();
+                    // The line end behind a chunk is a blank line here.
+                    if is_blank(&line) {
+                        continue;
+                    }
+                    match chunk_size(&line).ok_or(ReadError::Malformed)? {
+                        // RFC 9112 §7.1: trailers follow the last chunk; nothing in them is for us, and some
+                        // devices forget even the line that ends them.
+                        0 => return Ok(true),
+                        size => self.state = State::Chunk(size),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the line of the head that is complete in `line`.
+    fn read_head_line(&mut self) -> Result<(), ReadError> {
+        let line = self.line.end();
+        if !is_blank(&line) {
+            if self.head.is_empty() && status(&String::from_utf8_lossy(&line)).is_none() {
+                return Err(ReadError::Malformed);
+            }
+            if self.head.len() + line.len() > MAX_HEAD_BYTES {
+                return Err(ReadError::TooLong);
+            }
+            append(&mut self.head, &line)?;
+            return Ok(());
+        }
+        if self.head.is_empty() {
+            // RFC 9112 §2.2 forgives empty lines before a message.
+            return Ok(());
+        }
+        let head = Head::parse(&self.head).map_err(|_| ReadError::Malformed)?;
+        self.head.clear();
+        let status = status(&head.start_line).ok_or(ReadError::Malformed)?;
+        if (100..200).contains(&status) {
+            return Ok(());
+        }
+        self.reply.status = status;
+        self.reply.location = Some(head.get("Location").to_owned()).filter(|location| !location.is_empty());
+        self.state = framing(status, &head);
+        Ok(())
+    }
+}
+
+/// How the body's end is known. RFC 9112 §6.3, forgiving: a length that is no number is no length.
+fn framing(status: u16, head: &Head) -> State {
+    let length =
+        head.all("Content-Length").flat_map(|value| value.split(',')).find_map(|n| n.trim().parse().ok());
+    let plain = match length {
+        _ if matches!(status, 204 | 304) => State::Length(0),
+        Some(length) => State::Length(length),
+        None => State::UntilClose,
+    };
+    let is_chunked = head
+        .all("Transfer-Encoding")
+        .flat_map(|value| value.split([',', ';']))
+        .any(|coding| coding.trim().eq_ignore_ascii_case("chunked"));
+    if is_chunked { State::ChunkSize { first: Some(Box::new(plain)) } } else { plain }
+}
+
+/// RFC 9112 §7.1: hexadecimal digits, then perhaps extensions.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let line = line.trim_ascii();
+    let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    let (size, rest) = line.split_at(digits);
+    let rest_fits = rest.first().is_none_or(|b| *b == b';' || b.is_ascii_whitespace());
+    let size = std::str::from_utf8(size).ok()?;
+    if rest_fits { u64::from_str_radix(size, 16).ok() } else { None }
+}
