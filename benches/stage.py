@@ -70,7 +70,7 @@ class _Lines:
 
 
 class Gateway(_Lines):
-    """The simulated gateway (gateway/)."""
+    """The simulated gateway (crates/gateway/)."""
 
     def __init__(self, namespace, program, commands, seed):
         faults = [word for command in commands for word in ("--fault", command)]

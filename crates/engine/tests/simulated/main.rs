@@ -1,4 +1,4 @@
-//! What the simulation (`simulation/`) has found, each in its shortest form.
+//! What the simulation (`crates/simulation/`) has found, each in its shortest form.
 
 mod entries;
 mod protocols;

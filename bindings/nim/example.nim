@@ -1,6 +1,6 @@
 ## Opens TCP port 8000 on the gateway, from Nim.
 ##
-##   nim c --threads:on --passC:"$(pkg-config --cflags libplum)" --passL:"$(pkg-config --libs libplum)" nim/example.nim
+##   nim c --threads:on --passC:"$(pkg-config --cflags libplum)" --passL:"$(pkg-config --libs libplum)" bindings/nim/example.nim
 
 import std/locks
 
