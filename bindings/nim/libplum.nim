@@ -13,7 +13,7 @@
 import std/[os, sequtils, strutils]
 
 const
-  root = currentSourcePath().parentDir().parentDir().replace('\\', '/')
+  root = currentSourcePath().parentDir().parentDir().parentDir().replace('\\', '/')
   libplumLibDir {.strdefine.} = root & "/build"
 
   definitions: seq[string] = when defined(libplumShared): @[] else: @["-DPLUM_STATIC"]
