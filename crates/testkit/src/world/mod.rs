@@ -32,7 +32,7 @@ use plum_engine::time::Time;
 use plum_gateway::core::{self as gateway, Gateway};
 use plum_wire::Transport;
 use std::collections::{BTreeSet, VecDeque};
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -424,6 +424,7 @@ fn seed() -> u64 {
         return text.parse().expect("WORLD_SEED is a number");
     }
     let mut hasher = std::hash::DefaultHasher::new();
-    std::thread::current().name().hash(&mut hasher);
+    // The octets alone: how a `str` is hashed depends on the processor.
+    hasher.write(std::thread::current().name().unwrap_or_default().as_bytes());
     hasher.finish()
 }

@@ -245,10 +245,11 @@ mod tests {
         let message = |state: u8| {
             let head = [&40u32.to_ne_bytes()[..], &libc::RTM_NEWNEIGH.to_ne_bytes(), &[0; 2]].concat();
             let numbers = [1u32.to_ne_bytes(), 77u32.to_ne_bytes()].concat();
-            let neighbour = [2, 0, 0, 0, 3, 0, 0, 0, state, 0, 0, 1];
+            let interface_and_state = [&3i32.to_ne_bytes()[..], &u16::from(state).to_ne_bytes()].concat();
+            let neighbour = [&[2, 0, 0, 0][..], &interface_and_state, &[0, 1]].concat();
             let attribute =
                 [&10u16.to_ne_bytes()[..], &libc::NDA_LLADDR.to_ne_bytes(), &[2, 0, 0, 0, 0, 9]].concat();
-            let mut bytes = [head, numbers, neighbour.to_vec(), attribute, vec![0; 2]].concat();
+            let mut bytes = [head, numbers, neighbour, attribute, vec![0; 2]].concat();
             bytes[..4].copy_from_slice(&38u32.to_ne_bytes());
             bytes
         };
