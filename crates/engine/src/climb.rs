@@ -2,9 +2,9 @@
 
 use super::driver::{Errand, Key, Rung};
 use super::io::{Allowed, Event, MappingId, Output, Protocol};
-use super::ladder::{Next, Stage};
+use super::ladder::{NextStep, RungState};
 use super::mapping::{External, State};
-use super::protocols::{GRACE, SILENCE, Standing};
+use super::protocols::{GRACE, ProtocolState, SILENCE};
 use super::reason::Reason;
 use super::{Engine, Timer, with_driver};
 use crate::log::log;
@@ -37,9 +37,9 @@ impl Engine {
         {
             if now < at {
                 // A protocol that the mapping asks may go out, and be back before the turn comes.
-                let stages = self.stages(now, key);
+                let rungs = self.rungs(now, key);
                 if let Some(mapping) = self.mappings.by_key.get_mut(&key) {
-                    mapping.ladder.drop_gone(&stages);
+                    mapping.ladder.drop_gone(&rungs);
                 }
                 return self.timers.set(Timer::Mapping(key), at);
             }
@@ -51,24 +51,24 @@ impl Engine {
             self.probe_unasked(now);
         }
         loop {
-            let stages = self.stages(now, key);
+            let rungs = self.rungs(now, key);
             let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
             let held_by = mapping.held_by();
-            match mapping.ladder.next(now, &stages, held_by) {
-                Next::Ask(rung) => {
+            match mapping.ladder.next(now, &rungs, held_by) {
+                NextStep::Ask(rung) => {
                     let goes_on = mapping.is_waited_for() || std::mem::take(&mut has_turn);
                     if !goes_on && !self.reserve_turn(now, key) {
                         return;
                     }
                     self.ask(now, key, rung);
                 }
-                Next::Probe => self.probe_unasked(now),
-                Next::Wait(look_at) => return self.wait(now, key, look_at),
-                Next::Nobody(_) if held_by.is_some() => {
+                NextStep::Probe => self.probe_unasked(now),
+                NextStep::Wait(look_at) => return self.wait(now, key, look_at),
+                NextStep::NoneLeft(_) if held_by.is_some() => {
                     self.mappings.seeking.remove(&key);
                     return self.tidy(now, key);
                 }
-                Next::Nobody(retry_at) => return self.fail(now, key, retry_at),
+                NextStep::NoneLeft(retry_at) => return self.fail(now, key, retry_at),
             }
         }
     }
@@ -96,7 +96,7 @@ impl Engine {
     fn probe_unasked(&mut self, now: Time) {
         for protocol in Protocol::ASKING {
             if self.is_allowed(protocol)
-                && self.cx.protocols.standing(protocol) == Standing::Unasked
+                && self.cx.protocols.state(protocol) == ProtocolState::Unasked
                 && self.passed_over_until(now, protocol).is_none()
             {
                 self.probe(now, protocol);
@@ -118,36 +118,36 @@ impl Engine {
     }
 
     /// The rungs as they stand now, the best first.
-    pub(super) fn stages(&self, now: Time, key: Key) -> Vec<Stage> {
-        let mut stages = Vec::new();
+    pub(super) fn rungs(&self, now: Time, key: Key) -> Vec<RungState> {
+        let mut rungs = Vec::new();
         let protocols = &self.cx.protocols;
         let silence = SILENCE.min(self.cx.config.discover_timeout);
         for protocol in Protocol::ASKING.into_iter().filter(|&protocol| self.is_allowed(protocol)) {
-            let standing = protocols.standing(protocol);
-            if let Standing::Out { reason, until } = standing {
-                stages.push(Stage::Out { protocol, reason, until });
+            let state = protocols.state(protocol);
+            if let ProtocolState::Out { reason, until } = state {
+                rungs.push(RungState::Out { protocol, reason, until });
                 continue;
             }
-            if standing == Standing::Unasked
+            if state == ProtocolState::Unasked
                 && let Some(until) = self.passed_over_until(now, protocol)
             {
-                stages.push(Stage::Out { protocol, reason: Reason::Silence, until });
+                rungs.push(RungState::Out { protocol, reason: Reason::Silence, until });
                 continue;
             }
-            let is_silent = matches!(standing, Standing::Unasked | Standing::Asked { .. });
+            let is_silent = matches!(state, ProtocolState::Unasked | ProtocolState::Asked { .. });
             // What NAT-PMP grants first has to be granted twice where UPnP answers.
             let is_doubtful = protocol == Protocol::NatPmp
                 && !protocols.of(protocol).has_worked
                 && self.drivers.upnp.is_there(now);
             let patience = (is_silent || is_doubtful).then_some(GRACE);
-            match (protocol, standing) {
-                (Protocol::Pcp, _) => stages.push(Stage::Open { rung: Rung::Pcp, patience }),
-                (_, Standing::Unasked) => stages.push(Stage::Unasked),
-                (Protocol::NatPmp, Standing::Asked { since, is_promised: false }) => {
-                    stages.push(Stage::Coming { hold_until: since + GRACE, until: since + silence });
+            match (protocol, state) {
+                (Protocol::Pcp, _) => rungs.push(RungState::Open { rung: Rung::Pcp, patience }),
+                (_, ProtocolState::Unasked) => rungs.push(RungState::Unasked),
+                (Protocol::NatPmp, ProtocolState::Asked { since, is_promised: false }) => {
+                    rungs.push(RungState::Coming { hold_until: since + GRACE, until: since + silence });
                 }
-                (Protocol::NatPmp, _) => stages.push(Stage::Open { rung: Rung::NatPmp, patience }),
-                (Protocol::UpnpIgd, _) => self.drivers.upnp.stages(now, &self.cx.config, &mut stages),
+                (Protocol::NatPmp, _) => rungs.push(RungState::Open { rung: Rung::NatPmp, patience }),
+                (Protocol::UpnpIgd, _) => self.drivers.upnp.rungs(now, &self.cx.config, &mut rungs),
                 (Protocol::Direct, _) => {}
             }
         }
@@ -158,9 +158,9 @@ impl Engine {
             // Only the gateway itself takes over what works elsewhere.
             let upnp = &self.drivers.upnp;
             let is_own = |rung| upnp.is_rung_on_gateway(rung);
-            stages.retain(|stage| matches!(stage, Stage::Open { rung, .. } if is_own(*rung)));
+            rungs.retain(|state| matches!(state, RungState::Open { rung, .. } if is_own(*rung)));
         }
-        stages
+        rungs
     }
 
     /// Whether a protocol may be used at this gateway at all.
@@ -183,7 +183,7 @@ impl Engine {
         mapping.ladder.note_asked(now, rung);
         let suggestion = mapping.suggestion();
         let errand = if mapping.is_waited_for() { Errand::Make } else { Errand::TryAgain };
-        if self.cx.protocols.standing(rung.protocol()) == Standing::Unasked {
+        if self.cx.protocols.state(rung.protocol()) == ProtocolState::Unasked {
             self.probe(now, rung.protocol());
         }
         with_driver!(self, now, rung.protocol(), map(key, rung, suggestion, errand));
@@ -230,8 +230,8 @@ impl Engine {
 
     /// Why each rung has failed.
     pub(super) fn reasons(&self, now: Time, key: Key) -> Vec<(Protocol, Reason)> {
-        let stages = self.stages(now, key);
-        self.mappings.by_key.get(&key).map_or_else(Vec::new, |mapping| mapping.ladder.reasons(&stages))
+        let rungs = self.rungs(now, key);
+        self.mappings.by_key.get(&key).map_or_else(Vec::new, |mapping| mapping.ladder.reasons(&rungs))
     }
 
     /// The local address is public: the mapping is made without asking anyone.
@@ -274,5 +274,5 @@ impl Engine {
 }
 
 fn works_in(engine: &Engine, protocol: Protocol) -> bool {
-    engine.cx.protocols.standing(protocol) == Standing::Works
+    engine.cx.protocols.state(protocol) == ProtocolState::Works
 }

@@ -5,7 +5,7 @@ use super::io::{Event, MappingId, OnCleanup, Output, Protocol};
 use super::ledger::{Entry, Removal};
 use super::mapping::{Mapping, State};
 use super::network::Network;
-use super::protocols::Standing;
+use super::protocols::ProtocolState;
 use super::reason::Reason;
 use super::schedule::packets;
 use super::timers::Timers;
@@ -132,7 +132,7 @@ impl Engine {
         let protocol = slot.rung.protocol();
         let protocols = &self.cx.protocols;
         let is_closed =
-            matches!(protocols.standing(protocol), Standing::Out { reason: Reason::PortClosed, .. });
+            matches!(protocols.state(protocol), ProtocolState::Out { reason: Reason::PortClosed, .. });
         let was_heard = |entry: &Entry| entry.is_certain || protocols.of(protocol).heard_at.is_some();
         let awaited = !is_closed && self.cx.ledger.get(slot).is_some_and(was_heard);
         let removal = if awaited { Removal::Open } else { Removal::Unawaited };

@@ -1,6 +1,6 @@
 //! What the drivers' notices mean for the mappings.
 
-use super::direct::{Worth, worth};
+use super::addresses::{Scope, scope_of};
 use super::driver::{Grant, Key, Notice, Rung, Slot};
 use super::io::{Protocol, Socket};
 use super::mapping::{External, Hold, State};
@@ -155,7 +155,7 @@ impl Engine {
         let is_its = |hold: &Hold| {
             (hold.slot.rung == rung || borrows(hold.slot.rung)) && hold.external.address != address
         };
-        if worth(address) == Worth::None {
+        if scope_of(address) == Scope::Unusable {
             // Without a connection the gateway has no address for now, and keeps its table.
             return;
         }
@@ -213,7 +213,7 @@ impl Engine {
 fn usable(address: Option<IpAddr>, port: u16, is_ipv4: bool) -> Result<External, Reason> {
     let Some(port) = NonZeroU16::new(port) else { return Err(Reason::EmptyGrant) };
     match address.map(|address| address.to_canonical()) {
-        Some(address) if worth(address) != Worth::None && (address.is_ipv4() || !is_ipv4) => {
+        Some(address) if scope_of(address) != Scope::Unusable && (address.is_ipv4() || !is_ipv4) => {
             Ok(External { address, port })
         }
         address => Err(Reason::NoAddress { address }),
@@ -222,10 +222,10 @@ fn usable(address: Option<IpAddr>, port: u16, is_ipv4: bool) -> Result<External,
 
 /// The mapping is made, but the world may not reach it.
 fn warn_of_nat_beyond(key: Key, address: IpAddr) {
-    let what = match worth(address) {
-        Worth::CarrierNat => "of the provider's carrier-grade NAT (RFC 6598): the internet cannot reach it",
-        Worth::BehindNat => "private: another NAT stands beyond the gateway",
-        Worth::Public | Worth::None => return,
+    let what = match scope_of(address) {
+        Scope::CarrierNat => "of the provider's carrier-grade NAT (RFC 6598): the internet cannot reach it",
+        Scope::Private => "private: another NAT stands beyond the gateway",
+        Scope::Public | Scope::Unusable => return,
     };
     log!(Warn, "{key}: the external address {address} is {what}");
 }

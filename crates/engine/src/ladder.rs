@@ -9,9 +9,9 @@ use super::schedule::wait_after_failure;
 use crate::time::Time;
 use std::time::Duration;
 
-/// A rung as it stands for all mappings; the stages of a ladder are in order of preference.
+/// A rung as it stands for all mappings; the rungs of a ladder are in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum RungState {
     /// It can be asked.
     Open {
         /// Which.
@@ -55,7 +55,7 @@ struct Try {
 
 /// What a mapping should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextStep {
     /// Ask this rung.
     Ask(Rung),
     /// Find out who is there, then look again.
@@ -63,7 +63,7 @@ pub enum Next {
     /// Somebody may answer yet; look again at this time, if nothing happens before.
     Wait(Option<Time>),
     /// Nobody is left; look again at this time.
-    Nobody(Option<Time>),
+    NoneLeft(Option<Time>),
 }
 
 /// At most this many rungs are remembered for one mapping.
@@ -98,45 +98,45 @@ impl Ladder {
     }
 
     /// Who comes next. `held_by`: the mapping is made by this rung, which is not asked again here.
-    pub fn next(&mut self, now: Time, stages: &[Stage], held_by: Option<Rung>) -> Next {
-        self.drop_gone(stages);
+    pub fn next(&mut self, now: Time, rungs: &[RungState], held_by: Option<Rung>) -> NextStep {
+        self.drop_gone(rungs);
         let (mut look_at, mut retry_at, mut is_open) = (None, None, false);
-        for stage in stages {
-            match *stage {
-                Stage::Open { rung, .. } if held_by == Some(rung) => {}
-                Stage::Open { rung, patience } => match self.find(rung) {
+        for state in rungs {
+            match *state {
+                RungState::Open { rung, .. } if held_by == Some(rung) => {}
+                RungState::Open { rung, patience } => match self.find(rung) {
                     Some(Try { asked_at: Some(at), .. }) => {
                         is_open = true;
-                        let Some(patience) = patience else { return Next::Wait(look_at) };
+                        let Some(patience) = patience else { return NextStep::Wait(look_at) };
                         if now < *at + patience {
                             sooner(&mut look_at, *at + patience);
-                            return Next::Wait(look_at);
+                            return NextStep::Wait(look_at);
                         }
                     }
                     Some(tried) if now < tried.until => sooner(&mut retry_at, tried.until),
-                    Some(_) | None => return Next::Ask(rung),
+                    Some(_) | None => return NextStep::Ask(rung),
                 },
-                Stage::Unasked => return Next::Probe,
-                Stage::Coming { hold_until, until } => {
+                RungState::Unasked => return NextStep::Probe,
+                RungState::Coming { hold_until, until } => {
                     is_open |= now < until;
                     if now < until {
                         sooner(&mut look_at, until);
                     }
                     if now < hold_until {
                         sooner(&mut look_at, hold_until);
-                        return Next::Wait(look_at);
+                        return NextStep::Wait(look_at);
                     }
                 }
-                Stage::Out { until, .. } => sooner(&mut retry_at, until),
+                RungState::Out { until, .. } => sooner(&mut retry_at, until),
             }
         }
-        if is_open { Next::Wait(look_at) } else { Next::Nobody(retry_at) }
+        if is_open { NextStep::Wait(look_at) } else { NextStep::NoneLeft(retry_at) }
     }
 
     /// Requests to rungs that are out or gone were dropped with them.
-    pub fn drop_gone(&mut self, stages: &[Stage]) {
+    pub fn drop_gone(&mut self, rungs: &[RungState]) {
         let is_there = |rung| {
-            stages.iter().any(|stage| matches!(stage, Stage::Open { rung: open, .. } if *open == rung))
+            rungs.iter().any(|state| matches!(state, RungState::Open { rung: open, .. } if *open == rung))
         };
         self.tries.retain(|tried| tried.asked_at.is_none() || is_there(tried.rung));
     }
@@ -188,15 +188,15 @@ impl Ladder {
         }
     }
 
-    /// Why each rung failed, in the order of the stages.
-    pub fn reasons(&self, stages: &[Stage]) -> Vec<(Protocol, Reason)> {
-        let reason = |stage: &Stage| match *stage {
-            Stage::Open { rung, .. } => {
+    /// Why each rung failed, in the order of the rungs.
+    pub fn reasons(&self, rungs: &[RungState]) -> Vec<(Protocol, Reason)> {
+        let reason = |state: &RungState| match *state {
+            RungState::Open { rung, .. } => {
                 Some((rung.protocol(), self.find(rung)?.reason.unwrap_or(Reason::Silence)))
             }
-            Stage::Unasked | Stage::Coming { .. } => None,
-            Stage::Out { protocol, reason, .. } => Some((protocol, reason)),
+            RungState::Unasked | RungState::Coming { .. } => None,
+            RungState::Out { protocol, reason, .. } => Some((protocol, reason)),
         };
-        stages.iter().filter_map(reason).collect()
+        rungs.iter().filter_map(reason).collect()
     }
 }

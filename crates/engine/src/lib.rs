@@ -11,9 +11,9 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::dbg_macro, clippy::print_stderr, clippy::print_stdout, clippy::todo, clippy::unimplemented)]
 
+pub mod addresses;
 mod announcement;
 mod climb;
-pub mod direct;
 pub mod driver;
 mod ending;
 pub mod epoch;
@@ -30,7 +30,7 @@ pub mod protocols;
 pub mod reason;
 pub mod schedule;
 mod server;
-mod standing;
+mod status;
 pub mod time;
 pub mod timers;
 pub mod upnp;
@@ -49,7 +49,7 @@ use mapping::{Hold, Mapping};
 use network::Network;
 pub use reason::Reason;
 use server::Server;
-pub use standing::Standing;
+pub use status::MappingStatus;
 use std::net::SocketAddr;
 use timers::Timers;
 use upnp::Upnp;

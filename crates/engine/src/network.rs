@@ -1,7 +1,7 @@
 //! The route to the gateway, its sockets, and rechecks.
 
+use super::addresses::is_public;
 use super::announcement::Announcements;
-use super::direct::is_public;
 use super::driver::Rung;
 use super::io::{Output, Protocol, Route, Socket};
 use super::ladder::Ladder;

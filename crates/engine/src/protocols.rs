@@ -15,7 +15,7 @@ pub const SILENCE: Duration = Duration::from_millis(3750);
 
 /// How a protocol stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
+pub enum ProtocolState {
     /// Not asked yet, or to be asked anew.
     #[default]
     Unasked,
@@ -42,7 +42,7 @@ pub enum Standing {
 /// What is known of one protocol.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Record {
-    standing: Standing,
+    state: ProtocolState,
     /// It has made a mapping at this gateway, once.
     pub has_worked: bool,
     /// When it answered last.
@@ -56,7 +56,7 @@ pub struct Record {
 /// The three protocols that ask a gateway.
 #[derive(Debug, Default)]
 pub struct Protocols {
-    /// By protocol; direct asks nobody, and nobody asks for its standing.
+    /// By protocol; direct asks nobody, and nobody asks for its state.
     records: [Record; 4],
     /// The external address that a gateway told last by PCP or NAT-PMP, and when.
     address: Option<(IpAddr, Time)>,
@@ -67,27 +67,27 @@ pub struct Protocols {
 }
 
 impl Protocols {
-    fn set(&mut self, protocol: Protocol, standing: Standing) {
+    fn set(&mut self, protocol: Protocol, state: ProtocolState) {
         let record = &mut self.records[protocol as usize];
-        if record.standing != standing {
-            record.standing = standing;
+        if record.state != state {
+            record.state = state;
             self.changed = true;
         }
     }
 
     /// How it stands.
-    pub fn standing(&self, protocol: Protocol) -> Standing {
-        self.records[protocol as usize].standing
+    pub fn state(&self, protocol: Protocol) -> ProtocolState {
+        self.records[protocol as usize].state
     }
 
     /// Whether it has answered, and is not out.
     pub fn is_up(&self, protocol: Protocol) -> bool {
-        matches!(self.standing(protocol), Standing::Heard | Standing::Works)
+        matches!(self.state(protocol), ProtocolState::Heard | ProtocolState::Works)
     }
 
     /// Whether it is out because the system gave no socket.
     pub fn is_out_for_shortage(&self, protocol: Protocol) -> bool {
-        matches!(self.standing(protocol), Standing::Out { reason: Reason::Shortage, .. })
+        matches!(self.state(protocol), ProtocolState::Out { reason: Reason::Shortage, .. })
     }
 
     /// What is known of it.
@@ -97,8 +97,8 @@ impl Protocols {
 
     /// It is being asked for the first time, or again.
     pub fn note_asked(&mut self, now: Time, protocol: Protocol) {
-        if self.standing(protocol) == Standing::Unasked {
-            self.set(protocol, Standing::Asked { since: now, is_promised: false });
+        if self.state(protocol) == ProtocolState::Unasked {
+            self.set(protocol, ProtocolState::Asked { since: now, is_promised: false });
         }
     }
 
@@ -115,23 +115,23 @@ impl Protocols {
     /// It has answered something: it is there.
     pub fn note_heard(&mut self, now: Time, protocol: Protocol) {
         self.records[protocol as usize].heard_at = Some(now);
-        if self.standing(protocol) != Standing::Works {
-            self.note_there(now, protocol, Standing::Heard);
+        if self.state(protocol) != ProtocolState::Works {
+            self.note_there(now, protocol, ProtocolState::Heard);
         }
     }
 
     /// It is there again, unless it would map the port of another host.
-    fn note_there(&mut self, now: Time, protocol: Protocol, standing: Standing) {
-        let is_for_others = matches!(self.standing(protocol), Standing::Out { reason: Reason::NatBetween, until } if now < until);
+    fn note_there(&mut self, now: Time, protocol: Protocol, state: ProtocolState) {
+        let is_for_others = matches!(self.state(protocol), ProtocolState::Out { reason: Reason::NatBetween, until } if now < until);
         if !is_for_others {
-            self.set(protocol, standing);
+            self.set(protocol, state);
         }
     }
 
     /// The other protocol's answer says that this one is spoken here.
     pub fn note_promised(&mut self, now: Time, protocol: Protocol) {
-        if matches!(self.standing(protocol), Standing::Unasked | Standing::Asked { .. }) {
-            self.set(protocol, Standing::Asked { since: now, is_promised: true });
+        if matches!(self.state(protocol), ProtocolState::Unasked | ProtocolState::Asked { .. }) {
+            self.set(protocol, ProtocolState::Asked { since: now, is_promised: true });
         }
     }
 
@@ -139,7 +139,7 @@ impl Protocols {
     pub fn note_works(&mut self, now: Time, protocol: Protocol) {
         let record = &mut self.records[protocol as usize];
         (record.has_worked, record.heard_at, record.outs) = (true, Some(now), 0);
-        self.note_there(now, protocol, Standing::Works);
+        self.note_there(now, protocol, ProtocolState::Works);
     }
 
     /// It cannot be used, for `wait`.
@@ -147,24 +147,24 @@ impl Protocols {
         let record = &mut self.records[protocol as usize];
         record.outs = record.outs.saturating_add(1);
         record.out_at = Some(now);
-        self.set(protocol, Standing::Out { reason, until: now + wait });
+        self.set(protocol, ProtocolState::Out { reason, until: now + wait });
     }
 
     /// A sign of life, or another look at the network: those that were silent may be asked at once, or all.
     pub fn revive(&mut self, silent_only: bool) {
         for protocol in Protocol::ASKING {
-            if let Standing::Out { reason, .. } = self.standing(protocol)
+            if let ProtocolState::Out { reason, .. } = self.state(protocol)
                 && (reason.is_silence() || !silent_only)
             {
                 self.records[protocol as usize].out_at = None;
-                self.set(protocol, Standing::Unasked);
+                self.set(protocol, ProtocolState::Unasked);
             }
         }
     }
 
     /// It has to be found again.
     pub fn doubt(&mut self, protocol: Protocol) {
-        self.set(protocol, Standing::Unasked);
+        self.set(protocol, ProtocolState::Unasked);
     }
 
     /// Those whose time has come may be asked again, and with the first all that were silent: they are in one race. Whether
@@ -172,10 +172,10 @@ impl Protocols {
     pub fn handle_timeout(&mut self, now: Time) -> bool {
         let is_due = self.poll_timeout().is_some_and(|at| at <= now);
         for protocol in Protocol::ASKING {
-            if let Standing::Out { until, reason } = self.standing(protocol)
+            if let ProtocolState::Out { until, reason } = self.state(protocol)
                 && (until <= now || is_due && reason.is_silence())
             {
-                self.set(protocol, Standing::Unasked);
+                self.set(protocol, ProtocolState::Unasked);
             }
         }
         is_due
@@ -183,8 +183,8 @@ impl Protocols {
 
     /// When to call `handle_timeout`.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let until = |protocol| match self.standing(protocol) {
-            Standing::Out { until, .. } => Some(until),
+        let until = |protocol| match self.state(protocol) {
+            ProtocolState::Out { until, .. } => Some(until),
             _ => None,
         };
         Protocol::ASKING.into_iter().filter_map(until).min()

@@ -1,7 +1,7 @@
 //! What the engine tells the Rust API about a mapping is what it then does, on a virtual clock.
 
 use plum_engine::io::{Config, MappingId, Protocol, Random};
-use plum_engine::{Engine, Reason, Standing};
+use plum_engine::{Engine, MappingStatus, Reason};
 use plum_gateway::core::{Action, Kind};
 use plum_testkit::world::{Seeded, Setup, World};
 use plum_wire::Transport::{Tcp, Udp};
@@ -20,8 +20,8 @@ fn world_of(index: usize) -> World {
     world
 }
 
-fn standing(world: &mut World, id: MappingId) -> Standing {
-    world.act(|engine, now| engine.standing(now, id)).expect("the mapping is known")
+fn standing(world: &mut World, id: MappingId) -> MappingStatus {
+    world.act(|engine, now| engine.mapping_status(now, id)).expect("the mapping is known")
 }
 
 /// Requests for mappings that the gateway has received.
@@ -38,7 +38,7 @@ fn renewals_go_out_when_they_were_foretold() {
         world.run_until(|world| world.is_success(id));
         let made_at = world.now();
         for _ in 0..5 {
-            let Standing { renew_at, expires_at, reasons } = standing(&mut world, id);
+            let MappingStatus { renew_at, expires_at, reasons } = standing(&mut world, id);
             let renew_at = renew_at.expect("it is to be renewed");
             assert_eq!(reasons, None);
             assert!(renew_at > world.now() && renew_at < expires_at.expect("it has a lifetime"));
@@ -78,7 +78,7 @@ fn permanent_and_direct_mappings_have_no_end() {
     world.gateway().faults.permanent_leases_only = true;
     let id = world.create(Tcp, 8000);
     world.run_until(|world| world.is_success(id));
-    assert_eq!(standing(&mut world, id), Standing::default());
+    assert_eq!(standing(&mut world, id), MappingStatus::default());
     assert_eq!(world.success(id).map(|(protocol, ..)| protocol), Some(Protocol::UpnpIgd));
 }
 

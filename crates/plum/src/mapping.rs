@@ -202,11 +202,11 @@ impl Mapping {
         self.external()?;
         let id = self.id.0;
         self.glass.look(move |now, engine| {
-            let standing = engine.standing(now, id)?;
+            let status = engine.mapping_status(now, id)?;
             let left = |at: plum_engine::time::Time| at.since(now);
-            standing.reasons.is_none().then(|| Renewal {
-                renews_in: standing.renew_at.map(left),
-                expires_in: standing.expires_at.map(left),
+            status.reasons.is_none().then(|| Renewal {
+                renews_in: status.renew_at.map(left),
+                expires_in: status.expires_at.map(left),
             })
         })?
     }
@@ -218,7 +218,7 @@ impl Mapping {
         }
         let id = self.id.0;
         self.glass.look(move |now, engine| {
-            let reasons = engine.standing(now, id)?.reasons?;
+            let reasons = engine.mapping_status(now, id)?.reasons?;
             Some(Obstacle::new(engine, reasons))
         })?
     }

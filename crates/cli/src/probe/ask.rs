@@ -7,7 +7,7 @@ use crate::natpmp::{self, Address};
 use crate::text::clean;
 use crate::upnp::{self, Found, Search, Undescribed};
 use plum::{Builder, Gateway, Request};
-use plum_engine::direct::{Worth, is_public, worth};
+use plum_engine::addresses::{Scope, is_public, scope_of};
 use plum_engine::upnp::preference;
 use plum_wire::igd::WanService;
 use plum_wire::{natpmp as natpmp_wire, pcp, printable};
@@ -150,7 +150,7 @@ fn ask_natpmp(local: IpAddr, server: SocketAddr, begun: Instant, until: Instant)
         }
         Address::Answer { result, address, epoch_secs } => {
             let is_success = result == natpmp_wire::ResultCode::Success;
-            let has_address = is_success && worth(address.into()) != Worth::None;
+            let has_address = is_success && scope_of(address.into()) != Scope::Unusable;
             Natpmp {
                 result: Some(format!("{result:?}")),
                 external_address: has_address.then_some(address),
@@ -259,7 +259,7 @@ fn ask_device(
 
 fn describe_service(service: &upnp::Service, standing: Option<&upnp::Standing>, took: Duration) -> Service {
     let address = standing.and_then(upnp::Standing::address);
-    let external_address = address.filter(|&address| worth(address) != Worth::None);
+    let external_address = address.filter(|&address| scope_of(address) != Scope::Unusable);
     let external_address_error = match (external_address, standing.map(|standing| &standing.external_address))
     {
         (Some(_), _) => None,

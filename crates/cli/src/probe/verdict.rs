@@ -2,7 +2,7 @@
 
 use super::{Findings, Surroundings, Tried, Way};
 use crate::exit::Exit;
-use plum_engine::direct::{Worth, worth};
+use plum_engine::addresses::{Scope, scope_of};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::ErrorKind;
@@ -138,7 +138,7 @@ fn judge_usable(
             );
             (Kind::CarrierNat, message, Some(advice))
         }
-        Some(address) if worth(address) == Worth::BehindNat => {
+        Some(address) if scope_of(address) == Scope::Private => {
             let message = format!(
                 "Ports {what} by {protocol}, but the external address {address} is a private one: another NAT box stands \
                  between this gateway and the internet."

@@ -7,7 +7,7 @@ use super::driver::{Driver, Errand, Grant, Key, Notice, Outcome, Rung, Slot};
 use super::epoch::Epoch;
 use super::io::{Cx, Output, Protocol, Socket, Suggestion};
 use super::ledger::Removal;
-use super::protocols::{GRACE, SILENCE, Standing};
+use super::protocols::{GRACE, ProtocolState, SILENCE};
 use super::reason::Reason;
 use super::timers::Timers;
 use crate::log::log;
@@ -264,7 +264,7 @@ impl Server {
     /// What keeps packets from the gateway, or the gateway from taking them: in discovery that is an answer; a gateway that
     /// has answered may be booting, or the word may be forged.
     pub(super) fn handle_trouble(&mut self, cx: &mut Cx, reason: Reason) {
-        if matches!(cx.protocols.standing(self.protocol()), Standing::Asked { .. }) {
+        if matches!(cx.protocols.state(self.protocol()), ProtocolState::Asked { .. }) {
             self.go_out(cx, reason, None);
         }
     }
@@ -311,8 +311,8 @@ impl Server {
     /// How long one request is tried: a gateway that has made mappings may be busy, or packets get lost.
     fn set_patience(&mut self, cx: &Cx) {
         let timeout = cx.config.mapping_timeout;
-        match cx.protocols.standing(self.protocol()) {
-            Standing::Works => self.window.set_patience(timeout, true),
+        match cx.protocols.state(self.protocol()) {
+            ProtocolState::Works => self.window.set_patience(timeout, true),
             _ => self.window.set_patience(SILENCE.min(timeout), false),
         }
     }
@@ -337,7 +337,7 @@ impl Server {
     fn send(&mut self, cx: &mut Cx, ask: Ask) {
         let (Some(to), Some(client)) = (self.remote, self.local) else { return };
         cx.protocols.note_asked(cx.now, self.protocol());
-        if matches!(cx.protocols.standing(self.protocol()), Standing::Asked { .. }) {
+        if matches!(cx.protocols.state(self.protocol()), ProtocolState::Asked { .. }) {
             self.gives_up_at.get_or_insert(cx.now + SILENCE.min(cx.config.discover_timeout));
         }
         let nonce = match ask {
@@ -418,7 +418,7 @@ impl Driver for Server {
 
     /// What was silent for the grace counts as silent, what had no time to answer is open again.
     fn rest(&mut self, cx: &mut Cx) {
-        let Standing::Asked { since, .. } = cx.protocols.standing(self.protocol()) else { return };
+        let ProtocolState::Asked { since, .. } = cx.protocols.state(self.protocol()) else { return };
         self.window.remove(Subject::Gateway);
         if cx.now.since(since) < GRACE {
             cx.protocols.doubt(self.protocol());

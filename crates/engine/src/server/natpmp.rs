@@ -4,7 +4,7 @@ use super::{Answer, Ask, Server};
 use crate::driver::{Grant, Key, Notice, Rung};
 use crate::io::{Cx, Protocol};
 use crate::log::log;
-use crate::protocols::Standing;
+use crate::protocols::ProtocolState;
 use crate::reason::Reason;
 use crate::time::Time;
 use plum_wire::Transport;
@@ -35,8 +35,8 @@ pub(super) struct Told {
 impl Server {
     /// Whether a datagram answers anything.
     pub(super) fn handle_natpmp(&mut self, cx: &mut Cx, bytes: &[u8]) -> bool {
-        let standing = cx.protocols.standing(Protocol::NatPmp);
-        if matches!(standing, Standing::Out { reason: Reason::Forged, .. }) {
+        let state = cx.protocols.state(Protocol::NatPmp);
+        if matches!(state, ProtocolState::Out { reason: Reason::Forged, .. }) {
             // Whoever goes on with it does not bring it back.
             return false;
         }
@@ -120,7 +120,7 @@ impl Server {
         let reason = reason_of(result);
         log!(Debug, "NAT-PMP: the gateway has no external address: {reason}");
         self.fail_granted(reason);
-        if cx.protocols.standing(Protocol::NatPmp) != Standing::Works {
+        if cx.protocols.state(Protocol::NatPmp) != ProtocolState::Works {
             // Without an address no mapping is of use.
             self.go_out(cx, reason, None);
         }
@@ -189,7 +189,7 @@ impl Server {
                 | Reply::Map { result: Success, internal_port: 1.., .. })
         );
         let is_known = cx.protocols.of(Protocol::NatPmp).has_worked;
-        let is_out = matches!(cx.protocols.standing(Protocol::NatPmp), Standing::Out { .. });
+        let is_out = matches!(cx.protocols.state(Protocol::NatPmp), ProtocolState::Out { .. });
         if is_guess && !is_known && !is_out {
             self.note_forged(cx);
         }

@@ -17,7 +17,7 @@ mod walk;
 
 use super::driver::{Driver, Errand, Key, Notice, Rung, ServiceId, Slot};
 use super::io::{Config, Cx, ExchangeId, Output, Protocol, Suggestion, TcpEnd};
-use super::ladder::Stage;
+use super::ladder::RungState;
 use super::ledger::Ledger;
 use super::protocols::{GRACE, SILENCE};
 use super::reason::Reason;
@@ -206,18 +206,18 @@ impl Upnp {
     }
 
     /// The rungs as they stand now, the best first.
-    pub fn stages(&self, now: Time, config: &Config, stages: &mut Vec<Stage>) {
+    pub fn rungs(&self, now: Time, config: &Config, rungs: &mut Vec<RungState>) {
         let searched_at = self.search.since.unwrap_or(now);
         let silent_at = searched_at + SILENCE.min(config.discover_timeout);
         let last_at = searched_at + config.discover_timeout;
         // Services that are not alone tell first how they stand.
         if let Some(at) = self.timers.get(Timer::Settle) {
-            stages.push(Stage::Coming { hold_until: at, until: at });
+            rungs.push(RungState::Coming { hold_until: at, until: at });
         }
-        self.services.push_stages(|service| service.on_gateway, stages);
+        self.services.push_rungs(|service| service.on_gateway, rungs);
         if self.devices.list.iter().any(Device::is_hopeful) {
             // However slow the gateway's own description is: no other device is better, for a while.
-            stages.push(Stage::Coming { hold_until: silent_at, until: last_at });
+            rungs.push(RungState::Coming { hold_until: silent_at, until: last_at });
         }
         let answered_at = self.search.answered_at().unwrap_or(now);
         if self.services.count(false) > 0 {
@@ -226,9 +226,9 @@ impl Upnp {
             };
             let is_over = now >= answered_at;
             let has_turn = |service: &Service| !service.on_gateway && (is_over || is_trusted(service));
-            self.services.push_stages(has_turn, stages);
+            self.services.push_rungs(has_turn, rungs);
             if !is_over {
-                stages.push(Stage::Coming { hold_until: answered_at, until: answered_at });
+                rungs.push(RungState::Coming { hold_until: answered_at, until: answered_at });
             }
         }
         if let Search { since: Some(since), rounds: Some(_), .. } = self.search {
@@ -237,7 +237,7 @@ impl Upnp {
                 true => answered_at,
                 false => Search::ends_at(since, config),
             };
-            stages.push(Stage::Coming { hold_until: now, until });
+            rungs.push(RungState::Coming { hold_until: now, until });
         }
     }
 

@@ -5,10 +5,10 @@ use super::devices::Named;
 use super::exchange::Job;
 use super::walk::{LEASE_SECS, Variant};
 use super::{SHORT_TIMEOUT, Timer, Upnp};
-use crate::direct::{Worth, worth};
+use crate::addresses::{Scope, scope_of};
 use crate::driver::{self, Key, Rung};
 use crate::io::Cx;
-use crate::ladder::Stage;
+use crate::ladder::RungState;
 use crate::reason::Reason;
 use crate::time::Time;
 use plum_wire::igd::WanService;
@@ -167,7 +167,7 @@ pub fn preference(
 
 /// Whether an external address can be one at all.
 pub(super) fn is_usable(address: IpAddr) -> bool {
-    worth(address) != Worth::None
+    scope_of(address) != Scope::Unusable
 }
 
 /// The services known, in the order in which they were found.
@@ -201,7 +201,7 @@ impl Services {
     }
 
     /// Adds the rungs of some of the services, the best first.
-    pub(super) fn push_stages(&self, is_one: impl Fn(&Service) -> bool, stages: &mut Vec<Stage>) {
+    pub(super) fn push_rungs(&self, is_one: impl Fn(&Service) -> bool, rungs: &mut Vec<RungState>) {
         let mut order: Vec<&Service> = self.list.iter().filter(|service| is_one(service)).collect();
         order.sort_by_key(|service| service.preference());
         for (index, service) in order.iter().enumerate() {
@@ -209,7 +209,7 @@ impl Services {
                 true => None,
                 false => Some(TRIAL_PATIENCE),
             };
-            stages.push(Stage::Open { rung: service.rung, patience });
+            rungs.push(RungState::Open { rung: service.rung, patience });
         }
     }
 }

@@ -13,7 +13,7 @@ use std::num::NonZeroU16;
 
 /// What the engine means to do about a mapping, and what is in its way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct MappingStatus {
     /// When the next renewal goes out; `None`: none is to come, since it is not made, permanent or direct, or its
     /// renewals are all sent and none was answered.
     pub renew_at: Option<Time>,
@@ -25,20 +25,20 @@ pub struct Standing {
 
 impl Engine {
     /// How a mapping of the program stands now; `None`: it is unknown, or being destroyed.
-    pub fn standing(&self, now: Time, id: MappingId) -> Option<Standing> {
+    pub fn mapping_status(&self, now: Time, id: MappingId) -> Option<MappingStatus> {
         let key = *self.mappings.ids.get(&id)?;
         let mapping = self.mappings.by_key.get(&key)?;
-        let mut standing = Standing::default();
+        let mut status = MappingStatus::default();
         if let State::Held(hold) = &mapping.state {
-            standing.expires_at = hold.expires_at();
+            status.expires_at = hold.expires_at();
             let next_at = self.timers.get(Timer::Mapping(key));
-            standing.renew_at = next_at.filter(|&at| hold.expires_at().is_some_and(|end| at < end));
+            status.renew_at = next_at.filter(|&at| hold.expires_at().is_some_and(|end| at < end));
         }
         // It stands until the mapping is made, also while that is tried again.
         if mapping.ids.get(&id) == Some(&Some(Event::Failure)) {
-            standing.reasons = Some(self.reasons(now, key));
+            status.reasons = Some(self.reasons(now, key));
         }
-        Some(standing)
+        Some(status)
     }
 
     /// Whether there is a route.

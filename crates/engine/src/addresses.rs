@@ -50,26 +50,28 @@ fn in_v6(address: Ipv6Addr, block: Ipv6Addr, bits: u32) -> bool {
 
 /// What an external address that a gateway reports is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worth {
+pub enum Scope {
     /// Reachable, as far as an address can tell.
     Public,
     /// Private: there is another NAT behind this gateway.
-    BehindNat,
+    Private,
     /// Of a provider's NAT (RFC 6598).
     CarrierNat,
     /// No address at all: the gateway has no connection.
-    None,
+    Unusable,
 }
 
 /// Judges an external address.
-pub fn worth(address: IpAddr) -> Worth {
+pub fn scope_of(address: IpAddr) -> Scope {
     match address.to_canonical() {
-        IpAddr::V4(Ipv4Addr::BROADCAST) => Worth::None,
-        address if address.is_unspecified() || address.is_multicast() || address.is_loopback() => Worth::None,
-        IpAddr::V4(v4) if in_v4(v4, Ipv4Addr::new(100, 64, 0, 0), 10) => Worth::CarrierNat,
-        IpAddr::V4(v4) if v4.is_private() || v4.is_link_local() => Worth::BehindNat,
-        IpAddr::V6(v6) if v6.is_unique_local() || v6.is_unicast_link_local() => Worth::BehindNat,
-        _ => Worth::Public,
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Scope::Unusable,
+        address if address.is_unspecified() || address.is_multicast() || address.is_loopback() => {
+            Scope::Unusable
+        }
+        IpAddr::V4(v4) if in_v4(v4, Ipv4Addr::new(100, 64, 0, 0), 10) => Scope::CarrierNat,
+        IpAddr::V4(v4) if v4.is_private() || v4.is_link_local() => Scope::Private,
+        IpAddr::V6(v6) if v6.is_unique_local() || v6.is_unicast_link_local() => Scope::Private,
+        _ => Scope::Public,
     }
 }
 
@@ -136,20 +138,20 @@ mod tests {
     #[test]
     fn external_addresses_are_judged() {
         for (text, expected) in [
-            ("0.0.0.0", Worth::None),
-            ("127.0.0.1", Worth::None),
-            ("224.0.0.1", Worth::None),
-            ("255.255.255.255", Worth::None),
-            ("::", Worth::None),
-            ("::ffff:0.0.0.0", Worth::None),
-            ("192.168.178.2", Worth::BehindNat),
-            ("100.64.3.4", Worth::CarrierNat),
-            ("fd00::1", Worth::BehindNat),
-            ("1.2.3.4", Worth::Public),
-            ("203.0.113.7", Worth::Public),
-            ("2a00:1450:4001::1", Worth::Public),
+            ("0.0.0.0", Scope::Unusable),
+            ("127.0.0.1", Scope::Unusable),
+            ("224.0.0.1", Scope::Unusable),
+            ("255.255.255.255", Scope::Unusable),
+            ("::", Scope::Unusable),
+            ("::ffff:0.0.0.0", Scope::Unusable),
+            ("192.168.178.2", Scope::Private),
+            ("100.64.3.4", Scope::CarrierNat),
+            ("fd00::1", Scope::Private),
+            ("1.2.3.4", Scope::Public),
+            ("203.0.113.7", Scope::Public),
+            ("2a00:1450:4001::1", Scope::Public),
         ] {
-            assert_eq!(worth(address(text)), expected, "{text}");
+            assert_eq!(scope_of(address(text)), expected, "{text}");
         }
     }
 }
