@@ -106,11 +106,11 @@ pub struct Grant {
 
 /// What came of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DeletionOutcome {
     /// The gateway has confirmed it, or has no such entry of ours.
-    Removed,
+    Deleted,
     /// The gateway accepts it, and keeps the port for this long still (RFC 6887 §15: it carries traffic).
-    RemovedIn(Duration),
+    DeletedIn(Duration),
     /// The gateway refuses it, or does not answer.
     NotConfirmed(Reason),
 }
@@ -145,7 +145,7 @@ pub enum Notice {
         /// Of which entry.
         slot: Slot,
         /// What came of it.
-        outcome: Outcome,
+        outcome: DeletionOutcome,
     },
     /// The gateway may have lost its mappings: all are made anew but the one whose answer shows it.
     Restarted {

@@ -1,8 +1,8 @@
 //! Deletions and cleanup: nothing of ours is left on the gateway, and nobody waits long for it.
 
-use super::driver::{Key, Outcome, Rung, Slot};
+use super::driver::{DeletionOutcome, Key, Rung, Slot};
 use super::io::{Event, MappingId, OnCleanup, Output, Protocol};
-use super::ledger::{Entry, Removal};
+use super::ledger::{DeletionState, Entry};
 use super::mapping::{Mapping, State};
 use super::network::Network;
 use super::protocols::ProtocolState;
@@ -94,8 +94,8 @@ impl Engine {
             with_driver!(self, now, rung.protocol(), leave(key, rung));
         }
         // What was refused while the mapping lived is asked once more.
-        for slot in self.slots_where(key, |entry| matches!(entry.removal, Removal::Failed)) {
-            self.cx.ledger.set_removal(slot, Removal::Unasked);
+        for slot in self.slots_where(key, |entry| matches!(entry.deletion, DeletionState::Failed)) {
+            self.cx.ledger.set_deletion(slot, DeletionState::Unasked);
         }
         self.endings.by_key.insert(key, Ending { ids: vec![id], holder });
         self.timers.set(Timer::Ending(key), now + QUIET_TIMEOUT);
@@ -105,8 +105,8 @@ impl Engine {
     /// Sends the deletions whose turn it is; when none is open any more, DESTROYED is told.
     fn advance_ending(&mut self, now: Time, key: Key) {
         let Some(holder) = self.endings.by_key.get(&key).map(|ending| ending.holder) else { return };
-        while !self.has_open_removal(key) {
-            let mut unasked = self.slots_where(key, |entry| entry.removal == Removal::Unasked);
+        while !self.has_open_deletion(key) {
+            let mut unasked = self.slots_where(key, |entry| entry.deletion == DeletionState::Unasked);
             if unasked.is_empty() {
                 return self.end_ending(key);
             }
@@ -119,8 +119,8 @@ impl Engine {
         }
     }
 
-    fn has_open_removal(&self, key: Key) -> bool {
-        self.cx.ledger.of(key).any(|entry| entry.removal == Removal::Open)
+    fn has_open_deletion(&self, key: Key) -> bool {
+        self.cx.ledger.of(key).any(|entry| entry.deletion == DeletionState::Open)
     }
 
     fn slots_where(&self, key: Key, wanted: impl Fn(&Entry) -> bool) -> Vec<Slot> {
@@ -135,19 +135,20 @@ impl Engine {
             matches!(protocols.state(protocol), ProtocolState::Out { reason: Reason::PortClosed, .. });
         let was_heard = |entry: &Entry| entry.is_certain || protocols.of(protocol).heard_at.is_some();
         let awaited = !is_closed && self.cx.ledger.get(slot).is_some_and(was_heard);
-        let removal = if awaited { Removal::Open } else { Removal::Unawaited };
+        let deletion = if awaited { DeletionState::Open } else { DeletionState::Unawaited };
         if let Some(mapping) = self.mappings.by_key.get_mut(&slot.key) {
             // What is made meanwhile by another rung could be hit.
             mapping.confirm |= matches!(mapping.state, State::Seeking { .. });
         }
-        self.cx.ledger.set_removal(slot, removal);
+        self.cx.ledger.set_deletion(slot, deletion);
         with_driver!(self, now, protocol, delete(slot, awaited));
     }
 
     /// A grant is of no use: its entry is deleted, unless that could hit what stands.
     pub(super) fn delete_unless_hit(&mut self, now: Time, slot: Slot) {
         let mapping = self.mappings.by_key.get(&slot.key);
-        let is_deleted = self.cx.ledger.get(slot).is_none_or(|entry| entry.removal != Removal::Unasked);
+        let is_deleted =
+            self.cx.ledger.get(slot).is_none_or(|entry| entry.deletion != DeletionState::Unasked);
         if !is_deleted && mapping.is_none_or(|mapping| !self.could_hit_holder(slot, mapping)) {
             self.delete(now, slot);
         }
@@ -171,7 +172,7 @@ impl Engine {
                 mapping.ladder.is_asked(slot.rung) || self.could_hit_holder(slot, mapping)
             })
         };
-        let is_unasked = |entry: &Entry| entry.removal == Removal::Unasked && entry.is_alive(now);
+        let is_unasked = |entry: &Entry| entry.deletion == DeletionState::Unasked && entry.is_alive(now);
         self.slots_where(key, |entry| is_unasked(entry) && !is_needed(entry.slot))
     }
 
@@ -197,29 +198,29 @@ impl Engine {
     }
 
     /// A driver's deletion is answered, or given up.
-    pub(super) fn handle_deleted(&mut self, now: Time, slot: Slot, outcome: Outcome) {
+    pub(super) fn handle_deleted(&mut self, now: Time, slot: Slot, outcome: DeletionOutcome) {
         let key = slot.key;
         match outcome {
             // Of an entry that was asked for again since: that answer shows what is there.
-            _ if self.cx.ledger.get(slot).is_some_and(|entry| entry.removal == Removal::Unasked) => {}
-            Outcome::Removed => {
+            _ if self.cx.ledger.get(slot).is_some_and(|entry| entry.deletion == DeletionState::Unasked) => {}
+            DeletionOutcome::Deleted => {
                 log!(Debug, "{key}: {} has removed it", slot.rung.protocol());
                 self.cx.ledger.end(slot);
             }
-            Outcome::RemovedIn(left) => {
+            DeletionOutcome::DeletedIn(left) => {
                 log!(Info, "{key}: {} keeps it for {} s still", slot.rung.protocol(), left.as_secs());
                 if let Some(entry) = self.cx.ledger.get_mut(slot) {
                     let ends_at = now + left;
                     entry.ends_at = Some(entry.ends_at.map_or(ends_at, |known| known.min(ends_at)));
                 }
-                self.cx.ledger.set_removal(slot, Removal::Unawaited);
+                self.cx.ledger.set_deletion(slot, DeletionState::Unawaited);
             }
-            Outcome::NotConfirmed(reason) => self.note_not_removed(now, slot, reason),
+            DeletionOutcome::NotConfirmed(reason) => self.note_not_deleted(now, slot, reason),
         }
         self.advance_ending(now, key);
     }
 
-    fn note_not_removed(&mut self, now: Time, slot: Slot, reason: Reason) {
+    fn note_not_deleted(&mut self, now: Time, slot: Slot, reason: Reason) {
         let key = slot.key;
         let holder = self.endings.by_key.get(&key).and_then(|ending| ending.holder);
         let ledger = &self.cx.ledger;
@@ -232,7 +233,7 @@ impl Engine {
             return;
         }
         log!(Warn, "{key}: the removal by {} is not confirmed: {reason}", slot.rung.protocol());
-        if let Some(wait) = self.cx.ledger.note_not_removed(slot)
+        if let Some(wait) = self.cx.ledger.note_not_deleted(slot)
             && !self.cx.is_cleaning_up()
         {
             self.repeat_at(key, now + wait);
@@ -244,8 +245,8 @@ impl Engine {
     pub(super) fn handle_repeat_timer(&mut self, now: Time) {
         while let Some(key) = self.endings.repeats.pop_due(now) {
             if !self.mappings.by_key.contains_key(&key) {
-                for slot in self.slots_where(key, |entry| entry.removal == Removal::Failed) {
-                    self.cx.ledger.set_removal(slot, Removal::Unasked);
+                for slot in self.slots_where(key, |entry| entry.deletion == DeletionState::Failed) {
+                    self.cx.ledger.set_deletion(slot, DeletionState::Unasked);
                 }
                 self.endings.turns.set(key, now);
             }
@@ -274,7 +275,7 @@ impl Engine {
 
     /// The present gateway was here before: what it has of mappings that were destroyed meanwhile is deleted, once its
     /// services are found.
-    pub(super) fn remove_left_over(&mut self, now: Time) {
+    pub(super) fn delete_left_over(&mut self, now: Time) {
         for key in self.cx.ledger.keys() {
             if !self.mappings.by_key.contains_key(&key) && !self.slots_where(key, is_left_over).is_empty() {
                 self.repeat_at(key, now + RETURN_WAIT);
@@ -329,11 +330,11 @@ impl Engine {
         let Some(started_at) = self.cx.cleanup_at else { return };
         let last_at = started_at + CLEANUP_TIMEOUT;
         for key in self.cx.ledger.keys() {
-            for slot in self.slots_where(key, |entry| entry.removal == Removal::Open) {
+            for slot in self.slots_where(key, |entry| entry.deletion == DeletionState::Open) {
                 let heard_at = self.endings.heard_at(self.host_of(slot.rung));
                 let due = (heard_at.unwrap_or(started_at).max(started_at) + QUIET_TIMEOUT).min(last_at);
                 if due <= now {
-                    self.note_not_removed(now, slot, Reason::Silence);
+                    self.note_not_deleted(now, slot, Reason::Silence);
                 }
                 // What follows a deletion that is given up is looked at once more.
                 self.timers.set_sooner(Timer::Cleanup, due.max(now));
@@ -356,7 +357,7 @@ impl Engine {
             return;
         }
         // All entries are looked at: only now, when nothing else is left.
-        if self.cx.ledger.has_open_removals() {
+        if self.cx.ledger.has_open_deletions() {
             return;
         }
         self.endings.is_finished = true;
@@ -370,5 +371,5 @@ impl Engine {
 
 /// Whether an entry that no mapping needs is to be deleted still.
 fn is_left_over(entry: &Entry) -> bool {
-    matches!(entry.removal, Removal::Unasked | Removal::Failed)
+    matches!(entry.deletion, DeletionState::Unasked | DeletionState::Failed)
 }

@@ -43,7 +43,7 @@ struct Place {
 
 /// How the deletion of an entry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
+pub enum DeletionState {
     /// None was sent.
     Unasked,
     /// One is under way, and its outcome is awaited.
@@ -73,7 +73,7 @@ pub struct Entry {
     /// Requests that could make or prolong it and have not been answered.
     unanswered: u8,
     /// How its deletion stands.
-    pub removal: Removal,
+    pub deletion: DeletionState,
     /// How often its deletion was refused or not answered.
     failures: u8,
 }
@@ -127,7 +127,7 @@ impl Ledger {
         self.drop_ended(now);
         // What was asked of the old gateway is not answered any more, or did not even go out.
         for entry in self.entries.values_mut().flatten() {
-            entry.removal = Removal::Unasked;
+            entry.deletion = DeletionState::Unasked;
         }
         self.visits += 1;
         self.present = Place { gateway, visit: if gateway.hardware.is_some() { 0 } else { self.visits } };
@@ -197,13 +197,13 @@ impl Ledger {
             entry.client = client;
             entry.nonce = nonce;
             entry.unanswered = entry.unanswered.saturating_add(1);
-            (entry.removal, entry.failures) = (Removal::Unasked, 0);
+            (entry.deletion, entry.failures) = (DeletionState::Unasked, 0);
             let port = if slot.port == 0 { entry.port } else { slot.port };
             return self.own(slot, port);
         }
         if entries.len() >= MAX_ENTRIES_OF_A_KEY {
             // Of what the gateway does not let be deleted one can be missed best, of what holds the mapping least.
-            let is_hopeless = |entry: &Entry| (entry.removal == Removal::Failed, !entry.is_certain);
+            let is_hopeless = |entry: &Entry| (entry.deletion == DeletionState::Failed, !entry.is_certain);
             let oldest = (0..entries.len()).rev().max_by_key(|&n| is_hopeless(&entries[n]));
             entries.remove(oldest.unwrap_or(0));
         }
@@ -216,7 +216,7 @@ impl Ledger {
             ends_at,
             is_certain: false,
             unanswered: 1,
-            removal: Removal::Unasked,
+            deletion: DeletionState::Unasked,
             failures: 0,
         });
         self.own(slot, slot.port);
@@ -250,7 +250,7 @@ impl Ledger {
         }
         if let Some(entry) = self.get_mut(slot) {
             // A deletion of the unknown port has not met it.
-            entry.removal = Removal::Unasked;
+            entry.deletion = DeletionState::Unasked;
             entry.slot = found;
             self.own(found, port);
         }
@@ -281,21 +281,21 @@ impl Ledger {
     }
 
     /// How the deletion of an entry stands from now on.
-    pub fn set_removal(&mut self, slot: Slot, removal: Removal) {
+    pub fn set_deletion(&mut self, slot: Slot, deletion: DeletionState) {
         if let Some(entry) = self.get_mut(slot) {
-            entry.removal = removal;
+            entry.deletion = deletion;
         }
     }
 
     /// Whether any deletion is open.
-    pub fn has_open_removals(&self) -> bool {
-        self.entries.values().flatten().any(|entry| entry.removal == Removal::Open)
+    pub fn has_open_deletions(&self) -> bool {
+        self.entries.values().flatten().any(|entry| entry.deletion == DeletionState::Open)
     }
 
     /// A deletion was refused or not answered. When to send the next; `None`: never.
-    pub fn note_not_removed(&mut self, slot: Slot) -> Option<Duration> {
+    pub fn note_not_deleted(&mut self, slot: Slot) -> Option<Duration> {
         let entry = self.get_mut(slot)?;
-        entry.removal = Removal::Failed;
+        entry.deletion = DeletionState::Failed;
         let wait = REPEATS.get(usize::from(entry.failures)).copied();
         entry.failures = entry.failures.saturating_add(1);
         wait
@@ -358,7 +358,7 @@ impl Ledger {
     fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
         self.entries.retain(|_, entries| {
             // An open deletion has its outcome still to come.
-            entries.retain(|entry| entry.removal == Removal::Open || keep(entry));
+            entries.retain(|entry| entry.deletion == DeletionState::Open || keep(entry));
             !entries.is_empty()
         });
         self.index_owners();

@@ -44,7 +44,7 @@ use ending::Endings;
 use io::{
     Arrival, Config, Cx, Event, ExchangeId, MappingId, Output, Protocol, Random, Socket, TcpEnd, Wanted,
 };
-use ledger::Removal;
+use ledger::DeletionState;
 use mapping::{Hold, Mapping};
 use network::Network;
 pub use reason::Reason;
@@ -218,8 +218,11 @@ impl Engine {
         self.endings.repeats.cancel(key);
         self.end_ending(key);
         // A deletion that is still under way could hit what is made now.
-        mapping.confirm =
-            self.cx.ledger.of(key).any(|entry| matches!(entry.removal, Removal::Open | Removal::Unawaited));
+        mapping.confirm = self
+            .cx
+            .ledger
+            .of(key)
+            .any(|entry| matches!(entry.deletion, DeletionState::Open | DeletionState::Unawaited));
         self.mappings.by_key.insert(key, mapping);
         self.mappings.seeking.insert(key);
         self.wake_protocols(now);

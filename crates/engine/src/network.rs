@@ -174,7 +174,7 @@ impl Engine {
         } else {
             if let (Some(hardware), None) = (hardware, known) {
                 self.cx.ledger.identify(hardware);
-                self.remove_left_over(now);
+                self.delete_left_over(now);
             }
             if check != Check::None {
                 self.network.hardware_wanted |= hardware.is_none();
@@ -215,7 +215,7 @@ impl Engine {
         if route.is_some() {
             let address = server.map(|server| server.ip());
             self.cx.ledger.arrive(now, Gateway { address, hardware });
-            self.remove_left_over(now);
+            self.delete_left_over(now);
         }
         self.cx.protocols = Protocols::default();
         self.announcements = Announcements::default();

@@ -2,7 +2,7 @@
 
 use super::driver::Key;
 use super::io::{Event, MappingId, Protocol};
-use super::ledger::Removal;
+use super::ledger::DeletionState;
 use super::mapping::State;
 use super::reason::Reason;
 use super::{Engine, Timer};
@@ -47,10 +47,10 @@ impl Engine {
     }
 
     /// Whether the gateway has not confirmed the removal of a mapping that was destroyed, or not yet.
-    pub fn is_removal_unconfirmed(&self, transport: Transport, internal_port: NonZeroU16) -> bool {
+    pub fn is_deletion_unconfirmed(&self, transport: Transport, internal_port: NonZeroU16) -> bool {
         let key = Key { transport, internal_port };
-        let is_open = |removal| matches!(removal, Removal::Open | Removal::Failed);
-        self.cx.ledger.of(key).any(|entry| is_open(entry.removal))
+        let is_open = |deletion| matches!(deletion, DeletionState::Open | DeletionState::Failed);
+        self.cx.ledger.of(key).any(|entry| is_open(entry.deletion))
     }
 
     /// The gateway's address; `None`: there is none, or it is not known yet.

@@ -126,7 +126,7 @@ fn a_removal_is_unconfirmed_until_the_gateway_answers() {
         world.run_until(World::all_success);
         let port = |n: u16| std::num::NonZeroU16::new(n).expect("not 0");
         let is_open =
-            |world: &mut World, n: u16| world.act(|engine, _| engine.is_removal_unconfirmed(Tcp, port(n)));
+            |world: &mut World, n: u16| world.act(|engine, _| engine.is_deletion_unconfirmed(Tcp, port(n)));
         assert!(!is_open(&mut world, 8000));
         world.destroy_and_wait(ids[0]);
         assert!(!is_open(&mut world, 8000), "protocol {index}");

@@ -233,7 +233,7 @@ impl Mapping {
         self.hall.wait_for(REMOVAL_TIMEOUT, is_gone);
         let Some(port) = NonZeroU16::new(self.request.internal_port) else { return true };
         let transport = self.request.transport;
-        let is_open = self.glass.look(move |_, engine| engine.is_removal_unconfirmed(transport, port));
+        let is_open = self.glass.look(move |_, engine| engine.is_deletion_unconfirmed(transport, port));
         // If the engine is gone, the session has ended.
         !is_open.unwrap_or(log::in_callback())
     }

@@ -3,10 +3,10 @@
 use super::flight::State;
 use super::window::Kind;
 use super::{Answer, Server, Subject};
-use crate::driver::{Grant, Key, Notice, Outcome, Rung};
+use crate::driver::{DeletionOutcome, Grant, Key, Notice, Rung};
 use crate::epoch::Verdict;
 use crate::io::Cx;
-use crate::ledger::Removal;
+use crate::ledger::DeletionState;
 use crate::log::log;
 use crate::reason::Reason;
 use crate::time::Time;
@@ -138,7 +138,7 @@ impl Server {
             }
             State::Idle if flight.deletions.follow(cx.now, &flight.maps) => {
                 // Nobody was heard when it was deleted: by now its deletion can be awaited.
-                cx.ledger.set_removal(slot, Removal::Unasked);
+                cx.ledger.set_deletion(slot, DeletionState::Unasked);
                 return self.notices.push_back(Notice::Superfluous { key });
             }
             State::Idle => {}
@@ -181,9 +181,9 @@ impl Server {
 
     fn take_deletion(&mut self, cx: &mut Cx, key: Key, answer: Answer) {
         let outcome = match answer {
-            Answer::Zero => Outcome::Removed,
-            Answer::Granted { lifetime, .. } => Outcome::RemovedIn(lifetime),
-            Answer::Refused { reason, .. } => Outcome::NotConfirmed(reason),
+            Answer::Zero => DeletionOutcome::Deleted,
+            Answer::Granted { lifetime, .. } => DeletionOutcome::DeletedIn(lifetime),
+            Answer::Refused { reason, .. } => DeletionOutcome::NotConfirmed(reason),
         };
         let slot = self.slot(key);
         let Some(flight) = self.flights.get_mut(&key) else { return };

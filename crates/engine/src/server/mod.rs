@@ -3,10 +3,10 @@
 //! `pcp` and `natpmp` have the bytes, and whatever is particular to one protocol. `flight` is what is under way about one
 //! key, `window` paces all of them; what an answer means is in `answers`.
 
-use super::driver::{Driver, Errand, Grant, Key, Notice, Outcome, Rung, Slot};
+use super::driver::{DeletionOutcome, Driver, Errand, Grant, Key, Notice, Rung, Slot};
 use super::epoch::Epoch;
 use super::io::{Cx, Output, Protocol, Socket, Suggestion};
-use super::ledger::Removal;
+use super::ledger::DeletionState;
 use super::protocols::{GRACE, ProtocolState, SILENCE};
 use super::reason::Reason;
 use super::timers::Timers;
@@ -234,7 +234,7 @@ impl Server {
         match flight.state {
             State::Map => return,
             // Nobody waits for the deletion any more.
-            State::Deletion | State::DeletionWaits => cx.ledger.set_removal(slot, Removal::Unasked),
+            State::Deletion | State::DeletionWaits => cx.ledger.set_deletion(slot, DeletionState::Unasked),
             State::Idle => {}
         }
         let Some(nonce) = pcp::nonce_of(cx, slot) else {
@@ -281,7 +281,7 @@ impl Server {
             match std::mem::take(&mut flight.state) {
                 State::Map if !reason.is_silence() => cx.ledger.note_refused(slot),
                 State::Deletion | State::DeletionWaits => {
-                    let outcome = Outcome::NotConfirmed(reason);
+                    let outcome = DeletionOutcome::NotConfirmed(reason);
                     notices.push_back(Notice::Deleted { slot, outcome });
                 }
                 State::Map | State::Idle => {}
@@ -297,7 +297,7 @@ impl Server {
         let sent_at = flight.maps.open_since(cx.now);
         let (rung, slot, reason) = (self.rung, Slot { rung: self.rung, key, port: 0 }, Reason::Silence);
         if std::mem::take(&mut flight.state) == State::Deletion {
-            let outcome = Outcome::NotConfirmed(reason);
+            let outcome = DeletionOutcome::NotConfirmed(reason);
             return self.notices.push_back(Notice::Deleted { slot, outcome });
         }
         self.notices.push_back(Notice::Failed { key, rung, reason, lifetime: None });

@@ -51,7 +51,7 @@ impl Action {
     }
 
     /// Reads the entry at an external port.
-    pub(super) fn look(transport: Transport, port: u16) -> Action {
+    pub(super) fn read_entry(transport: Transport, port: u16) -> Action {
         Action::on_entry("GetSpecificPortMappingEntry", transport, port)
     }
 
@@ -91,7 +91,7 @@ impl Action {
 
 /// Why an exchange brought no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum ExchangeError {
     /// No connection: nothing was asked.
     Refused,
     /// The connection ended before the first byte of a reply.
@@ -112,12 +112,12 @@ pub(super) enum Outcome {
     /// An HTTP error without one.
     Status(u16),
     /// No reply.
-    Failed(Trouble),
+    Failed(ExchangeError),
 }
 
 impl Outcome {
     /// Reads a reply.
-    pub(super) fn read(result: Result<Reply, Trouble>) -> Outcome {
+    pub(super) fn read(result: Result<Reply, ExchangeError>) -> Outcome {
         let reply = match result {
             Ok(reply) => reply,
             Err(trouble) => return Outcome::Failed(trouble),
@@ -143,9 +143,9 @@ impl Outcome {
             Outcome::Done(_) => return None,
             Outcome::Fault(code) => Reason::Upnp { code },
             Outcome::Status(status) => Reason::Http { status },
-            Outcome::Failed(Trouble::Refused) => Reason::PortClosed,
-            Outcome::Failed(Trouble::TimedOut) => Reason::Silence,
-            Outcome::Failed(Trouble::Reset | Trouble::Cut) => Reason::Unreadable,
+            Outcome::Failed(ExchangeError::Refused) => Reason::PortClosed,
+            Outcome::Failed(ExchangeError::TimedOut) => Reason::Silence,
+            Outcome::Failed(ExchangeError::Reset | ExchangeError::Cut) => Reason::Unreadable,
         })
     }
 }

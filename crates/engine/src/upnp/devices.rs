@@ -1,7 +1,7 @@
 //! The devices that have answered, and their descriptions.
 
 use super::Network;
-use super::exchange::Done;
+use super::exchange::Finished;
 use super::search;
 use crate::log::log;
 use crate::time::Time;
@@ -31,7 +31,7 @@ pub(super) enum NamedBy {
     /// The gateway.
     Gateway,
     /// Another host, as a gateway.
-    Promising,
+    ClaimsGateway,
     /// Another host.
     Stranger,
 }
@@ -74,9 +74,9 @@ pub(super) enum DeviceState {
 
 /// What an answer or a notification of a device tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum DeviceChange {
     /// Nothing new, or no room for it.
-    Known,
+    None,
     /// The device is new, or its description is worth another attempt.
     Found(u32),
     /// The device has restarted: another BOOTID, another place of its description, or back after a goodbye.
@@ -85,7 +85,7 @@ pub(super) enum Heard {
 
 /// A service that a description names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct NamedService {
     /// What tells it from all others.
     pub(super) identity: String,
     pub(super) kind: WanService,
@@ -97,9 +97,9 @@ pub(super) struct Named {
 
 /// What came of a description.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Described {
+pub(super) enum DescriptionResult {
     /// It names these services; none if there is no description.
-    Services(Vec<Named>),
+    Services(Vec<NamedService>),
     /// It is to be fetched from elsewhere on the host.
     Moved(Url),
 }
@@ -123,10 +123,10 @@ impl Devices {
     }
 
     /// A device is heard: it answers a search, or says that it is there.
-    pub(super) fn heard(&mut self, from: IpAddr, network: &Network, headers: &ssdp::Headers) -> Heard {
+    pub(super) fn heard(&mut self, from: IpAddr, network: &Network, headers: &ssdp::Headers) -> DeviceChange {
         let Some(location) = search::location(network, from, &headers.location) else {
             log!(Debug, "UPnP-IGD: {from} names no place of a description");
-            return Heard::Known;
+            return DeviceChange::None;
         };
         let named_by = NamedBy::of(network, from, headers);
         let uuid = search::uuid(&headers.usn);
@@ -141,19 +141,19 @@ impl Devices {
         let Some(index) = known else {
             if !self.make_room(named_by) {
                 log!(Debug, "UPnP-IGD: too many devices, the one at {} is left out", location.address);
-                return Heard::Known;
+                return DeviceChange::None;
             }
             log!(Debug, "UPnP-IGD: device at {}{}", location.address, location.path);
             self.last_number += 1;
             let mut device = Device::new(self.last_number, from, named_by, location);
             device.note(named_by, headers);
             self.list.push(device);
-            return Heard::Found(self.last_number);
+            return DeviceChange::Found(self.last_number);
         };
         let device = &mut self.list[index];
         if device.from != from {
             if named_by != NamedBy::Gateway {
-                return Heard::Known;
+                return DeviceChange::None;
             }
             // The gateway's own word counts, whoever spoke first.
             (device.from, device.boot_id) = (from, None);
@@ -169,12 +169,12 @@ impl Devices {
             device.fetches = 0;
             device.has_restarted = true;
             device.state = DeviceState::Unknown;
-            return Heard::Restarted(device.number);
+            return DeviceChange::Restarted(device.number);
         }
         if device.state == DeviceState::Unknown && device.fetches < MAX_FETCHES {
-            return Heard::Found(device.number);
+            return DeviceChange::Found(device.number);
         }
-        Heard::Known
+        DeviceChange::None
     }
 
     /// Strangers leave the gateway room, and what names itself a gateway displaces what does not.
@@ -200,16 +200,16 @@ impl Devices {
     }
 
     /// The description of a device has come, or has not.
-    pub(super) fn described(&mut self, now: Time, number: u32, done: &Done) -> Described {
+    pub(super) fn described(&mut self, now: Time, number: u32, done: &Finished) -> DescriptionResult {
         let url = &done.request.url;
-        let nothing = Described::Services(Vec::new());
+        let nothing = DescriptionResult::Services(Vec::new());
         let Some(device) = self.get_mut(number) else { return nothing };
         if let Ok(Reply { status: 301 | 302 | 303 | 307 | 308, location: Some(location), .. }) = &done.result
             && let Ok(target) = url.join(location)
             && device.redirects < MAX_REDIRECTS
         {
             device.redirects += 1;
-            return Described::Moved(target);
+            return DescriptionResult::Moved(target);
         }
         device.state = DeviceState::Unknown;
         let reply = done.result.as_ref().ok().filter(|reply| (200..300).contains(&reply.status));
@@ -226,7 +226,7 @@ impl Devices {
         }
         log!(Info, "UPnP-IGD: gateway {} at {}", description.name(), url.address);
         device.state = DeviceState::Described { at: now };
-        Described::Services(services)
+        DescriptionResult::Services(services)
     }
 }
 
@@ -234,7 +234,7 @@ impl NamedBy {
     fn of(network: &Network, from: IpAddr, headers: &ssdp::Headers) -> NamedBy {
         match search::is_gateway_target(&headers.target) {
             _ if network.gateway == Some(from) => NamedBy::Gateway,
-            true => NamedBy::Promising,
+            true => NamedBy::ClaimsGateway,
             false => NamedBy::Stranger,
         }
     }
@@ -279,7 +279,7 @@ impl Device {
     }
 
     /// Whether the gateway has named it, and its description is outstanding.
-    pub(super) fn is_hopeful(&self) -> bool {
+    pub(super) fn is_pending_gateway(&self) -> bool {
         self.named_by == NamedBy::Gateway && self.state == DeviceState::Fetching
     }
 
@@ -290,12 +290,12 @@ impl Device {
 }
 
 /// The services of a description that map ports; those of the DSL forum where there are no others.
-fn services_of(device: &Device, url: &Url, description: &igd::Description) -> Vec<Named> {
+fn services_of(device: &Device, url: &Url, description: &igd::Description) -> Vec<NamedService> {
     let base =
         description.url_base.as_deref().and_then(|base| url.join(base).ok()).unwrap_or_else(|| url.clone());
     let described_at = url.address.port();
-    let named = |kind_of: fn(&igd::Service) -> Option<WanService>| -> Vec<Named> {
-        let mut services: Vec<Named> = Vec::new();
+    let named = |kind_of: fn(&igd::Service) -> Option<WanService>| -> Vec<NamedService> {
+        let mut services: Vec<NamedService> = Vec::new();
         for service in &description.services {
             let Some(kind) = kind_of(service) else { continue };
             let Ok(url) = base.join(&service.control_url) else { continue };
@@ -304,7 +304,7 @@ fn services_of(device: &Device, url: &Url, description: &igd::Description) -> Ve
             if services.len() < MAX_SERVICES && !services.iter().any(|known| known.identity == identity) {
                 let service_type = service.service_type.clone();
                 let other_port = Some(described_at).filter(|&port| port != url.address.port());
-                services.push(Named { identity, kind, service_type, url, other_port });
+                services.push(NamedService { identity, kind, service_type, url, other_port });
             }
         }
         services

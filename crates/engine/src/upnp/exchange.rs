@@ -1,7 +1,7 @@
 //! HTTP exchanges: one request and its reply on a TCP connection of its own, few at once a host, the rest in queues.
 
 use super::TaskId;
-use super::action::Trouble;
+use super::action::ExchangeError;
 use super::devices::NamedBy;
 use crate::driver::{Rung, Slot};
 use crate::io::{Cx, ExchangeId, Output, TcpEnd};
@@ -46,25 +46,25 @@ pub(super) enum Job {
     Walk(TaskId),
     /// AddAnyPortMapping whose walk has gone on without waiting.
     LateAny(TaskId),
-    /// The next request of a removal.
-    Remove(Slot),
+    /// The next request of a deletion.
+    DeleteEntry(Slot),
     /// GetSpecificPortMappingEntry of an entry that should be there.
-    Look(Slot),
+    CheckEntry(Slot),
 }
 
 impl Job {
-    /// Lower goes first: what others wait for, then removals (an entry abandoned goes before a new one comes), last looks.
+    /// Lower goes first: what others wait for, then deletions (an entry abandoned goes before a new one comes), last looks.
     fn rank(self) -> u8 {
         match self {
-            Job::Describe(_, NamedBy::Gateway | NamedBy::Promising) | Job::Status(_) => 0,
-            Job::Describe(..) | Job::Remove(_) | Job::Address(_) => 1,
+            Job::Describe(_, NamedBy::Gateway | NamedBy::ClaimsGateway) | Job::Status(_) => 0,
+            Job::Describe(..) | Job::DeleteEntry(_) | Job::Address(_) => 1,
             Job::Walk(_) | Job::LateAny(_) => 2,
-            Job::Look(_) => 3,
+            Job::CheckEntry(_) => 3,
         }
     }
 
     fn is_for_stranger(self) -> bool {
-        matches!(self, Job::Describe(_, NamedBy::Promising | NamedBy::Stranger))
+        matches!(self, Job::Describe(_, NamedBy::ClaimsGateway | NamedBy::Stranger))
     }
 
     /// The device that it asks for its description.
@@ -81,7 +81,7 @@ impl Job {
             Job::Describe(..) => None,
             Job::Status(id) | Job::Address(id) => Some(id),
             Job::Walk(id) | Job::LateAny(id) => Some(id.rung),
-            Job::Remove(slot) | Job::Look(slot) => Some(slot.rung),
+            Job::DeleteEntry(slot) | Job::CheckEntry(slot) => Some(slot.rung),
         }
     }
 }
@@ -112,13 +112,13 @@ impl Request {
 
 /// An exchange that is over.
 #[derive(Debug)]
-pub(super) struct Done {
+pub(super) struct Finished {
     /// What was asked.
     pub(super) request: Request,
     /// Our address on it, once it was connected (the request has left then).
     pub(super) local: Option<IpAddr>,
     /// What came.
-    pub(super) result: Result<Reply, Trouble>,
+    pub(super) result: Result<Reply, ExchangeError>,
 }
 
 #[derive(Debug)]
@@ -148,13 +148,13 @@ impl Exchange {
     }
 
     /// Nothing more comes: what came is the reply.
-    fn finish(self) -> Done {
-        let result = self.reader.finish().map_err(|_| Trouble::Cut);
-        Done { request: self.request, local: self.local, result }
+    fn finish(self) -> Finished {
+        let result = self.reader.finish().map_err(|_| ExchangeError::Cut);
+        Finished { request: self.request, local: self.local, result }
     }
 
-    fn into_done(self, result: Result<Reply, Trouble>) -> Done {
-        Done { request: self.request, local: self.local, result }
+    fn into_done(self, result: Result<Reply, ExchangeError>) -> Finished {
+        Finished { request: self.request, local: self.local, result }
     }
 }
 
@@ -233,7 +233,7 @@ impl Exchanges {
     }
 
     fn connect(&mut self, cx: &mut Cx, request: Request) {
-        if !matches!(request.job, Job::Walk(..) | Job::Look(_)) {
+        if !matches!(request.job, Job::Walk(..) | Job::CheckEntry(_)) {
             cx.pace.spend(cx.now, PACKETS_AN_EXCHANGE);
         }
         self.last_id += 1;
@@ -275,7 +275,7 @@ impl Exchanges {
         cx: &mut Cx,
         goes_on: impl Fn(Job) -> Option<Job>,
         span: Duration,
-    ) -> Option<Done> {
+    ) -> Option<Finished> {
         let is_crowded = self.is_crowded();
         let (id, _) = self.open.iter().find(|(_, exchange)| exchange.gives_up_at(is_crowded) <= cx.now)?;
         let exchange = self.open.get_mut(&id)?;
@@ -290,10 +290,10 @@ impl Exchanges {
             let request = Request { job: other, ..exchange.request.clone() };
             let request = std::mem::replace(&mut exchange.request, request);
             exchange.ends_at = cx.now + span;
-            return Some(Done { request, local: exchange.local, result: Err(Trouble::TimedOut) });
+            return Some(Finished { request, local: exchange.local, result: Err(ExchangeError::TimedOut) });
         }
         cx.output(Output::HangUp { exchange: id });
-        self.open.remove(&id).map(|exchange| exchange.into_done(Err(Trouble::TimedOut)))
+        self.open.remove(&id).map(|exchange| exchange.into_done(Err(ExchangeError::TimedOut)))
     }
 
     /// Whether the request of a job has left, and its reply is awaited.
@@ -346,7 +346,7 @@ impl Exchanges {
     }
 
     /// Bytes came. The exchange is over when they complete a reply, or can never become one.
-    pub(super) fn data(&mut self, cx: &mut Cx, id: ExchangeId, bytes: &[u8]) -> Option<Done> {
+    pub(super) fn data(&mut self, cx: &mut Cx, id: ExchangeId, bytes: &[u8]) -> Option<Finished> {
         let exchange = self.open.get_mut(&id)?;
         exchange.is_begun |= !bytes.is_empty();
         let result = match exchange.reader.push(bytes) {
@@ -361,7 +361,7 @@ impl Exchanges {
                 return None;
             }
             Ok(Some(reply)) => Ok(reply),
-            Err(_) => Err(Trouble::Cut),
+            Err(_) => Err(ExchangeError::Cut),
         };
         cx.output(Output::HangUp { exchange: id });
         self.open.remove(&id).map(|exchange| exchange.into_done(result))
@@ -369,7 +369,7 @@ impl Exchanges {
 
     /// The connection ended. One that ended before the first byte is tried again: some gateways take one connection at a
     /// time and refuse or reset the others.
-    pub(super) fn ended(&mut self, cx: &mut Cx, id: ExchangeId, end: TcpEnd) -> Option<Done> {
+    pub(super) fn ended(&mut self, cx: &mut Cx, id: ExchangeId, end: TcpEnd) -> Option<Finished> {
         let exchange = self.open.remove(&id)?;
         if end == TcpEnd::Starved {
             // Nothing was asked.
@@ -384,7 +384,7 @@ impl Exchanges {
         Some(exchange.finish())
     }
 
-    fn try_again(&mut self, cx: &mut Cx, exchange: Exchange) -> Option<Done> {
+    fn try_again(&mut self, cx: &mut Cx, exchange: Exchange) -> Option<Finished> {
         // A place that a stranger named says nothing about the host's server.
         let is_alone = exchange.request.job.is_for_stranger()
             || self.open.values().all(|other| other.host() != exchange.host());
@@ -395,13 +395,13 @@ impl Exchanges {
             Some(queue) => queue.width = (queue.width / 2).max(1),
             None if !request.failed_alone => request.failed_alone = true,
             None => {
-                let trouble = exchange.local.map_or(Trouble::Refused, |_| Trouble::Reset);
+                let trouble = exchange.local.map_or(ExchangeError::Refused, |_| ExchangeError::Reset);
                 return Some(exchange.into_done(Err(trouble)));
             }
         }
         match request.job {
             // What the library asks of itself keeps its pace, with all its repetitions.
-            Job::Look(_) | Job::Address(_) => drop(cx.pace.take(cx.now, PACKETS_AN_EXCHANGE)),
+            Job::CheckEntry(_) | Job::Address(_) => drop(cx.pace.take(cx.now, PACKETS_AN_EXCHANGE)),
             Job::Walk(_) => cx.pace.spend(cx.now, PACKETS_AN_EXCHANGE),
             _ => {}
         }

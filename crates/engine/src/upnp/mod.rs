@@ -1,18 +1,18 @@
 //! UPnP-IGD: search, description, actions.
 //!
 //! `search` and `devices` find devices and read their descriptions; `service` is what is known of each service; `making` makes
-//! entries through it by way of `walk` and `action`; `removal` removes them; `looks` looks after what is there; `finding` ties
+//! entries through it by way of `walk` and `action`; `deletion` removes them; `looks` looks after what is there; `finding` ties
 //! search, devices and services together; `exchange` carries all of this over HTTP.
 
 mod action;
+mod deletion;
 mod devices;
+mod discovery;
+mod entry_checks;
 mod exchange;
-mod finding;
-mod looks;
-mod making;
-mod removal;
 mod search;
 mod service;
+mod task;
 mod walk;
 
 use super::driver::{Driver, Errand, Key, Notice, Rung, ServiceId, Slot};
@@ -31,16 +31,16 @@ pub use search::{MULTICAST, MX_SECS, location, may_answer, searches};
 pub use service::preference;
 
 use action::{Action, Outcome};
+use deletion::Deletion;
 use devices::{Device, Devices};
-use exchange::{Done, Exchanges, Job, Request};
-use looks::Looks;
-use making::{Task, TaskState};
-use removal::Removal;
+use entry_checks::EntryChecks;
+use exchange::{Exchanges, Finished, Job, Request};
 use search::Search;
 use service::{Service, Services, Trial, is_usable};
 use std::collections::LinkedList;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use task::{Task, TaskState};
 
 /// How long a service elsewhere that held mappings need not wait for the search to end.
 const TRUST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -65,14 +65,14 @@ pub struct Network {
 enum Timer {
     /// When to send the next round of the search, or to end it.
     Search,
-    /// When to give up waiting for the request that a removal follows.
-    Removal(Slot),
+    /// When to give up waiting for the request that a deletion follows.
+    Deletion(Slot),
     /// When a walk that nobody waits for sends its next request.
     Walk(TaskId),
     /// When to look at an entry.
-    Look(TaskId),
+    EntryCheck(TaskId),
     /// When to take the next look.
-    LookTurn,
+    EntryCheckTurn,
     /// When to take services as they are, without waiting for what others say of themselves.
     Settle,
     /// When to search again for what is doubted.
@@ -95,9 +95,9 @@ impl Word for Timer {
     fn word(self) -> u64 {
         match self {
             Timer::Search => (0, 0),
-            Timer::Removal(slot) => (1, slot.word()),
-            Timer::Look(id) => (2, id.word()),
-            Timer::LookTurn => (3, 0),
+            Timer::Deletion(slot) => (1, slot.word()),
+            Timer::EntryCheck(id) => (2, id.word()),
+            Timer::EntryCheckTurn => (3, 0),
             Timer::Settle => (4, 0),
             Timer::Doubt => (5, 0),
             Timer::Walk(id) => (6, id.word()),
@@ -125,7 +125,7 @@ impl TaskId {
     }
 
     /// The other mapping of ours that has, or may have, an external port.
-    fn rival(self, ledger: &Ledger, port: u16) -> Option<Key> {
+    fn other_owner(self, ledger: &Ledger, port: u16) -> Option<Key> {
         ledger.owner(self.rung.service()?, self.key.transport, port).filter(|&owner| owner != self.key)
     }
 }
@@ -155,10 +155,10 @@ pub struct Upnp {
     doubt_searches: usize,
     doubted_at: Option<Time>,
     tasks: Map<TaskId, Task>,
-    removals: Map<Slot, Removal>,
-    /// How many entries were removed.
-    removed: u32,
-    looks: Looks,
+    deletions: Map<Slot, Deletion>,
+    /// How many entries were deleted.
+    deleted: u32,
+    entry_checks: EntryChecks,
     exchanges: Exchanges,
     timers: Timers<Timer>,
     notices: LinkedList<Notice>,
@@ -181,7 +181,7 @@ impl Upnp {
     /// Whether the gateway's own device has answered: it can be asked, or its description does not come at once.
     pub fn is_there(&self, now: Time) -> bool {
         let is_slow = self.search.since.is_some_and(|since| now >= since + GRACE);
-        self.services.count(true) > 0 || is_slow && self.devices.list.iter().any(Device::is_hopeful)
+        self.services.count(true) > 0 || is_slow && self.devices.list.iter().any(Device::is_pending_gateway)
     }
 
     /// Whether what a rung makes is at the address that the gateway's other protocols tell, for want of one of its own.
@@ -215,7 +215,7 @@ impl Upnp {
             rungs.push(RungState::Coming { hold_until: at, until: at });
         }
         self.services.push_rungs(|service| service.on_gateway, rungs);
-        if self.devices.list.iter().any(Device::is_hopeful) {
+        if self.devices.list.iter().any(Device::is_pending_gateway) {
             // However slow the gateway's own description is: no other device is better, for a while.
             rungs.push(RungState::Coming { hold_until: silent_at, until: last_at });
         }
@@ -296,8 +296,8 @@ impl Upnp {
             Job::Address(_) => Action::new("GetExternalIPAddress", None),
             Job::Walk(id) => self.walk_action(cx, id, local)?,
             Job::LateAny(_) => return None,
-            Job::Remove(slot) => self.removal_action(slot)?,
-            Job::Look(slot) => Action::look(slot.key.transport, slot.port),
+            Job::DeleteEntry(slot) => self.deletion_action(slot)?,
+            Job::CheckEntry(slot) => Action::read_entry(slot.key.transport, slot.port),
         };
         let service_type = &self.services.get(job.rung()?)?.named.service_type;
         log!(Verbose, "UPnP-IGD: {}", action.name);
@@ -312,11 +312,11 @@ impl Upnp {
     }
 
     /// An exchange is over: hands it to whom it was for.
-    fn handle_done(&mut self, cx: &mut Cx, done: Done) {
+    fn handle_done(&mut self, cx: &mut Cx, done: Finished) {
         if let Some(number) = done.request.job.device() {
             return self.handle_description(cx, number, done);
         }
-        let Done { request: Request { job, url, timeout, .. }, local, result } = done;
+        let Finished { request: Request { job, url, timeout, .. }, local, result } = done;
         let outcome = Outcome::read(result);
         self.note_health(cx, job, &url, &outcome);
         let is_wanted = match job {
@@ -338,13 +338,13 @@ impl Upnp {
             Job::Address(id) => self.handle_address(cx, id, &outcome),
             Job::Walk(id) => self.handle_walk(cx, id, &outcome, client),
             Job::LateAny(id) => self.handle_late_any(cx, id, &outcome),
-            Job::Remove(slot) => self.handle_removal(cx, slot, &outcome, client),
-            Job::Look(slot) => self.handle_look(cx, slot, &outcome, client),
+            Job::DeleteEntry(slot) => self.handle_deletion(cx, slot, &outcome, client),
+            Job::CheckEntry(slot) => self.handle_entry(cx, slot, &outcome, client),
         }
     }
 
     /// Gives up one exchange whose time is over. A late reply to AddAnyPortMapping is still read.
-    fn pop_timed_out(&mut self, cx: &mut Cx) -> Option<Done> {
+    fn pop_timed_out(&mut self, cx: &mut Cx) -> Option<Finished> {
         let tasks = &self.tasks;
         let goes_on = |job: Job| match job {
             Job::Walk(id) => {
@@ -368,7 +368,7 @@ impl Driver for Upnp {
     }
 
     fn delete(&mut self, cx: &mut Cx, slot: Slot, awaited: bool) {
-        self.remove(cx, slot, awaited);
+        self.delete_entry(cx, slot, awaited);
         self.settle(cx);
     }
 
@@ -378,7 +378,7 @@ impl Driver for Upnp {
     }
 
     fn rest(&mut self, cx: &mut Cx) {
-        if !self.removals.is_empty() || std::mem::replace(&mut self.resting, true) {
+        if !self.deletions.is_empty() || std::mem::replace(&mut self.resting, true) {
             return;
         }
         // What has answered is remembered.
@@ -393,7 +393,7 @@ impl Driver for Upnp {
     fn recheck(&mut self, cx: &mut Cx, in_use: bool) {
         self.exchanges.widen();
         if in_use {
-            self.look_after(cx);
+            self.recheck_entries(cx);
         }
         self.settle(cx);
     }
@@ -405,10 +405,10 @@ impl Driver for Upnp {
         while let Some(timer) = self.timers.pop_due(cx.now) {
             match timer {
                 Timer::Search => self.search_on(cx),
-                Timer::Removal(slot) => self.ask_for_removal(cx, slot),
+                Timer::Deletion(slot) => self.ask_for_deletion(cx, slot),
                 Timer::Walk(id) => self.take_walk_turn(cx, id),
-                Timer::Look(id) => self.look(cx, id),
-                Timer::LookTurn => self.take_look_turn(cx),
+                Timer::EntryCheck(id) => self.check_entry(cx, id),
+                Timer::EntryCheckTurn => self.take_check_turn(cx),
                 Timer::Settle => self.notices.push_back(Notice::Changed),
                 Timer::Doubt => self.search_doubted(cx),
             }

@@ -1,7 +1,7 @@
 //! The services that can map ports: what is known of each, and in which order they are asked.
 
 use super::action::Outcome;
-use super::devices::Named;
+use super::devices::NamedService;
 use super::exchange::Job;
 use super::walk::{LEASE_SECS, Variant};
 use super::{SHORT_TIMEOUT, Timer, Upnp};
@@ -73,13 +73,13 @@ impl Address {
 
 /// Whether a service tells what entries it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Candor {
+pub(super) enum Visibility {
     #[default]
     Unknown,
     /// It showed an entry of ours at this time.
-    Shows(Time),
+    Shown(Time),
     /// It denied one that it had just made for ever: until then only the entry of this key is looked at.
-    Denies { until: Time, witness: Key },
+    Hidden { until: Time, sampled: Key },
 }
 
 /// A service that can map ports.
@@ -88,7 +88,7 @@ pub(super) struct Service {
     pub(super) rung: Rung,
     /// The number of its device.
     pub(super) device: u32,
-    pub(super) named: Named,
+    pub(super) named: NamedService,
     pub(super) on_gateway: bool,
     /// By GetStatusInfo, which is asked of a service that is not alone.
     pub(super) is_connected: Option<bool>,
@@ -101,13 +101,13 @@ pub(super) struct Service {
     /// Since when only permanent leases are asked for.
     pub(super) permanent_since: Option<Time>,
     pub(super) address: Address,
-    pub(super) candor: Candor,
+    pub(super) visibility: Visibility,
     /// How many exchanges in a row have failed for want of a connection or an answer.
     pub(super) troubles: u8,
 }
 
 impl Service {
-    pub(super) fn new(rung: Rung, device: u32, on_gateway: bool, named: Named) -> Service {
+    pub(super) fn new(rung: Rung, device: u32, on_gateway: bool, named: NamedService) -> Service {
         Service {
             rung,
             device,
@@ -120,7 +120,7 @@ impl Service {
             longest_lease: None,
             permanent_since: None,
             address: Address::default(),
-            candor: Candor::Unknown,
+            visibility: Visibility::Unknown,
             troubles: 0,
         }
     }
@@ -229,14 +229,14 @@ impl Upnp {
         for id in self.tasks.keys_where(|id, _| dropped.contains(&id.rung)) {
             self.fail(cx, id, Reason::Silence);
         }
-        self.looks.kept.retain(|id, _| !dropped.contains(&id.rung));
-        for slot in self.removals.keys_where(|slot, _| dropped.contains(&slot.rung)) {
-            self.end_removal(cx, slot, driver::Outcome::NotConfirmed(Reason::Silence));
+        self.entry_checks.entries.retain(|id, _| !dropped.contains(&id.rung));
+        for slot in self.deletions.keys_where(|slot, _| dropped.contains(&slot.rung)) {
+            self.end_deletion(cx, slot, driver::DeletionOutcome::NotConfirmed(Reason::Silence));
         }
     }
 
     /// Where more than one service could be taken, each says first how it stands.
-    pub(super) fn probe_company(&mut self, cx: &mut Cx, on_gateway: bool) {
+    pub(super) fn probe_alternatives(&mut self, cx: &mut Cx, on_gateway: bool) {
         if self.services.count(on_gateway) < 2 {
             return;
         }

@@ -1,7 +1,7 @@
 //! The way to an entry at one service: which variant of the request is sent next (external ports, lease durations), and what
 //! each answer means. No I/O, no other mapping.
 
-use super::action::{Action, Outcome, Owner, Trouble, code};
+use super::action::{Action, ExchangeError, Outcome, Owner, code};
 use crate::driver::Key;
 use crate::io::Random;
 use crate::reason::Reason;
@@ -18,7 +18,7 @@ const MAX_REQUESTS: u8 = 12;
 /// Where ports are taken from at random, in this order; some gateways allow one of these ranges only.
 const RANDOM_PORTS: [RangeInclusive<u64>; 4] = [49152..=65535, 40000..=49999, 20000..=29999, 1024..=65535];
 /// How often the dice are thrown for a port that is free.
-const MAX_THROWS: usize = 64;
+const MAX_DRAWS: usize = 64;
 
 /// What is known of the requests that a service takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,20 +63,20 @@ pub(super) enum Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// GetSpecificPortMappingEntry, a courtesy before adding: servers overwrite the entry of another port of the same host.
-    Look,
+    ReadEntry,
     /// AddPortMapping.
     Add,
     /// AddAnyPortMapping.
     AddAny,
     /// GetSpecificPortMappingEntry after a conflict: is it ours?
-    LookAgain,
+    ReadEntryAgain,
     /// DeletePortMapping of an entry of ours that is in the way.
     Clear,
 }
 
 /// What an answer leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum AfterReply {
     /// The walk has its next request.
     Ask,
     /// This external port is not to be had: ask on after [`Walk::choose_port`].
@@ -172,7 +172,7 @@ impl Walk {
         match self.step {
             Step::Add => Some(self.port),
             Step::AddAny => Some(0),
-            Step::Look | Step::LookAgain | Step::Clear => None,
+            Step::ReadEntry | Step::ReadEntryAgain | Step::Clear => None,
         }
     }
 
@@ -188,7 +188,7 @@ impl Walk {
 
     /// Counts a request; `Err`: there were enough.
     pub(super) fn count_request(&mut self) -> Result<u32, Reason> {
-        if self.purpose == Purpose::Retry && self.step == Step::Look {
+        if self.purpose == Purpose::Retry && self.step == Step::ReadEntry {
             return Ok(0);
         }
         self.requests += 1;
@@ -204,7 +204,7 @@ impl Walk {
     pub(super) fn action(&self, client: IpAddr) -> Action {
         let add = |name| Action::add(name, self.key, self.port, client, self.lease_secs);
         match self.step {
-            Step::Look | Step::LookAgain => Action::look(self.key.transport, self.port),
+            Step::ReadEntry | Step::ReadEntryAgain => Action::read_entry(self.key.transport, self.port),
             Step::Add => add("AddPortMapping"),
             Step::AddAny => add("AddAnyPortMapping"),
             Step::Clear => Action::delete(self.key.transport, self.port),
@@ -223,8 +223,8 @@ impl Walk {
         let mut chosen = Some(internal_port).filter(|&port| is_new(port));
         if chosen.is_none() && !self.variant.same_ports {
             let range = RANDOM_PORTS.get(self.randoms).unwrap_or(&RANDOM_PORTS[RANDOM_PORTS.len() - 1]);
-            let throw = || u16::try_from(random.in_range(*range.start(), *range.end())).ok();
-            chosen = std::iter::repeat_with(throw).take(MAX_THROWS).flatten().find(|&port| is_new(port));
+            let draw = || u16::try_from(random.in_range(*range.start(), *range.end())).ok();
+            chosen = std::iter::repeat_with(draw).take(MAX_DRAWS).flatten().find(|&port| is_new(port));
             self.randoms += 1;
         }
         self.port = chosen.ok_or(self.reason)?;
@@ -238,29 +238,29 @@ impl Walk {
     }
 
     /// Takes what came of the request that [`Walk::action`] gave.
-    pub(super) fn take(&mut self, outcome: &Outcome, client: IpAddr) -> Next {
-        // That a look finds nothing, or a removal fails, is no reason.
+    pub(super) fn take(&mut self, outcome: &Outcome, client: IpAddr) -> AfterReply {
+        // That a look finds nothing, or a deletion fails, is no reason.
         if let (Some(reason), Some(_)) = (outcome.reason(), self.adds()) {
             self.reason = reason;
         }
         match self.step {
             // Only a well-formed entry of somebody else keeps us from adding.
-            Step::Look => match outcome.owner(self.key, self.port, client) {
+            Step::ReadEntry => match outcome.owner(self.key, self.port, client) {
                 Owner::Foreign => {
                     self.reason = Reason::PortsTaken;
-                    Next::OtherPort
+                    AfterReply::OtherPort
                 }
                 Owner::Ours | Owner::Unclear => self.ask(Step::Add),
             },
-            Step::LookAgain => match outcome.owner(self.key, self.port, client) {
+            Step::ReadEntryAgain => match outcome.owner(self.key, self.port, client) {
                 Owner::Ours if self.unclear.is_some() && outcome.is_certainly_of(self.key, client) => {
                     self.lease_secs = self.unclear.unwrap_or(self.lease_secs);
-                    Next::Made(self.port, self.lifetime())
+                    AfterReply::Made(self.port, self.lifetime())
                 }
                 Owner::Ours if !self.cleared => self.ask(Step::Clear),
                 Owner::Ours | Owner::Foreign => {
                     self.reason = Reason::PortsTaken;
-                    Next::OtherPort
+                    AfterReply::OtherPort
                 }
                 // The entry cannot be read, or is not there.
                 Owner::Unclear => {
@@ -287,26 +287,26 @@ impl Walk {
         }
     }
 
-    fn take_success(&mut self) -> Next {
+    fn take_success(&mut self) -> AfterReply {
         if self.fault_to_lease || self.lease_secs == SHORT_LEASE_SECS {
             self.variant.lease_secs = self.lease_secs;
         }
         if self.randoms > self.variant.range {
             self.variant.range = self.randoms - 1;
         }
-        Next::Made(self.port, self.lifetime())
+        AfterReply::Made(self.port, self.lifetime())
     }
 
-    fn take_reply_to_add(&mut self, outcome: &Outcome) -> Next {
+    fn take_reply_to_add(&mut self, outcome: &Outcome) -> AfterReply {
         match *outcome {
             Outcome::Done(_) => self.take_success(),
             Outcome::Fault(code::PERMANENT_LEASES_ONLY) if self.lease_secs != 0 => {
                 self.refused_leases.push(self.lease_secs);
                 (self.variant.lease_secs, self.lease_secs) = (0, 0);
-                Next::Ask
+                AfterReply::Ask
             }
             Outcome::Fault(code::CONFLICT | code::CONFLICT_WITH_OTHER) if !self.conflicts_are_refusals => {
-                self.ask(Step::LookAgain)
+                self.ask(Step::ReadEntryAgain)
             }
             Outcome::Fault(code::CONFLICT | code::CONFLICT_WITH_OTHER | code::NOT_AUTHORIZED) => {
                 self.take_port_refusal()
@@ -315,18 +315,20 @@ impl Walk {
                 self.variant.same_ports = true;
                 let is_same = self.port == self.key.internal_port.get();
                 if is_same || self.purpose == Purpose::Renewal {
-                    Next::Failed(self.reason)
+                    AfterReply::Failed(self.reason)
                 } else {
-                    Next::OtherPort
+                    AfterReply::OtherPort
                 }
             }
             Outcome::Fault(code::NO_PORT_MAPS_AVAILABLE) if self.purpose != Purpose::Trial => {
-                Next::Failed(self.reason)
+                AfterReply::Failed(self.reason)
             }
             // No variant of the request changes these. With the statuses the control URL is not there.
             Outcome::Fault(code::EXTERNAL_PORT_WILDCARD_ONLY)
             | Outcome::Status(404 | 405 | 410)
-            | Outcome::Failed(Trouble::Refused | Trouble::TimedOut) => Next::Failed(self.reason),
+            | Outcome::Failed(ExchangeError::Refused | ExchangeError::TimedOut) => {
+                AfterReply::Failed(self.reason)
+            }
             Outcome::Fault(_) | Outcome::Status(_) | Outcome::Failed(_) => {
                 // An unclear reply does not say that it is the lease.
                 match outcome {
@@ -340,18 +342,18 @@ impl Walk {
 
     /// The port is not for us: once more with another lease, since some say so for that, then another port. A service that
     /// makes mappings means the port.
-    fn take_port_refusal(&mut self) -> Next {
+    fn take_port_refusal(&mut self) -> AfterReply {
         if self.purpose == Purpose::Usual {
-            return Next::OtherPort;
+            return AfterReply::OtherPort;
         }
         self.fault_to_lease = true;
         self.take_lease_refusal(&[LEASE_SECS, 0])
     }
 
     /// Tries the next of these lease durations at the same port, then another port.
-    fn take_lease_refusal(&mut self, leases: &[u32]) -> Next {
+    fn take_lease_refusal(&mut self, leases: &[u32]) -> AfterReply {
         if self.purpose == Purpose::Renewal {
-            return Next::Failed(self.reason);
+            return AfterReply::Failed(self.reason);
         }
         self.refused_leases.push(self.lease_secs);
         let is_known_refused = |lease: u32| lease == LEASE_SECS && self.variant.is_permanent();
@@ -362,17 +364,17 @@ impl Walk {
                 self.lease_secs = lease;
                 self.ask(Step::Add)
             }
-            None => Next::OtherPort,
+            None => AfterReply::OtherPort,
         }
     }
 
-    fn ask(&mut self, step: Step) -> Next {
+    fn ask(&mut self, step: Step) -> AfterReply {
         self.step = step;
-        Next::Ask
+        AfterReply::Ask
     }
 }
 
 /// How an entry at a certain external port is asked for: with a look before it where the port is wished.
 fn first_step(key: Key, port: u16) -> Step {
-    if port == key.internal_port.get() { Step::Add } else { Step::Look }
+    if port == key.internal_port.get() { Step::Add } else { Step::ReadEntry }
 }

@@ -3,7 +3,7 @@
 use super::action::{Action, Outcome};
 use super::exchange::Job;
 use super::service::{Address, Trial, is_usable};
-use super::walk::{Next, Purpose, Walk};
+use super::walk::{AfterReply, Purpose, Walk};
 use super::{SHORT_TIMEOUT, TaskId, Timer, Upnp};
 use crate::driver::{Errand, Grant, Notice, Rung, Slot};
 use crate::io::{Cx, Protocol, Suggestion};
@@ -84,7 +84,7 @@ impl Upnp {
         let has_add_any = service.named.kind == WanService::Ip2 && !has_entry;
         let mut walk = Walk::new(id.key, port, purpose, has_add_any, service.variant);
         // Leased entries of this key have vanished.
-        if self.looks.kept.get(&id).is_some_and(|kept| kept.gone_early >= 2) {
+        if self.entry_checks.entries.get(&id).is_some_and(|entry| entry.gone_early >= 2) {
             walk.make_permanent();
         }
         self.tasks.insert(id, Task { walk, purpose, errand, state, is_overtaken: false });
@@ -115,7 +115,7 @@ impl Upnp {
                 _ => self.ask_address(id.rung),
             }
         }
-        match id.rival(&cx.ledger, port) {
+        match id.other_owner(&cx.ledger, port) {
             Some(_) => self.ask_for_other_port(cx, id),
             None => self.ask_on(cx, id),
         }
@@ -123,7 +123,7 @@ impl Upnp {
 
     fn ask_for_other_port(&mut self, cx: &mut Cx, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        match task.walk.choose_port(&mut *cx.random, |port| id.rival(&cx.ledger, port).is_none()) {
+        match task.walk.choose_port(&mut *cx.random, |port| id.other_owner(&cx.ledger, port).is_none()) {
             Ok(()) => self.ask_on(cx, id),
             Err(reason) => self.fail(cx, id, reason),
         }
@@ -161,9 +161,9 @@ impl Upnp {
     /// The next request, on a connection from `local`: what it may make is in the ledger from now on.
     pub(super) fn walk_action(&mut self, cx: &mut Cx, id: TaskId, local: IpAddr) -> Option<Action> {
         let walk = &mut self.tasks.get_mut(&id)?.walk;
-        if walk.adds().is_some_and(|port| id.rival(&cx.ledger, port).is_some())
+        if walk.adds().is_some_and(|port| id.other_owner(&cx.ledger, port).is_some())
             && let Err(reason) =
-                walk.choose_port(&mut *cx.random, |port| id.rival(&cx.ledger, port).is_none())
+                walk.choose_port(&mut *cx.random, |port| id.other_owner(&cx.ledger, port).is_none())
         {
             // Another mapping of ours has asked for the port since, and there is no other.
             self.fail(cx, id, reason);
@@ -182,7 +182,7 @@ impl Upnp {
         let (asked_port, clears) = (task.walk.adds(), task.walk.clears());
         let next = task.walk.take(outcome, client);
         match (asked_port, outcome, next) {
-            (_, Outcome::Done(_), Next::Made(made, lifetime)) => {
+            (_, Outcome::Done(_), AfterReply::Made(made, lifetime)) => {
                 if asked_port == Some(0) {
                     cx.ledger.note_port(id.slot(0), made);
                 }
@@ -197,11 +197,11 @@ impl Upnp {
         }
         let is_overtaken = std::mem::take(&mut task.is_overtaken);
         match next {
-            Next::Made(..) if is_overtaken => self.ask_on(cx, id),
-            Next::Ask => self.ask_on(cx, id),
-            Next::OtherPort => self.ask_for_other_port(cx, id),
-            Next::Made(port, lifetime) => self.handle_made(cx, id, port, lifetime),
-            Next::Failed(reason) => self.fail(cx, id, reason),
+            AfterReply::Made(..) if is_overtaken => self.ask_on(cx, id),
+            AfterReply::Ask => self.ask_on(cx, id),
+            AfterReply::OtherPort => self.ask_for_other_port(cx, id),
+            AfterReply::Made(port, lifetime) => self.handle_made(cx, id, port, lifetime),
+            AfterReply::Failed(reason) => self.fail(cx, id, reason),
         }
     }
 
@@ -209,7 +209,7 @@ impl Upnp {
     fn end_abandoned(&mut self, cx: &mut Cx, id: TaskId) {
         self.tasks.remove(&id);
         self.notices.push_back(Notice::Superfluous { key: id.key });
-        self.resume_removals(cx, |slot| slot.key == id.key);
+        self.resume_deletions(cx, |slot| slot.key == id.key);
         self.pass_trial_on(cx, id);
     }
 
@@ -297,7 +297,7 @@ impl Upnp {
 
     /// Nobody wants the mapping of a key at a service any more.
     pub(super) fn leave_task(&mut self, cx: &mut Cx, id: TaskId) {
-        self.looks.kept.remove(&id);
+        self.entry_checks.entries.remove(&id);
         let job = Job::Walk(id);
         let is_written = self.exchanges.is_written(job);
         let Some(task) = self.tasks.get_mut(&id) else { return };

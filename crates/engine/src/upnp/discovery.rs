@@ -1,9 +1,9 @@
 //! From the search to the services: sends searches, follows up answers and notifications, fetches descriptions, and searches
 //! again for what does not answer any more.
 
-use super::action::{Outcome, Trouble, code};
-use super::devices::{Described, Device, DeviceState, Heard, Named};
-use super::exchange::{Done, Job};
+use super::action::{ExchangeError, Outcome, code};
+use super::devices::{DescriptionResult, Device, DeviceChange, DeviceState, NamedService};
+use super::exchange::{Finished, Job};
 use super::search::{self, Search};
 use super::service::Service;
 use super::{Network, TaskId, Timer, Upnp};
@@ -50,7 +50,7 @@ impl Upnp {
         // Devices whose services nobody uses have to show themselves again.
         let is_used = |service: &Service| {
             !self.tasks.keys_where(|task, _| task.rung == service.rung).is_empty()
-                || !self.removals.keys_where(|slot, _| slot.rung == service.rung).is_empty()
+                || !self.deletions.keys_where(|slot, _| slot.rung == service.rung).is_empty()
                 || cx.ledger.has_granted(service.rung)
         };
         let used = self.services.list.iter().filter(|service| is_used(service));
@@ -72,9 +72,9 @@ impl Upnp {
     }
 
     /// Removals wait for services that are not known (any more).
-    pub(super) fn search_for_removals(&mut self, cx: &mut Cx) {
+    pub(super) fn search_for_deletions(&mut self, cx: &mut Cx) {
         if self.network.is_none() || self.is_open == Some(false) {
-            return self.give_up_lost_removals(cx);
+            return self.give_up_lost_deletions(cx);
         }
         self.resting = false;
         if self.search.rounds.is_none() {
@@ -92,7 +92,8 @@ impl Upnp {
         }
         self.search.rounds = Some(rounds + 1);
         self.timers.set(Timer::Search, search::next_at(cx, rounds + 1, ends_at));
-        let is_known = self.services.count(true) > 0 || self.devices.list.iter().any(Device::is_hopeful);
+        let is_known =
+            self.services.count(true) > 0 || self.devices.list.iter().any(Device::is_pending_gateway);
         // What is known from before need not be all there is.
         if let Some(network) = self.network.filter(|_| rounds == 0 || !is_known) {
             search::send_round(cx, &network, None);
@@ -105,9 +106,9 @@ impl Upnp {
     fn end_search(&mut self, cx: &mut Cx) {
         self.notices.push_back(Notice::Changed);
         if !self.devices.list.iter().any(|device| device.state == DeviceState::Fetching) {
-            self.give_up_lost_removals(cx);
+            self.give_up_lost_deletions(cx);
         }
-        let is_at_work = self.devices.list.iter().any(Device::is_hopeful);
+        let is_at_work = self.devices.list.iter().any(Device::is_pending_gateway);
         if self.services.list.is_empty() && !is_at_work && !self.resting {
             cx.note_out(Protocol::UpnpIgd, self.trouble.unwrap_or(Reason::Silence), None);
         }
@@ -123,7 +124,7 @@ impl Upnp {
             }
             (Some(_), None) => {
                 self.search.rounds = None;
-                self.give_up_lost_removals(cx);
+                self.give_up_lost_deletions(cx);
                 cx.note_out(Protocol::UpnpIgd, Reason::Shortage, None);
             }
             _ => {}
@@ -153,22 +154,22 @@ impl Upnp {
     }
 
     /// A device answers, or says that it is there.
-    fn handle_heard(&mut self, cx: &mut Cx, from: IpAddr, headers: &ssdp::Headers) -> Heard {
-        let Some(network) = self.network else { return Heard::Known };
+    fn handle_heard(&mut self, cx: &mut Cx, from: IpAddr, headers: &ssdp::Headers) -> DeviceChange {
+        let Some(network) = self.network else { return DeviceChange::None };
         let heard = self.devices.heard(from, &network, headers);
         match heard {
-            Heard::Found(number) => {
+            DeviceChange::Found(number) => {
                 // One that it displaces is not asked any more.
                 let is_gone = |number| self.devices.get(number).is_none();
                 self.exchanges.discard(cx, true, |job| job.device().is_some_and(is_gone));
                 self.fetch(cx, number);
             }
-            Heard::Restarted(number) => {
+            DeviceChange::Restarted(number) => {
                 log!(Info, "UPnP-IGD: the device at {from} has restarted");
                 self.fetch(cx, number);
                 self.notices.push_back(Notice::SignOfLife);
             }
-            Heard::Known => {}
+            DeviceChange::None => {}
         }
         heard
     }
@@ -183,8 +184,8 @@ impl Upnp {
         let is_gateway = network.gateway == Some(from) && search::is_gateway_target(&headers.target);
         if let Some(number) = ours {
             // A reboot without a goodbye, by a device without BOOTID: its table shows it.
-            if !matches!(self.handle_heard(cx, from, headers), Heard::Restarted(_)) {
-                self.look_at_one(cx, number);
+            if !matches!(self.handle_heard(cx, from, headers), DeviceChange::Restarted(_)) {
+                self.check_one_entry(cx, number);
             }
         } else if is_gateway && self.services.count(true) == 0 {
             // None is in use, or another: this one may have come late.
@@ -223,15 +224,15 @@ impl Upnp {
         self.exchanges.enqueue(job, url, cx.config.discover_timeout);
     }
 
-    pub(super) fn handle_description(&mut self, cx: &mut Cx, number: u32, done: Done) {
+    pub(super) fn handle_description(&mut self, cx: &mut Cx, number: u32, done: Finished) {
         match &done.result {
             Ok(reply) if (200..300).contains(&reply.status) => {}
             Ok(reply) => self.trouble = Some(Reason::Http { status: reply.status }),
             Err(trouble) => self.trouble = Outcome::Failed(*trouble).reason(),
         }
         match self.devices.described(cx.now, number, &done) {
-            Described::Services(services) => self.take_services(cx, number, services),
-            Described::Moved(url) => {
+            DescriptionResult::Services(services) => self.take_services(cx, number, services),
+            DescriptionResult::Moved(url) => {
                 self.exchanges.enqueue(done.request.job, url, cx.config.discover_timeout)
             }
         }
@@ -243,7 +244,7 @@ impl Upnp {
 
     /// A device has these services; none where its description is not to be had. Those that were known before have their
     /// entries and tasks, wherever they are now.
-    fn take_services(&mut self, cx: &mut Cx, number: u32, all_named: Vec<Named>) {
+    fn take_services(&mut self, cx: &mut Cx, number: u32, all_named: Vec<NamedService>) {
         let known = self.services.of_device(number);
         if all_named.is_empty() && !known.is_empty() {
             log!(Warn, "UPnP-IGD: the device in use has no description any more");
@@ -268,7 +269,7 @@ impl Upnp {
                 // Who failed there before it was gone may ask it again.
                 self.notices.push_back(Notice::ServiceRestarted { rung });
                 self.services.list.push(Service::new(rung, number, on_gateway, named));
-                self.resume_removals(cx, |slot| slot.rung == rung);
+                self.resume_deletions(cx, |slot| slot.rung == rung);
                 continue;
             };
             let (rung, has_moved) = (service.rung, service.named.url != named.url);
@@ -295,7 +296,7 @@ impl Upnp {
             if on_gateway && self.services.works_elsewhere() {
                 self.notices.push_back(Notice::BetterService);
             }
-            self.probe_company(cx, on_gateway);
+            self.probe_alternatives(cx, on_gateway);
         }
     }
 
@@ -314,10 +315,10 @@ impl Upnp {
                 }
             }
             Outcome::Status(404 | 405 | 410) => self.refetch(cx, device),
-            Outcome::Status(_) | Outcome::Failed(Trouble::Cut) => {}
-            Outcome::Failed(Trouble::Refused | Trouble::Reset | Trouble::TimedOut) => {
+            Outcome::Status(_) | Outcome::Failed(ExchangeError::Cut) => {}
+            Outcome::Failed(ExchangeError::Refused | ExchangeError::Reset | ExchangeError::TimedOut) => {
                 if let Some(port) = service.named.other_port.take()
-                    && *outcome == Outcome::Failed(Trouble::Refused)
+                    && *outcome == Outcome::Failed(ExchangeError::Refused)
                 {
                     // URLBase or the control URL names a port that is closed.
                     service.named.url.address.set_port(port);

@@ -1,0 +1,322 @@
+//! Checks entries that should be there: some gateways grant an entry and do not make it, or do not keep it.
+
+use super::action::{Outcome, Owner, code};
+use super::exchange::Job;
+use super::service::Visibility;
+use super::{SHORT_TIMEOUT, TaskId, Timer, Upnp};
+use crate::driver::{Notice, Rung, Slot};
+use crate::io::Cx;
+use crate::log::log;
+use crate::ordered::Map;
+use crate::schedule::{PACKETS_AN_EXCHANGE, RENEWAL_FLOOR};
+use crate::time::Time;
+use std::collections::LinkedList;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// When an entry is looked at after it was granted.
+const EARLY_CHECKS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(6)];
+/// At most ten looks a second.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// At most so many looks are under way: some gateways have no answer to those, and mappings must not wait for it.
+const MAX_UNDER_WAY: usize = 2;
+/// An entry is looked at at most this often after its early looks, unless the recheck period is longer.
+const ENTRY_INTERVAL: Duration = Duration::from_secs(30);
+/// The entries of a device that says that it is there are looked at at most this often.
+const DEVICE_INTERVAL: Duration = Duration::from_secs(5);
+/// One entry that is gone brings the looks at the others of its service forward, at most this often.
+const ALARM_INTERVAL: Duration = Duration::from_secs(30);
+/// How long after the end of a first lease to look, where only renewals have been granted since.
+const LEASE_END_MARGIN: Duration = Duration::from_secs(1);
+/// A lease may seem shorter by this than it is: the gateway counts whole seconds, and its answer takes its time.
+const LEASE_SLACK: Duration = Duration::from_secs(5);
+/// The gateway tells what is left of a lease in these units.
+const LEASE_UNIT: Duration = Duration::from_secs(1);
+
+/// An entry that is looked after.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CheckedEntry {
+    slot: Slot,
+    granted_at: Time,
+    lifetime: Option<Duration>,
+    /// When the lease ends that the entry was made with; renewals may not extend it. `None`: they do, or it is permanent.
+    first_lease_ends_at: Option<Time>,
+    /// How many early looks are done.
+    early_checks: usize,
+    /// How often in a row it was gone at an early look.
+    pub(super) gone_early: u8,
+    checked_at: Option<Time>,
+    /// It waits for its turn.
+    waits: bool,
+}
+
+impl CheckedEntry {
+    fn expires_at(&self) -> Option<Time> {
+        self.lifetime.map(|lifetime| self.granted_at + lifetime)
+    }
+
+    /// When to look at it next without a recheck.
+    fn next_check_at(&self) -> Option<Time> {
+        match EARLY_CHECKS.get(self.early_checks) {
+            Some(&after) => Some(self.granted_at + after),
+            None => self.first_lease_ends_at.map(|at| at + LEASE_END_MARGIN),
+        }
+    }
+}
+
+/// The entries that are looked after.
+#[derive(Debug, Default)]
+pub(super) struct EntryChecks {
+    pub(super) entries: Map<TaskId, CheckedEntry>,
+    /// Those to be looked at, in turn.
+    queue: LinkedList<TaskId>,
+    /// No look before this.
+    next_at: Time,
+    alarmed_at: Option<Time>,
+}
+
+impl Upnp {
+    /// An entry was made or renewed.
+    pub(super) fn note_made(&mut self, now: Time, slot: Slot, lifetime: Option<Duration>, renews: bool) {
+        let id = TaskId::of(slot);
+        let first_lease_ends_at = lifetime.map(|lifetime| now + lifetime);
+        let entry = self.entry_checks.entries.get_or_insert_with(id, || CheckedEntry {
+            slot,
+            granted_at: now,
+            lifetime,
+            first_lease_ends_at,
+            early_checks: 0,
+            gone_early: 0,
+            checked_at: None,
+            waits: false,
+        });
+        (entry.slot, entry.granted_at, entry.lifetime) = (slot, now, lifetime);
+        if !renews {
+            (entry.first_lease_ends_at, entry.early_checks) = (first_lease_ends_at, 0);
+        }
+        self.schedule_check(id);
+    }
+
+    /// Sets the time of the next look at an entry that follows its grant.
+    pub(super) fn schedule_check(&mut self, id: TaskId) {
+        self.timers.replace(
+            Timer::EntryCheck(id),
+            self.entry_checks.entries.get(&id).and_then(CheckedEntry::next_check_at),
+        );
+    }
+
+    /// An entry is to be looked at, in its turn.
+    pub(super) fn check_entry(&mut self, cx: &mut Cx, id: TaskId) {
+        if let Some(entry) = self.entry_checks.entries.get_mut(&id)
+            && !std::mem::replace(&mut entry.waits, true)
+        {
+            self.entry_checks.queue.push_back(id);
+            self.schedule_check_turn(cx);
+        }
+    }
+
+    /// The next look takes its place in the pace.
+    fn schedule_check_turn(&mut self, cx: &mut Cx) {
+        if !self.entry_checks.queue.is_empty() && self.timers.get(Timer::EntryCheckTurn).is_none() {
+            // What a gateway has lost is found out sooner: half of it out of what is left for what cannot wait.
+            let is_alarmed = self.entry_checks.alarmed_at.is_some_and(|at| cx.now.since(at) < ALARM_INTERVAL);
+            let packets = PACKETS_AN_EXCHANGE / if is_alarmed { 2 } else { 1 };
+            let at = cx.pace.take(cx.now, packets).max(self.entry_checks.next_at);
+            self.entry_checks.next_at = at + CHECK_INTERVAL;
+            self.timers.set(Timer::EntryCheckTurn, at);
+        }
+    }
+
+    /// The next look has its turn.
+    pub(super) fn take_check_turn(&mut self, cx: &mut Cx) {
+        while self.exchanges.count(|job| matches!(job, Job::CheckEntry(_))) < MAX_UNDER_WAY
+            && let Some(id) = self.entry_checks.queue.pop_front()
+        {
+            // Whether the service is there, and likely to tell the truth.
+            let is_worth_it = self.services.get(id.rung).is_some_and(|service| match service.visibility {
+                Visibility::Hidden { until, sampled } => cx.now >= until || sampled == id.key,
+                Visibility::Unknown | Visibility::Shown(_) => true,
+            });
+            let is_busy = self.tasks.contains_key(&id);
+            let Some(entry) = self.entry_checks.entries.get_mut(&id) else { continue };
+            // The answer to what is busy says more than a look.
+            if !std::mem::take(&mut entry.waits) || is_busy || !is_worth_it {
+                continue;
+            }
+            entry.checked_at = Some(cx.now);
+            let slot = entry.slot;
+            self.enqueue(Job::CheckEntry(slot), SHORT_TIMEOUT);
+            break;
+        }
+        self.schedule_check_turn(cx);
+    }
+
+    /// A recheck: the external address once a service, and the entries that have not been looked at for long.
+    pub(super) fn recheck_entries(&mut self, cx: &mut Cx) {
+        self.search_for_better(cx);
+        let now = cx.now;
+        let mut in_use: Vec<Rung> = self.entry_checks.entries.iter().map(|(id, _)| id.rung).collect();
+        in_use.dedup();
+        for &id in &in_use {
+            if self.services.get(id).is_some_and(|service| !service.address.is_just_told(now)) {
+                self.ask_address(id);
+            }
+        }
+        for id in in_use {
+            let mut due: Vec<(Option<Time>, TaskId)> = self
+                .entry_checks
+                .entries
+                .iter()
+                .filter(|&(task, entry)| {
+                    // No early look is to come, or its time came when there were none.
+                    let has_timer = self.timers.get(Timer::EntryCheck(task)).is_some();
+                    task.rung == id && (entry.early_checks >= EARLY_CHECKS.len() || !has_timer)
+                })
+                .filter(|(_, entry)| entry.checked_at.is_none_or(|at| now.since(at) >= ENTRY_INTERVAL))
+                .map(|(task, entry)| (entry.checked_at, task))
+                .collect();
+            if cx.config.recheck_interval < ENTRY_INTERVAL {
+                // In turn: the one that was not looked at for longest.
+                due.sort_by_key(|&(checked_at, _)| checked_at);
+                due.truncate(1);
+            }
+            for (_, task) in due {
+                self.check_entry(cx, task);
+            }
+        }
+    }
+
+    /// One entry at a device shows whether it has entry its table.
+    pub(super) fn check_one_entry(&mut self, cx: &mut Cx, device: u32) {
+        let services = self.services.of_device(device);
+        let found = self.entry_checks.entries.iter().find(|(task, _)| services.contains(&task.rung));
+        let Some((task, entry)) = found else { return };
+        let at = entry.checked_at.map_or(cx.now, |at| at + DEVICE_INTERVAL);
+        if at <= cx.now {
+            self.check_entry(cx, task);
+        } else {
+            self.timers.set_sooner(Timer::EntryCheck(task), at);
+        }
+    }
+
+    /// An entry is being changed or deleted: it is not looked after any more.
+    pub(super) fn stop_checks(&mut self, cx: &mut Cx, slot: Slot) {
+        let id = TaskId::of(slot);
+        if self.entry_checks.entries.get(&id).is_none_or(|entry| entry.slot != slot) {
+            return;
+        }
+        if self.exchanges.is_written(Job::CheckEntry(slot)) {
+            self.exchanges.discard(cx, true, |job| job == Job::CheckEntry(slot));
+        }
+        self.entry_checks.entries.remove(&id);
+        self.timers.cancel(Timer::EntryCheck(id));
+    }
+
+    pub(super) fn handle_entry(&mut self, cx: &mut Cx, slot: Slot, outcome: &Outcome, client: IpAddr) {
+        let id = TaskId::of(slot);
+        let Some(entry) = self.entry_checks.entries.get_mut(&id) else { return };
+        let is_overtaken =
+            self.tasks.contains_key(&id) || entry.checked_at.is_none_or(|at| at <= entry.granted_at);
+        if entry.slot != slot || is_overtaken {
+            // Made anew, perhaps at another port, or asked for meanwhile.
+            return self.schedule_check(id);
+        }
+        let is_early = entry.early_checks < EARLY_CHECKS.len();
+        entry.early_checks += usize::from(is_early);
+        if let Some(at) = entry.first_lease_ends_at.filter(|&at| !is_early && at <= cx.now) {
+            // One look is enough, whatever it says, unless the entry is that of a renewal which came when the lease had ended.
+            let is_remade = entry.granted_at + LEASE_SLACK >= at;
+            entry.first_lease_ends_at = entry.expires_at().filter(|_| is_remade);
+        }
+        let is_gone = match outcome.owner(slot.key, slot.port, client) {
+            Owner::Ours => {
+                entry.gone_early = 0;
+                self.compare_lease(cx, id, outcome);
+                self.note_shown(cx, id.rung);
+                false
+            }
+            Owner::Foreign => true,
+            Owner::Unclear => *outcome == Outcome::Fault(code::NO_SUCH_ENTRY),
+        };
+        if is_gone {
+            self.handle_gone(cx, id, is_early);
+        } else {
+            self.schedule_check(id);
+        }
+    }
+
+    fn handle_gone(&mut self, cx: &mut Cx, id: TaskId, is_early: bool) {
+        let Some(entry) = self.entry_checks.entries.get_mut(&id) else { return };
+        let slot = entry.slot;
+        if is_early {
+            entry.gone_early = entry.gone_early.saturating_add(1);
+            let is_new = cx.now.since(entry.granted_at) < ENTRY_INTERVAL;
+            let span = cx.config.recheck_interval.max(ENTRY_INTERVAL);
+            let service = self.services.get_mut(id.rung).filter(|_| entry.lifetime.is_none());
+            match service.map(|service| &mut service.visibility) {
+                // It was made once more to see whether it is denied again; it counts as not looked at.
+                Some(Visibility::Hidden { until, .. }) if cx.now < *until => {
+                    entry.early_checks = 0;
+                    return self.timers.cancel(Timer::EntryCheck(id));
+                }
+                Some(Visibility::Shown(at)) if !is_new && cx.now.since(*at) <= span => {}
+                Some(visibility) => {
+                    log!(Info, "UPnP-IGD: the gateway does not tell what entries it has");
+                    *visibility = Visibility::Hidden { until: cx.now + span, sampled: id.key };
+                }
+                None => {}
+            }
+        }
+        log!(Info, "UPnP-IGD: {} is no more on external port {}", slot.key, slot.port);
+        cx.ledger.end(slot);
+        self.timers.cancel(Timer::EntryCheck(id));
+        self.notices.push_back(Notice::Gone { slot, quiet: is_early });
+        if is_early {
+            return;
+        }
+        self.entry_checks.entries.remove(&id);
+        if self.entry_checks.alarmed_at.is_none_or(|at| cx.now.since(at) >= ALARM_INTERVAL) {
+            self.entry_checks.alarmed_at = Some(cx.now);
+            for other in self.entry_checks.entries.keys_where(|other, _| other.rung == id.rung) {
+                self.check_entry(cx, other);
+            }
+        }
+    }
+
+    /// A service has shown an entry of ours. If it had denied some, it is asked for the others again.
+    fn note_shown(&mut self, cx: &mut Cx, id: Rung) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        if let Visibility::Hidden { .. } =
+            std::mem::replace(&mut service.visibility, Visibility::Shown(cx.now))
+        {
+            for other in self.entry_checks.entries.keys_where(|other, _| other.rung == id) {
+                self.check_entry(cx, other);
+            }
+        }
+    }
+
+    /// An entry of ours shows what is left of its lease: some gateways keep it for less than they grant.
+    fn compare_lease(&mut self, cx: &mut Cx, id: TaskId, outcome: &Outcome) {
+        let Some(entry) = self.entry_checks.entries.get_mut(&id) else { return };
+        let Some(left) = outcome.lease_left() else { return };
+        let ends_at = cx.now + left + LEASE_UNIT;
+        if entry.first_lease_ends_at.is_some_and(|at| ends_at.since(at).max(at.since(ends_at)) <= LEASE_SLACK)
+        {
+            // Renewals do not extend it: the look at its end finds it gone.
+            return;
+        }
+        let expected = entry.expires_at().map_or(Duration::MAX, |at| at.since(cx.now));
+        // What is all but over is not to be believed: the next look will find it gone.
+        let kept_for = ends_at.since(entry.granted_at);
+        let Some(service) = self.services.get_mut(id.rung) else { return };
+        if service.longest_lease.is_some_and(|longest| longest + LEASE_SLACK < kept_for) {
+            service.longest_lease = None;
+        }
+        if left + LEASE_SLACK < expected && left >= 2 * RENEWAL_FLOOR {
+            log!(Info, "UPnP-IGD: the gateway keeps {} for {} s only", entry.slot.key, kept_for.as_secs());
+            (entry.lifetime, service.longest_lease) = (Some(kept_for), Some(kept_for));
+            entry.first_lease_ends_at = entry.first_lease_ends_at.map(|at| at.min(ends_at));
+            self.notices.push_back(Notice::EndsIn { slot: entry.slot, left });
+        }
+    }
+}
