@@ -1,6 +1,6 @@
 //! What a gateway announces by itself, to all hosts of the network: that it has started, or has another external address.
 
-use super::epoch::Verdict;
+use super::epoch::EpochCheck;
 use super::mapping::Hold;
 use super::{Drivers, Engine, Timer};
 use crate::log::log;
@@ -55,7 +55,7 @@ impl Engine {
             self.drivers.natpmp.doubt_address(address);
         }
         match shown {
-            Verdict::Restarted => {
+            EpochCheck::Restarted => {
                 self.announcements.restarted_at = Some(now);
                 self.timers.cancel(Timer::RenewAll);
                 self.note_change(now);
@@ -65,7 +65,7 @@ impl Engine {
                     self.remake(now, key, delay);
                 }
             }
-            Verdict::Fits if !self.is_news(epoch_secs, address) => {}
+            EpochCheck::Fits if !self.is_news(epoch_secs, address) => {}
             _ => {
                 self.note_change(now);
                 // But not too often.
@@ -78,13 +78,13 @@ impl Engine {
 
     /// What an announcement shows. Where its protocol has told no epoch, the other's counts: the same program of the
     /// gateway speaks both.
-    fn judge_announcement(&mut self, now: Time, epoch_secs: u32, is_pcp: bool) -> Verdict {
+    fn judge_announcement(&mut self, now: Time, epoch_secs: u32, is_pcp: bool) -> EpochCheck {
         let is_repetition = self.announcements.restarted_at.is_some_and(|at| now < at + INTERVAL);
         let Drivers { pcp, natpmp, .. } = &mut self.drivers;
         let by_pcp = if is_pcp { pcp.epoch.is_known() } else { !natpmp.epoch.is_known() };
         let (server, other) = if by_pcp { (pcp, natpmp) } else { (natpmp, pcp) };
         let shown = server.epoch.judge_announcement(now, epoch_secs, is_repetition);
-        if shown == Verdict::Restarted {
+        if shown == EpochCheck::Restarted {
             server.forget_granted(self.cx.at(now), None);
             other.forget_epoch(self.cx.at(now));
         }

@@ -1,9 +1,9 @@
 //! Walks mappings down their ladders: asks the next rung, waits for it, or fails.
 
-use super::driver::{Errand, Key, Rung};
+use super::driver::{Key, RequestKind, Rung};
 use super::io::{Allowed, Event, MappingId, Output, Protocol};
 use super::ladder::{NextStep, RungState};
-use super::mapping::{External, State};
+use super::mapping::{External, MappingState};
 use super::protocols::{GRACE, ProtocolState, SILENCE};
 use super::reason::Reason;
 use super::{Engine, Timer, with_driver};
@@ -32,7 +32,7 @@ impl Engine {
         }
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         let mut has_turn = false;
-        if let State::Seeking { not_before, .. } = &mut mapping.state
+        if let MappingState::Seeking { not_before, .. } = &mut mapping.state
             && let Some(at) = *not_before
         {
             if now < at {
@@ -66,7 +66,7 @@ impl Engine {
                 NextStep::Wait(look_at) => return self.wait(now, key, look_at),
                 NextStep::NoneLeft(_) if held_by.is_some() => {
                     self.mappings.seeking.remove(&key);
-                    return self.tidy(now, key);
+                    return self.delete_superfluous(now, key);
                 }
                 NextStep::NoneLeft(retry_at) => return self.fail(now, key, retry_at),
             }
@@ -81,12 +81,12 @@ impl Engine {
         }
         let at = self.cx.pace.take(now, 1);
         match &mut mapping.state {
-            State::Seeking { not_before, .. } if at > now => {
+            MappingState::Seeking { not_before, .. } if at > now => {
                 *not_before = Some(at);
                 self.timers.set(Timer::Mapping(key), at);
                 return false;
             }
-            State::Held(_) if at > now => self.timers.set(Timer::Move, at),
+            MappingState::Held(_) if at > now => self.timers.set(Timer::Move, at),
             _ => {}
         }
         true
@@ -182,17 +182,17 @@ impl Engine {
         log!(Debug, "{key}: asks {}", rung.protocol());
         mapping.ladder.note_asked(now, rung);
         let suggestion = mapping.suggestion();
-        let errand = if mapping.is_waited_for() { Errand::Make } else { Errand::TryAgain };
+        let request_kind = if mapping.is_waited_for() { RequestKind::Make } else { RequestKind::Retry };
         if self.cx.protocols.state(rung.protocol()) == ProtocolState::Unasked {
             self.probe(now, rung.protocol());
         }
-        with_driver!(self, now, rung.protocol(), map(key, rung, suggestion, errand));
+        with_driver!(self, now, rung.protocol(), map(key, rung, suggestion, request_kind));
     }
 
     /// Somebody may answer yet.
     fn wait(&mut self, now: Time, key: Key, look_at: Option<Time>) {
         let Some(mapping) = self.mappings.by_key.get(&key) else { return };
-        let State::Seeking { deadline, .. } = mapping.state else { return };
+        let MappingState::Seeking { deadline, .. } = mapping.state else { return };
         if mapping.is_waited_for() && deadline.is_some_and(|deadline| deadline <= now) {
             self.tell_failure(now, key);
         }
@@ -209,7 +209,7 @@ impl Engine {
             self.listen_to_notifications();
         }
         // Nothing is asked for it any more: what an unclear request may have left is deleted.
-        self.tidy(now, key);
+        self.delete_superfluous(now, key);
     }
 
     /// Tells all of a mapping that nobody can make it, if that is news.
@@ -237,7 +237,7 @@ impl Engine {
     /// The local address is public: the mapping is made without asking anyone.
     fn map_directly(&mut self, key: Key, address: IpAddr) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
-        mapping.state = State::Direct(External { address, port: key.internal_port });
+        mapping.state = MappingState::Direct(External { address, port: key.internal_port });
         self.mappings.seeking.remove(&key);
         self.tell_success(key);
     }
@@ -262,7 +262,7 @@ impl Engine {
     /// A mapping that was made is lost: it looks for a rung again, and its next SUCCESS is told in any case.
     pub(super) fn lose(&mut self, key: Key) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
-        mapping.state = State::SEEKING;
+        mapping.state = MappingState::SEEKING;
         let news = mapping.news(Event::Pending);
         self.mappings.seeking.insert(key);
         self.mappings.unsettled = true;

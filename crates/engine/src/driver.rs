@@ -82,11 +82,11 @@ pub struct Slot {
 
 /// What a mapping is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand {
+pub enum RequestKind {
     /// To make it: the program waits.
     Make,
     /// The same, but nobody waits: it has failed before, or another rung holds it.
-    TryAgain,
+    Retry,
     /// To renew it.
     Renew,
 }
@@ -201,7 +201,7 @@ pub enum Notice {
 pub trait Driver {
     /// Makes or renews the mapping of a key. Ends in `Granted` or `Failed`, or silently when the whole protocol
     /// goes out. While a request of the key is open, only its suggestion is replaced.
-    fn map(&mut self, cx: &mut Cx, key: Key, rung: Rung, suggestion: Suggestion, errand: Errand);
+    fn map(&mut self, cx: &mut Cx, key: Key, rung: Rung, suggestion: Suggestion, request_kind: RequestKind);
 
     /// Another rung has made the mapping: nothing more is sent for it here. An answer that comes still counts.
     fn leave(&mut self, cx: &mut Cx, key: Key, rung: Rung);

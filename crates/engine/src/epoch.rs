@@ -7,7 +7,7 @@ use crate::time::Time;
 
 /// What an answer's epoch shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum EpochCheck {
     /// The gateway runs on as before.
     Fits,
     /// The gateway has lost its mappings since the answers before.
@@ -77,11 +77,11 @@ impl Epoch {
     /// Judges the epoch of an answer received `now`, and remembers it unless it is stale. `asked_at` is the
     /// first sending of the request that it answers (the earliest, if there can be several), `None` if
     /// nobody asked.
-    pub fn judge(&mut self, now: Time, asked_at: Option<Time>, epoch_secs: u32) -> Verdict {
+    pub fn judge(&mut self, now: Time, asked_at: Option<Time>, epoch_secs: u32) -> EpochCheck {
         let sample = Sample::new(epoch_secs, now);
         let Some(current) = self.current else {
             self.begin_era(sample);
-            return Verdict::Fits;
+            return EpochCheck::Fits;
         };
         if let Some((before, noticed_at)) = self.ended {
             // Whatever was asked after the restart was noticed is answered by the gateway of today. Of the
@@ -89,7 +89,7 @@ impl Epoch {
             let may_be_old = asked_at.is_none_or(|asked_at| asked_at < noticed_at);
             let distance = |era: Sample| (sample.offset() - era.offset()).abs();
             if may_be_old && distance(before) < distance(current) && follows(self.rule, before, sample) {
-                return Verdict::Stale;
+                return EpochCheck::Stale;
             }
         }
         let fits = follows(self.rule, current, sample);
@@ -108,27 +108,27 @@ impl Epoch {
             {
                 self.unproven = 0;
             }
-            return Verdict::Fits;
+            return EpochCheck::Fits;
         }
-        if self.end_era(current, now, sample) { Verdict::Restarted } else { Verdict::Fits }
+        if self.end_era(current, now, sample) { EpochCheck::Restarted } else { EpochCheck::Fits }
     }
 
     /// Judges the epoch of an announcement received `now`, and remembers it if it tells something. `is_repetition`: a
     /// restart was announced just now, and servers repeat that.
-    pub fn judge_announcement(&mut self, now: Time, epoch_secs: u32, is_repetition: bool) -> Verdict {
-        let Some(current) = self.current.filter(|_| self.is_clock()) else { return Verdict::Unclear };
+    pub fn judge_announcement(&mut self, now: Time, epoch_secs: u32, is_repetition: bool) -> EpochCheck {
+        let Some(current) = self.current.filter(|_| self.is_clock()) else { return EpochCheck::Unclear };
         let sample = Sample::new(epoch_secs, now);
         if is_same_second(current, sample) {
-            return Verdict::Fits;
+            return EpochCheck::Fits;
         }
         // A gateway announces its starts. If its clock is not above what is known it has started anew, though RFC 6887 §8.5
         // finds nothing wrong where it had started just before: 0 after 0.
         if follows(self.rule, current, sample) && sample.server > current.server {
             self.current = Some(sample);
-            return Verdict::Fits;
+            return EpochCheck::Fits;
         }
         let is_restart = !is_repetition && self.end_era(current, now, sample);
-        if is_restart { Verdict::Restarted } else { Verdict::Unclear }
+        if is_restart { EpochCheck::Restarted } else { EpochCheck::Unclear }
     }
 
     /// Whether an answer, or an announcement after one, has told a value.

@@ -1,8 +1,8 @@
 //! Renewals, expiry, and mappings that are made anew after a restart of the gateway.
 
-use super::driver::{Errand, Key, Rung, Slot};
+use super::driver::{Key, RequestKind, Rung, Slot};
 use super::io::Protocol;
-use super::mapping::{Hold, State};
+use super::mapping::{Hold, MappingState};
 use super::schedule::{counted_lifetime, packets, renewal_at};
 use super::{Drivers, Engine, Timer, with_driver};
 use crate::log::log;
@@ -17,7 +17,7 @@ impl Engine {
     pub(super) fn begin_lease(&mut self, now: Time, key: Key, granted: Option<Duration>) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         let confirm_at = mapping.confirm.then(|| now + CONFIRM_AFTER);
-        let State::Held(hold) = &mut mapping.state else { return };
+        let MappingState::Held(hold) = &mut mapping.state else { return };
         hold.lifetime = granted.map(counted_lifetime);
         hold.has_turn = false;
         let renewal = hold.lifetime.map(|lifetime| renewal_at(self.cx.at(now), now, lifetime));
@@ -28,9 +28,9 @@ impl Engine {
     pub(super) fn handle_mapping_timer(&mut self, now: Time, key: Key) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         let hold = match &mut mapping.state {
-            State::Seeking { .. } => return self.climb(now, key),
-            State::Direct(_) => return,
-            State::Held(hold) => hold,
+            MappingState::Seeking { .. } => return self.climb(now, key),
+            MappingState::Direct(_) => return,
+            MappingState::Held(hold) => hold,
         };
         let expires_at = hold.expires_at();
         if expires_at.is_some_and(|at| at <= now) {
@@ -51,7 +51,7 @@ impl Engine {
             self.timers.set(Timer::Mapping(key), at);
         }
         let suggestion = mapping.suggestion();
-        with_driver!(self, now, rung.protocol(), map(key, rung, suggestion, Errand::Renew));
+        with_driver!(self, now, rung.protocol(), map(key, rung, suggestion, RequestKind::Renew));
         if gives_way {
             self.mappings.seeking.insert(key);
             self.climb(now, key);
@@ -61,7 +61,7 @@ impl Engine {
     /// The lifetime ended and no renewal was answered: discovery anew.
     fn expire(&mut self, key: Key) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
-        let State::Held(hold) = mapping.state else { return };
+        let MappingState::Held(hold) = mapping.state else { return };
         mapping.ladder.forget_failures();
         log!(Warn, "{key}: the mapping's lifetime ended, no renewal was answered");
         let (protocol, granted_at) = (hold.slot.rung.protocol(), hold.granted_at);
@@ -112,7 +112,7 @@ impl Engine {
             let (suggestion, protocol) = (mapping.suggestion(), slot.rung.protocol());
             // The request, and that for the external address.
             self.cx.pace.spend(now, 2 * packets(protocol));
-            with_driver!(self, now, protocol, map(slot.key, slot.rung, suggestion, Errand::Make));
+            with_driver!(self, now, protocol, map(slot.key, slot.rung, suggestion, RequestKind::Make));
             return;
         }
         self.remake(now, slot.key, Duration::ZERO);
@@ -125,7 +125,7 @@ impl Engine {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         let at = self.cx.pace.take(now + delay, packets(slot.rung.protocol()));
         if at > now {
-            mapping.state = State::Seeking { not_before: Some(at), deadline: None };
+            mapping.state = MappingState::Seeking { not_before: Some(at), deadline: None };
             self.timers.set(Timer::Mapping(key), at);
         }
     }

@@ -14,10 +14,9 @@
 pub mod addresses;
 mod announcement;
 mod climb;
+mod destruction;
 pub mod driver;
-mod ending;
 pub mod epoch;
-mod grants;
 pub mod io;
 pub mod ladder;
 mod lease;
@@ -25,6 +24,7 @@ pub mod ledger;
 pub mod log;
 pub mod mapping;
 mod network;
+mod notices;
 pub mod ordered;
 pub mod protocols;
 pub mod reason;
@@ -39,13 +39,13 @@ use crate::log::log;
 use crate::ordered::{Map, Pieces, Set, Word};
 use crate::time::Time;
 use announcement::Announcements;
+use destruction::Destructions;
 use driver::{Driver, Key, Rung};
-use ending::Endings;
 use io::{
     Arrival, Config, Cx, Event, ExchangeId, MappingId, Output, Protocol, Random, Socket, TcpEnd, Wanted,
 };
 use ledger::DeletionState;
-use mapping::{Hold, Mapping};
+use mapping::{GatewayMapping, Hold};
 use network::Network;
 pub use reason::Reason;
 use server::Server;
@@ -70,7 +70,7 @@ enum Timer {
     /// When to do what the mapping's state says: ask on, fail, renew, expire.
     Mapping(Key),
     /// When to tell DESTROYED though the deletion is not answered.
-    Ending(Key),
+    Destruction(Key),
     /// When to repeat deletions that were refused or not answered, as far as the pace allows.
     Repeat,
     /// When to see whether cleanup still waits for anyone.
@@ -83,7 +83,7 @@ impl Word for Timer {
             Timer::Recheck => (1, 0),
             Timer::LookUp => (2, 0),
             Timer::Mapping(key) => (3, key.word()),
-            Timer::Ending(key) => (4, key.word()),
+            Timer::Destruction(key) => (4, key.word()),
             Timer::Repeat => (5, 0),
             Timer::Cleanup => (6, 0),
             Timer::Revive => (8, 0),
@@ -121,7 +121,7 @@ impl Drivers {
 /// All mappings of the program.
 #[derive(Default)]
 struct Mappings {
-    by_key: Map<Key, Mapping>,
+    by_key: Map<Key, GatewayMapping>,
     ids: Map<MappingId, Key>,
     /// Those that no rung has made.
     seeking: Set<Key>,
@@ -148,7 +148,7 @@ pub struct Engine {
     drivers: Drivers,
     network: Network,
     mappings: Mappings,
-    endings: Endings,
+    destructions: Destructions,
     announcements: Announcements,
     /// When those that were silent were last asked again for a sign of life.
     revived_at: Option<Time>,
@@ -178,7 +178,7 @@ impl Engine {
             timers: Timers::default(),
             network: Network::default(),
             mappings: Mappings::default(),
-            endings: Endings::default(),
+            destructions: Destructions::default(),
             announcements: Announcements::default(),
             revived_at: None,
         }
@@ -212,11 +212,11 @@ impl Engine {
     }
 
     fn add_mapping(&mut self, now: Time, key: Key, id: MappingId, wanted: Wanted) {
-        let mut mapping = Mapping::new(wanted.wish);
+        let mut mapping = GatewayMapping::new(wanted.wish);
         mapping.ids.insert(id, None);
         // Where the key is being deleted still: what was not sent is not, and the entries are the mapping's own from now on.
-        self.endings.repeats.cancel(key);
-        self.end_ending(key);
+        self.destructions.repeats.cancel(key);
+        self.end_destruction(key);
         // A deletion that is still under way could hit what is made now.
         mapping.confirm = self
             .cx
@@ -351,7 +351,7 @@ impl Engine {
                 Timer::Recheck => self.handle_recheck_timer(now),
                 Timer::LookUp => self.handle_look_up_timer(now),
                 Timer::Mapping(key) => self.handle_mapping_timer(now, key),
-                Timer::Ending(key) => self.handle_ending_timer(key),
+                Timer::Destruction(key) => self.handle_destruction_timer(key),
                 Timer::Repeat => self.handle_repeat_timer(now),
                 Timer::Cleanup => self.handle_cleanup_timer(now),
             }

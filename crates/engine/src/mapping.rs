@@ -21,7 +21,7 @@ pub struct External {
 
 /// How a mapping stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum MappingState {
     /// It is being asked for, or is going to be.
     Seeking {
         /// It has a place in the pace: nobody is asked before this time.
@@ -35,9 +35,9 @@ pub enum State {
     Direct(External),
 }
 
-impl State {
+impl MappingState {
     /// Nobody was asked yet.
-    pub const SEEKING: State = State::Seeking { not_before: None, deadline: None };
+    pub const SEEKING: MappingState = MappingState::Seeking { not_before: None, deadline: None };
 }
 
 /// A mapping that is made.
@@ -71,13 +71,13 @@ impl Hold {
 
 /// A gateway mapping and the program's mappings that share it.
 #[derive(Debug)]
-pub struct Mapping {
+pub struct GatewayMapping {
     /// The program's mappings that share it, and what each was told last (`None`: nothing).
     pub ids: Map<MappingId, Option<Event>>,
     /// The wish of the first of them.
     pub wish: Suggestion,
     /// How it stands.
-    pub state: State,
+    pub state: MappingState,
     /// The rungs that were asked for it.
     pub ladder: Ladder,
     /// Where it was reachable last: suggested when it is made anew.
@@ -86,13 +86,13 @@ pub struct Mapping {
     pub confirm: bool,
 }
 
-impl Mapping {
+impl GatewayMapping {
     /// A mapping that nobody was asked for yet.
-    pub fn new(wish: Suggestion) -> Mapping {
-        Mapping {
+    pub fn new(wish: Suggestion) -> GatewayMapping {
+        GatewayMapping {
             ids: Map::new(),
             wish,
-            state: State::SEEKING,
+            state: MappingState::SEEKING,
             ladder: Ladder::default(),
             last: None,
             confirm: false,
@@ -116,16 +116,16 @@ impl Mapping {
     /// Its grant, if a gateway has made it.
     pub fn hold(&self) -> Option<&Hold> {
         match &self.state {
-            State::Held(hold) => Some(hold),
-            State::Seeking { .. } | State::Direct(_) => None,
+            MappingState::Held(hold) => Some(hold),
+            MappingState::Seeking { .. } | MappingState::Direct(_) => None,
         }
     }
 
     /// The same, to be changed.
     pub fn hold_mut(&mut self) -> Option<&mut Hold> {
         match &mut self.state {
-            State::Held(hold) => Some(hold),
-            State::Seeking { .. } | State::Direct(_) => None,
+            MappingState::Held(hold) => Some(hold),
+            MappingState::Seeking { .. } | MappingState::Direct(_) => None,
         }
     }
 
@@ -137,9 +137,9 @@ impl Mapping {
     /// Who made it, and where it is reachable.
     pub fn external(&self) -> Option<(Protocol, External)> {
         match &self.state {
-            State::Held(hold) => Some((hold.slot.rung.protocol(), hold.external)),
-            State::Direct(external) => Some((Protocol::Direct, *external)),
-            State::Seeking { .. } => None,
+            MappingState::Held(hold) => Some((hold.slot.rung.protocol(), hold.external)),
+            MappingState::Direct(external) => Some((Protocol::Direct, *external)),
+            MappingState::Seeking { .. } => None,
         }
     }
 

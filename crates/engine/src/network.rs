@@ -6,7 +6,7 @@ use super::driver::Rung;
 use super::io::{Output, Protocol, Route, Socket};
 use super::ladder::Ladder;
 use super::ledger::{Gateway, HardwareAddress};
-use super::mapping::State;
+use super::mapping::MappingState;
 use super::protocols::Protocols;
 use super::reason::Reason;
 use super::schedule::SHORTEST_REFUSAL;
@@ -200,7 +200,7 @@ impl Engine {
             (Some(Route { local, .. }), None) => log!(Info, "network: local address {local}, no next hop"),
             (None, _) => log!(Warn, "network: no route to the internet"),
         }
-        self.abandon_endings();
+        self.abandon_destructions();
         self.close_sockets();
         self.network = Network {
             known: true,
@@ -224,7 +224,7 @@ impl Engine {
             self.lose(key);
             if let Some(mapping) = self.mappings.by_key.get_mut(&key) {
                 mapping.ladder = Ladder::default();
-                mapping.state = State::SEEKING;
+                mapping.state = MappingState::SEEKING;
             }
         }
         self.start_drivers(now);

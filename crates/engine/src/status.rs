@@ -3,7 +3,7 @@
 use super::driver::Key;
 use super::io::{Event, MappingId, Protocol};
 use super::ledger::DeletionState;
-use super::mapping::State;
+use super::mapping::MappingState;
 use super::reason::Reason;
 use super::{Engine, Timer};
 use crate::time::Time;
@@ -29,7 +29,7 @@ impl Engine {
         let key = *self.mappings.ids.get(&id)?;
         let mapping = self.mappings.by_key.get(&key)?;
         let mut status = MappingStatus::default();
-        if let State::Held(hold) = &mapping.state {
+        if let MappingState::Held(hold) = &mapping.state {
             status.expires_at = hold.expires_at();
             let next_at = self.timers.get(Timer::Mapping(key));
             status.renew_at = next_at.filter(|&at| hold.expires_at().is_some_and(|end| at < end));

@@ -1,4 +1,4 @@
-use super::Verdict::{Fits, Restarted, Stale};
+use super::EpochCheck::{Fits, Restarted, Stale};
 use super::*;
 
 const RULES: [Protocol; 2] = [Protocol::Pcp, Protocol::NatPmp];
@@ -13,18 +13,18 @@ fn told(rule: Protocol, answers: &[(u64, u32)]) -> Epoch {
 }
 
 /// An announcement that is no repetition.
-fn announce(epoch: &mut Epoch, millis: u64, value: u32) -> Verdict {
+fn announce(epoch: &mut Epoch, millis: u64, value: u32) -> EpochCheck {
     epoch.judge_announcement(Time::from_millis(millis), value, false)
 }
 
-/// (millis at receipt, millis of the request's first sending or `None`, epoch, verdict)
-type Row = (u64, Option<u64>, u32, Verdict);
+/// (millis at receipt, millis of the request's first sending or `None`, epoch, expected)
+type Row = (u64, Option<u64>, u32, EpochCheck);
 
 fn check(rule: Protocol, rows: &[Row]) {
     let mut epoch = Epoch::new(rule);
-    for &(at, asked_at, epoch_secs, verdict) in rows {
+    for &(at, asked_at, epoch_secs, expected) in rows {
         let judged = epoch.judge(Time::from_millis(at), asked_at.map(Time::from_millis), epoch_secs);
-        assert_eq!(judged, verdict, "{rule:?}: epoch {epoch_secs} at {at} ms in {rows:?}");
+        assert_eq!(judged, expected, "{rule:?}: epoch {epoch_secs} at {at} ms in {rows:?}");
     }
 }
 
@@ -138,9 +138,9 @@ fn what_was_asked_after_the_restart_was_noticed_is_never_stale() {
 fn eras_a_second_apart_are_told_by_the_nearer_one() {
     // The old era would show 2 at 1100 ms, the new one 0.
     let before = [(0, Some(0), 1, Fits), (1_050, Some(900), 0, Restarted)];
-    for (epoch, verdict) in [(0, Fits), (2, Stale)] {
+    for (epoch, expected) in [(0, Fits), (2, Stale)] {
         let mut rows = before.to_vec();
-        rows.push((1_100, Some(900), epoch, verdict));
+        rows.push((1_100, Some(900), epoch, expected));
         check(Protocol::Pcp, &rows);
     }
 }
@@ -219,8 +219,8 @@ fn a_repeated_announcement_changes_nothing() {
         let repeat = |epoch: &mut Epoch, millis, value| {
             epoch.judge_announcement(Time::from_millis(millis), value, true)
         };
-        assert_eq!(repeat(&mut epoch, 11_250, 0), Verdict::Unclear);
-        assert_eq!(repeat(&mut epoch, 11_750, 0), Verdict::Unclear);
+        assert_eq!(repeat(&mut epoch, 11_250, 0), EpochCheck::Unclear);
+        assert_eq!(repeat(&mut epoch, 11_750, 0), EpochCheck::Unclear);
         assert_eq!(repeat(&mut epoch, 12_750, 1), Fits);
         let at = Time::from_secs(15);
         assert_eq!(epoch.judge(at, Some(at), 4), Fits, "{rule:?}: the era of the first of them");
@@ -244,19 +244,19 @@ fn answers_from_before_an_announced_restart_are_stale() {
 fn an_announcement_says_nothing_where_no_answer_has_or_the_epoch_is_no_clock() {
     for rule in RULES {
         let mut epoch = Epoch::new(rule);
-        assert_eq!(announce(&mut epoch, 1000, 7), Verdict::Unclear);
+        assert_eq!(announce(&mut epoch, 1000, 7), EpochCheck::Unclear);
         assert!(!epoch.is_known());
         let at = Time::from_secs(2);
         assert_eq!(epoch.judge(at, Some(at), 3), Fits, "it was not recorded");
 
         let standing = [(0, 7), (300, 7), (600, 7), (900, 7)];
         let mut epoch = told(rule, &standing);
-        assert_eq!(announce(&mut epoch, 1_200_000, 7), Verdict::Unclear, "{rule:?}: after four eras");
-        // Verdict restarts are eras like others.
+        assert_eq!(announce(&mut epoch, 1_200_000, 7), EpochCheck::Unclear, "{rule:?}: after four eras");
+        // Such restarts are eras like others.
         let mut epoch = told(rule, &standing[..1]);
-        let verdicts: Vec<Verdict> = (1..6).map(|n| announce(&mut epoch, 300_000 * n, 7)).collect();
-        assert_eq!(verdicts.iter().filter(|&&verdict| verdict == Restarted).count(), 3);
-        assert_eq!(verdicts.last(), Some(&Verdict::Unclear));
+        let shown: Vec<EpochCheck> = (1..6).map(|n| announce(&mut epoch, 300_000 * n, 7)).collect();
+        assert_eq!(shown.iter().filter(|&&shown| shown == Restarted).count(), 3);
+        assert_eq!(shown.last(), Some(&EpochCheck::Unclear));
     }
 }
 
@@ -268,8 +268,8 @@ fn a_clock_that_stands_still_is_taken_for_a_restart_a_few_times_only() {
             let at = Time::from_secs(secs);
             epoch.judge(at, Some(at), value)
         };
-        let verdicts: Vec<Verdict> = (0..100).map(|n| judge(&mut epoch, n * 300, 7)).collect();
-        assert_eq!(verdicts.iter().filter(|&&verdict| verdict == Restarted).count(), 3, "{rule:?}");
+        let shown: Vec<EpochCheck> = (0..100).map(|n| judge(&mut epoch, n * 300, 7)).collect();
+        assert_eq!(shown.iter().filter(|&&shown| shown == Restarted).count(), 3, "{rule:?}");
         // The gateway is replaced by one whose clock runs: believed once it has been seen to, after a recheck.
         assert_eq!(judge(&mut epoch, 40_000, 1000), Fits);
         assert_eq!(judge(&mut epoch, 40_300, 1300), Fits);

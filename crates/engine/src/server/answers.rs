@@ -1,10 +1,10 @@
 //! What an answer means: for the gateway's epoch, and for the key it is about.
 
-use super::flight::State;
+use super::key_requests::RequestState;
 use super::window::Kind;
 use super::{Answer, Server, Subject};
 use crate::driver::{DeletionOutcome, Grant, Key, Notice, Rung};
-use crate::epoch::Verdict;
+use crate::epoch::EpochCheck;
 use crate::io::Cx;
 use crate::ledger::DeletionState;
 use crate::log::log;
@@ -17,15 +17,15 @@ impl Server {
     /// An answer to a query; `false`: it does not count.
     pub(super) fn handle_query_answer(&mut self, cx: &mut Cx, epoch_secs: u32) -> bool {
         let Some(asked_at) = self.query.open_since(cx.now) else { return false };
-        let verdict = self.epoch.judge(cx.now, Some(asked_at), epoch_secs);
-        if verdict == Verdict::Stale {
+        let check = self.epoch.judge(cx.now, Some(asked_at), epoch_secs);
+        if check == EpochCheck::Stale {
             return false;
         }
         self.was_silent |= self.query.is_repeated();
         self.query.note_answered();
         self.note_heard(cx);
         self.window.handle_answer(cx.now, Subject::Gateway);
-        if verdict == Verdict::Restarted {
+        if check == EpochCheck::Restarted {
             self.note_restart(cx, None);
         }
         true
@@ -34,10 +34,10 @@ impl Server {
     /// An answer about a key; `false`: it does not count.
     pub(super) fn handle_answer(&mut self, cx: &mut Cx, key: Key, answer: Answer, epoch_secs: u32) -> bool {
         let Some(of) = self.belongs_to(cx, key, answer) else { return false };
-        let Some(flight) = self.flights.get_mut(&key) else { return false };
-        let sent = if of == Kind::Map { &mut flight.maps } else { &mut flight.deletions };
-        let verdict = self.epoch.judge(cx.now, sent.open_since(cx.now), epoch_secs);
-        if verdict == Verdict::Stale {
+        let Some(requests) = self.requests.get_mut(&key) else { return false };
+        let sent = if of == Kind::Map { &mut requests.maps } else { &mut requests.deletions };
+        let check = self.epoch.judge(cx.now, sent.open_since(cx.now), epoch_secs);
+        if check == EpochCheck::Stale {
             log!(Debug, "{key}: drops an answer from before the gateway's restart");
             return false;
         }
@@ -48,7 +48,7 @@ impl Server {
             cx.protocols.note_works(cx.now, self.protocol());
         }
         self.note_heard(cx);
-        if verdict == Verdict::Restarted {
+        if check == EpochCheck::Restarted {
             let is_grant = of == Kind::Map && matches!(answer, Answer::Granted { .. });
             self.note_restart(cx, is_grant.then_some(key));
         }
@@ -75,11 +75,11 @@ impl Server {
 
     /// RFC 6887 §15, RFC 6886 §3.4: a deletion is answered with a lifetime of 0, but by gateways that keep a busy port.
     fn belongs_to(&self, cx: &Cx, key: Key, answer: Answer) -> Option<Kind> {
-        let flight = self.flights.get(&key);
-        let map_at = flight.and_then(|flight| flight.maps.open_since(cx.now));
-        let deletion_at = flight.and_then(|flight| flight.deletions.open_since(cx.now));
+        let requests = self.requests.get(&key);
+        let map_at = requests.and_then(|requests| requests.maps.open_since(cx.now));
+        let deletion_at = requests.and_then(|requests| requests.deletions.open_since(cx.now));
         match (answer, map_at, deletion_at) {
-            (_, Some(_), None) if flight?.is_copy(cx.now, answer) => None,
+            (_, Some(_), None) if requests?.is_copy(cx.now, answer) => None,
             (_, Some(_), None) => Some(Kind::Map),
             // A copy of an earlier grant: what a deletion leaves is less than what there was.
             (Answer::Granted { lifetime, .. }, None, Some(_)) if !self.cuts(cx, key, lifetime) => None,
@@ -130,20 +130,22 @@ impl Server {
     fn take_grant(&mut self, cx: &mut Cx, key: Key, address: Option<IpAddr>, port: u16, lifetime: Duration) {
         let slot = self.slot(key);
         cx.ledger.note_granted(cx.now, slot, port, Some(lifetime));
-        let Some(flight) = self.flights.get_mut(&key) else { return };
-        match flight.state {
-            State::Map if self.window.was_sent(Subject::Key(key)) => {
-                flight.state = State::Idle;
+        let Some(requests) = self.requests.get_mut(&key) else { return };
+        match requests.state {
+            RequestState::Map if self.window.was_sent(Subject::Key(key)) => {
+                requests.state = RequestState::Idle;
                 self.window.handle_answer(cx.now, Subject::Key(key));
             }
-            State::Idle if flight.deletions.follow(cx.now, &flight.maps) => {
+            RequestState::Idle if requests.deletions.follow(cx.now, &requests.maps) => {
                 // Nobody was heard when it was deleted: by now its deletion can be awaited.
                 cx.ledger.set_deletion(slot, DeletionState::Unasked);
                 return self.notices.push_back(Notice::Superfluous { key });
             }
-            State::Idle => {}
+            RequestState::Idle => {}
             // Of a request that a deletion is to follow, or a copy of an answer from before a deletion.
-            State::Map | State::DeletionWaits | State::Deletion => return self.delete_after(cx.now, key),
+            RequestState::Map | RequestState::DeletionWaits | RequestState::Deletion => {
+                return self.delete_after(cx.now, key);
+            }
         }
         self.report(cx, Grant { slot, address, port, lifetime: Some(lifetime) });
     }
@@ -161,9 +163,9 @@ impl Server {
     fn take_refusal(&mut self, cx: &mut Cx, key: Key, reason: Reason, lifetime: Option<Duration>) {
         cx.ledger.note_refused(self.slot(key));
         self.delete_after(cx.now, key);
-        let Some(flight) = self.flights.get_mut(&key) else { return };
-        if flight.state == State::Map && self.window.was_sent(Subject::Key(key)) {
-            flight.state = State::Idle;
+        let Some(requests) = self.requests.get_mut(&key) else { return };
+        if requests.state == RequestState::Map && self.window.was_sent(Subject::Key(key)) {
+            requests.state = RequestState::Idle;
             self.window.handle_answer(cx.now, Subject::Key(key));
             self.notices.push_back(Notice::Failed { key, rung: self.rung, reason, lifetime });
         }
@@ -171,11 +173,11 @@ impl Server {
 
     /// A map request is answered that a deletion was to follow.
     fn delete_after(&mut self, now: Time, key: Key) {
-        if let Some(flight) = self.flights.get(&key)
-            && flight.state == State::DeletionWaits
-            && !flight.maps.is_open(now)
+        if let Some(requests) = self.requests.get(&key)
+            && requests.state == RequestState::DeletionWaits
+            && !requests.maps.is_open(now)
         {
-            self.open(now, key, State::Deletion);
+            self.open(now, key, RequestState::Deletion);
         }
     }
 
@@ -186,13 +188,14 @@ impl Server {
             Answer::Refused { reason, .. } => DeletionOutcome::NotConfirmed(reason),
         };
         let slot = self.slot(key);
-        let Some(flight) = self.flights.get_mut(&key) else { return };
-        flight.deleted = Some(answer);
+        let Some(requests) = self.requests.get_mut(&key) else { return };
+        requests.deleted = Some(answer);
         // Else a new request is under way, or one that nobody waits for any more was sent since: what the deletion did to the
         // entry, its answer shows.
-        let is_followed = flight.state == State::Idle && flight.maps.follow(cx.now, &flight.deletions);
-        if matches!(flight.state, State::Deletion | State::Idle) && !is_followed {
-            flight.state = State::Idle;
+        let is_followed =
+            requests.state == RequestState::Idle && requests.maps.follow(cx.now, &requests.deletions);
+        if matches!(requests.state, RequestState::Deletion | RequestState::Idle) && !is_followed {
+            requests.state = RequestState::Idle;
             self.window.handle_answer(cx.now, Subject::Key(key));
             self.notices.push_back(Notice::Deleted { slot, outcome });
         }

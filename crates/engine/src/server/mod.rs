@@ -1,9 +1,9 @@
 //! The driver of a gateway's PCP or NAT-PMP server: what is asked of it for each key, and its epoch.
 //!
-//! `pcp` and `natpmp` have the bytes, and whatever is particular to one protocol. `flight` is what is under way about one
+//! `pcp` and `natpmp` have the bytes, and whatever is particular to one protocol. `requests` is what is under way about one
 //! key, `window` paces all of them; what an answer means is in `answers`.
 
-use super::driver::{DeletionOutcome, Driver, Errand, Grant, Key, Notice, Rung, Slot};
+use super::driver::{DeletionOutcome, Driver, Grant, Key, Notice, RequestKind, Rung, Slot};
 use super::epoch::Epoch;
 use super::io::{Cx, Output, Protocol, Socket, Suggestion};
 use super::ledger::DeletionState;
@@ -13,7 +13,7 @@ use super::timers::Timers;
 use crate::log::log;
 use crate::ordered::{Map, Word};
 use crate::time::Time;
-use flight::{Flight, Sent, State};
+use key_requests::{KeyRequests, RequestState, Sent};
 use plum_wire::pcp::Nonce;
 use std::collections::LinkedList;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,7 +21,7 @@ use std::time::Duration;
 use window::{Kind, Window};
 
 mod answers;
-mod flight;
+mod key_requests;
 mod natpmp;
 mod pcp;
 mod window;
@@ -50,23 +50,23 @@ impl Word for Subject {
 
 /// A datagram to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ask {
+enum Message {
     /// PCP: ANNOUNCE, for the epoch. NAT-PMP: the external address.
     Query,
     /// Makes, renews or (lifetime 0) deletes a mapping.
     Mapping { key: Key, suggestion: Suggestion, lifetime: Duration },
 }
 
-impl Ask {
+impl Message {
     /// Without a wish the internal port is suggested.
-    fn map(key: Key, suggestion: Suggestion) -> Ask {
+    fn map(key: Key, suggestion: Suggestion) -> Message {
         let port = suggestion.port.or(Some(key.internal_port));
-        Ask::Mapping { key, suggestion: Suggestion { port, ..suggestion }, lifetime: LIFETIME }
+        Message::Mapping { key, suggestion: Suggestion { port, ..suggestion }, lifetime: LIFETIME }
     }
 
     /// A deletion suggests nothing (RFC 6887 §15.1, RFC 6886 §3.4).
-    fn delete(key: Key) -> Ask {
-        Ask::Mapping { key, suggestion: Suggestion::default(), lifetime: Duration::ZERO }
+    fn delete(key: Key) -> Message {
+        Message::Mapping { key, suggestion: Suggestion::default(), lifetime: Duration::ZERO }
     }
 }
 
@@ -91,14 +91,14 @@ pub(super) struct Server {
     window: Window<Subject>,
     pub(super) epoch: Epoch,
     query: Sent,
-    flights: Map<Key, Flight>,
+    requests: Map<Key, KeyRequests>,
     /// When to send the deletions that wait.
     deletions: Timers<Key>,
     /// When silence is taken for an answer; set while nothing has been heard.
     gives_up_at: Option<Time>,
     notices: LinkedList<Notice>,
     /// The external address, where a grant does not tell it.
-    told: Option<natpmp::Told>,
+    told_address: Option<natpmp::ToldAddress>,
     /// Grants that are told once the address is known.
     granted: Map<Key, Grant>,
     /// An answer came to a request only when it was repeated.
@@ -119,11 +119,11 @@ impl Server {
             window: Window::default(),
             epoch: Epoch::new(rung.protocol()),
             query: Sent::default(),
-            flights: Map::new(),
+            requests: Map::new(),
             deletions: Timers::default(),
             gives_up_at: None,
             notices: LinkedList::new(),
-            told: None,
+            told_address: None,
             granted: Map::new(),
             was_silent: false,
             doubted: None,
@@ -170,11 +170,11 @@ impl Server {
 
     /// The gateway has restarted: it may have another address, and what it granted before is asked for again.
     pub(super) fn forget_granted(&mut self, cx: &mut Cx, shown_by: Option<Key>) {
-        self.told = None;
+        self.told_address = None;
         for key in self.granted.keys_where(|key, _| Some(key) != shown_by) {
             self.granted.remove(&key);
             let suggestion =
-                self.flights.get(&key).map_or_else(Suggestion::default, |flight| flight.suggestion);
+                self.requests.get(&key).map_or_else(Suggestion::default, |requests| requests.suggestion);
             self.ask(cx, key, suggestion);
         }
         self.pump(cx);
@@ -210,7 +210,7 @@ impl Server {
     fn rebind(&mut self, cx: &Cx, notice: Notice, wait: Option<Duration>) {
         (self.local, self.resumes_at) = (None, wait.map(|wait| cx.now + wait));
         self.query = Sent::default();
-        self.flights.for_each_mut(|_, flight| flight.maps = Sent::default());
+        self.requests.for_each_mut(|_, requests| requests.maps = Sent::default());
         self.notices.push_back(notice);
         if cx.protocols.is_up(self.protocol()) {
             self.window.send_again();
@@ -229,33 +229,35 @@ impl Server {
     /// Makes or renews the mapping of a key.
     fn ask(&mut self, cx: &mut Cx, key: Key, suggestion: Suggestion) {
         let slot = self.slot(key);
-        let flight = self.flights.get_or_insert_with(key, Flight::default);
-        flight.suggestion = suggestion;
-        match flight.state {
-            State::Map => return,
+        let requests = self.requests.get_or_insert_with(key, KeyRequests::default);
+        requests.suggestion = suggestion;
+        match requests.state {
+            RequestState::Map => return,
             // Nobody waits for the deletion any more.
-            State::Deletion | State::DeletionWaits => cx.ledger.set_deletion(slot, DeletionState::Unasked),
-            State::Idle => {}
+            RequestState::Deletion | RequestState::DeletionWaits => {
+                cx.ledger.set_deletion(slot, DeletionState::Unasked)
+            }
+            RequestState::Idle => {}
         }
         let Some(nonce) = pcp::nonce_of(cx, slot) else {
             let (rung, reason) = (self.rung, Reason::NoRandomness);
             return self.notices.push_back(Notice::Failed { key, rung, reason, lifetime: None });
         };
-        flight.nonce = nonce;
-        self.open(cx.now, key, State::Map);
+        requests.nonce = nonce;
+        self.open(cx.now, key, RequestState::Map);
     }
 
-    fn open(&mut self, now: Time, key: Key, state: State) {
-        let kind = if state == State::Map { Kind::Map } else { Kind::Deletion };
-        self.flights.get_or_insert_with(key, Flight::default).state = state;
+    fn open(&mut self, now: Time, key: Key, state: RequestState) {
+        let kind = if state == RequestState::Map { Kind::Map } else { Kind::Deletion };
+        self.requests.get_or_insert_with(key, KeyRequests::default).state = state;
         self.deletions.cancel(key);
         self.window.push(now, Subject::Key(key), kind);
     }
 
     /// Nothing is asked about a key any more; answers to what was sent still count.
     fn drop_request(&mut self, key: Key) {
-        if let Some(flight) = self.flights.get_mut(&key) {
-            flight.state = State::Idle;
+        if let Some(requests) = self.requests.get_mut(&key) {
+            requests.state = RequestState::Idle;
         }
         self.window.remove(Subject::Key(key));
         self.deletions.cancel(key);
@@ -276,15 +278,15 @@ impl Server {
         self.granted.clear();
         (self.gives_up_at, self.resumes_at, self.doubted, self.was_silent) = (None, None, None, false);
         let (notices, rung) = (&mut self.notices, self.rung);
-        self.flights.for_each_mut(|key, flight| {
+        self.requests.for_each_mut(|key, requests| {
             let slot = Slot { rung, key, port: 0 };
-            match std::mem::take(&mut flight.state) {
-                State::Map if !reason.is_silence() => cx.ledger.note_refused(slot),
-                State::Deletion | State::DeletionWaits => {
+            match std::mem::take(&mut requests.state) {
+                RequestState::Map if !reason.is_silence() => cx.ledger.note_refused(slot),
+                RequestState::Deletion | RequestState::DeletionWaits => {
                     let outcome = DeletionOutcome::NotConfirmed(reason);
                     notices.push_back(Notice::Deleted { slot, outcome });
                 }
-                State::Map | State::Idle => {}
+                RequestState::Map | RequestState::Idle => {}
             }
         });
         self.query = Sent::default();
@@ -293,10 +295,10 @@ impl Server {
 
     /// A request was given up.
     fn handle_expired(&mut self, cx: &mut Cx, key: Key) {
-        let Some(flight) = self.flights.get_mut(&key) else { return };
-        let sent_at = flight.maps.open_since(cx.now);
+        let Some(requests) = self.requests.get_mut(&key) else { return };
+        let sent_at = requests.maps.open_since(cx.now);
         let (rung, slot, reason) = (self.rung, Slot { rung: self.rung, key, port: 0 }, Reason::Silence);
-        if std::mem::take(&mut flight.state) == State::Deletion {
+        if std::mem::take(&mut requests.state) == RequestState::Deletion {
             let outcome = DeletionOutcome::NotConfirmed(reason);
             return self.notices.push_back(Notice::Deleted { slot, outcome });
         }
@@ -323,47 +325,47 @@ impl Server {
             self.set_patience(cx);
             let Some(subject) = self.window.poll_send(cx) else { return };
             match subject {
-                Subject::Gateway => self.send(cx, Ask::Query),
-                Subject::Key(key) => match self.flights.get(&key) {
-                    Some(Flight { state: State::Map, suggestion, .. }) => {
-                        self.send(cx, Ask::map(key, *suggestion));
+                Subject::Gateway => self.send(cx, Message::Query),
+                Subject::Key(key) => match self.requests.get(&key) {
+                    Some(KeyRequests { state: RequestState::Map, suggestion, .. }) => {
+                        self.send(cx, Message::map(key, *suggestion));
                     }
-                    _ => self.send(cx, Ask::delete(key)),
+                    _ => self.send(cx, Message::delete(key)),
                 },
             }
         }
     }
 
-    fn send(&mut self, cx: &mut Cx, ask: Ask) {
+    fn send(&mut self, cx: &mut Cx, message: Message) {
         let (Some(to), Some(client)) = (self.remote, self.local) else { return };
         cx.protocols.note_asked(cx.now, self.protocol());
         if matches!(cx.protocols.state(self.protocol()), ProtocolState::Asked { .. }) {
             self.gives_up_at.get_or_insert(cx.now + SILENCE.min(cx.config.discover_timeout));
         }
-        let nonce = match ask {
-            Ask::Mapping { key, .. } => self.flights.get(&key).map(|flight| flight.nonce),
-            Ask::Query => None,
+        let nonce = match message {
+            Message::Mapping { key, .. } => self.requests.get(&key).map(|requests| requests.nonce),
+            Message::Query => None,
         };
         let nonce = nonce.unwrap_or_default();
-        self.note_sent(cx, ask, client, nonce);
+        self.note_sent(cx, message, client, nonce);
         let (socket, bytes) = match self.rung {
-            Rung::NatPmp => (Socket::NatPmp, natpmp::emit(ask)),
-            _ => (Socket::Pcp, pcp::emit(ask, client, nonce)),
+            Rung::NatPmp => (Socket::NatPmp, natpmp::emit(message)),
+            _ => (Socket::Pcp, pcp::emit(message, client, nonce)),
         };
         cx.output(Output::Send { socket, to, bytes });
     }
 
-    fn note_sent(&mut self, cx: &mut Cx, ask: Ask, client: IpAddr, nonce: Nonce) {
+    fn note_sent(&mut self, cx: &mut Cx, message: Message, client: IpAddr, nonce: Nonce) {
         let now = cx.now;
-        let Ask::Mapping { key, lifetime, .. } = ask else { return self.query.note_sent(now) };
+        let Message::Mapping { key, lifetime, .. } = message else { return self.query.note_sent(now) };
         let slot = self.slot(key);
-        let Some(flight) = self.flights.get_mut(&key) else { return };
+        let Some(requests) = self.requests.get_mut(&key) else { return };
         if lifetime.is_zero() {
-            return flight.deletions.note_sent(now);
+            return requests.deletions.note_sent(now);
         }
         cx.ledger.note_sent(slot, client, nonce, Some(now + lifetime));
-        let is_first = !flight.maps.is_open(now);
-        flight.maps.note_sent(now);
+        let is_first = !requests.maps.is_open(now);
+        requests.maps.note_sent(now);
         if is_first && cx.protocols.is_up(self.rung.protocol()) {
             self.notices.push_back(Notice::Sent { key, within: cx.config.mapping_timeout });
         }
@@ -371,7 +373,7 @@ impl Server {
 }
 
 impl Driver for Server {
-    fn map(&mut self, cx: &mut Cx, key: Key, _rung: Rung, suggestion: Suggestion, _errand: Errand) {
+    fn map(&mut self, cx: &mut Cx, key: Key, _rung: Rung, suggestion: Suggestion, _kind: RequestKind) {
         if !self.granted.contains_key(&key) {
             self.ask(cx, key, suggestion);
             if self.rung == Rung::NatPmp {
@@ -384,7 +386,7 @@ impl Driver for Server {
 
     fn leave(&mut self, cx: &mut Cx, key: Key, _rung: Rung) {
         self.granted.remove(&key);
-        if self.flights.get(&key).is_some_and(|flight| flight.state == State::Map) {
+        if self.requests.get(&key).is_some_and(|requests| requests.state == RequestState::Map) {
             self.drop_request(key);
         }
         self.pump(cx);
@@ -395,15 +397,15 @@ impl Driver for Server {
         self.granted.remove(&key);
         self.resumes_at = None;
         self.drop_request(key);
-        let flight = self.flights.get_or_insert_with(key, Flight::default);
-        flight.nonce = pcp::nonce_of(cx, slot).unwrap_or_default();
-        match flight.maps.followed_at(cx.now) {
-            _ if !awaited => self.send(cx, Ask::delete(key)),
+        let requests = self.requests.get_or_insert_with(key, KeyRequests::default);
+        requests.nonce = pcp::nonce_of(cx, slot).unwrap_or_default();
+        match requests.maps.followed_at(cx.now) {
+            _ if !awaited => self.send(cx, Message::delete(key)),
             Some(at) => {
-                flight.state = State::DeletionWaits;
+                requests.state = RequestState::DeletionWaits;
                 self.deletions.set(key, at);
             }
-            None => self.open(cx.now, key, State::Deletion),
+            None => self.open(cx.now, key, RequestState::Deletion),
         }
         self.pump(cx);
     }
@@ -432,8 +434,8 @@ impl Driver for Server {
     fn recheck(&mut self, cx: &mut Cx, in_use: bool) {
         self.epoch.note_recheck();
         let (rung, now) = (self.rung, cx.now);
-        self.flights.retain(|key, flight| {
-            let is_idle = flight.state == State::Idle && flight.asked_at(now).is_none();
+        self.requests.retain(|key, requests| {
+            let is_idle = requests.state == RequestState::Idle && requests.asked_at(now).is_none();
             !is_idle || cx.ledger.get(Slot { rung, key, port: 0 }).is_some()
         });
         // For epoch and address. An ANNOUNCE request shows the epoch (RFC 6887 §14.1); a server need not answer it.
@@ -455,7 +457,7 @@ impl Driver for Server {
             }
         }
         while let Some(key) = self.deletions.pop_due(cx.now) {
-            self.open(cx.now, key, State::Deletion);
+            self.open(cx.now, key, RequestState::Deletion);
         }
         self.pump(cx);
     }

@@ -1,6 +1,6 @@
 //! NAT-PMP, RFC 6886: mappings and the external address by different requests, and the epoch.
 
-use super::{Answer, Ask, Server};
+use super::{Answer, Message, Server};
 use crate::driver::{Grant, Key, Notice, Rung};
 use crate::io::{Cx, Protocol};
 use crate::log::log;
@@ -21,11 +21,11 @@ const ADDRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the second exchange waits with a server that did not answer the first at once. A sweep of all ports takes half a second:
 /// until then it has met the PCP socket as well, which shows it, and the gateway has had time to answer a search.
-const SUSPENSE: Duration = Duration::from_millis(600);
+const SECOND_GRANT_WAIT: Duration = Duration::from_millis(600);
 
 /// The external address, as NAT-PMP tells it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
+pub(super) struct ToldAddress {
     address: Ipv4Addr,
     at: Time,
     /// It may be another one now: it is asked for again, and used meanwhile.
@@ -67,7 +67,7 @@ impl Server {
     /// The gateway announced this external address (RFC 6886 §3.2.1). Anyone on the network can forge that, so the
     /// address is not taken from there: the renewals that follow ask for it.
     pub(crate) fn doubt_address(&mut self, announced: Ipv4Addr) {
-        if let Some(told) = &mut self.told {
+        if let Some(told) = &mut self.told_address {
             told.doubtful |= told.address != announced;
         }
     }
@@ -77,9 +77,9 @@ impl Server {
     /// what they grant is another port.)
     fn key_of(&self, now: Time, transport: Transport, internal_port: u16, external_port: u16) -> Option<Key> {
         let named = NonZeroU16::new(internal_port).map(|internal_port| Key { transport, internal_port });
-        if let Some((key, flight)) = named.and_then(|key| Some((key, self.flights.get(&key)?))) {
+        if let Some((key, requests)) = named.and_then(|key| Some((key, self.requests.get(&key)?))) {
             // Else it is a copy of an earlier answer.
-            return flight.asked_at(now).map(|_| key);
+            return requests.asked_at(now).map(|_| key);
         }
         let only = self.only_awaited(now, transport)?;
         let is_cut = internal_port != 0 && internal_port == only.internal_port.get() & 0xff;
@@ -89,9 +89,9 @@ impl Server {
 
     /// The only key of a transport that an answer is awaited for; `None` where there is none, or more than one.
     fn only_awaited(&self, now: Time, transport: Transport) -> Option<Key> {
-        let flights = self.flights.iter();
-        let mut awaited = flights
-            .filter(|(key, flight)| key.transport == transport && flight.asked_at(now).is_some())
+        let requests = self.requests.iter();
+        let mut awaited = requests
+            .filter(|(key, requests)| key.transport == transport && requests.asked_at(now).is_some())
             .map(|(key, _)| key);
         let only = awaited.next();
         only.filter(|_| awaited.next().is_none())
@@ -109,7 +109,7 @@ impl Server {
         }
         if result == ResultCode::Success {
             cx.protocols.note_address(cx.now, address.into());
-            let before = self.told.replace(Told { address, at: cx.now, doubtful: false });
+            let before = self.told_address.replace(ToldAddress { address, at: cx.now, doubtful: false });
             if before.is_some_and(|before| before.address != address) {
                 let address = IpAddr::V4(address);
                 self.notices.push_back(Notice::AddressChanged { rung: Rung::NatPmp, address });
@@ -136,7 +136,7 @@ impl Server {
 
     /// A mapping is worth nothing to the program without the address. (One that is in doubt only is not waited for.)
     pub(super) fn need_address(&mut self, cx: &Cx, is_for_new: bool) {
-        let is_good = self.told.is_some_and(|Told { at, doubtful, .. }| {
+        let is_good = self.told_address.is_some_and(|ToldAddress { at, doubtful, .. }| {
             let age = cx.now.since(at);
             (!doubtful || age < ADDRESS_INTERVAL) && (!is_for_new || age <= ADDRESS_LIFETIME)
         });
@@ -146,14 +146,14 @@ impl Server {
     }
 
     pub(super) fn report_granted(&mut self, cx: &mut Cx) {
-        let Some(Told { address, .. }) = self.told else { return };
+        let Some(ToldAddress { address, .. }) = self.told_address else { return };
         if self.granted.is_empty() {
             return;
         }
         let is_new = !cx.protocols.of(Protocol::NatPmp).has_worked;
         match self.doubted.take() {
             None if is_new && (self.was_silent || cx.protocols.is_upnp_there) => {
-                return self.ask_once_more(cx, address);
+                return self.ask_for_second_grant(cx, address);
             }
             Some(first) if first != address => return self.note_forged(cx),
             Some(_) if self.was_silent && cx.protocols.is_upnp_there => {
@@ -169,10 +169,10 @@ impl Server {
 
     /// What a server grants first is in doubt where the gateway answers by UPnP, or did not answer by NAT-PMP at once: there
     /// is no nonce, and a host on the link can answer on all our ports in half a second. So it has to come to another port, too.
-    fn ask_once_more(&mut self, cx: &mut Cx, address: Ipv4Addr) {
+    fn ask_for_second_grant(&mut self, cx: &mut Cx, address: Ipv4Addr) {
         log!(Debug, "NAT-PMP: what is granted first is asked for once more, from another port");
         self.doubted = Some(address);
-        let wait = std::mem::take(&mut self.was_silent).then_some(SUSPENSE);
+        let wait = std::mem::take(&mut self.was_silent).then_some(SECOND_GRANT_WAIT);
         self.rebind(cx, Notice::Doubtful, wait);
         self.forget_granted(cx, None);
         self.query(cx.now);
@@ -202,8 +202,8 @@ impl Server {
 }
 
 /// The bytes of a request.
-pub(super) fn emit(ask: Ask) -> Vec<u8> {
-    let Ask::Mapping { key: Key { transport, internal_port }, suggestion, lifetime } = ask else {
+pub(super) fn emit(message: Message) -> Vec<u8> {
+    let Message::Mapping { key: Key { transport, internal_port }, suggestion, lifetime } = message else {
         return natpmp::emit_address_request().to_vec();
     };
     let (suggested_port, lifetime_secs) = (suggestion.port, lifetime.as_secs() as u32);

@@ -1,6 +1,6 @@
 //! PCP, RFC 6887: mappings by MAP, and the epoch.
 
-use super::{Answer, Ask, Server, Subject};
+use super::{Answer, Message, Server, Subject};
 use crate::driver::{Key, Notice, Rung, Slot};
 use crate::io::{Cx, Protocol};
 use crate::log::log;
@@ -62,8 +62,8 @@ pub(super) fn nonce_of(cx: &mut Cx, slot: Slot) -> Option<Nonce> {
 }
 
 /// The bytes of a request.
-pub(super) fn emit(ask: Ask, client: IpAddr, nonce: Nonce) -> Vec<u8> {
-    let Ask::Mapping { key, suggestion, lifetime } = ask else {
+pub(super) fn emit(message: Message, client: IpAddr, nonce: Nonce) -> Vec<u8> {
+    let Message::Mapping { key, suggestion, lifetime } = message else {
         return pcp::emit_announce_request(client).to_vec();
     };
     let request = MapRequest {

@@ -4,7 +4,7 @@
 //! the rest waits in a queue. The window only paces: what a request says, and what an answer means, is the driver's. No
 //! call looks at all requests but `restart_discovery` and the gateway's first answer.
 
-use crate::ending::{CLEANUP_TIMEOUT, QUIET_TIMEOUT};
+use crate::destruction::{CLEANUP_TIMEOUT, QUIET_TIMEOUT};
 use crate::io::Cx;
 use crate::ordered::{Map, Pieces, Word};
 use crate::time::Time;

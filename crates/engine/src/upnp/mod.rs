@@ -15,7 +15,7 @@ mod service;
 mod task;
 mod walk;
 
-use super::driver::{Driver, Errand, Key, Notice, Rung, ServiceId, Slot};
+use super::driver::{Driver, Key, Notice, RequestKind, Rung, ServiceId, Slot};
 use super::io::{Config, Cx, ExchangeId, Output, Protocol, Suggestion, TcpEnd};
 use super::ladder::RungState;
 use super::ledger::Ledger;
@@ -357,8 +357,8 @@ impl Upnp {
 }
 
 impl Driver for Upnp {
-    fn map(&mut self, cx: &mut Cx, key: Key, rung: Rung, suggestion: Suggestion, errand: Errand) {
-        self.make(cx, TaskId { rung, key }, suggestion, errand);
+    fn map(&mut self, cx: &mut Cx, key: Key, rung: Rung, suggestion: Suggestion, request_kind: RequestKind) {
+        self.make(cx, TaskId { rung, key }, suggestion, request_kind);
         self.settle(cx);
     }
 

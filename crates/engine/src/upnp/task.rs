@@ -5,7 +5,7 @@ use super::exchange::Job;
 use super::service::{Address, Trial, is_usable};
 use super::walk::{AfterReply, Purpose, Walk};
 use super::{SHORT_TIMEOUT, TaskId, Timer, Upnp};
-use crate::driver::{Errand, Grant, Notice, Rung, Slot};
+use crate::driver::{Grant, Notice, RequestKind, Rung, Slot};
 use crate::io::{Cx, Protocol, Suggestion};
 use crate::log::log;
 use crate::ordered::Pieces;
@@ -27,7 +27,7 @@ const WALK_INTERVAL: Duration = Duration::from_secs(300);
 pub(super) struct Task {
     pub(super) walk: Walk,
     purpose: Purpose,
-    errand: Errand,
+    request_kind: RequestKind,
     pub(super) state: TaskState,
     /// The device has restarted since its request was sent: what it made may be lost.
     pub(super) is_overtaken: bool,
@@ -51,7 +51,13 @@ pub(super) enum TaskState {
 
 impl Upnp {
     /// Makes or renews the mapping of a key at a service.
-    pub(super) fn make(&mut self, cx: &mut Cx, id: TaskId, suggestion: Suggestion, errand: Errand) {
+    pub(super) fn make(
+        &mut self,
+        cx: &mut Cx,
+        id: TaskId,
+        suggestion: Suggestion,
+        request_kind: RequestKind,
+    ) {
         self.resting &= self.services.get(id.rung).is_some();
         if let Some(task) = self.tasks.get_mut(&id) {
             if task.state == TaskState::Abandoned {
@@ -59,7 +65,8 @@ impl Upnp {
             }
             return;
         }
-        if errand == Errand::TryAgain && self.search.is_due_again(cx.now, cx.config.recheck_interval) {
+        if request_kind == RequestKind::Retry && self.search.is_due_again(cx.now, cx.config.recheck_interval)
+        {
             self.search_for_better(cx);
         }
         let Some(service) = self.services.get_mut(id.rung) else {
@@ -69,7 +76,7 @@ impl Upnp {
         let walk_interval = WALK_INTERVAL.max(cx.config.recheck_interval);
         let was_walked = service.walked_at.is_some_and(|at| cx.now.since(at) < walk_interval);
         let (purpose, state) = match service.trial {
-            _ if errand == Errand::Renew => (Purpose::Renewal, TaskState::Asks),
+            _ if request_kind == RequestKind::Renew => (Purpose::Renewal, TaskState::Asks),
             Trial::Works => (Purpose::Usual, TaskState::Asks),
             Trial::Running(_) => (Purpose::Usual, TaskState::WaitsForTrial),
             Trial::Idle if was_walked => (Purpose::Retry, TaskState::Asks),
@@ -87,7 +94,7 @@ impl Upnp {
         if self.entry_checks.entries.get(&id).is_some_and(|entry| entry.gone_early >= 2) {
             walk.make_permanent();
         }
-        self.tasks.insert(id, Task { walk, purpose, errand, state, is_overtaken: false });
+        self.tasks.insert(id, Task { walk, purpose, request_kind, state, is_overtaken: false });
         if state == TaskState::Asks {
             self.begin(cx, id);
         }
@@ -105,7 +112,7 @@ impl Upnp {
                 // One request is enough for a service that will refuse it again.
                 Purpose::Retry => service.address.forget_silence(),
                 Purpose::Usual if service.address.is_none() && told.is_none() => {
-                    if task.errand == Errand::TryAgain && service.address.is_just_told(cx.now) {
+                    if task.request_kind == RequestKind::Retry && service.address.is_just_told(cx.now) {
                         let address = service.address.last;
                         return self.fail(cx, id, Reason::NoAddress { address });
                     }
@@ -138,7 +145,7 @@ impl Upnp {
         };
         task.state = TaskState::WaitsForTurn;
         let mut at = cx.now;
-        if task.errand == Errand::TryAgain {
+        if task.request_kind == RequestKind::Retry {
             at = cx.pace.take(cx.now, PACKETS_AN_EXCHANGE);
         } else if requests > 1 {
             cx.pace.spend(cx.now, PACKETS_AN_EXCHANGE);
@@ -329,7 +336,7 @@ impl Upnp {
     fn make_again(&mut self, cx: &mut Cx, id: TaskId) {
         let Some(task) = self.tasks.remove(&id) else { return };
         let port = NonZeroU16::new(task.walk.port);
-        self.make(cx, id, Suggestion { address: None, port }, task.errand);
+        self.make(cx, id, Suggestion { address: None, port }, task.request_kind);
     }
 
     /// Asks a service for the external address, unless that is under way.

@@ -3,7 +3,7 @@
 use super::driver::{DeletionOutcome, Key, Rung, Slot};
 use super::io::{Event, MappingId, OnCleanup, Output, Protocol};
 use super::ledger::{DeletionState, Entry};
-use super::mapping::{Mapping, State};
+use super::mapping::{GatewayMapping, MappingState};
 use super::network::Network;
 use super::protocols::ProtocolState;
 use super::reason::Reason;
@@ -27,17 +27,17 @@ const RETURN_WAIT: Duration = Duration::from_secs(5);
 
 /// A gateway mapping that is being deleted.
 #[derive(Debug)]
-struct Ending {
+struct Destruction {
     /// The program's mappings that have not been told DESTROYED yet.
     ids: Vec<MappingId>,
     /// The entry that held the mapping: deleted first, the others after it.
     holder: Option<Slot>,
 }
 
-/// All that is ending.
+/// The mappings that are being destroyed, and deletions that wait for their turn.
 #[derive(Debug, Default)]
-pub(super) struct Endings {
-    by_key: Map<Key, Ending>,
+pub(super) struct Destructions {
+    by_key: Map<Key, Destruction>,
     is_finished: bool,
     /// When to repeat the deletions of a key that were refused or not answered.
     pub(super) repeats: Timers<Key>,
@@ -49,7 +49,7 @@ pub(super) struct Endings {
     heard: Vec<(IpAddr, Time)>,
 }
 
-impl Endings {
+impl Destructions {
     fn note_heard(&mut self, now: Time, host: IpAddr) {
         self.heard.retain(|&(known, at)| known != host && now < at + CLEANUP_TIMEOUT);
         self.heard.push((host, now));
@@ -63,7 +63,7 @@ impl Endings {
 impl Engine {
     /// Something came from a host.
     pub(super) fn note_sign_of_life(&mut self, now: Time, host: IpAddr) {
-        self.endings.note_heard(now, host);
+        self.destructions.note_heard(now, host);
         // By now the neighbour table has the gateway's hardware address.
         if self.network.gateway() == Some(host) && std::mem::take(&mut self.network.hardware_wanted) {
             self.look_up_route();
@@ -97,18 +97,20 @@ impl Engine {
         for slot in self.slots_where(key, |entry| matches!(entry.deletion, DeletionState::Failed)) {
             self.cx.ledger.set_deletion(slot, DeletionState::Unasked);
         }
-        self.endings.by_key.insert(key, Ending { ids: vec![id], holder });
-        self.timers.set(Timer::Ending(key), now + QUIET_TIMEOUT);
-        self.advance_ending(now, key);
+        self.destructions.by_key.insert(key, Destruction { ids: vec![id], holder });
+        self.timers.set(Timer::Destruction(key), now + QUIET_TIMEOUT);
+        self.advance_destruction(now, key);
     }
 
     /// Sends the deletions whose turn it is; when none is open any more, DESTROYED is told.
-    fn advance_ending(&mut self, now: Time, key: Key) {
-        let Some(holder) = self.endings.by_key.get(&key).map(|ending| ending.holder) else { return };
+    fn advance_destruction(&mut self, now: Time, key: Key) {
+        let Some(holder) = self.destructions.by_key.get(&key).map(|destruction| destruction.holder) else {
+            return;
+        };
         while !self.has_open_deletion(key) {
             let mut unasked = self.slots_where(key, |entry| entry.deletion == DeletionState::Unasked);
             if unasked.is_empty() {
-                return self.end_ending(key);
+                return self.end_destruction(key);
             }
             if let Some(holder) = holder.filter(|holder| unasked.contains(holder)) {
                 unasked = vec![holder];
@@ -138,7 +140,7 @@ impl Engine {
         let deletion = if awaited { DeletionState::Open } else { DeletionState::Unawaited };
         if let Some(mapping) = self.mappings.by_key.get_mut(&slot.key) {
             // What is made meanwhile by another rung could be hit.
-            mapping.confirm |= matches!(mapping.state, State::Seeking { .. });
+            mapping.confirm |= matches!(mapping.state, MappingState::Seeking { .. });
         }
         self.cx.ledger.set_deletion(slot, deletion);
         with_driver!(self, now, protocol, delete(slot, awaited));
@@ -155,12 +157,12 @@ impl Engine {
     }
 
     /// Deletes the entries of a key that nobody needs, in the pace.
-    pub(super) fn tidy(&mut self, now: Time, key: Key) {
-        if self.endings.by_key.contains_key(&key) {
-            self.advance_ending(now, key);
+    pub(super) fn delete_superfluous(&mut self, now: Time, key: Key) {
+        if self.destructions.by_key.contains_key(&key) {
+            self.advance_destruction(now, key);
         } else if !self.superfluous(now, key).is_empty() {
-            self.endings.turns.set(key, now);
-            self.timers.set_sooner(Timer::Repeat, now.max(self.endings.free_at));
+            self.destructions.turns.set(key, now);
+            self.timers.set_sooner(Timer::Repeat, now.max(self.destructions.free_at));
         }
     }
 
@@ -178,7 +180,7 @@ impl Engine {
 
     /// Whether the deletion of an entry could remove the one that holds the mapping: a UPnP deletion hits the external
     /// port, a PCP or NAT-PMP deletion the internal one, and a gateway may keep one table for all protocols.
-    fn could_hit_holder(&self, slot: Slot, mapping: &Mapping) -> bool {
+    fn could_hit_holder(&self, slot: Slot, mapping: &GatewayMapping) -> bool {
         let Some(hold) = mapping.hold() else { return false };
         if hold.slot == slot {
             return true;
@@ -217,12 +219,12 @@ impl Engine {
             }
             DeletionOutcome::NotConfirmed(reason) => self.note_not_deleted(now, slot, reason),
         }
-        self.advance_ending(now, key);
+        self.advance_destruction(now, key);
     }
 
     fn note_not_deleted(&mut self, now: Time, slot: Slot, reason: Reason) {
         let key = slot.key;
-        let holder = self.endings.by_key.get(&key).and_then(|ending| ending.holder);
+        let holder = self.destructions.by_key.get(&key).and_then(|destruction| destruction.holder);
         let ledger = &self.cx.ledger;
         let is_certain = ledger.get(slot).is_some_and(|entry| entry.is_certain);
         let was_after_holder =
@@ -243,33 +245,33 @@ impl Engine {
     /// What was refused, or not answered, is deleted once more, unless the key has a mapping again; and what nobody needs has
     /// its turn.
     pub(super) fn handle_repeat_timer(&mut self, now: Time) {
-        while let Some(key) = self.endings.repeats.pop_due(now) {
+        while let Some(key) = self.destructions.repeats.pop_due(now) {
             if !self.mappings.by_key.contains_key(&key) {
                 for slot in self.slots_where(key, |entry| entry.deletion == DeletionState::Failed) {
                     self.cx.ledger.set_deletion(slot, DeletionState::Unasked);
                 }
-                self.endings.turns.set(key, now);
+                self.destructions.turns.set(key, now);
             }
         }
-        while self.endings.free_at <= now
-            && let Some(key) = self.endings.turns.pop_due(now)
+        while self.destructions.free_at <= now
+            && let Some(key) = self.destructions.turns.pop_due(now)
         {
             if !self.cx.is_cleaning_up()
                 && self.network.route.is_some()
                 && let Some(&slot) = self.superfluous(now, key).first()
             {
                 // As a rule it is two requests: some are sent again, or follow a look.
-                self.endings.free_at = self.cx.pace.take(now, 2 * packets(slot.rung.protocol()));
+                self.destructions.free_at = self.cx.pace.take(now, 2 * packets(slot.rung.protocol()));
                 self.delete(now, slot);
-                self.endings.turns.set(key, now);
+                self.destructions.turns.set(key, now);
             }
         }
-        let turn_at = self.endings.turns.next().map(|at| at.max(self.endings.free_at));
-        self.timers.replace(Timer::Repeat, self.endings.repeats.next().into_iter().chain(turn_at).min());
+        let turn_at = self.destructions.turns.next().map(|at| at.max(self.destructions.free_at));
+        self.timers.replace(Timer::Repeat, self.destructions.repeats.next().into_iter().chain(turn_at).min());
     }
 
     fn repeat_at(&mut self, key: Key, at: Time) {
-        self.endings.repeats.set(key, at);
+        self.destructions.repeats.set(key, at);
         self.timers.set_sooner(Timer::Repeat, at);
     }
 
@@ -284,23 +286,23 @@ impl Engine {
     }
 
     /// An ending is over: those that were not told DESTROYED are told now.
-    pub(super) fn end_ending(&mut self, key: Key) {
-        self.handle_ending_timer(key);
-        self.endings.by_key.remove(&key);
-        self.timers.cancel(Timer::Ending(key));
+    pub(super) fn end_destruction(&mut self, key: Key) {
+        self.handle_destruction_timer(key);
+        self.destructions.by_key.remove(&key);
+        self.timers.cancel(Timer::Destruction(key));
     }
 
-    /// All endings are over: the gateway cannot be reached any more, and is remembered with what it may have.
-    pub(super) fn abandon_endings(&mut self) {
-        for key in self.endings.by_key.keys() {
-            self.end_ending(key);
+    /// All destructions are over: the gateway cannot be reached any more, and is remembered with what it may have.
+    pub(super) fn abandon_destructions(&mut self) {
+        for key in self.destructions.by_key.keys() {
+            self.end_destruction(key);
         }
     }
 
     /// The deletion is not answered in time: the program is told, the deletion goes on without it.
-    pub(super) fn handle_ending_timer(&mut self, key: Key) {
-        let Some(ending) = self.endings.by_key.get_mut(&key) else { return };
-        for id in std::mem::take(&mut ending.ids) {
+    pub(super) fn handle_destruction_timer(&mut self, key: Key) {
+        let Some(destruction) = self.destructions.by_key.get_mut(&key) else { return };
+        for id in std::mem::take(&mut destruction.ids) {
             self.tell(id, Event::Destroyed);
         }
     }
@@ -315,7 +317,7 @@ impl Engine {
             self.destroy(now, id);
         }
         for key in self.cx.ledger.keys() {
-            if !self.endings.by_key.contains_key(&key) {
+            if !self.destructions.by_key.contains_key(&key) {
                 for slot in self.slots_where(key, is_left_over) {
                     self.delete(now, slot);
                 }
@@ -331,7 +333,7 @@ impl Engine {
         let last_at = started_at + CLEANUP_TIMEOUT;
         for key in self.cx.ledger.keys() {
             for slot in self.slots_where(key, |entry| entry.deletion == DeletionState::Open) {
-                let heard_at = self.endings.heard_at(self.host_of(slot.rung));
+                let heard_at = self.destructions.heard_at(self.host_of(slot.rung));
                 let due = (heard_at.unwrap_or(started_at).max(started_at) + QUIET_TIMEOUT).min(last_at);
                 if due <= now {
                     self.note_not_deleted(now, slot, Reason::Silence);
@@ -339,7 +341,7 @@ impl Engine {
                 // What follows a deletion that is given up is looked at once more.
                 self.timers.set_sooner(Timer::Cleanup, due.max(now));
             }
-            self.advance_ending(now, key);
+            self.advance_destruction(now, key);
         }
     }
 
@@ -353,14 +355,15 @@ impl Engine {
 
     /// Cleanup is over when nothing is awaited any more.
     pub(super) fn finish_cleanup_if_done(&mut self, now: Time) {
-        if !self.cx.is_cleaning_up() || self.endings.is_finished || !self.endings.by_key.is_empty() {
+        if !self.cx.is_cleaning_up() || self.destructions.is_finished || !self.destructions.by_key.is_empty()
+        {
             return;
         }
         // All entries are looked at: only now, when nothing else is left.
         if self.cx.ledger.has_open_deletions() {
             return;
         }
-        self.endings.is_finished = true;
+        self.destructions.is_finished = true;
         self.timers = Timers::default();
         self.close_sockets();
         self.network = Network::default();

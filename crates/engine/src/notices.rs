@@ -3,7 +3,7 @@
 use super::addresses::{Scope, scope_of};
 use super::driver::{Grant, Key, Notice, Rung, Slot};
 use super::io::{Protocol, Socket};
-use super::mapping::{External, Hold, State};
+use super::mapping::{External, Hold, MappingState};
 use super::reason::Reason;
 use super::{Engine, Timer, with_driver};
 use crate::log::log;
@@ -33,7 +33,7 @@ impl Engine {
             Notice::EndsIn { slot, left } => self.shorten_lease(now, slot, left),
             Notice::AddressChanged { rung, address } => self.handle_address_changed(rung, address),
             Notice::ServiceRestarted { rung } => self.remake_those_of(now, rung),
-            Notice::Superfluous { key } => self.tidy(now, key),
+            Notice::Superfluous { key } => self.delete_superfluous(now, key),
             Notice::Unanswered => self.listen_to_notifications(),
             Notice::BetterService => self.seek_better(),
             Notice::SignOfLife => self.note_change(now),
@@ -45,7 +45,7 @@ impl Engine {
     /// A request for a mapping is with a gateway that has answered: its time begins to run.
     fn note_sent(&mut self, at: Time, key: Key) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
-        if let State::Seeking { deadline: deadline @ None, .. } = &mut mapping.state {
+        if let MappingState::Seeking { deadline: deadline @ None, .. } = &mut mapping.state {
             *deadline = Some(at);
             self.timers.set_sooner(Timer::Mapping(key), at);
         }
@@ -56,7 +56,7 @@ impl Engine {
         let Slot { rung, key, .. } = slot;
         let Some(mapping) = self.mappings.by_key.get(&key) else {
             // Destroyed meanwhile: nothing is left behind.
-            self.tidy(now, key);
+            self.delete_superfluous(now, key);
             return;
         };
         let external = match usable(address, port, self.network.is_ipv4()) {
@@ -80,7 +80,7 @@ impl Engine {
             if let Some(mapping) = self.mappings.by_key.get_mut(&key) {
                 mapping.ladder.forget(rung);
             }
-            self.tidy(now, key);
+            self.delete_superfluous(now, key);
             return;
         }
         self.hold(now, slot, external, lifetime);
@@ -105,7 +105,7 @@ impl Engine {
         mapping.ladder.forget(slot.rung);
         let others = mapping.ladder.take_asked();
         let hold = Hold { slot, external, granted_at: now, lifetime: None, has_turn: false, trouble: None };
-        mapping.state = State::Held(hold);
+        mapping.state = MappingState::Held(hold);
         self.mappings.seeking.remove(&key);
         self.begin_lease(now, key, lifetime);
         for rung in others.into_iter().chain(old.map(|old| old.rung)).filter(|&rung| rung != slot.rung) {
@@ -115,7 +115,7 @@ impl Engine {
             self.listen_to_notifications();
         }
         self.tell_success(key);
-        self.tidy(now, key);
+        self.delete_superfluous(now, key);
     }
 
     fn handle_failure(
@@ -127,7 +127,7 @@ impl Engine {
         lifetime: Option<Duration>,
     ) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
-        if let State::Held(hold) = &mut mapping.state
+        if let MappingState::Held(hold) = &mut mapping.state
             && hold.slot.rung == rung
         {
             if hold.trouble.replace(reason) != Some(reason) {

@@ -14,8 +14,8 @@ const FOLLOW_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The requests about one key.
 #[derive(Debug, Default)]
-pub(super) struct Flight {
-    pub(super) state: State,
+pub(super) struct KeyRequests {
+    pub(super) state: RequestState,
     pub(super) suggestion: Suggestion,
     /// PCP: what the server knows the mapping by.
     pub(super) nonce: Nonce,
@@ -26,7 +26,7 @@ pub(super) struct Flight {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum RequestState {
     /// Nothing is asked; answers to what was sent may come.
     #[default]
     Idle,
@@ -38,7 +38,7 @@ pub(super) enum State {
     Deletion,
 }
 
-impl Flight {
+impl KeyRequests {
     /// Whether an answer may be a copy of that to the last deletion.
     pub(super) fn is_copy(&self, now: Time, answer: Answer) -> bool {
         self.deleted == Some(answer) && now.since(self.deletions.last_at) <= MEMORY
