@@ -18,7 +18,7 @@ pub use types::*;
 use boundary::enter;
 use listener::{CListener, shown};
 use memory::{Buffer, read_bytes};
-use plum_runtime::client::{Client, Error, State};
+use plum_runtime::client::{Client, Error, QueriedState};
 use plum_runtime::net::PerProcess;
 use std::ffi::{c_char, c_int};
 use std::mem::MaybeUninit;
@@ -165,8 +165,8 @@ pub unsafe extern "C" fn plum_query_mapping(
         }
         if !mapping.is_null() {
             let external = match &seen.state {
-                State::Success(external) => Some(external),
-                State::Pending | State::Failure | State::Destroying => None,
+                QueriedState::Success(external) => Some(external),
+                QueriedState::Pending | QueriedState::Failure | QueriedState::Destroying => None,
             };
             // SAFETY: aligned and writable, by the contract above. Where the program let the two overlap, this one wins.
             unsafe { mapping.write(seen.listener.mapping(&seen.wanted, external)) }

@@ -8,7 +8,7 @@ use super::types::{
 #[cfg(not(plum_abi = "0.5"))]
 use plum_engine::io::Protocol;
 use plum_engine::io::{MappingId, Wanted};
-use plum_runtime::client::{External, Listener, News, State};
+use plum_runtime::client::{ExternalHost, Listener, News, QueriedState};
 use plum_wire::Transport;
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
@@ -35,7 +35,7 @@ impl CListener {
     }
 
     /// A mapping as the program sees it.
-    pub(super) fn mapping(&self, wanted: &Wanted, external: Option<&External>) -> plum_mapping_t {
+    pub(super) fn mapping(&self, wanted: &Wanted, external: Option<&ExternalHost>) -> plum_mapping_t {
         let mut mapping = plum_mapping_t {
             protocol: MaybeUninit::new(match wanted.transport {
                 Transport::Tcp => plum_ip_protocol_t::PLUM_IP_PROTOCOL_TCP,
@@ -80,7 +80,7 @@ impl Listener for CListener {
 
 /// Who made a mapping, as the program sees it.
 #[cfg(not(plum_abi = "0.5"))]
-fn mapping_protocol(external: Option<&External>) -> plum_mapping_protocol_t {
+fn mapping_protocol(external: Option<&ExternalHost>) -> plum_mapping_protocol_t {
     match external.map(|external| external.protocol) {
         None => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_UNKNOWN,
         Some(Protocol::Pcp) => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_PCP,
@@ -91,11 +91,11 @@ fn mapping_protocol(external: Option<&External>) -> plum_mapping_protocol_t {
 }
 
 /// A state as `plum_query_mapping` shows it.
-pub(super) fn shown(state: &State) -> plum_state_t {
+pub(super) fn shown(state: &QueriedState) -> plum_state_t {
     match state {
-        State::Pending => plum_state_t::PLUM_STATE_PENDING,
-        State::Success(_) => plum_state_t::PLUM_STATE_SUCCESS,
-        State::Failure => plum_state_t::PLUM_STATE_FAILURE,
-        State::Destroying => plum_state_t::PLUM_STATE_DESTROYING,
+        QueriedState::Pending => plum_state_t::PLUM_STATE_PENDING,
+        QueriedState::Success(_) => plum_state_t::PLUM_STATE_SUCCESS,
+        QueriedState::Failure => plum_state_t::PLUM_STATE_FAILURE,
+        QueriedState::Destroying => plum_state_t::PLUM_STATE_DESTROYING,
     }
 }

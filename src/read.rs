@@ -64,7 +64,7 @@ pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
         })
     });
     let domain = config.dummytls_domain;
-    let mut complaints = Vec::new();
+    let mut errors = Vec::new();
     let [discover_timeout_millis, mapping_timeout_millis, recheck_interval_millis] = times_millis(config);
     Some(Settings {
         library: concat!("libplum ", env!("CARGO_PKG_VERSION"), " (ABI ", env!("PLUM_ABI_VERSION"), ")"),
@@ -82,14 +82,14 @@ pub(super) unsafe fn settings(config: &plum_config_t) -> Option<Settings> {
         recheck_interval_millis,
         // SAFETY: the field is set, by the contract.
         allowed: unsafe { allowed(config) }.unwrap_or_else(|number| {
-            complaints.push((Level::Warn, format!(
+            errors.push((Level::Warn, format!(
                 "the configured protocol is {number}, which names none: any may be used (zero the whole configuration before filling it in)"
             )));
             Allowed::Any
         }),
         // Programs of that time call plum_cleanup() when they have their port, and go on to use it.
         on_cleanup: if cfg!(plum_abi = "0.5") { OnCleanup::Keep } else { OnCleanup::Remove },
-        complaints,
+        errors,
         ..Settings::default()
     })
 }

@@ -27,7 +27,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 }
 
 impl<T> Sender<T> {
-    /// Nobody asks for a receiver that is gone: `worker::notes` holds both.
+    /// Nobody asks for a receiver that is gone: `worker::inbox` holds both.
     pub fn send(&self, item: T) -> Result<(), T> {
         self.0.items.lock().push_back(item);
         self.0.changed.notify_all();

@@ -3,7 +3,7 @@
 use plum_engine::io::{Allowed, MappingId, Suggestion, Wanted};
 use plum_gateway::core::Gateway;
 use plum_gateway::server::{Config, Server};
-use plum_runtime::client::{Client, External, Listener, News, Settings};
+use plum_runtime::client::{Client, ExternalHost, Listener, News, Settings};
 use plum_runtime::log::Level;
 use plum_runtime::net::clock;
 use plum_testkit::namespace::ip;
@@ -208,7 +208,7 @@ impl Program {
     }
 
     /// The next news are that the mapping is made, by the router of this net.
-    pub fn expect_success(&self, id: MappingId, net: u8) -> External {
+    pub fn expect_success(&self, id: MappingId, net: u8) -> ExternalHost {
         match self.next(id, "SUCCESS") {
             News::Success(external) => {
                 assert_eq!(&*external.host, format!("203.0.113.{net}"));

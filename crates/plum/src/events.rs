@@ -36,22 +36,22 @@ pub enum Change {
 /// As an iterator it waits for the next event, and ends with the session.
 #[derive(Debug)]
 pub struct Events {
-    hall: Arc<Hall>,
+    queues: Arc<EventQueues>,
     number: u64,
 }
 
 impl Events {
     /// The next event; `None`: none within this time, or the session has ended.
     pub fn next_within(&mut self, timeout: Duration) -> Option<Event> {
-        self.hall.wait(Some(timeout), |state| state.queue(self.number).and_then(Queue::pop))
+        self.queues.wait(Some(timeout), |state| state.queue(self.number).and_then(Queue::pop))
     }
 
     /// Whether no event will come any more: the session has ended, and all have been taken.
     pub fn is_over(&self) -> bool {
-        if self.hall.is_forked() {
+        if self.queues.is_forked() {
             return true;
         }
-        let state = self.hall.state.lock();
+        let state = self.queues.state.lock();
         state.ended && state.queues.get(&self.number).is_none_or(|queue| queue.order.is_empty())
     }
 }
@@ -60,7 +60,7 @@ impl Iterator for Events {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {
-        self.hall.wait(None, |state| match state.queue(self.number).and_then(Queue::pop) {
+        self.queues.wait(None, |state| match state.queue(self.number).and_then(Queue::pop) {
             Some(event) => Some(Some(event)),
             None => state.ended.then_some(None),
         })?
@@ -69,30 +69,30 @@ impl Iterator for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        if !self.hall.is_forked() {
-            self.hall.state.lock().queues.remove(&self.number);
+        if !self.queues.is_forked() {
+            self.queues.state.lock().queues.remove(&self.number);
         }
     }
 }
 
 /// Where the worker leaves news, and everybody else waits for them.
 #[derive(Debug)]
-pub(super) struct Hall {
+pub(super) struct EventQueues {
     /// The generation of the session's process. Its child after a fork has nobody to wait for.
     process: u32,
-    state: Mutex<HallState>,
+    state: Mutex<EventQueuesState>,
     /// News have come, or the end.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct HallState {
+struct EventQueuesState {
     next_number: u64,
     queues: Map<u64, Queue>,
     ended: bool,
 }
 
-impl HallState {
+impl EventQueuesState {
     fn queue(&mut self, number: u64) -> Option<&mut Queue> {
         self.queues.get_mut(&number)
     }
@@ -136,9 +136,9 @@ impl Queue {
     }
 }
 
-impl Hall {
-    pub(super) fn new() -> Arc<Hall> {
-        Arc::new(Hall { process: generation(), state: Mutex::default(), changed: Condvar::new() })
+impl EventQueues {
+    pub(super) fn new() -> Arc<EventQueues> {
+        Arc::new(EventQueues { process: generation(), state: Mutex::default(), changed: Condvar::new() })
     }
 
     /// Whether this process is the child of a fork of the session's. (Then its locks may be held by threads that do not exist.)
@@ -154,7 +154,7 @@ impl Hall {
             state.next_number += 1;
             state.queues.insert(number, Queue::default());
         }
-        Events { hall: Arc::clone(self), number }
+        Events { queues: Arc::clone(self), number }
     }
 
     pub(super) fn end(&self) {
@@ -171,7 +171,7 @@ impl Hall {
     fn wait<T>(
         &self,
         timeout: Option<Duration>,
-        mut decide: impl FnMut(&mut HallState) -> Option<T>,
+        mut decide: impl FnMut(&mut EventQueuesState) -> Option<T>,
     ) -> Option<T> {
         if self.is_forked() {
             return None;
@@ -180,7 +180,7 @@ impl Hall {
         let timeout = if log::in_callback() { Some(Duration::ZERO) } else { timeout };
         let mut decision = None;
         let state = self.state.lock();
-        let undecided = |state: &mut HallState| {
+        let undecided = |state: &mut EventQueuesState| {
             decision = decide(state);
             decision.is_none()
         };
@@ -212,9 +212,9 @@ impl Hall {
 
 /// The listener of every mapping of a session.
 #[derive(Clone, Debug)]
-pub(super) struct Ear(pub(super) Arc<Hall>);
+pub(super) struct EventListener(pub(super) Arc<EventQueues>);
 
-impl Listener for Ear {
+impl Listener for EventListener {
     fn tell(&self, id: plum_engine::io::MappingId, _wanted: &Wanted, news: &News) {
         self.0.tell(MappingId(id), news);
     }

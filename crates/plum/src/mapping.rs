@@ -1,10 +1,10 @@
 //! One mapping.
 
-use super::events::Hall;
+use super::events::EventQueues;
 use super::pool::StaticClient;
 use super::{Error, Obstacle, Protocol, Transport};
 use plum_engine::io::{Suggestion, Wanted};
-use plum_runtime::client::{self, Glass};
+use plum_runtime::client::{self, EngineHandle};
 use plum_runtime::log;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -85,7 +85,7 @@ pub struct External {
 
 impl External {
     /// `None`: the host is a name, which it is only where a DummyTLS domain is configured.
-    pub(super) fn new(external: &client::External) -> Option<External> {
+    pub(super) fn new(external: &client::ExternalHost) -> Option<External> {
         let address = external.host.parse().ok()?;
         Some(External { address: SocketAddr::new(address, external.port.get()), protocol: external.protocol })
     }
@@ -128,8 +128,8 @@ pub struct Mapping {
     pub(super) client: StaticClient,
     pub(super) id: MappingId,
     pub(super) request: Request,
-    pub(super) hall: Arc<Hall>,
-    pub(super) glass: Glass,
+    pub(super) queues: Arc<EventQueues>,
+    pub(super) engine: EngineHandle,
 }
 
 impl Mapping {
@@ -150,16 +150,16 @@ impl Mapping {
 
     /// How it stands now. Never waits.
     pub fn state(&self) -> State {
-        if self.hall.is_forked() {
+        if self.queues.is_forked() {
             return State::Removed;
         }
         match self.client.query(self.id.0).map(|seen| seen.state) {
-            Ok(client::State::Pending) => State::Pending,
-            Ok(client::State::Success(external)) => {
+            Ok(client::QueriedState::Pending) => State::Pending,
+            Ok(client::QueriedState::Success(external)) => {
                 External::new(&external).map_or(State::Pending, State::Mapped)
             }
-            Ok(client::State::Failure) => State::Failed,
-            Ok(client::State::Destroying) | Err(_) => State::Removed,
+            Ok(client::QueriedState::Failure) => State::Failed,
+            Ok(client::QueriedState::Destroying) | Err(_) => State::Removed,
         }
     }
 
@@ -181,7 +181,7 @@ impl Mapping {
             State::Pending => None,
             decided @ (State::Mapped(_) | State::Failed | State::Removed) => Some(decided),
         };
-        match self.hall.wait_for(timeout, is_decided) {
+        match self.queues.wait_for(timeout, is_decided) {
             Some(State::Mapped(external)) => Ok(external),
             Some(State::Failed) => match self.obstacle() {
                 Some(obstacle) => Err(Error::NotMapped(obstacle)),
@@ -196,12 +196,12 @@ impl Mapping {
     /// When it is renewed; `None` while it is not made. Waits for the worker's turn, which takes microseconds unless a log
     /// callback holds it up; from inside a log callback, `None`.
     pub fn renewal(&self) -> Option<Renewal> {
-        if self.hall.is_forked() {
+        if self.queues.is_forked() {
             return None;
         }
         self.external()?;
         let id = self.id.0;
-        self.glass.look(move |now, engine| {
+        self.engine.query(move |now, engine| {
             let status = engine.mapping_status(now, id)?;
             let left = |at: plum_engine::time::Time| at.since(now);
             status.reasons.is_none().then(|| Renewal {
@@ -213,11 +213,11 @@ impl Mapping {
 
     /// What is in the way, while its state is [`State::Failed`]. Waits as [`Mapping::renewal`] does.
     pub fn obstacle(&self) -> Option<Obstacle> {
-        if self.hall.is_forked() {
+        if self.queues.is_forked() {
             return None;
         }
         let id = self.id.0;
-        self.glass.look(move |now, engine| {
+        self.engine.query(move |now, engine| {
             let reasons = engine.mapping_status(now, id)?.reasons?;
             Some(Obstacle::new(engine, reasons))
         })?
@@ -230,17 +230,17 @@ impl Mapping {
     pub fn remove(self) -> bool {
         self.start_removal();
         let is_gone = || self.client.query(self.id.0).is_err().then_some(());
-        self.hall.wait_for(REMOVAL_TIMEOUT, is_gone);
+        self.queues.wait_for(REMOVAL_TIMEOUT, is_gone);
         let Some(port) = NonZeroU16::new(self.request.internal_port) else { return true };
         let transport = self.request.transport;
-        let is_open = self.glass.look(move |_, engine| engine.is_deletion_unconfirmed(transport, port));
+        let is_open = self.engine.query(move |_, engine| engine.is_deletion_unconfirmed(transport, port));
         // If the engine is gone, the session has ended.
         !is_open.unwrap_or(log::in_callback())
     }
 
     /// Begins to remove it, without waiting: for many mappings that are to be [`remove`](Mapping::remove)d at the same time.
     pub fn start_removal(&self) {
-        if !self.hall.is_forked() {
+        if !self.queues.is_forked() {
             // An error means that it is gone.
             let _ = self.client.destroy(self.id.0);
         }

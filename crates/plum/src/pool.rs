@@ -4,12 +4,12 @@
 //! takes one that no other session uses, so there are never more than there were sessions at once. No id is given out twice
 //! by a client: what was a mapping of an ended session is unknown in the next.
 
-use super::events::Ear;
+use super::events::EventListener;
 use plum_runtime::client::Client;
 use plum_runtime::net::PerProcess;
 use plum_runtime::sync::Mutex;
 
-pub(super) type StaticClient = &'static Client<Ear>;
+pub(super) type StaticClient = &'static Client<EventListener>;
 
 /// The clients of this process that have no session. The child of a fork has none of its parent's.
 fn idle() -> &'static Mutex<Vec<StaticClient>> {

@@ -1,10 +1,10 @@
 //! A session: its client, its worker, its end.
 
-use super::events::{Ear, Hall};
+use super::events::{EventListener, EventQueues};
 use super::log::{self, Number, Subscription};
 use super::pool::{self, StaticClient};
 use super::{Error, Events, Mapping, MappingId, Request};
-use plum_runtime::client::{self, Glass, Settings};
+use plum_runtime::client::{self, EngineHandle, Settings};
 use plum_runtime::net::start_thread;
 use std::io;
 use std::net::IpAddr;
@@ -18,8 +18,8 @@ use std::sync::Arc;
 /// To share it among threads put it into an [`Arc`]. Several sessions of a process know nothing of each other; two that map the
 /// same internal port of one transport get into each other's way at the gateway.
 pub struct Session {
-    hall: Arc<Hall>,
-    glass: Glass,
+    queues: Arc<EventQueues>,
+    engine: EngineHandle,
     client: StaticClient,
     log: Option<Number>,
 }
@@ -43,8 +43,8 @@ impl Session {
         settings.log_level = log::threshold();
         settings.log_callback = Some(log::tell_all());
         let client = pool::take();
-        match client.init_watched(settings) {
-            Ok(glass) => Ok(Session { hall: Hall::new(), glass, client, log }),
+        match client.init_queried(settings) {
+            Ok(engine) => Ok(Session { queues: EventQueues::new(), engine, client, log }),
             Err(error) => {
                 end_log(log.as_ref());
                 pool::give_back(client);
@@ -60,36 +60,39 @@ impl Session {
     ///
     /// [`Error::PortZero`], [`Error::Forked`], [`Error::IdsUsedUp`].
     pub fn map(&self, request: Request) -> Result<Mapping, Error> {
-        if self.hall.is_forked() {
+        if self.queues.is_forked() {
             return Err(Error::Forked);
         }
         let wanted = request.wanted()?;
         // The session runs as long as there is `self`.
-        let id = self.client.create(wanted, Ear(Arc::clone(&self.hall))).map_err(|error| match error {
-            plum_runtime::client::Error::NoMemory => Error::NoMemory,
-            _ => Error::IdsUsedUp,
-        })?;
+        let id =
+            self.client.create(wanted, EventListener(Arc::clone(&self.queues))).map_err(
+                |error| match error {
+                    plum_runtime::client::Error::NoMemory => Error::NoMemory,
+                    _ => Error::IdsUsedUp,
+                },
+            )?;
         Ok(Mapping {
             client: self.client,
             id: MappingId(id),
             request,
-            hall: Arc::clone(&self.hall),
-            glass: self.glass.clone(),
+            queues: Arc::clone(&self.queues),
+            engine: self.engine.clone(),
         })
     }
 
     /// What happens to the session's mappings from now on.
     pub fn events(&self) -> Events {
-        self.hall.listen()
+        self.queues.listen()
     }
 
     /// The gateway that is asked; `None`: there is none, or nothing has been mapped yet. Waits as
     /// [`Mapping::renewal`] does.
     pub fn gateway(&self) -> Option<IpAddr> {
-        if self.hall.is_forked() {
+        if self.queues.is_forked() {
             return None;
         }
-        self.glass.look(|_, engine| engine.gateway())?
+        self.engine.query(|_, engine| engine.gateway())?
     }
 }
 
@@ -101,35 +104,35 @@ impl std::fmt::Debug for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.hall.is_forked() {
+        if self.queues.is_forked() {
             return;
         }
-        let ending = Ending { client: self.client, hall: Arc::clone(&self.hall), log: self.log.take() };
+        let end = SessionEnd { client: self.client, queues: Arc::clone(&self.queues), log: self.log.take() };
         // The client does not clean up in a log callback: it would wait for itself.
         if client::is_worker_thread() || plum_runtime::log::in_callback() {
             // Without a thread the session goes on without anybody to use it.
-            let _ = start_thread("plum-end", None, Box::new(move || ending.run()));
+            let _ = start_thread("plum-end", None, Box::new(move || end.run()));
         } else {
-            ending.run();
+            end.run();
         }
     }
 }
 
 /// What is left of a session that is dropped.
-struct Ending {
+struct SessionEnd {
     client: StaticClient,
-    hall: Arc<Hall>,
+    queues: Arc<EventQueues>,
     log: Option<Number>,
 }
 
-impl Ending {
+impl SessionEnd {
     fn run(self) {
         // It runs, nobody else ends it, and this is no callback: it cannot fail.
         if self.client.cleanup().is_ok() {
             end_log(self.log.as_ref());
             pool::give_back(self.client);
         }
-        self.hall.end();
+        self.queues.end();
     }
 }
 

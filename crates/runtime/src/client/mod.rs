@@ -11,13 +11,13 @@
 
 #![forbid(unsafe_code)]
 
-mod deliver;
-mod program;
+mod callbacks;
+mod deliveries;
+mod queries;
 mod session;
 mod settings;
-mod watched;
 
-pub use crate::worker::{Glass, is_worker_thread};
+pub use crate::worker::{EngineHandle, is_worker_thread};
 pub use settings::{BadGateway, Settings, can_be_gateway, parse_gateway};
 
 use crate::dummytls::DummyTls;
@@ -47,7 +47,7 @@ pub enum Error {
 
 /// Where a mapping can be reached from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct External {
+pub struct ExternalHost {
     /// The external address, or its DummyTLS name.
     pub host: Arc<str>,
     /// The external port.
@@ -58,11 +58,11 @@ pub struct External {
 
 /// A mapping's state, as a query shows it. One that is destroyed is in the table no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum QueriedState {
     /// Being made, or made anew.
     Pending,
     /// Made.
-    Success(External),
+    Success(ExternalHost),
     /// Not to be made for now.
     Failure,
     /// Destroyed by the program, not yet by the worker.
@@ -73,7 +73,7 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// The mapping was made, or is another one now.
-    Success(External),
+    Success(ExternalHost),
     /// It cannot be made for now.
     Failure,
     /// It is gone: the last news of its id.
@@ -88,13 +88,13 @@ pub trait Listener: Clone + Send + 'static {
 
 /// What a query shows.
 #[derive(Clone, Debug)]
-pub struct Seen<L> {
+pub struct QueriedMapping<L> {
     /// As it was created.
     pub wanted: Wanted,
     /// As it was created.
     pub listener: L,
     /// Its state.
-    pub state: State,
+    pub state: QueriedState,
 }
 
 /// Makes what the worker calls, for a worker that can be woken by the argument.
@@ -144,13 +144,13 @@ enum Phase {
 struct Entry<L> {
     wanted: Wanted,
     listener: L,
-    state: State,
+    state: QueriedState,
 }
 
 impl<L> Inner<L> {
     /// Whether the engine has been told to destroy the mapping of this state.
-    fn is_destroying(&self, state: &State) -> bool {
-        matches!(self.phase, Phase::Cleaning) || *state == State::Destroying
+    fn is_destroying(&self, state: &QueriedState) -> bool {
+        matches!(self.phase, Phase::Cleaning) || *state == QueriedState::Destroying
     }
 }
 
@@ -205,7 +205,7 @@ impl<L: Listener> Client<L> {
             return Err(Error::NoMemory);
         }
         self.next_id.store(next_id + 1, Ordering::Relaxed);
-        table.insert(id, Entry { wanted, listener, state: State::Pending });
+        table.insert(id, Entry { wanted, listener, state: QueriedState::Pending });
         worker.send(Command::Create(id, wanted));
         drop(inner);
         log!(Debug, "mapping {id}: created for {:?} {}", wanted.transport, wanted.internal_port);
@@ -217,11 +217,12 @@ impl<L: Listener> Client<L> {
     /// # Errors
     ///
     /// `Failed`: no session. `Invalid`: a negative id. `NotAvailable`: unknown or destroyed.
-    pub fn query(&self, id: MappingId) -> Result<Seen<L>, Error> {
+    pub fn query(&self, id: MappingId) -> Result<QueriedMapping<L>, Error> {
         let inner = self.inner.lock();
         let entry = inner.entry(id)?;
-        let state = if inner.is_destroying(&entry.state) { State::Destroying } else { entry.state.clone() };
-        Ok(Seen { wanted: entry.wanted, listener: entry.listener.clone(), state })
+        let state =
+            if inner.is_destroying(&entry.state) { QueriedState::Destroying } else { entry.state.clone() };
+        Ok(QueriedMapping { wanted: entry.wanted, listener: entry.listener.clone(), state })
     }
 
     /// Destroys a mapping. Waits for its running SUCCESS or FAILURE callback, but not from inside any callback.
@@ -235,13 +236,13 @@ impl<L: Listener> Client<L> {
         if !destroying {
             let Inner { phase, table, .. } = &mut *inner;
             if let (Phase::Running { worker, .. }, Some(entry)) = (phase, table.get_mut(&id)) {
-                entry.state = State::Destroying;
+                entry.state = QueriedState::Destroying;
                 worker.send(Command::Destroy(id));
             }
         }
         // From now on no such callback of this id begins. One that runs on this thread, or may be waiting for the
         // log callback that this is called from, cannot be waited for.
-        if !deliver::in_callback() && !log::in_callback() {
+        if !callbacks::in_callback() && !log::in_callback() {
             inner = self.changed.wait_while(inner, |inner| inner.running == Some(id));
         }
         drop(inner);

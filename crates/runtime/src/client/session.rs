@@ -1,7 +1,9 @@
 //! A session's beginning and end; and its second beginning, in the child of a fork.
 
-use super::program::Deliveries;
-use super::{Client, Error, Inner, Listener, MakeProgram, Phase, Settings, State, deliver, settings};
+use super::deliveries::Deliveries;
+use super::{
+    Client, Error, Inner, Listener, MakeProgram, Phase, QueriedState, Settings, callbacks, settings,
+};
 use crate::dummytls::{DummyTls, RealSystem, System};
 use crate::log::{self, Level, log};
 use crate::net::generation;
@@ -60,10 +62,10 @@ impl<L: Listener> Client<L> {
         let process = generation();
         let library = settings.library;
         match self.start(settings, system, start_worker) {
-            Ok((running, complaints)) => {
+            Ok((running, errors)) => {
                 self.begin(running);
-                for (level, complaint) in complaints {
-                    log::write(level, format_args!("{complaint}"));
+                for (level, error) in errors {
+                    log::write(level, format_args!("{error}"));
                 }
                 log!(Info, "{library} is initialised");
                 Ok(())
@@ -85,16 +87,16 @@ impl<L: Listener> Client<L> {
         mut settings: Settings,
         system: Arc<dyn System>,
         start_worker: impl FnOnce(Config, MakeProgram<'_>) -> io::Result<Worker>,
-    ) -> io::Result<(Phase, settings::Complaints)> {
+    ) -> io::Result<(Phase, settings::SettingsErrors)> {
         let domain = settings.check_dummytls_domain();
-        let complaints = std::mem::take(&mut settings.complaints);
+        let errors = std::mem::take(&mut settings.errors);
         let mut dummytls = None;
         let make_program = |wake: Wake| -> Box<dyn Program> {
             dummytls = domain.map(|domain| Arc::new(DummyTls::new(domain, system, move || wake.wake())));
             Box::new(Deliveries::new(self, dummytls.clone()))
         };
         let worker = start_worker(settings::engine_config(&settings), Box::new(make_program))?;
-        Ok((Phase::Running { settings, worker, dummytls }, complaints))
+        Ok((Phase::Running { settings, worker, dummytls }, errors))
     }
 
     fn begin(&self, running: Phase) {
@@ -150,7 +152,7 @@ impl<L: Listener> Client<L> {
     ///
     /// `Failed`: there is no session, or another cleanup ended it, or the caller is a callback.
     pub fn cleanup(&'static self) -> Result<(), Error> {
-        if log::in_callback() || deliver::in_callback() {
+        if log::in_callback() || callbacks::in_callback() {
             return Err(Error::Failed);
         }
         let mut inner = self.inner.lock();
@@ -238,7 +240,7 @@ impl<L> Inner<L> {
     /// destroyed before.
     fn destroy_unmade(&self, worker: &Worker) {
         for (id, entry) in self.table.iter() {
-            if matches!(entry.state, State::Pending | State::Failure) {
+            if matches!(entry.state, QueriedState::Pending | QueriedState::Failure) {
                 worker.send(Command::Destroy(id));
             }
         }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Faults of the program's configuration, to be logged.
-pub(super) type Complaints = Vec<(Level, String)>;
+pub(super) type SettingsErrors = Vec<(Level, String)>;
 
 /// The program's configuration, as `plum_init` takes it.
 #[derive(Clone, Default)]
@@ -34,7 +34,7 @@ pub struct Settings {
     /// What becomes of live mappings at cleanup.
     pub on_cleanup: OnCleanup,
     /// Faults of these settings, to be logged once there is a log.
-    pub complaints: Complaints,
+    pub errors: SettingsErrors,
 }
 
 impl Settings {
@@ -44,7 +44,7 @@ impl Settings {
         match parse_gateway(&text) {
             Ok(gateway) => self.gateway = Some(gateway),
             Err(BadGateway) => {
-                self.complain("PLUM_GATEWAY is no ADDR, ADDR:PORT or [ADDR]:PORT of a host", &text);
+                self.add_error("PLUM_GATEWAY is no ADDR, ADDR:PORT or [ADDR]:PORT of a host", &text);
             }
         }
     }
@@ -55,7 +55,7 @@ impl Settings {
         match text.as_str() {
             "keep" => self.on_cleanup = OnCleanup::Keep,
             "remove" => self.on_cleanup = OnCleanup::Remove,
-            _ => self.complain("PLUM_ON_CLEANUP is neither keep nor remove", &text),
+            _ => self.add_error("PLUM_ON_CLEANUP is neither keep nor remove", &text),
         }
     }
 
@@ -67,14 +67,14 @@ impl Settings {
             Ok(_) | Err(_) => {
                 let text = String::from_utf8_lossy(bytes).into_owned();
                 self.dummytls_domain = None;
-                self.complain("the DummyTLS domain is no host name", &text);
+                self.add_error("the DummyTLS domain is no host name", &text);
                 None
             }
         }
     }
 
-    fn complain(&mut self, what: &str, text: &str) {
-        self.complaints.push((Level::Error, format!("{what}, and ignored: {text:?}")));
+    fn add_error(&mut self, what: &str, text: &str) {
+        self.errors.push((Level::Error, format!("{what}, and ignored: {text:?}")));
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
     fn takes_a_domain_that_fits_into_a_request() {
         let domain = |bytes: &[u8]| {
             let mut settings = Settings { dummytls_domain: Some(bytes.to_vec()), ..Settings::default() };
-            (settings.check_dummytls_domain(), settings.complaints.len())
+            (settings.check_dummytls_domain(), settings.errors.len())
         };
         assert_eq!(domain(b"dummytls.example"), (Some("dummytls.example".into()), 0));
         assert_eq!(domain(b""), (None, 0));

@@ -1,4 +1,4 @@
-//! The service's files: fetched when asked for, kept for a day.
+//! The service's files: fetched when asked for, cached for a day.
 
 use super::System;
 use super::names::Names;
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How long fetching a file may take in all.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a file is kept: certificates are renewed now and then.
+/// How long a file is cached: certificates are renewed now and then.
 const FILE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A reply longer than this, in bytes, is refused. A chain of certificates has some 10 kB.
@@ -57,30 +57,31 @@ impl File {
 /// The files of one domain.
 pub(super) struct Files {
     domain: String,
-    kept: Mutex<[Option<Kept>; File::ALL]>,
+    cached: Mutex<[Option<CachedFile>; File::ALL]>,
 }
 
-struct Kept {
+struct CachedFile {
     fetched_at: Time,
     text: Arc<String>,
 }
 
 impl Files {
     pub(super) fn new(domain: String) -> Files {
-        Files { domain, kept: Mutex::default() }
+        Files { domain, cached: Mutex::default() }
     }
 
     /// The file, from the last day. The lock is not held while it is fetched: two callers may both fetch it.
     pub(super) fn get(&self, names: &Names, system: &dyn System, file: File) -> Option<Arc<String>> {
         let now = system.now();
-        if let Some(kept) = &self.kept.lock()[file as usize]
-            && now.since(kept.fetched_at) < FILE_LIFETIME
+        if let Some(cached) = &self.cached.lock()[file as usize]
+            && now.since(cached.fetched_at) < FILE_LIFETIME
         {
-            return Some(Arc::clone(&kept.text));
+            return Some(Arc::clone(&cached.text));
         }
         match self.fetch(names, system, now + FETCH_TIMEOUT, file) {
             Ok(text) => {
-                self.kept.lock()[file as usize] = Some(Kept { fetched_at: now, text: Arc::clone(&text) });
+                self.cached.lock()[file as usize] =
+                    Some(CachedFile { fetched_at: now, text: Arc::clone(&text) });
                 Some(text)
             }
             Err(why) => {

@@ -11,7 +11,7 @@ mod names;
 mod tests;
 
 pub use files::File;
-pub use names::Verdict;
+pub use names::HostStatus;
 
 use files::Files;
 use names::Names;
@@ -62,7 +62,7 @@ pub struct DummyTls {
 }
 
 impl DummyTls {
-    /// The service of `domain` (see [`valid_domain`]). `notify` is called, from any thread, when a verdict may have changed.
+    /// The service of `domain` (see [`valid_domain`]). `notify` is called, from any thread, when a host_status may have changed.
     pub fn new(
         domain: String,
         system: Arc<dyn System>,
@@ -76,8 +76,8 @@ impl DummyTls {
     }
 
     /// What host to report for an external address, as far as it is known. Never waits.
-    pub fn verdict(&self, now: Time, address: IpAddr) -> Verdict {
-        self.names.verdict(now, address)
+    pub fn host_status(&self, now: Time, address: IpAddr) -> HostStatus {
+        self.names.host_status(now, address)
     }
 
     /// What host to report for an external address. Waits a second at most.

@@ -32,7 +32,7 @@ pub(super) fn threads() -> &'static AtomicUsize {
 
 /// What host to report for an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HostStatus {
     /// This one: the name if it resolves to the address, else the address.
     Host(Arc<str>),
     /// Not known yet; it will be at this time at the latest.
@@ -48,14 +48,14 @@ pub(super) struct Names {
 
 /// What the resolving threads have of it.
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<Questions>,
     /// An answer came, or a thread is about to end.
     changed: Condvar,
     notify: Box<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Default)]
-struct State {
+struct Questions {
     /// At most one an address; seldom more than one in all.
     questions: Vec<Question>,
 }
@@ -98,7 +98,7 @@ impl fmt::Display for Obstacle {
     }
 }
 
-impl State {
+impl Questions {
     fn question(&mut self, address: IpAddr) -> Option<&mut Question> {
         self.questions.iter_mut().find(|question| question.address == address)
     }
@@ -116,17 +116,17 @@ impl Names {
         format!("{label}.{}", self.domain)
     }
 
-    pub(super) fn verdict(&self, now: Time, address: IpAddr) -> Verdict {
+    pub(super) fn host_status(&self, now: Time, address: IpAddr) -> HostStatus {
         let name = self.name(address);
         let mut state = self.shared.state.lock();
         state.questions.retain(|question| now.since(question.asked_at) < ANSWER_LIFETIME);
         self.ask(&mut state, now, address, &name);
-        let Some(question) = state.question(address) else { return Verdict::Host(plain(address)) };
+        let Some(question) = state.question(address) else { return HostStatus::Host(plain(address)) };
         let timeout_at = question.asked_at + RESOLVE_TIMEOUT;
         match question.answer {
-            Some(true) => return Verdict::Host(name.into()),
+            Some(true) => return HostStatus::Host(name.into()),
             None if matches!(question.obstacle, Some(Obstacle::TooLong)) => {}
-            None if now < timeout_at => return Verdict::Wait(timeout_at),
+            None if now < timeout_at => return HostStatus::Wait(timeout_at),
             Some(false) | None => {}
         }
         let answered = question.answer.is_some();
@@ -141,15 +141,15 @@ impl Names {
         } else if !warned {
             log!(Warn, "DummyTLS: {name} was not resolved in time, reporting the address");
         }
-        Verdict::Host(plain(address))
+        HostStatus::Host(plain(address))
     }
 
     pub(super) fn wait_for(&self, address: IpAddr) -> Arc<str> {
         loop {
             let now = self.system.now();
-            match self.verdict(now, address) {
-                Verdict::Host(host) => return host,
-                Verdict::Wait(until) => {
+            match self.host_status(now, address) {
+                HostStatus::Host(host) => return host,
+                HostStatus::Wait(until) => {
                     let mut state = self.shared.state.lock();
                     if state.question(address).is_some_and(|question| question.answer.is_none()) {
                         drop(self.shared.changed.wait_for(state, until.since(now)));
@@ -161,7 +161,7 @@ impl Names {
 
     /// Puts the question whether `name` resolves to `address`, unless that was done. One that waits for a thread gets
     /// one within its time; when that has passed and the address was reported, a later call begins anew.
-    fn ask(&self, state: &mut State, now: Time, address: IpAddr, name: &str) {
+    fn ask(&self, state: &mut Questions, now: Time, address: IpAddr, name: &str) {
         let asked_at = match state.question(address) {
             Some(Question { obstacle: None | Some(Obstacle::TooLong), .. }) => return,
             Some(question) if question.warned => now,
@@ -237,7 +237,7 @@ impl Names {
         let shared = Arc::clone(&self.shared);
         let system = Arc::clone(&self.system);
         let body = Box::new(move || {
-            let _ending = Ending(shared);
+            let _guard = ThreadGuard(shared);
             let resolved = catch_unwind(AssertUnwindSafe(|| then(system.resolve(&host))));
             if let Err(panic) = resolved {
                 log!(Fatal, "defect in the library: {}", log::panic_text(&*panic));
@@ -255,9 +255,9 @@ impl Names {
 }
 
 /// Counts a resolving thread out, also when it panics.
-struct Ending(Arc<Shared>);
+struct ThreadGuard(Arc<Shared>);
 
-impl Drop for Ending {
+impl Drop for ThreadGuard {
     fn drop(&mut self) {
         threads().fetch_sub(1, Ordering::Relaxed);
         // Whoever has found no answer and no free thread, and is about to wait, holds the lock until it waits.

@@ -103,8 +103,8 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn host(text: &str) -> Verdict {
-    Verdict::Host(text.into())
+fn host(text: &str) -> HostStatus {
+    HostStatus::Host(text.into())
 }
 
 #[test]
@@ -113,9 +113,12 @@ fn a_name_that_resolves_to_the_address_is_reported() {
         let service = service_of("tls.example");
         service.system.answer(name, &["192.0.2.9", text]);
         let now = Time::from_secs(100);
-        assert_eq!(service.dummytls.verdict(now, address(text)), Verdict::Wait(now + Duration::from_secs(1)));
+        assert_eq!(
+            service.dummytls.host_status(now, address(text)),
+            HostStatus::Wait(now + Duration::from_secs(1))
+        );
         service.wait_for_notice();
-        assert_eq!(service.dummytls.verdict(now, address(text)), host(name));
+        assert_eq!(service.dummytls.host_status(now, address(text)), host(name));
         assert_eq!(service.system.asked(), [name], "it is asked once");
     }
 }
@@ -125,9 +128,9 @@ fn a_name_that_resolves_to_others_or_to_nothing_is_not_reported() {
     for found in [&[][..], &["1.2.3.5", "::1"]] {
         let service = service_of("tls.example");
         service.system.answer("1-2-3-4.tls.example", found);
-        service.dummytls.verdict(Time::ZERO, address("1.2.3.4"));
+        service.dummytls.host_status(Time::ZERO, address("1.2.3.4"));
         service.wait_for_notice();
-        assert_eq!(service.dummytls.verdict(Time::ZERO, address("1.2.3.4")), host("1.2.3.4"));
+        assert_eq!(service.dummytls.host_status(Time::ZERO, address("1.2.3.4")), host("1.2.3.4"));
     }
 }
 
@@ -135,13 +138,13 @@ fn a_name_that_resolves_to_others_or_to_nothing_is_not_reported() {
 fn a_name_that_takes_longer_than_a_second_is_not_reported_until_it_is_known() {
     let service = service_of("tls.example");
     let answer = service.system.answer_later("1-2-3-4.tls.example");
-    let verdict = |millis| service.dummytls.verdict(Time::from_millis(millis), address("1.2.3.4"));
-    assert_eq!(verdict(0), Verdict::Wait(Time::from_secs(1)));
-    assert_eq!(verdict(999), Verdict::Wait(Time::from_secs(1)));
-    assert_eq!(verdict(1000), host("1.2.3.4"));
+    let host_status = |millis| service.dummytls.host_status(Time::from_millis(millis), address("1.2.3.4"));
+    assert_eq!(host_status(0), HostStatus::Wait(Time::from_secs(1)));
+    assert_eq!(host_status(999), HostStatus::Wait(Time::from_secs(1)));
+    assert_eq!(host_status(1000), host("1.2.3.4"));
     answer.send(vec![address("1.2.3.4")]).expect("it waits");
     service.wait_for_notice();
-    assert_eq!(verdict(1001), host("1-2-3-4.tls.example"));
+    assert_eq!(host_status(1001), host("1-2-3-4.tls.example"));
     assert_eq!(service.system.asked().len(), 1);
 }
 
@@ -149,11 +152,11 @@ fn a_name_that_takes_longer_than_a_second_is_not_reported_until_it_is_known() {
 fn an_answer_holds_for_a_minute() {
     let service = service_of("tls.example");
     service.system.answer("1-2-3-4.tls.example", &["1.2.3.4"]);
-    let verdict = |millis| service.dummytls.verdict(Time::from_millis(millis), address("1.2.3.4"));
-    verdict(0);
+    let host_status = |millis| service.dummytls.host_status(Time::from_millis(millis), address("1.2.3.4"));
+    host_status(0);
     service.wait_for_notice();
-    assert_eq!(verdict(59_999), host("1-2-3-4.tls.example"));
-    assert_eq!(verdict(60_000), Verdict::Wait(Time::from_secs(61)));
+    assert_eq!(host_status(59_999), host("1-2-3-4.tls.example"));
+    assert_eq!(host_status(60_000), HostStatus::Wait(Time::from_secs(61)));
     service.wait_for_notice();
     assert_eq!(service.system.asked().len(), 2);
 }
@@ -165,11 +168,11 @@ fn addresses_are_resolved_beside_each_other_but_not_too_many() {
     let answers: Vec<_> =
         (1..=5).map(|n| service.system.answer_later(&format!("1-2-3-{n}.tls.example"))).collect();
     for address in &addresses[..4] {
-        assert_eq!(service.dummytls.verdict(Time::ZERO, *address), Verdict::Wait(Time::from_secs(1)));
+        assert_eq!(service.dummytls.host_status(Time::ZERO, *address), HostStatus::Wait(Time::from_secs(1)));
     }
     // The fifth waits for one of them: there may be four such threads in a process.
-    let fifth = || service.dummytls.verdict(Time::from_millis(10), addresses[4]);
-    assert_eq!(fifth(), Verdict::Wait(Time::from_millis(1010)));
+    let fifth = || service.dummytls.host_status(Time::from_millis(10), addresses[4]);
+    assert_eq!(fifth(), HostStatus::Wait(Time::from_millis(1010)));
     assert!(!service.system.asked().contains(&"1-2-3-5.tls.example".to_owned()));
     for (answer, address) in answers.iter().zip(addresses) {
         answer.send(vec![address]).expect("it waits");
@@ -177,8 +180,12 @@ fn addresses_are_resolved_beside_each_other_but_not_too_many() {
     for _ in 0..4 {
         service.wait_for_notice();
     }
-    assert_eq!(service.dummytls.verdict(Time::ZERO, addresses[3]), host("1-2-3-4.tls.example"));
-    assert_eq!(fifth(), Verdict::Wait(Time::from_millis(1010)), "it is asked, its second has begun before");
+    assert_eq!(service.dummytls.host_status(Time::ZERO, addresses[3]), host("1-2-3-4.tls.example"));
+    assert_eq!(
+        fifth(),
+        HostStatus::Wait(Time::from_millis(1010)),
+        "it is asked, its second has begun before"
+    );
     service.wait_for_notice();
     assert_eq!(fifth(), host("1-2-3-5.tls.example"));
 }
@@ -189,25 +196,25 @@ fn a_name_that_no_thread_was_free_for_is_not_taken_for_one_that_does_not_resolve
     let hanging: Vec<_> = (1..=4)
         .map(|n| {
             let answer = service.system.answer_later(&format!("1-2-3-{n}.tls.example"));
-            service.dummytls.verdict(Time::ZERO, address(&format!("1.2.3.{n}")));
+            service.dummytls.host_status(Time::ZERO, address(&format!("1.2.3.{n}")));
             answer
         })
         .collect();
     service.system.answer("1-2-3-9.tls.example", &["1.2.3.9"]);
-    let verdict = |millis| service.dummytls.verdict(Time::from_millis(millis), address("1.2.3.9"));
-    assert_eq!(verdict(0), Verdict::Wait(Time::from_secs(1)));
+    let host_status = |millis| service.dummytls.host_status(Time::from_millis(millis), address("1.2.3.9"));
+    assert_eq!(host_status(0), HostStatus::Wait(Time::from_secs(1)));
     // Nobody waits longer than a second for it, and it holds nobody up again.
-    assert_eq!(verdict(1000), host("1.2.3.9"));
-    assert_eq!(verdict(2000), host("1.2.3.9"));
+    assert_eq!(host_status(1000), host("1.2.3.9"));
+    assert_eq!(host_status(2000), host("1.2.3.9"));
     drop(hanging);
     service.system.answers.lock().retain(|name, _| name == "1-2-3-9.tls.example");
     for _ in 0..4 {
         service.wait_for_notice();
     }
     // It is not forgotten for a minute: the next who wants it gets it.
-    assert_eq!(verdict(3000), Verdict::Wait(Time::from_secs(4)));
+    assert_eq!(host_status(3000), HostStatus::Wait(Time::from_secs(4)));
     service.wait_for_notice();
-    assert_eq!(verdict(3001), host("1-2-3-9.tls.example"));
+    assert_eq!(host_status(3001), host("1-2-3-9.tls.example"));
 }
 
 #[test]
@@ -217,7 +224,7 @@ fn a_file_waits_for_a_free_thread() {
     let hanging: Vec<_> = (1..=4)
         .map(|n| {
             let answer = service.system.answer_later(&format!("1-2-3-{n}.tls.example"));
-            service.dummytls.verdict(Time::ZERO, address(&format!("1.2.3.{n}")));
+            service.dummytls.host_status(Time::ZERO, address(&format!("1.2.3.{n}")));
             answer
         })
         .collect();
@@ -233,7 +240,7 @@ fn a_file_waits_for_a_free_thread() {
 #[test]
 fn a_name_that_is_too_long_is_not_asked_for() {
     let service = service_of(&"a".repeat(NAME_LIMIT));
-    assert_eq!(service.dummytls.verdict(Time::ZERO, address("1.2.3.4")), host("1.2.3.4"));
+    assert_eq!(service.dummytls.host_status(Time::ZERO, address("1.2.3.4")), host("1.2.3.4"));
     assert_eq!(service.system.asked(), [""; 0]);
 }
 
@@ -258,7 +265,7 @@ fn the_call_for_a_host_gives_up_in_time() {
 fn a_thread_that_resolves_outlives_the_service() {
     let mut service = service_of("tls.example");
     let answer = service.system.answer_later("1-2-3-4.tls.example");
-    service.dummytls.verdict(Time::ZERO, address("1.2.3.4"));
+    service.dummytls.host_status(Time::ZERO, address("1.2.3.4"));
     let notify = |()| panic!("of another service");
     service.dummytls = DummyTls::new("tls.example".into(), service.system.clone(), move || notify(()));
     answer.send(vec![address("1.2.3.4")]).expect("it waits");

@@ -1,9 +1,9 @@
 //! Under `--cfg shuttle`, which tests/interleavings sets: a worker without sockets. All that it shares with other threads is
-//! the real one's (the notes and the use of the bell, the front, what follows a panic); its turns are a model of `run`'s.
+//! the real one's (the inbox and the use of the signal, the side, what follows a panic); its turns are a model of `run`'s.
 
 #![forbid(unsafe_code)]
 
-use super::{Command, Front, Notes, Program, Wake, Worker, after_panic, mark_worker_thread};
+use super::{Command, Inbox, Program, ProgramSide, Wake, Worker, after_panic, mark_worker_thread};
 use crate::net::{self, clock};
 use crate::sync::{Condvar, Mutex};
 use plum_engine::io::{Event, MappingId};
@@ -24,22 +24,22 @@ pub struct Script {
     pub turns: Option<usize>,
 }
 
-/// The bell that gets the worker out of its wait, in place of one that a poll hears.
-struct Bell {
-    rung: Mutex<bool>,
+/// The signal that gets the worker out of its wait, in place of one that a poll hears.
+struct WakeSignal {
+    is_set: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Bell {
-    fn ring(&self) {
-        *self.rung.lock() = true;
+impl WakeSignal {
+    fn set(&self) {
+        *self.is_set.lock() = true;
         self.changed.notify_all();
     }
 
     fn wait(&self) {
-        let mut rung = self.rung.lock();
-        rung = self.changed.wait_while(rung, |rung| !*rung);
-        *rung = false;
+        let mut is_set = self.is_set.lock();
+        is_set = self.changed.wait_while(is_set, |is_set| !*is_set);
+        *is_set = false;
     }
 }
 
@@ -49,8 +49,8 @@ enum Delivery {
 }
 
 struct Model {
-    front: Front,
-    bell: Arc<Bell>,
+    side: ProgramSide,
+    signal: Arc<WakeSignal>,
     script: Script,
     /// Mappings that the machine was not yet told to destroy, and how many of their events have been.
     live: Map<MappingId, usize>,
@@ -67,14 +67,14 @@ impl Worker {
         script: Script,
         make_program: impl FnOnce(Wake) -> Box<dyn Program>,
     ) -> io::Result<Worker> {
-        let bell = Arc::new(Bell { rung: Mutex::new(false), changed: Condvar::new() });
-        let ringing = Arc::clone(&bell);
-        let notes = Arc::new(Notes::new(Box::new(move || ringing.ring())));
-        let program = make_program(Wake(Arc::clone(&notes)));
-        let front = Front::new(program, Arc::clone(&notes));
-        let model = Model { front, bell, script, live: Map::new(), deliveries: VecDeque::new() };
+        let signal = Arc::new(WakeSignal { is_set: Mutex::new(false), changed: Condvar::new() });
+        let signal_of_inbox = Arc::clone(&signal);
+        let inbox = Arc::new(Inbox::new(Box::new(move || signal_of_inbox.set())));
+        let program = make_program(Wake(Arc::clone(&inbox)));
+        let side = ProgramSide::new(program, Arc::clone(&inbox));
+        let model = Model { side, signal, script, live: Map::new(), deliveries: VecDeque::new() };
         let thread = net::start_thread("plum", None, Box::new(move || model.run()))?;
-        Ok(Worker { notes, thread: Some(thread) })
+        Ok(Worker { inbox, thread: Some(thread) })
     }
 }
 
@@ -88,24 +88,24 @@ impl Model {
             }
             turns += 1;
         }
-        after_panic::serve(&mut self.front);
+        after_panic::serve(&mut self.side);
     }
 
     /// One turn; `true`: it was the last.
     fn turn(&mut self) -> bool {
-        let busy = !self.deliveries.is_empty() || self.front.program_due || !self.front.notes.is_empty();
+        let busy = !self.deliveries.is_empty() || self.side.program_due || !self.side.inbox.is_empty();
         if !busy {
-            self.bell.wait();
+            self.signal.wait();
         }
-        self.take_notes();
+        self.take_messages();
         self.deliver()
     }
 
-    fn take_notes(&mut self) {
-        self.front.notes.silence();
+    fn take_messages(&mut self) {
+        self.side.inbox.clear_signal();
         for _ in 0..COMMANDS_A_TURN {
-            let Some(note) = self.front.notes.take() else { return };
-            let Some(command) = self.front.take_in(note) else { continue };
+            let Some(message) = self.side.inbox.take() else { return };
+            let Some(command) = self.side.take_in(message) else { continue };
             match command {
                 Command::Create(id, _) => {
                     assert!(self.live.insert(id, 0).is_none(), "{id} is created once");
@@ -142,18 +142,18 @@ impl Model {
     /// Tells the program one thing; `true`: it was the last.
     fn deliver(&mut self) -> bool {
         let now = clock::now();
-        if self.front.is_program_due(now) {
-            self.front.program_due = self.front.program.handle_timeout(now);
+        if self.side.is_program_due(now) {
+            self.side.program_due = self.side.program.handle_timeout(now);
             return false;
         }
         match self.deliveries.pop_front() {
             Some(Delivery::Event(id, event)) => {
-                self.front.tell(now, id, event);
+                self.side.tell(now, id, event);
                 self.next_event(id);
                 false
             }
             Some(Delivery::Finished) => {
-                self.front.program.handle_finished(now);
+                self.side.program.handle_finished(now);
                 true
             }
             None => false,

@@ -1,26 +1,26 @@
 //! One thread that owns the sockets and the clock and carries inputs and outputs; it decides nothing.
 //!
-//! `run` is the thread's loop, `sockets` what it polls, `notes` what other threads leave for it, `machine` what it
+//! `run` is the thread's loop, `sockets` what it polls, `inbox` what other threads leave for it, `machine` what it
 //! carries for (the engine), `watched` the engine where other threads look at it, and `after_panic` what is left of it when
 //! something in it has panicked.
 
 #![forbid(unsafe_code)]
 
 mod after_panic;
-mod complaints;
+mod deferred;
 #[cfg(shuttle)]
 pub mod explored;
+mod inbox;
 mod machine;
-mod notes;
-mod parked;
+mod queries;
 mod random;
+mod refusals;
 mod run;
 mod sleep;
 mod sockets;
-mod watched;
 
 pub use machine::Machine;
-pub use watched::Glass;
+pub use queries::EngineHandle;
 
 use crate::log::{self, log};
 use crate::net;
@@ -28,7 +28,7 @@ use crate::net::thread_mark::{is_marked, set_mark};
 use crate::net::udp::DATAGRAM_LEN_MAX;
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::thread_local;
-use notes::{Note, Notes};
+use inbox::{Inbox, Message};
 use plum_engine::Engine;
 use plum_engine::io::{Config, Event, MappingId, Wanted};
 use plum_engine::ordered::Map;
@@ -77,19 +77,19 @@ pub trait Program: Send + 'static {
 
 /// The worker, as `client` holds it. Dropped without [`Worker::join`], it still removes all mappings and ends.
 pub struct Worker {
-    notes: Arc<Notes>,
+    inbox: Arc<Inbox>,
     /// `None` once it is being joined.
     thread: Option<JoinHandle<()>>,
 }
 
 /// Wakes the worker from any thread: its `Program`'s `handle_timeout` is called soon.
 #[derive(Clone)]
-pub struct Wake(Arc<Notes>);
+pub struct Wake(Arc<Inbox>);
 
 impl Wake {
     /// Wakes the worker; cheap, never blocks, harmless after its end.
     pub fn wake(&self) {
-        self.0.leave_wake();
+        self.0.send_wake();
     }
 }
 
@@ -115,23 +115,23 @@ impl Worker {
     ) -> io::Result<Worker> {
         let no_descriptor = |error| without("descriptors", &error);
         let sockets = Sockets::new().map_err(no_descriptor)?;
-        let notes = {
+        let inbox = {
             let waker = sockets.waker().map_err(no_descriptor)?;
             // It writes to a counter and cannot fail but for a descriptor that the program closed behind our back.
-            Arc::new(Notes::new(Box::new(move || drop(waker.wake()))))
+            Arc::new(Inbox::new(Box::new(move || drop(waker.wake()))))
         };
-        let program = make_program(Wake(Arc::clone(&notes)));
-        let front = Front::new(program, Arc::clone(&notes));
+        let program = make_program(Wake(Arc::clone(&inbox)));
+        let side = ProgramSide::new(program, Arc::clone(&inbox));
         let buffer = make_buffer().map_err(|error| without("memory", &error.into()))?;
-        let body = Box::new(move || serve(make_machine, sockets, front, buffer));
+        let body = Box::new(move || serve(make_machine, sockets, side, buffer));
         let thread = net::start_thread("plum", Some(STACK_LEN), body)
             .map_err(|error| without("a thread of its own", &error))?;
-        Ok(Worker { notes, thread: Some(thread) })
+        Ok(Worker { inbox, thread: Some(thread) })
     }
 
     /// Hands over a command: never blocks, never touches the network. Commands are carried out in order.
     pub fn send(&self, command: Command) {
-        self.notes.leave(command);
+        self.inbox.send(command);
     }
 
     /// Whether the calling thread is this worker's.
@@ -167,9 +167,9 @@ fn without(what: &str, error: &io::Error) -> io::Error {
 }
 
 /// The side toward the program: what must go on even when the machine is no more.
-struct Front {
+struct ProgramSide {
     program: Box<dyn Program>,
-    notes: Arc<Notes>,
+    inbox: Arc<Inbox>,
     /// Mappings that have not had their `Destroyed`, and whether the program waits for it.
     live: Map<MappingId, bool>,
     /// `Command::Cleanup` has come.
@@ -178,35 +178,35 @@ struct Front {
     program_due: bool,
 }
 
-impl Front {
-    fn new(program: Box<dyn Program>, notes: Arc<Notes>) -> Front {
-        Front { program, notes, live: Map::new(), cleaning: false, program_due: false }
+impl ProgramSide {
+    fn new(program: Box<dyn Program>, inbox: Arc<Inbox>) -> ProgramSide {
+        ProgramSide { program, inbox, live: Map::new(), cleaning: false, program_due: false }
     }
 
     /// Remembers what a note means for the program; gives back the command that is the machine's.
-    fn take_in(&mut self, note: Note) -> Option<Command> {
-        match note {
-            Note::Wake => {
+    fn take_in(&mut self, message: Message) -> Option<Command> {
+        match message {
+            Message::Wake => {
                 self.program_due = true;
                 return None;
             }
-            Note::Command(Command::Create(id, _)) => {
+            Message::Command(Command::Create(id, _)) => {
                 self.live.insert(id, false);
             }
-            Note::Command(Command::Destroy(id)) => {
+            Message::Command(Command::Destroy(id)) => {
                 if let Some(destroying) = self.live.get_mut(&id) {
                     *destroying = true;
                 }
             }
-            Note::Command(Command::Cleanup) => {
+            Message::Command(Command::Cleanup) => {
                 if std::mem::replace(&mut self.cleaning, true) {
                     return None;
                 }
             }
         }
-        match note {
-            Note::Command(command) => Some(command),
-            Note::Wake => None,
+        match message {
+            Message::Command(command) => Some(command),
+            Message::Wake => None,
         }
     }
 
@@ -247,13 +247,18 @@ fn make_buffer() -> Result<Vec<u8>, TryReserveError> {
 }
 
 /// The thread.
-fn serve<M: Machine>(make_machine: impl FnOnce() -> M, sockets: Sockets, mut front: Front, buffer: Vec<u8>) {
+fn serve<M: Machine>(
+    make_machine: impl FnOnce() -> M,
+    sockets: Sockets,
+    mut side: ProgramSide,
+    buffer: Vec<u8>,
+) {
     plum_engine::log::set_sink(log::ENGINE_SINK);
     mark_worker_thread();
-    let result = catch_unwind(AssertUnwindSafe(|| run::run(make_machine(), sockets, &mut front, buffer)));
+    let result = catch_unwind(AssertUnwindSafe(|| run::run(make_machine(), sockets, &mut side, buffer)));
     if let Err(panic) = result {
         let text = log::panic_text(&*panic);
         log!(Fatal, "The worker panicked, mappings are kept up no more: {text}");
-        after_panic::serve(&mut front);
+        after_panic::serve(&mut side);
     }
 }

@@ -11,7 +11,7 @@ use std::io;
 /// randomness; nonces come from the operating system.
 pub(super) struct OsRandom {
     state: u64,
-    has_complained: bool,
+    has_warned: bool,
 }
 
 impl OsRandom {
@@ -23,7 +23,7 @@ impl OsRandom {
     pub(super) fn new() -> io::Result<OsRandom> {
         let mut seed = [0; 8];
         net::fill_random(&mut seed)?;
-        Ok(OsRandom { state: u64::from_ne_bytes(seed), has_complained: false })
+        Ok(OsRandom { state: u64::from_ne_bytes(seed), has_warned: false })
     }
 
     /// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
@@ -45,7 +45,7 @@ impl Random for OsRandom {
     fn nonce(&mut self) -> Option<[u8; 12]> {
         let mut nonce = [0; 12];
         if let Err(error) = net::fill_random(&mut nonce) {
-            if !std::mem::replace(&mut self.has_complained, true) {
+            if !std::mem::replace(&mut self.has_warned, true) {
                 log!(Warn, "The system gives no random numbers: {error}; no new mapping is made by PCP");
             }
             return None;
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn gives_the_numbers_of_splitmix64() {
-        let mut random = OsRandom { state: 1_234_567, has_complained: false };
+        let mut random = OsRandom { state: 1_234_567, has_warned: false };
         // As its authors' reference implementation gives them.
         assert_eq!(random.next(), 6_457_827_717_110_365_317);
         assert_eq!(random.next(), 3_203_168_211_198_807_973);

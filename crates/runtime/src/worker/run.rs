@@ -7,11 +7,11 @@
 
 #![forbid(unsafe_code)]
 
-use super::complaints::{Complaints, Request, advice};
-use super::parked::{Parked, has_room};
+use super::deferred::{Deferred, has_room};
+use super::refusals::{Refusals, Request, advice};
 use super::sleep::Sleep;
 use super::sockets::{Sockets, Source};
-use super::{Command, Front, Machine};
+use super::{Command, Machine, ProgramSide};
 use crate::log::log;
 use crate::net::tcp::Incoming;
 use crate::net::udp::Received;
@@ -52,26 +52,26 @@ enum Delivery {
 struct Run<'a, M> {
     machine: M,
     sockets: Sockets,
-    front: &'a mut Front,
+    side: &'a mut ProgramSide,
     deliveries: LinkedList<Delivery>,
     /// The time of this turn.
     now: Time,
     sleep: Sleep,
-    complaints: Complaints,
+    refusals: Refusals,
     /// The route that was found last.
     route: Option<net::Route>,
-    parked: Parked,
+    deferred: Deferred,
     buffer: Vec<u8>,
 }
 
 /// Runs until the machine has finished.
-pub(super) fn run<M: Machine>(machine: M, sockets: Sockets, front: &mut Front, buffer: Vec<u8>) {
+pub(super) fn run<M: Machine>(machine: M, sockets: Sockets, side: &mut ProgramSide, buffer: Vec<u8>) {
     let now = clock::now();
     let sleep = Sleep::new(now, clock::monotonic());
-    let complaints = Complaints::default();
-    let (deliveries, parked) = (LinkedList::new(), Parked::default());
+    let refusals = Refusals::default();
+    let (deliveries, deferred) = (LinkedList::new(), Deferred::default());
     let mut run =
-        Run { machine, sockets, front, deliveries, now, sleep, complaints, route: None, parked, buffer };
+        Run { machine, sockets, side, deliveries, now, sleep, refusals, route: None, deferred, buffer };
     while !run.turn() {}
 }
 
@@ -82,8 +82,8 @@ impl<M: Machine> Run<'_, M> {
         self.read_clock();
         // Once more after the clock was read: see above.
         self.sockets.wait(Some(Duration::ZERO));
-        self.take_notes();
-        self.take_parked();
+        self.take_messages();
+        self.retry_deferred();
         self.read_sockets();
         if self.machine.poll_timeout().is_some_and(|at| at <= self.now) {
             self.machine.handle_timeout(self.now);
@@ -96,13 +96,13 @@ impl<M: Machine> Run<'_, M> {
     fn wait(&mut self) {
         let busy = self.sockets.has_ready()
             || !self.deliveries.is_empty()
-            || self.front.program_due
-            || !self.front.notes.is_empty();
+            || self.side.program_due
+            || !self.side.inbox.is_empty();
         if busy {
             return;
         }
         let timeouts =
-            [self.machine.poll_timeout(), self.front.program.poll_timeout(), self.parked.retry_at()];
+            [self.machine.poll_timeout(), self.side.program.poll_timeout(), self.deferred.retry_at()];
         let next = timeouts.into_iter().flatten().min();
         self.sockets.wait(next.map(|at| at.since(clock::now())));
     }
@@ -117,11 +117,11 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    fn take_notes(&mut self) {
-        self.front.notes.silence();
+    fn take_messages(&mut self) {
+        self.side.inbox.clear_signal();
         for _ in 0..COMMANDS_A_TURN {
-            let Some(note) = self.front.notes.take() else { return };
-            let Some(command) = self.front.take_in(note) else { continue };
+            let Some(message) = self.side.inbox.take() else { return };
+            let Some(command) = self.side.take_in(message) else { continue };
             self.hand_over(command);
         }
     }
@@ -132,17 +132,17 @@ impl<M: Machine> Run<'_, M> {
             Command::Create(id, wanted) => {
                 self.open_watch();
                 if !has_room() {
-                    self.parked.add(self.now, id, wanted);
+                    self.deferred.add(self.now, id, wanted);
                     return self.deliveries.push_back(Delivery::Event(id, Event::Failure));
                 }
             }
             Command::Destroy(id) => {
-                if self.parked.remove(id) {
+                if self.deferred.remove(id) {
                     return self.deliveries.push_back(Delivery::Event(id, Event::Destroyed));
                 }
             }
             Command::Cleanup => {
-                for (id, _) in self.parked.take() {
+                for (id, _) in self.deferred.take() {
                     self.deliveries.push_back(Delivery::Event(id, Event::Destroyed));
                 }
             }
@@ -152,9 +152,9 @@ impl<M: Machine> Run<'_, M> {
     }
 
     /// Tries again what there was no memory for.
-    fn take_parked(&mut self) {
-        if self.parked.retry_at().is_some_and(|at| at <= self.now) {
-            for (id, wanted) in self.parked.take() {
+    fn retry_deferred(&mut self) {
+        if self.deferred.retry_at().is_some_and(|at| at <= self.now) {
+            for (id, wanted) in self.deferred.take() {
                 self.hand_over(Command::Create(id, wanted));
             }
         }
@@ -213,7 +213,7 @@ impl<M: Machine> Run<'_, M> {
                     // An error that lasts would fill the log otherwise.
                     if said.replace(code) != Some(code) {
                         let error = std::io::Error::from_raw_os_error(code);
-                        self.complain(
+                        self.log_refusal(
                             Request::Receive(socket),
                             &error,
                             format_args!("Cannot read the {socket:?} socket"),
@@ -287,7 +287,7 @@ impl<M: Machine> Run<'_, M> {
                 Output::Open { socket, local, interface, remote } => {
                     let opened = self.sockets.open(socket, local, interface, remote);
                     let what = format_args!("Cannot open the {socket:?} socket of {local}");
-                    self.note(Request::Open(socket), opened.as_ref().err(), what);
+                    self.note_result(Request::Open(socket), opened.as_ref().err(), what);
                     self.machine.handle_opened(self.now, socket, opened.ok());
                 }
                 Output::Close { socket } => self.sockets.close(socket),
@@ -296,13 +296,17 @@ impl<M: Machine> Run<'_, M> {
                     if let Err(error) = self.sockets.connect(exchange, to) {
                         // Addresses that cannot be reached are what devices tell of, and no trouble of this machine's.
                         if net::is_shortage(&error) || error.kind() == ErrorKind::PermissionDenied {
-                            self.complain(Request::Connect, &error, format_args!("Cannot connect to {to}"));
+                            self.log_refusal(
+                                Request::Connect,
+                                &error,
+                                format_args!("Cannot connect to {to}"),
+                            );
                         } else {
                             log!(Debug, "Cannot connect to {to}: {error}");
                         }
                         self.machine.handle_tcp_end(self.now, exchange, failure(&error));
                     } else {
-                        self.complaints.note_granted(Request::Connect);
+                        self.refusals.note_granted(Request::Connect);
                     }
                 }
                 Output::Write { exchange, bytes } => {
@@ -322,7 +326,7 @@ impl<M: Machine> Run<'_, M> {
     /// Begins to watch for changes of the network, if that is not done yet.
     fn open_watch(&mut self) {
         let result = self.sockets.open_watch();
-        self.note(
+        self.note_result(
             Request::Watch,
             result.err().as_ref(),
             format_args!("Cannot watch for changes of the network"),
@@ -333,7 +337,11 @@ impl<M: Machine> Run<'_, M> {
         // Before the lookup: what changes after it is told.
         self.open_watch();
         let found = net::find_route(toward);
-        self.note(Request::LookUpRoute, found.as_ref().err(), format_args!("Cannot look up the route"));
+        self.note_result(
+            Request::LookUpRoute,
+            found.as_ref().err(),
+            format_args!("Cannot look up the route"),
+        );
         let Ok(found) = found else {
             self.machine.handle_route_unknown(self.now);
             return;
@@ -378,7 +386,7 @@ impl<M: Machine> Run<'_, M> {
         let sent = udp.send(to, bytes);
         match sent.result {
             Ok(()) => {
-                self.complaints.note_granted(Request::Send(socket));
+                self.refusals.note_granted(Request::Send(socket));
                 log!(Verbose, "{socket:?}: {} bytes to {to}", bytes.len());
             }
             // Of this the machine is told below.
@@ -386,7 +394,7 @@ impl<M: Machine> Run<'_, M> {
                 log!(Verbose, "{socket:?}: {} bytes to {to} dropped: {error}", bytes.len());
             }
             Err(error) => {
-                self.complain(Request::Send(socket), &error, format_args!("Cannot send to {to}"));
+                self.log_refusal(Request::Send(socket), &error, format_args!("Cannot send to {to}"));
                 if let Some(reason) = unsent(&error) {
                     self.machine.handle_unsent(self.now, socket, reason);
                 }
@@ -399,16 +407,16 @@ impl<M: Machine> Run<'_, M> {
     }
 
     /// What came of a request to the system.
-    fn note(&mut self, request: Request, error: Option<&std::io::Error>, what: Arguments<'_>) {
+    fn note_result(&mut self, request: Request, error: Option<&std::io::Error>, what: Arguments<'_>) {
         match error {
-            Some(error) => self.complain(request, error, what),
-            None => self.complaints.note_granted(request),
+            Some(error) => self.log_refusal(request, error, what),
+            None => self.refusals.note_granted(request),
         }
     }
 
     /// The system refuses a request: a warning, if that is news.
-    fn complain(&mut self, request: Request, error: &std::io::Error, what: Arguments<'_>) {
-        if self.complaints.is_news(self.now, request, error) {
+    fn log_refusal(&mut self, request: Request, error: &std::io::Error, what: Arguments<'_>) {
+        if self.refusals.is_news(self.now, request, error) {
             log!(Warn, "{what}: {error}{}", advice(request, error));
         } else {
             log!(Debug, "{what}: {error}");
@@ -417,21 +425,21 @@ impl<M: Machine> Run<'_, M> {
 
     /// Tells the program one thing; `true`: it was the last.
     fn deliver(&mut self) -> bool {
-        if self.front.is_program_due(self.now) {
-            self.front.program_due = self.front.program.handle_timeout(self.now);
+        if self.side.is_program_due(self.now) {
+            self.side.program_due = self.side.program.handle_timeout(self.now);
             return false;
         }
         while let Some(delivery) = self.deliveries.pop_front() {
             match delivery {
                 Delivery::Event(id, event) => {
-                    self.front.tell(self.now, id, event);
+                    self.side.tell(self.now, id, event);
                     // Pending calls nobody back.
                     if event != Event::Pending {
                         return false;
                     }
                 }
                 Delivery::Finished => {
-                    self.front.program.handle_finished(self.now);
+                    self.side.program.handle_finished(self.now);
                     return true;
                 }
             }

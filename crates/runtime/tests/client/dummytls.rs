@@ -3,7 +3,7 @@
 use super::ground::{Ground, LONG, made, success};
 use plum_engine::io::Event;
 use plum_engine::time::Time;
-use plum_runtime::client::{News, Settings, State};
+use plum_runtime::client::{News, QueriedState, Settings};
 use plum_runtime::dummytls::System;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -59,7 +59,7 @@ fn success_waits_for_the_name() {
     ground.event(other, success("203.0.114.8", 4001));
     assert_eq!(ground.next(), (other, made("203.0.114.8", 4001)));
     for id in ids {
-        assert_eq!(ground.client.query(id).expect("known").state, State::Pending);
+        assert_eq!(ground.client.query(id).expect("known").state, QueriedState::Pending);
     }
     answer.send("203.0.114.7").expect("it waits");
     for id in ids {

@@ -183,7 +183,7 @@ pub fn success(address: &str, port: u16) -> Event {
 /// The news that `success` makes, with the host as it is to be reported.
 pub fn made(host: &str, port: u16) -> News {
     let port = NonZeroU16::new(port).expect("not 0");
-    News::Success(plum_runtime::client::External { host: host.into(), port, protocol: Protocol::Pcp })
+    News::Success(plum_runtime::client::ExternalHost { host: host.into(), port, protocol: Protocol::Pcp })
 }
 
 /// A system that is never asked for a name.

@@ -9,7 +9,7 @@ mod ground;
 
 use ground::{Ground, LONG, made, success};
 use plum_engine::io::{Event, MappingId, OnCleanup};
-use plum_runtime::client::{Error, External, News, Settings, State};
+use plum_runtime::client::{Error, ExternalHost, News, QueriedState, Settings};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -133,19 +133,19 @@ fn a_query_shows_every_state() {
     let ground = Ground::new();
     let id = ground.create();
     let state = || ground.client.query(id).expect("the mapping is known").state;
-    assert_eq!(state(), State::Pending);
+    assert_eq!(state(), QueriedState::Pending);
     ground.event(id, success("203.0.114.7", 4000));
     assert_eq!(ground.next(), (id, made("203.0.114.7", 4000)));
     let News::Success(external) = made("203.0.114.7", 4000) else { unreachable!() };
-    assert_eq!(state(), State::Success(external));
+    assert_eq!(state(), QueriedState::Success(external));
     ground.event(id, Event::Pending);
-    wait_until("the mapping is pending again", || state() == State::Pending);
+    wait_until("the mapping is pending again", || state() == QueriedState::Pending);
     ground.event(id, Event::Failure);
     assert_eq!(ground.next(), (id, News::Failure));
-    assert_eq!(state(), State::Failure);
+    assert_eq!(state(), QueriedState::Failure);
     ground.hold_destroyed();
     ground.client.destroy(id).expect("destroy");
-    assert_eq!(state(), State::Destroying);
+    assert_eq!(state(), QueriedState::Destroying);
     ground.release_destroyed();
     assert_eq!(ground.next(), (id, News::Destroyed));
     assert_eq!(ground.client.query(id).map(|_| ()), Err(Error::NotAvailable));
@@ -243,7 +243,7 @@ fn no_news_but_destroyed_after_destroy_has_returned() {
     ground.client.destroy(id).expect("destroy");
     for event in [success("203.0.114.7", 4000), Event::Failure, Event::Pending] {
         ground.event(id, event);
-        assert_eq!(ground.client.query(id).expect("known").state, State::Destroying);
+        assert_eq!(ground.client.query(id).expect("known").state, QueriedState::Destroying);
     }
     ground.release_destroyed();
     assert_eq!(ground.next(), (id, News::Destroyed));
@@ -275,7 +275,7 @@ fn destroy_waits_for_the_running_callback_of_that_mapping_only() {
             })
         });
         wait_until("the mapping is to be destroyed", || {
-            client.query(busy).expect("known").state == State::Destroying
+            client.query(busy).expect("known").state == QueriedState::Destroying
         });
         assert!(reported.try_recv().is_err(), "destroy returned while the callback was running");
         slow.end();
@@ -317,9 +317,12 @@ fn a_slow_callback_delays_neither_query_nor_create() {
     let busy = ground.create_with(callback).expect("create");
     ground.event(busy, success("203.0.114.7", 4000));
     slow.wait_until_begun();
-    assert!(matches!(ground.client.query(busy).expect("known").state, State::Success(External { .. })));
+    assert!(matches!(
+        ground.client.query(busy).expect("known").state,
+        QueriedState::Success(ExternalHost { .. })
+    ));
     let other = ground.create();
-    assert_eq!(ground.client.query(other).expect("known").state, State::Pending);
+    assert_eq!(ground.client.query(other).expect("known").state, QueriedState::Pending);
     slow.end();
     ground.client.cleanup().expect("cleanup");
 }
@@ -340,7 +343,7 @@ fn inside_a_callback_everything_works_but_cleanup() {
                     assert_eq!(client.destroy(id), Ok(()));
                     assert_eq!(client.destroy(id), Ok(()));
                     assert_eq!(client.destroy(other), Ok(()));
-                    assert_eq!(client.query(id).expect("known").state, State::Destroying);
+                    assert_eq!(client.query(id).expect("known").state, QueriedState::Destroying);
                     let listener = client.query(other).expect("known").listener;
                     assert_eq!(client.create(ground::wanted(), listener), Ok(id + 1));
                 }
@@ -376,7 +379,7 @@ fn during_cleanup_nothing_is_created_and_ids_stay_known_until_they_are_destroyed
     begun.recv_timeout(LONG).expect("the first is destroyed");
     assert_eq!(ground.create_with(|_, _| {}), Err(Error::Failed));
     assert_eq!(ground.init(), Err(Error::Failed));
-    assert_eq!(client.query(second).expect("known").state, State::Destroying);
+    assert_eq!(client.query(second).expect("known").state, QueriedState::Destroying);
     // The machine asserts that it hears of no destroy now.
     assert_eq!(client.destroy(second), Ok(()));
     assert_eq!(client.destroy(first), Err(Error::NotAvailable));

@@ -50,7 +50,7 @@ pub enum Rest {
 
 /// What the next bytes are.
 #[derive(Debug)]
-enum State {
+enum ReadState {
     /// Lines of the head; the complete ones are in `head`.
     Head,
     /// Body until the connection is closed.
@@ -59,7 +59,7 @@ enum State {
     Length(u64),
     /// A line with a chunk's size. In front of the first one, `first` holds what the body is taken for if
     /// there is no size: some devices promise chunks and send none.
-    ChunkSize { first: Option<Box<State>> },
+    ChunkSize { first: Option<Box<ReadState>> },
     /// This many bytes of a chunk.
     Chunk(u64),
     /// The reply was given out, or there is none.
@@ -71,7 +71,7 @@ enum State {
 pub struct ReplyReader {
     /// How many more bytes may come.
     room: usize,
-    state: State,
+    state: ReadState,
     line: Line,
     head: Vec<u8>,
     reply: Reply,
@@ -84,7 +84,7 @@ impl ReplyReader {
     pub fn new(limit: usize) -> ReplyReader {
         ReplyReader {
             room: limit,
-            state: State::Head,
+            state: ReadState::Head,
             line: Line::default(),
             head: Vec::new(),
             reply: Reply { status: 0, location: None, body: Vec::new() },
@@ -101,12 +101,14 @@ impl ReplyReader {
         let taken = bytes.len().min(self.room);
         self.room -= taken;
         let result = match self.read(&bytes[..taken]) {
-            Ok(false) if taken < bytes.len() && !matches!(self.state, State::Done) => Err(ReadError::TooLong),
+            Ok(false) if taken < bytes.len() && !matches!(self.state, ReadState::Done) => {
+                Err(ReadError::TooLong)
+            }
             Ok(complete) => Ok(complete.then(|| self.take_reply())),
             Err(error) => Err(error),
         };
         if !matches!(result, Ok(None)) {
-            self.state = State::Done;
+            self.state = ReadState::Done;
         }
         result
     }
@@ -114,25 +116,26 @@ impl ReplyReader {
     /// The connection was closed by the gateway: what is there counts, also when Content-Length promised more.
     pub fn finish(mut self) -> Result<Reply, ReadError> {
         match self.state {
-            State::Head | State::Done => Err(ReadError::Malformed),
-            State::UntilClose | State::Length(_) | State::ChunkSize { .. } | State::Chunk(_) => {
-                Ok(self.take_reply())
-            }
+            ReadState::Head | ReadState::Done => Err(ReadError::Malformed),
+            ReadState::UntilClose
+            | ReadState::Length(_)
+            | ReadState::ChunkSize { .. }
+            | ReadState::Chunk(_) => Ok(self.take_reply()),
         }
     }
 
     /// Whether the end of the connection cuts the reply off: Content-Length or the last chunk is still to come.
     pub fn is_cut(&self) -> bool {
-        !matches!(self.state, State::UntilClose | State::Done)
+        !matches!(self.state, ReadState::UntilClose | ReadState::Done)
     }
 
     /// What may be all that comes, though the connection stays open.
     pub fn may_be_all(&mut self) -> Option<Rest> {
         match self.state {
             // Some servers promise too much.
-            State::Length(_) if self.document.is_whole(&self.reply.body) => Some(Rest::Promised),
+            ReadState::Length(_) if self.document.is_whole(&self.reply.body) => Some(Rest::Promised),
             // Some have nothing to say, and do not say so.
-            State::UntilClose if self.reply.body.is_empty() => Some(Rest::Body),
+            ReadState::UntilClose if self.reply.body.is_empty() => Some(Rest::Body),
             _ => None,
         }
     }
@@ -145,8 +148,8 @@ impl ReplyReader {
     fn read(&mut self, mut input: &[u8]) -> Result<bool, ReadError> {
         loop {
             match &mut self.state {
-                State::Done => return Ok(false),
-                State::Head => {
+                ReadState::Done => return Ok(false),
+                ReadState::Head => {
                     if !self.line.take(&mut input, MAX_HEAD_BYTES)? {
                         // What does not begin like HTTP never becomes it: its end is not waited for.
                         // (Control characters may yet turn out to be a blank line, see `is_blank`.)
@@ -159,17 +162,17 @@ impl ReplyReader {
                     }
                     self.read_head_line()?;
                 }
-                State::UntilClose => {
+                ReadState::UntilClose => {
                     append(&mut self.reply.body, input)?;
                     return Ok(self.document.is_whole(&self.reply.body));
                 }
-                State::Length(left) => {
+                ReadState::Length(left) => {
                     *left = left.saturating_sub(input.len() as u64);
                     let complete = *left == 0;
                     append(&mut self.reply.body, input)?;
                     return Ok(complete);
                 }
-                State::Chunk(left) => {
+                ReadState::Chunk(left) => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                     let (data, rest) = input.split_at(here);
                     append(&mut self.reply.body, data)?;
@@ -178,9 +181,9 @@ impl ReplyReader {
                     if *left > 0 {
                         return Ok(false);
                     }
-                    self.state = State::ChunkSize { first: None };
+                    self.state = ReadState::ChunkSize { first: None };
                 }
-                State::ChunkSize { first } => {
+                ReadState::ChunkSize { first } => {
                     let got_line = self.line.take(&mut input, MAX_CHUNK_LINE_BYTES);
                     let begins = self.line.text_from(|byte| !byte.is_ascii_whitespace()).first();
                     if let Some(plain) = first.take_if(|_| begins.is_some_and(|b| !b.is_ascii_hexdigit())) {
@@ -204,7 +207,7 @@ impl ReplyReader {
                         // RFC 9112 §7.1: trailers follow the last chunk; nothing in them is for us, and some
                         // devices forget even the line that ends them.
                         0 => return Ok(true),
-                        size => self.state = State::Chunk(size),
+                        size => self.state = ReadState::Chunk(size),
                     }
                 }
             }
@@ -242,19 +245,19 @@ impl ReplyReader {
 }
 
 /// How the body's end is known. RFC 9112 §6.3, forgiving: a length that is no number is no length.
-fn framing(status: u16, head: &Head) -> State {
+fn framing(status: u16, head: &Head) -> ReadState {
     let length =
         head.all("Content-Length").flat_map(|value| value.split(',')).find_map(|n| n.trim().parse().ok());
     let plain = match length {
-        _ if matches!(status, 204 | 304) => State::Length(0),
-        Some(length) => State::Length(length),
-        None => State::UntilClose,
+        _ if matches!(status, 204 | 304) => ReadState::Length(0),
+        Some(length) => ReadState::Length(length),
+        None => ReadState::UntilClose,
     };
     let is_chunked = head
         .all("Transfer-Encoding")
         .flat_map(|value| value.split([',', ';']))
         .any(|coding| coding.trim().eq_ignore_ascii_case("chunked"));
-    if is_chunked { State::ChunkSize { first: Some(Box::new(plain)) } } else { plain }
+    if is_chunked { ReadState::ChunkSize { first: Some(Box::new(plain)) } } else { plain }
 }
 
 /// RFC 9112 §7.1: hexadecimal digits, then perhaps extensions.

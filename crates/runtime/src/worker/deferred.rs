@@ -25,12 +25,12 @@ pub(super) fn has_room() -> bool {
 
 /// The mappings that wait.
 #[derive(Default)]
-pub(super) struct Parked {
+pub(super) struct Deferred {
     waiting: Pieces<(MappingId, Wanted)>,
     retry_at: Option<Time>,
 }
 
-impl Parked {
+impl Deferred {
     /// A mapping waits from now on.
     pub(super) fn add(&mut self, now: Time, id: MappingId, wanted: Wanted) {
         self.waiting.push((id, wanted));

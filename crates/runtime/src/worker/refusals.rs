@@ -23,34 +23,34 @@ pub(super) enum Request {
 
 /// The requests that were refused, one entry each.
 #[derive(Debug, Default)]
-pub(super) struct Complaints(Vec<Complaint>);
+pub(super) struct Refusals(Vec<Refusal>);
 
 #[derive(Debug)]
-struct Complaint {
+struct Refusal {
     request: Request,
     error: Option<i32>,
     said_at: Time,
     granted_since: bool,
 }
 
-impl Complaints {
+impl Refusals {
     /// A request was refused; `true` if that is news.
     pub(super) fn is_news(&mut self, now: Time, request: Request, error: &io::Error) -> bool {
         let error = error.raw_os_error();
-        let complaint = Complaint { request, error, said_at: now, granted_since: false };
+        let refusal = Refusal { request, error, said_at: now, granted_since: false };
         match self.0.iter_mut().find(|old| old.request == request) {
-            None => self.0.push(complaint),
+            None => self.0.push(refusal),
             Some(old) if old.error == error && !old.granted_since => return false,
             Some(old) if now < old.said_at + INTERVAL_MIN => return false,
-            Some(old) => *old = complaint,
+            Some(old) => *old = refusal,
         }
         true
     }
 
     /// A request was granted.
     pub(super) fn note_granted(&mut self, request: Request) {
-        if let Some(complaint) = self.0.iter_mut().find(|complaint| complaint.request == request) {
-            complaint.granted_since = true;
+        if let Some(refusal) = self.0.iter_mut().find(|refusal| refusal.request == request) {
+            refusal.granted_since = true;
         }
     }
 }
@@ -83,22 +83,22 @@ mod tests {
 
     #[test]
     fn what_lasts_is_said_once() {
-        let mut complaints = Complaints::default();
-        assert!(complaints.is_news(Time::ZERO, Request::Connect, &error(24)));
+        let mut refusals = Refusals::default();
+        assert!(refusals.is_news(Time::ZERO, Request::Connect, &error(24)));
         for secs in [1, 100, 10_000] {
-            assert!(!complaints.is_news(Time::from_secs(secs), Request::Connect, &error(24)));
+            assert!(!refusals.is_news(Time::from_secs(secs), Request::Connect, &error(24)));
         }
-        assert!(complaints.is_news(Time::from_secs(1), Request::Watch, &error(24)));
+        assert!(refusals.is_news(Time::from_secs(1), Request::Watch, &error(24)));
     }
 
     #[test]
     fn what_comes_again_is_said_again_but_not_at_once() {
-        let mut complaints = Complaints::default();
+        let mut refusals = Refusals::default();
         let send = Request::Send(Socket::Pcp);
-        assert!(complaints.is_news(Time::ZERO, send, &error(1)));
-        complaints.note_granted(send);
-        assert!(!complaints.is_news(Time::from_secs(9), send, &error(1)));
-        assert!(complaints.is_news(Time::from_secs(10), send, &error(1)));
-        assert!(complaints.is_news(Time::from_secs(20), send, &error(101)), "another error");
+        assert!(refusals.is_news(Time::ZERO, send, &error(1)));
+        refusals.note_granted(send);
+        assert!(!refusals.is_news(Time::from_secs(9), send, &error(1)));
+        assert!(refusals.is_news(Time::from_secs(10), send, &error(1)));
+        assert!(refusals.is_news(Time::from_secs(20), send, &error(101)), "another error");
     }
 }

@@ -1,4 +1,4 @@
-//! The engine under a glass: other threads look at it, between two of its turns, on the worker.
+//! The engine under a engine: other threads query at it, between two of its turns, on the worker.
 //!
 //! For the Rust API alone. The C library carries for the bare engine, and has none of this code in it.
 
@@ -18,94 +18,94 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-/// Looks at the engine.
-type Look = Box<dyn FnOnce(Time, &Engine) + Send>;
+/// Queries at the engine.
+type Query = Box<dyn FnOnce(Time, &Engine) + Send>;
 
-/// The looks that wait for their turn, one for each thread that is in [`Glass::look`]; `None`: the engine is gone.
-type Looks = Arc<Mutex<Option<VecDeque<Look>>>>;
+/// The queries that wait for their turn, one for each thread that is in [`EngineHandle::query`]; `None`: the engine is gone.
+type Queries = Arc<Mutex<Option<VecDeque<Query>>>>;
 
-/// What other threads look at the engine through.
+/// What other threads query at the engine through.
 #[derive(Clone)]
-pub struct Glass {
-    looks: Looks,
+pub struct EngineHandle {
+    queries: Queries,
     wake: Wake,
 }
 
-impl Glass {
-    /// Calls `look` on the worker's thread and gives back what it gave: waits for the worker's turn, which a log callback
+impl EngineHandle {
+    /// Calls `query` on the worker's thread and gives back what it gave: waits for the worker's turn, which a log callback
     /// may hold up. `None`: the engine is gone, or the caller is the worker or a log callback, which cannot wait for it.
-    pub fn look<T: Send + 'static>(
+    pub fn query<T: Send + 'static>(
         &self,
-        look: impl FnOnce(Time, &Engine) -> T + Send + 'static,
+        query: impl FnOnce(Time, &Engine) -> T + Send + 'static,
     ) -> Option<T> {
         if is_worker_thread() || log::in_callback() {
             return None;
         }
         let (answer, answered) = sync_channel(1);
-        let look = move |now: Time, engine: &Engine| {
+        let query = move |now: Time, engine: &Engine| {
             // Whoever asked waits for it.
-            let _ = answer.send(look(now, engine));
+            let _ = answer.send(query(now, engine));
         };
-        self.looks.lock().as_mut()?.push_back(Box::new(look));
+        self.queries.lock().as_mut()?.push_back(Box::new(query));
         self.wake.wake();
-        // The engine's end drops the look, and with it the other end of the channel.
+        // The engine's end drops the query, and with it the other end of the channel.
         answered.recv().ok()
     }
 }
 
-/// Closes the glass when the engine is gone, also by a panic.
-struct Shutter(Looks);
+/// Closes the engine when the engine is gone, also by a panic.
+struct QueryQueue(Queries);
 
-impl Drop for Shutter {
+impl Drop for QueryQueue {
     fn drop(&mut self) {
-        let looks = self.0.lock().take();
+        let queries = self.0.lock().take();
         // Whoever waits is told without the lock held.
-        drop(looks);
+        drop(queries);
     }
 }
 
 impl Worker {
-    /// [`Worker::start`], with a glass to look at the engine through.
+    /// [`Worker::start`], with a engine to query at the engine through.
     ///
     /// # Errors
     ///
     /// The system gives no thread, no descriptor or no randomness.
-    pub fn start_watched(
+    pub fn start_queried(
         config: Config,
         make_program: impl FnOnce(Wake) -> Box<dyn Program>,
-    ) -> io::Result<(Worker, Glass)> {
+    ) -> io::Result<(Worker, EngineHandle)> {
         let random = os_random()?;
-        let looks: Looks = Arc::new(Mutex::new(Some(VecDeque::new())));
-        let shutter = Shutter(Arc::clone(&looks));
-        let mut glass = None;
+        let queries: Queries = Arc::new(Mutex::new(Some(VecDeque::new())));
+        let queue = QueryQueue(Arc::clone(&queries));
+        let mut engine = None;
         let worker = Worker::start_machine(
-            move || Watched { engine: Engine::new(config, random), shutter },
+            move || QueriedEngine { engine: Engine::new(config, random), queue },
             |wake| {
-                glass = Some(Glass { looks, wake: wake.clone() });
+                engine = Some(EngineHandle { queries, wake: wake.clone() });
                 make_program(wake)
             },
         )?;
-        let glass = glass.ok_or_else(|| io::Error::other("no program was made"))?;
-        Ok((worker, glass))
+        let engine = engine.ok_or_else(|| io::Error::other("no program was made"))?;
+        Ok((worker, engine))
     }
 }
 
-struct Watched {
+struct QueriedEngine {
     engine: Engine,
-    shutter: Shutter,
+    queue: QueryQueue,
 }
 
-impl Watched {
-    fn is_looked_at(&self) -> bool {
-        self.shutter.0.lock().as_ref().is_some_and(|looks| !looks.is_empty())
+impl QueriedEngine {
+    fn is_queried(&self) -> bool {
+        self.queue.0.lock().as_ref().is_some_and(|queries| !queries.is_empty())
     }
 
-    fn next_look(&self) -> Option<Look> {
-        self.shutter.0.lock().as_mut()?.pop_front()
+    fn next_query(&self) -> Option<Query> {
+        self.queue.0.lock().as_mut()?.pop_front()
     }
 }
 
-impl Machine for Watched {
+impl Machine for QueriedEngine {
     fn handle_command(&mut self, now: Time, command: Command) {
         Machine::handle_command(&mut self.engine, now, command);
     }
@@ -143,15 +143,15 @@ impl Machine for Watched {
         if self.engine.poll_timeout().is_some_and(|at| at <= now) {
             self.engine.handle_timeout(now);
         }
-        while let Some(look) = self.next_look() {
-            look(now, &self.engine);
+        while let Some(query) = self.next_query() {
+            query(now, &self.engine);
         }
     }
     fn poll_output(&mut self) -> Option<Output> {
         self.engine.poll_output()
     }
     fn poll_timeout(&self) -> Option<Time> {
-        // Whoever looks has woken the worker; now its turn is due.
-        if self.is_looked_at() { Some(Time::ZERO) } else { self.engine.poll_timeout() }
+        // Whoever queries has woken the worker; now its turn is due.
+        if self.is_queried() { Some(Time::ZERO) } else { self.engine.poll_timeout() }
     }
 }

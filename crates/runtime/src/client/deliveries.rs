@@ -3,8 +3,8 @@
 //! With a DummyTLS domain a SUCCESS is held back until the name of its address is known to resolve or not, a
 //! second at most. Events of other mappings pass it; a later event of the same mapping replaces it.
 
-use super::{Client, External, Listener, State};
-use crate::dummytls::{DummyTls, Verdict};
+use super::{Client, ExternalHost, Listener, QueriedState};
+use crate::dummytls::{DummyTls, HostStatus};
 use crate::worker::Program;
 use plum_engine::io::{Event, MappingId, Protocol};
 use plum_engine::ordered::Map;
@@ -25,7 +25,7 @@ pub(super) struct Deliveries<L: 'static> {
 /// The SUCCESSes of one address: they are all decided together.
 struct Held {
     address: IpAddr,
-    /// When the verdict on the name is there at the latest.
+    /// When the host_status on the name is there at the latest.
     until: Time,
     successes: Map<MappingId, (Protocol, NonZeroU16)>,
 }
@@ -56,13 +56,15 @@ impl<L: Listener> Deliveries<L> {
         address: IpAddr,
         port: NonZeroU16,
     ) {
-        let verdict = match &self.dummytls {
-            None => Verdict::Host(address.to_string().into()),
-            Some(dummytls) => dummytls.verdict(now, address),
+        let host_status = match &self.dummytls {
+            None => HostStatus::Host(address.to_string().into()),
+            Some(dummytls) => dummytls.host_status(now, address),
         };
-        match verdict {
-            Verdict::Host(host) => self.client.set(id, State::Success(External { host, port, protocol })),
-            Verdict::Wait(until) => {
+        match host_status {
+            HostStatus::Host(host) => {
+                self.client.set(id, QueriedState::Success(ExternalHost { host, port, protocol }))
+            }
+            HostStatus::Wait(until) => {
                 let index = match self.held.iter().position(|held| held.address == address) {
                     Some(index) => index,
                     None => {
@@ -79,12 +81,12 @@ impl<L: Listener> Deliveries<L> {
     }
 
     /// Takes one SUCCESS that need not be held back any longer.
-    fn pop_decided(&mut self, now: Time) -> Option<(MappingId, External)> {
+    fn pop_decided(&mut self, now: Time) -> Option<(MappingId, ExternalHost)> {
         let dummytls = self.dummytls.as_deref()?;
         let (held, host) =
-            self.held.iter_mut().find_map(|held| match dummytls.verdict(now, held.address) {
-                Verdict::Host(host) => Some((held, host)),
-                Verdict::Wait(until) => {
+            self.held.iter_mut().find_map(|held| match dummytls.host_status(now, held.address) {
+                HostStatus::Host(host) => Some((held, host)),
+                HostStatus::Wait(until) => {
                     held.until = until;
                     None
                 }
@@ -92,7 +94,7 @@ impl<L: Listener> Deliveries<L> {
         let (id, (protocol, port)) = held.successes.pop_first()?;
         self.held_by_id.remove(&id);
         self.drop_empty();
-        Some((id, External { host, port, protocol }))
+        Some((id, ExternalHost { host, port, protocol }))
     }
 }
 
@@ -104,7 +106,7 @@ impl<L: Listener> Program for Deliveries<L> {
             Event::Success { protocol, address, port } => {
                 self.handle_success(now, id, protocol, address, port)
             }
-            Event::Failure => self.client.set(id, State::Failure),
+            Event::Failure => self.client.set(id, QueriedState::Failure),
             Event::Destroyed => self.client.set_destroyed(id),
         }
     }
@@ -116,7 +118,7 @@ impl<L: Listener> Program for Deliveries<L> {
     fn handle_timeout(&mut self, now: Time) -> bool {
         match self.pop_decided(now) {
             Some((id, external)) => {
-                self.client.set(id, State::Success(external));
+                self.client.set(id, QueriedState::Success(external));
                 true
             }
             None => false,

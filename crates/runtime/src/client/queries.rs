@@ -2,30 +2,30 @@
 
 use super::{Client, Listener, Settings};
 use crate::dummytls::RealSystem;
-use crate::worker::{Glass, Worker};
+use crate::worker::{EngineHandle, Worker};
 use std::io;
 use std::sync::Arc;
 
 impl<L: Listener> Client<L> {
-    /// [`Client::init`] with a glass to look at the engine through.
+    /// [`Client::init`] with a engine to look at the engine through.
     ///
     /// # Errors
     ///
     /// The system gives no thread, no descriptor or no randomness; or there is a session already, or the caller is a log
     /// callback.
-    pub fn init_watched(&'static self, settings: Settings) -> io::Result<Glass> {
+    pub fn init_queried(&'static self, settings: Settings) -> io::Result<EngineHandle> {
         let mut started = None;
         let done = self.init_with(Some(settings), Arc::new(RealSystem), |config, make_program| {
-            let (worker, glass) = Worker::start_watched(config, make_program).map_err(|error| {
+            let (worker, engine) = Worker::start_queried(config, make_program).map_err(|error| {
                 let copy = io::Error::new(error.kind(), error.to_string());
                 started = Some(Err(error));
                 copy
             })?;
-            started = Some(Ok(glass));
+            started = Some(Ok(engine));
             Ok(worker)
         });
         match (done, started) {
-            (Ok(()), Some(Ok(glass))) => Ok(glass),
+            (Ok(()), Some(Ok(engine))) => Ok(engine),
             (_, Some(Err(error))) => Err(error),
             (_, _) => Err(io::Error::other("there is a session already")),
         }

@@ -1,6 +1,6 @@
 //! How the worker's events reach the table and the program: the rules of the callbacks.
 
-use super::{Client, Entry, Inner, Listener, News, Phase, State};
+use super::{Client, Entry, Inner, Listener, News, Phase, QueriedState};
 use crate::log::log;
 use crate::net::end_thread_in_child;
 use crate::net::thread_mark::{Marked, is_marked};
@@ -33,18 +33,18 @@ impl<L> Drop for Running<'_, L> {
 impl<L: Listener> Client<L> {
     /// The mapping is being made, or made anew: nobody is told.
     pub(super) fn set_pending(&self, id: MappingId) {
-        let changed = self.inner.lock().set(id, State::Pending);
+        let changed = self.inner.lock().set(id, QueriedState::Pending);
         if changed {
             log!(Info, "mapping {id}: pending");
         }
     }
 
     /// The mapping has a new state, SUCCESS or FAILURE: a query shows it, then its listener is told.
-    pub(super) fn set(&self, id: MappingId, state: State) {
+    pub(super) fn set(&self, id: MappingId, state: QueriedState) {
         let news = match &state {
-            State::Success(external) => News::Success(external.clone()),
-            State::Failure => News::Failure,
-            State::Pending | State::Destroying => return,
+            QueriedState::Success(external) => News::Success(external.clone()),
+            QueriedState::Failure => News::Failure,
+            QueriedState::Pending | QueriedState::Destroying => return,
         };
         if !self.inner.lock().set(id, state) {
             return;
@@ -95,19 +95,19 @@ impl<L: Listener> Client<L> {
     pub(super) fn fail_all(&self) {
         let ids = self.inner.lock().table.keys();
         for id in ids {
-            self.set(id, State::Failure);
+            self.set(id, QueriedState::Failure);
         }
     }
 }
 
 impl<L> Inner<L> {
     /// Sets the state of a mapping; `false`: it is gone, being destroyed, or had failed already and fails again.
-    fn set(&mut self, id: MappingId, state: State) -> bool {
+    fn set(&mut self, id: MappingId, state: QueriedState) -> bool {
         let cleaning = matches!(self.phase, Phase::Cleaning);
         let Some(entry) = self.table.get_mut(&id) else { return false };
         if cleaning
-            || entry.state == State::Destroying
-            || entry.state == State::Failure && state == State::Failure
+            || entry.state == QueriedState::Destroying
+            || entry.state == QueriedState::Failure && state == QueriedState::Failure
         {
             return false;
         }
