@@ -9,7 +9,7 @@ use plum::{
     Request, Session, State, Transport,
 };
 use plum_gateway::control::carry_out;
-use plum_gateway::core::Mapping as Entry;
+use plum_gateway::core::TableEntry;
 use plum_gateway::server::Server;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,7 +45,7 @@ fn external(text: &str, protocol: Protocol) -> External {
 
 /// The internal ports of what the gateway has mapped.
 fn table(server: &Server) -> Vec<u16> {
-    server.with_core(|core| core.table().iter().map(|entry: &Entry| entry.internal.port()).collect())
+    server.with_core(|core| core.table().iter().map(|entry: &TableEntry| entry.internal.port()).collect())
 }
 
 fn wait_until_empty(server: &Server) {

@@ -1,9 +1,9 @@
 //! What is true of a quiet world: what the program was told is what the gateways have.
 
-use crate::outlook::{Outlook, outlook};
+use crate::checked_engine::CheckedEngine;
+use crate::expectation::{Expectation, expectation};
+use crate::reference::{ReferenceGateway, is_upnps, is_usable};
 use crate::traits::Traits;
-use crate::twin::{Twin, is_upnps, is_usable};
-use crate::watched::Watched;
 use crate::world::{World, gateway_time};
 use plum_engine::driver::Key;
 use plum_engine::io::{Allowed, Event, MappingId, Protocol};
@@ -63,16 +63,16 @@ impl Place {
         SocketAddr::new(self.local, key.internal_port.get())
     }
 
-    /// A twin of a gateway, to be asked from here.
-    pub fn twin<'a>(&'a self, world: &'a World<Watched>, node: usize) -> Twin<'a> {
+    /// A reference of a gateway, to be asked from here.
+    pub fn reference<'a>(&'a self, world: &'a World<CheckedEngine>, node: usize) -> ReferenceGateway<'a> {
         let gateway = &world.network.nodes[node].gateway;
-        Twin::of(gateway, &self.traits[node], gateway_time(world.now()), self.local)
+        ReferenceGateway::of(gateway, &self.traits[node], gateway_time(world.now()), self.local)
     }
 
     /// The gateways that may have made a mapping by a protocol.
     pub fn nodes_of<'a>(
         &'a self,
-        world: &'a World<Watched>,
+        world: &'a World<CheckedEngine>,
         protocol: Protocol,
     ) -> impl Iterator<Item = (usize, &'a Gateway)> {
         world.network.nodes.iter().enumerate().filter_map(move |(n, node)| {
@@ -90,14 +90,14 @@ impl Place {
     }
 
     /// Whether a SUCCESS can speak of this gateway.
-    pub fn is_by(&self, world: &World<Watched>, node: usize, event: Event) -> bool {
+    pub fn is_by(&self, world: &World<CheckedEngine>, node: usize, event: Event) -> bool {
         let Event::Success { protocol, address, .. } = event else { return false };
         let mut nodes = self.nodes_of(world, protocol);
         nodes.any(|(n, gateway)| n == node && external_address(gateway, protocol) == Some(address))
     }
 
     /// The entry that a SUCCESS speaks of.
-    pub fn claim(&self, world: &World<Watched>, key: Key, event: Event) -> Option<Claim> {
+    pub fn claim(&self, world: &World<CheckedEngine>, key: Key, event: Event) -> Option<Claim> {
         let Event::Success { protocol, address, port } = event else { return None };
         let transport = transport(key.transport);
         let claims = self.nodes_of(world, protocol).filter_map(|(node, gateway)| {
@@ -122,7 +122,7 @@ fn external_address(gateway: &Gateway, protocol: Protocol) -> Option<IpAddr> {
 /// docs/contract.md, protocols and states: SUCCESS means that the gateway has exactly that external port for our address
 /// and internal port, and that external address; a mapping that can be made is neither FAILURE nor PENDING.
 pub fn the_reported_state_is_the_gateways(
-    world: &World<Watched>,
+    world: &World<CheckedEngine>,
     place: &Place,
     live: &BTreeMap<MappingId, Key>,
 ) {
@@ -157,9 +157,10 @@ pub fn the_reported_state_is_the_gateways(
                 }
             }
             Event::Failure => {
-                let outlook = outlook(world, place, key);
-                let can_be_made = matches!(outlook, Outlook::Granted(_) | Outlook::GrantedAtLast(_));
-                assert!(!can_be_made, "agreement: {id} ({key}) is FAILURE, but it is {outlook:?}");
+                let expectation = expectation(world, place, key);
+                let can_be_made =
+                    matches!(expectation, Expectation::Granted(_) | Expectation::GrantedAtLast(_));
+                assert!(!can_be_made, "agreement: {id} ({key}) is FAILURE, but it is {expectation:?}");
             }
             Event::Pending if is_just_over(world, place, id) => {}
             Event::Pending => {
@@ -173,29 +174,34 @@ pub fn the_reported_state_is_the_gateways(
 /// Whether the answers of a gateway's NAT-PMP may be another mapping's: they do not say which, and there are several.
 /// docs/protocols.md: such an answer counts where one request is open.
 fn is_among_unnamed(
-    world: &World<Watched>,
+    world: &World<CheckedEngine>,
     place: &Place,
     live: &BTreeMap<MappingId, Key>,
     key: Key,
 ) -> bool {
     live.values().any(|&other| other != key && other.transport == key.transport)
-        && place.nodes_of(world, Protocol::NatPmp).any(|(n, _)| place.twin(world, n).names_no_port())
+        && place.nodes_of(world, Protocol::NatPmp).any(|(n, _)| place.reference(world, n).names_no_port())
 }
 
 /// Whether a gateway may have no entry though it said that it made or renewed it, and looks do not tell, or not at once.
-fn may_lose_unseen(world: &World<Watched>, place: &Place) -> bool {
+fn may_lose_unseen(world: &World<CheckedEngine>, place: &Place) -> bool {
     place.nodes_of(world, Protocol::UpnpIgd).any(|(n, gateway)| {
         let is_odd = !place.traits[n].is_empty();
-        is_odd && (ends_leases(gateway) || !place.twin(world, n).looks_are_true())
+        is_odd && (ends_leases(gateway) || !place.reference(world, n).looks_are_true())
     })
 }
 
 /// Whether an entry by UPnP may end unseen: its lease ends before its time, or is shorter than was asked for, which looks
 /// alone would tell.
-pub fn may_end_unseen(world: &World<Watched>, place: &Place, node: usize, entry: &gateway::Mapping) -> bool {
+pub fn may_end_unseen(
+    world: &World<CheckedEngine>,
+    place: &Place,
+    node: usize,
+    entry: &gateway::TableEntry,
+) -> bool {
     let gateway = &world.network.nodes[node].gateway;
     let is_short = entry.expires_at.is_some_and(|at| at < entry.granted_at + Duration::from_secs(7200));
-    is_upnps(entry) && (ends_leases(gateway) || (is_short && !place.twin(world, node).looks_are_true()))
+    is_upnps(entry) && (ends_leases(gateway) || (is_short && !place.reference(world, node).looks_are_true()))
 }
 
 /// Whether a gateway's leases by UPnP end before their time.
@@ -204,7 +210,7 @@ fn ends_leases(gateway: &Gateway) -> bool {
 }
 
 /// Whether a mapping's lifetime has just ended because its protocol is spoken no more: another is being looked for.
-fn is_just_over(world: &World<Watched>, place: &Place, id: MappingId) -> bool {
+fn is_just_over(world: &World<CheckedEngine>, place: &Place, id: MappingId) -> bool {
     let [.., (_, before), (since, _)] = world.timeline(id) else { return false };
     let config = world.endpoint().config();
     let Event::Success { protocol, .. } = *before else { return false };
@@ -218,17 +224,17 @@ fn is_just_over(world: &World<Watched>, place: &Place, id: MappingId) -> bool {
 /// `unseen_restart`: a gateway has restarted that nobody asked by PCP or NAT-PMP since. The first answer shows it, and
 /// all mappings are made anew, also those that another protocol, or another device, has made.
 pub fn nothing_is_lost_in_quiet(
-    world: &World<Watched>,
+    world: &World<CheckedEngine>,
     place: &Place,
     live: &BTreeMap<MappingId, Key>,
     quiet_since: Time,
     unseen_restart: bool,
 ) {
     let may_lose = place.nodes_of(world, Protocol::UpnpIgd).any(|(n, gateway)| {
-        let twin = place.twin(world, n);
-        ends_leases(gateway) || twin.looks_deny_entries() || !twin.renews_by_upnp()
+        let reference = place.reference(world, n);
+        ends_leases(gateway) || reference.looks_deny_entries() || !reference.renews_by_upnp()
     });
-    let epoch_errs = place.nodes_of(world, Protocol::Pcp).any(|(n, _)| place.twin(world, n).is_late());
+    let epoch_errs = place.nodes_of(world, Protocol::Pcp).any(|(n, _)| place.reference(world, n).is_late());
     for (&id, &key) in live {
         let timeline = world.timeline(id);
         let since = timeline.partition_point(|&(at, _)| at <= quiet_since);
@@ -263,7 +269,7 @@ pub fn a_lost_request_is_sent_again(state: Event) {
 /// docs/protocols.md, discovery: no mapping of ours is left behind unknown. Every entry for our address that was made or
 /// renewed since all was quiet is one that the program was told of.
 pub fn no_entry_is_unknown(
-    world: &World<Watched>,
+    world: &World<CheckedEngine>,
     place: &Place,
     live: &BTreeMap<MappingId, Key>,
     quiet_since: Duration,
@@ -282,7 +288,7 @@ pub fn no_entry_is_unknown(
             });
             // docs/protocols.md, the ledger: a deletion by PCP or NAT-PMP, or of an entry whose port is not known, could hit the entry that holds the mapping, and waits for
             // the end.
-            let may_hit = entry.made_by != gateway::Protocol::Upnp || place.twin(world, n).hides_ports();
+            let may_hit = entry.made_by != gateway::Protocol::Upnp || place.reference(world, n).hides_ports();
             let waits = may_hit
                 && live.iter().any(|(&id, &key)| {
                     matches!(world.state(id), Event::Success { .. })
@@ -301,7 +307,7 @@ pub fn no_entry_is_unknown(
 }
 
 /// docs/protocols.md, ending: nothing of ours is left on a gateway that answers.
-pub fn a_destroyed_mapping_is_gone(world: &World<Watched>, place: &Place, claim: Claim, key: Key) {
+pub fn a_destroyed_mapping_is_gone(world: &World<CheckedEngine>, place: &Place, claim: Claim, key: Key) {
     let table = world.network.nodes[claim.node].gateway.table();
     let left = table
         .get(claim.transport, claim.external_port)
@@ -310,29 +316,30 @@ pub fn a_destroyed_mapping_is_gone(world: &World<Watched>, place: &Place, claim:
 }
 
 /// Whether an entry may be of an attempt that is still going on: what it leaves is deleted at its end.
-fn is_being_asked(world: &World<Watched>, entry: &gateway::Mapping) -> bool {
+fn is_being_asked(world: &World<CheckedEngine>, entry: &gateway::TableEntry) -> bool {
     let config = world.endpoint().config();
     gateway_time(world.now()) <= entry.granted_at + config.discover_timeout + config.mapping_timeout
 }
 
 /// Whether a gateway may have an entry of ours that no mapping needs: it does not let it be deleted, or has made it after the
 /// deletion, and for a time; or it has denied that the entry is there, and was believed.
-fn may_stay(world: &World<Watched>, place: &Place, node: usize, entry: &gateway::Mapping) -> bool {
-    let twin = place.twin(world, node);
+fn may_stay(world: &World<CheckedEngine>, place: &Place, node: usize, entry: &gateway::TableEntry) -> bool {
+    let reference = place.reference(world, node);
     let is_leased_late =
-        entry.made_by == gateway::Protocol::Pcp && entry.expires_at.is_some() && twin.is_late();
-    let is_denied = is_upnps(entry) && twin.looks_deny_entries();
+        entry.made_by == gateway::Protocol::Pcp && entry.expires_at.is_some() && reference.is_late();
+    let is_denied = is_upnps(entry) && reference.looks_deny_entries();
     // A copy of a request that arrives after its deletion makes it anew; where the gateway does not answer requests, nobody hears.
     let is_copied = world.network.nodes[node].gateway.faults.duplicate.requests > 0.0;
-    let is_unheard = is_copied && entry.made_by == gateway::Protocol::Pcp && !twin.answers_pcp_requests();
-    is_leased_late || is_denied || is_unheard || !twin.deletes(entry)
+    let is_unheard =
+        is_copied && entry.made_by == gateway::Protocol::Pcp && !reference.answers_pcp_requests();
+    is_leased_late || is_denied || is_unheard || !reference.deletes(entry)
 }
 
 /// docs/protocols.md, the ledger: at the end of the program all is deleted that may be on the gateway because of it, whatever the
 /// gateway has answered; but for what it does not let be deleted.
 ///
 /// `begun_at`: what earlier runs of the program have left is not known to this one.
-pub fn nothing_is_left_behind(world: &World<Watched>, place: &Place, begun_at: Duration) {
+pub fn nothing_is_left_behind(world: &World<CheckedEngine>, place: &Place, begun_at: Duration) {
     let soon = gateway_time(world.now()) + Duration::from_secs(5);
     for (n, node) in world.network.nodes.iter().enumerate().filter(|(_, node)| node.home == place.home) {
         for entry in node.gateway.table().iter() {
@@ -343,7 +350,7 @@ pub fn nothing_is_left_behind(world: &World<Watched>, place: &Place, begun_at: D
             let ends_at = entry.expires_at.map(|at| at.min(entry.granted_at + Duration::from_secs(7200)));
             let is_over = ends_at.is_some_and(|at| at <= soon);
             // A device that answers no search is not found again by a machine that was in another network, or in none.
-            let is_hidden = is_upnps(entry) && !place.twin(world, n).answers_a_search();
+            let is_hidden = is_upnps(entry) && !place.reference(world, n).answers_a_search();
             let is_left = is_ours && !is_over && !is_hidden && !may_stay(world, place, n, entry);
             assert!(!is_left, "left behind: at the end gateway {n} has {entry:?}\n{}", tables(world));
         }
@@ -351,12 +358,13 @@ pub fn nothing_is_left_behind(world: &World<Watched>, place: &Place, begun_at: D
 }
 
 /// Whether the gateway that made a mapping still listens to the protocol by which it did: else no deletion reaches it.
-pub fn can_be_deleted(world: &World<Watched>, place: &Place, key: Key, event: Event) -> bool {
+pub fn can_be_deleted(world: &World<CheckedEngine>, place: &Place, key: Key, event: Event) -> bool {
     let Event::Success { protocol, .. } = event else { return false };
     let Some(claim) = place.claim(world, key, event) else { return false };
     let gateway = &world.network.nodes[claim.node].gateway;
     let entry = gateway.table().get(claim.transport, claim.external_port);
-    is_spoken(gateway, protocol) && entry.is_some_and(|entry| place.twin(world, claim.node).deletes(entry))
+    is_spoken(gateway, protocol)
+        && entry.is_some_and(|entry| place.reference(world, claim.node).deletes(entry))
 }
 
 /// Whether a gateway answers to the protocol that made a mapping.
@@ -383,7 +391,7 @@ pub fn is_spoken(gateway: &Gateway, protocol: Protocol) -> bool {
     }
 }
 
-fn tables(world: &World<Watched>) -> String {
+fn tables(world: &World<CheckedEngine>) -> String {
     let mut text = String::new();
     for (n, node) in world.network.nodes.iter().enumerate() {
         for entry in node.gateway.table().iter().take(20) {

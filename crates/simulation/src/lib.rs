@@ -3,13 +3,13 @@
 
 pub mod agreement;
 pub mod allocations;
+pub mod checked_engine;
+pub mod expectation;
 pub mod gateways;
 pub mod invariants;
-pub mod outlook;
+pub mod reference;
 pub mod run;
 pub mod story;
 pub mod traits;
-pub mod twin;
-pub mod watched;
 
 pub use plum_testkit::world;

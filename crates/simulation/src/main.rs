@@ -1,7 +1,7 @@
 //! `simulation --seeds 1..=10000 --jobs 2`, or one story again: `simulation --seed N --trace`.
 
 use plum_simulation::run::{Failure, shorten, tell};
-use plum_simulation::story::{Outcome, Telling};
+use plum_simulation::story::{Outcome, StoryOptions};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
@@ -97,8 +97,8 @@ const LINES: usize = 60;
 fn tell_one(arguments: &Arguments) -> bool {
     let seed = *arguments.seeds.start();
     let trace = arguments.trace.unwrap_or(LINES);
-    let mut telling = Telling { trace, without: arguments.without.clone(), brief: arguments.brief };
-    let failure = match tell(seed, &telling) {
+    let mut options = StoryOptions { trace, without: arguments.without.clone(), brief: arguments.brief };
+    let failure = match tell(seed, &options) {
         Ok(outcome) => {
             println!("seed {seed}: {outcome:#?}");
             return true;
@@ -106,10 +106,10 @@ fn tell_one(arguments: &Arguments) -> bool {
         Err(failure) => failure,
     };
     if arguments.shorten {
-        telling.without = shorten(&failure, arguments.brief).without;
+        options.without = shorten(&failure, arguments.brief).without;
     }
-    match tell(seed, &telling) {
-        Err(failure) => show(&failure, &telling),
+    match tell(seed, &options) {
+        Err(failure) => show(&failure, &options),
         Ok(_) => {
             println!("seed {seed} fails, but not a second time: it depends on something else than its seed")
         }
@@ -117,7 +117,7 @@ fn tell_one(arguments: &Arguments) -> bool {
     false
 }
 
-fn show(failure: &Failure, telling: &Telling) {
+fn show(failure: &Failure, options: &StoryOptions) {
     for line in &failure.trace {
         println!("{line}");
     }
@@ -125,7 +125,7 @@ fn show(failure: &Failure, telling: &Telling) {
         println!("gateway {n}: {gateway}");
     }
     println!("seed {}: {}\n  ({})", failure.seed, failure.message, failure.location);
-    let without: Vec<String> = telling.without.iter().map(ToString::to_string).collect();
+    let without: Vec<String> = options.without.iter().map(ToString::to_string).collect();
     let without =
         if without.is_empty() { String::new() } else { format!(" --without {}", without.join(",")) };
     println!(
@@ -179,7 +179,7 @@ fn tell_many(arguments: &Arguments) -> bool {
     let next = AtomicU64::new(*arguments.seeds.start());
     let last = *arguments.seeds.end();
     let sum = Mutex::new(Sum::default());
-    let telling = Telling { brief: arguments.brief, ..Telling::default() };
+    let options = StoryOptions { brief: arguments.brief, ..StoryOptions::default() };
     let enough = |sum: &Sum| arguments.most_failures > 0 && sum.failures.len() >= arguments.most_failures;
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs.max(1) {
@@ -189,7 +189,7 @@ fn tell_many(arguments: &Arguments) -> bool {
                     if seed > last || enough(&sum.lock().expect("no thread panics with it")) {
                         break;
                     }
-                    let result = tell(seed, &telling);
+                    let result = tell(seed, &options);
                     let mut sum = sum.lock().expect("no thread panics with it");
                     match result {
                         Ok(outcome) => {
@@ -212,9 +212,9 @@ fn tell_many(arguments: &Arguments) -> bool {
     print_sum(&sum);
     if let Some(failure) = sum.failures.iter().min_by_key(|failure| failure.seed) {
         println!();
-        let telling = Telling { trace: LINES, ..telling };
-        match tell(failure.seed, &telling) {
-            Err(failure) => show(&failure, &telling),
+        let options = StoryOptions { trace: LINES, ..options };
+        match tell(failure.seed, &options) {
+            Err(failure) => show(&failure, &options),
             Ok(_) => println!("seed {} does not fail again", failure.seed),
         }
     }

@@ -1,6 +1,6 @@
-//! Telling stories: one, with its failure caught, or many on several threads.
+//! StoryOptions stories: one, with its failure caught, or many on several threads.
 
-use crate::story::{Outcome, Story, Telling};
+use crate::story::{Outcome, Story, StoryOptions};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -42,10 +42,10 @@ fn keep_panics() {
 }
 
 /// Tells the story of a seed.
-pub fn tell(seed: u64, telling: &Telling) -> Result<Outcome, Box<Failure>> {
+pub fn tell(seed: u64, options: &StoryOptions) -> Result<Outcome, Box<Failure>> {
     keep_panics();
-    let mut story = Story::new(seed, telling);
-    catch_unwind(AssertUnwindSafe(|| story.tell(telling))).map_err(|_| {
+    let mut story = Story::new(seed, options);
+    catch_unwind(AssertUnwindSafe(|| story.tell(options))).map_err(|_| {
         let kept = PANIC.with(|panic| panic.borrow_mut().take());
         let (message, location) = kept.unwrap_or_default();
         let trace = story.world.trace();
@@ -61,25 +61,25 @@ pub fn tell(seed: u64, telling: &Telling) -> Result<Outcome, Box<Failure>> {
 }
 
 /// Leaves out of a failing story as many steps as it fails without, in the same way.
-pub fn shorten(failure: &Failure, brief: bool) -> Telling {
-    let mut telling = Telling { brief, ..Telling::default() };
+pub fn shorten(failure: &Failure, brief: bool) -> StoryOptions {
+    let mut options = StoryOptions { brief, ..StoryOptions::default() };
     let mut left_out_more = true;
     while left_out_more {
         left_out_more = false;
         // From the end: what came after the failure goes first.
         for step in (0..failure.steps).rev() {
-            if telling.without.contains(&step) {
+            if options.without.contains(&step) {
                 continue;
             }
-            telling.without.insert(step);
+            options.without.insert(step);
             let fails_so =
-                tell(failure.seed, &telling).is_err_and(|other| other.location == failure.location);
+                tell(failure.seed, &options).is_err_and(|other| other.location == failure.location);
             if fails_so {
                 left_out_more = true;
             } else {
-                telling.without.remove(&step);
+                options.without.remove(&step);
             }
         }
     }
-    telling
+    options
 }

@@ -1,13 +1,13 @@
 //! A few hundred stories in the fast suite, and that a story is a function of its seed.
 
 use plum_simulation::run::{shorten, tell};
-use plum_simulation::story::Telling;
+use plum_simulation::story::StoryOptions;
 
 /// The fast suite is not optimised: its stories are short. `simulation` tells thousands of long ones.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=300;
 
-fn brief() -> Telling {
-    Telling { brief: true, ..Telling::default() }
+fn brief() -> StoryOptions {
+    StoryOptions { brief: true, ..StoryOptions::default() }
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn every_story_keeps_the_promises() {
 #[test]
 fn what_long_stories_have_shown_stays_mended() {
     // A protocol goes out and comes back while a mapping waits for its turn.
-    let told = tell(4809, &Telling::default());
+    let told = tell(4809, &StoryOptions::default());
     assert!(told.is_ok(), "seed 4809: {:?}", told.err().map(|failure| failure.message));
 }
 
@@ -39,7 +39,7 @@ fn the_same_seed_tells_the_same_story() {
     for seed in 1000..1020 {
         let first = tell(seed, &brief()).expect("a story that keeps the promises");
         // Also while it is being traced.
-        let again = tell(seed, &Telling { trace: 10, ..brief() });
+        let again = tell(seed, &StoryOptions { trace: 10, ..brief() });
         assert_eq!(again.expect("the same as before"), first, "seed {seed}");
     }
     let other = tell(1021, &brief()).expect("a story that keeps the promises");
@@ -49,9 +49,9 @@ fn the_same_seed_tells_the_same_story() {
 
 #[test]
 fn a_story_without_steps_still_ends_well() {
-    let telling = Telling { without: (0..100).collect(), ..brief() };
+    let options = StoryOptions { without: (0..100).collect(), ..brief() };
     for seed in 1..20 {
-        assert!(tell(seed, &telling).is_ok(), "seed {seed}");
+        assert!(tell(seed, &options).is_ok(), "seed {seed}");
     }
 }
 

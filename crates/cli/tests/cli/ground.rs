@@ -30,7 +30,7 @@ pub fn dead_gateway() -> Server {
 /// What the gateway has mapped, as in `tcp 8080 -> 80`.
 pub fn table(server: &Server) -> Vec<String> {
     server.with_core(|core| {
-        let text = |entry: &plum_gateway::core::Mapping| {
+        let text = |entry: &plum_gateway::core::TableEntry| {
             format!("{:?} {} -> {}", entry.transport, entry.external_port, entry.internal.port())
         };
         core.table().iter().map(text).collect()

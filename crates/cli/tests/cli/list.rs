@@ -2,7 +2,7 @@
 
 use super::ground::{LONG, Running, dead_gateway, gateway, order, plum_at, run};
 use super::terminal::{GREEN, contains_style, end, watch};
-use plum_gateway::core::{Action, Igd, Kind, Mapping, Protocol, Reply, Transport, WanKind};
+use plum_gateway::core::{Action, Igd, Kind, Protocol, Reply, TableEntry, Transport, WanKind};
 use plum_gateway::server::Server;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -13,7 +13,7 @@ fn insert(server: &Server, transport: Transport, external_port: u16, internal: &
     let internal: SocketAddr = internal.parse().expect("an address");
     let (description, made_by) = (description.to_owned(), Protocol::Script);
     server.with_core(|core| {
-        core.table_mut().insert(Mapping {
+        core.table_mut().insert(TableEntry {
             transport,
             external_port,
             internal,

@@ -1,6 +1,6 @@
 //! What PCP and NAT-PMP make and remove in the port table.
 
-use super::{AssignedPort, Gateway, Mapping, Protocol, Transport};
+use super::{AssignedPort, Gateway, Protocol, TableEntry, Transport};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -35,10 +35,10 @@ impl Gateway {
         let granted_at = self.now;
         let expires_at = Some(granted_at + Duration::from_secs(lifetime.into()));
         let mapping = match old {
-            Some(old) => Mapping { nonce: nonce.or(old.nonce), granted_at, expires_at, ..old },
+            Some(old) => TableEntry { nonce: nonce.or(old.nonce), granted_at, expires_at, ..old },
             None => {
                 let description = made_by.name().to_owned();
-                Mapping {
+                TableEntry {
                     transport,
                     external_port,
                     internal,
@@ -65,7 +65,7 @@ impl Gateway {
     }
 
     /// Whether a protocol works on the table that a mapping is in.
-    pub(super) fn is_seen_by(&self, mapping: &Mapping, protocol: Protocol) -> bool {
+    pub(super) fn is_seen_by(&self, mapping: &TableEntry, protocol: Protocol) -> bool {
         !self.faults.tables_apart || (mapping.made_by == Protocol::Upnp) == (protocol == Protocol::Upnp)
     }
 
@@ -78,14 +78,14 @@ impl Gateway {
         protocol: Protocol,
     ) -> u32 {
         let theirs = self.table.of_internal(transport, internal).filter(|m| self.is_seen_by(m, protocol));
-        let theirs: Vec<Mapping> = theirs.cloned().collect();
+        let theirs: Vec<TableEntry> = theirs.cloned().collect();
         let left = self.faults.deletion_leaves.filter(|_| !theirs.is_empty()).unwrap_or(0);
         for mapping in theirs {
             self.table.remove(transport, mapping.external_port);
             if left > 0 {
                 let ends_at = self.now + Duration::from_secs(left.into());
                 let expires_at = Some(mapping.expires_at.map_or(ends_at, |at| at.min(ends_at)));
-                self.table.insert(Mapping { expires_at, ..mapping });
+                self.table.insert(TableEntry { expires_at, ..mapping });
             }
         }
         left

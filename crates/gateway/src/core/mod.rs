@@ -27,7 +27,7 @@ pub use faults::{
 pub use http::ConnectionId;
 pub use random::Random;
 pub use script::{Reply, Request, Script};
-pub use table::{Mapping, Protocol, Table, Transport};
+pub use table::{Protocol, Table, TableEntry, Transport};
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -148,11 +148,11 @@ pub struct Gateway {
 struct Queued {
     due: Duration,
     number: u64,
-    what: What,
+    task: Task,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum What {
+enum Task {
     Output(Output),
     /// A datagram to UDP 5351 that is looked at only now.
     Request {
@@ -246,7 +246,7 @@ impl Gateway {
 
     /// The script takes an external port for somebody else inside.
     pub fn occupy(&mut self, transport: Transport, external_port: u16, internal: SocketAddr) {
-        self.table.insert(Mapping {
+        self.table.insert(TableEntry {
             transport,
             external_port,
             internal,
@@ -305,7 +305,7 @@ impl Gateway {
         let mut due = self.now;
         let mut interval = Duration::from_millis(250);
         for _ in 0..self.config.announcements {
-            self.push(due, What::Announcement);
+            self.push(due, Task::Announcement);
             due += interval;
             interval *= 2;
         }
@@ -372,19 +372,19 @@ impl Gateway {
             if self.queue.peek()?.0.due > self.now {
                 return None;
             }
-            match self.queue.pop()?.0.what {
-                What::Output(output) => {
+            match self.queue.pop()?.0.task {
+                Task::Output(output) => {
                     if let Output::Close { connection } | Output::Reset { connection } = output {
                         self.connections.remove(&connection);
                     }
                     return Some(output);
                 }
-                What::Request { from, bytes } => {
+                Task::Request { from, bytes } => {
                     let scripts = std::mem::take(&mut self.scripts);
                     self.handle_pcp_port(from, &bytes);
                     self.scripts = scripts;
                 }
-                What::Announcement => self.send_announcements(),
+                Task::Announcement => self.send_announcements(),
             }
         }
     }
@@ -462,16 +462,16 @@ impl Gateway {
     }
 
     fn output_at(&mut self, due: Duration, output: Output) {
-        self.push(due, What::Output(output));
+        self.push(due, Task::Output(output));
     }
 
-    fn push(&mut self, due: Duration, what: What) {
+    fn push(&mut self, due: Duration, task: Task) {
         if self.queue.len() >= Gateway::MAX_QUEUED {
             self.complain("too many answers waiting: one dropped".into());
             return;
         }
         self.queued += 1;
-        self.queue.push(Reverse(Queued { due, number: self.queued, what }));
+        self.queue.push(Reverse(Queued { due, number: self.queued, task }));
     }
 
     fn count(&mut self, kind: Kind, from: SocketAddr, port: Option<u16>, lifetime: Option<u32>) {

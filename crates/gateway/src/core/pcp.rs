@@ -155,7 +155,7 @@ fn map(gateway: &mut Gateway, from: SocketAddr, request: &[u8]) -> (u8, u32, Opt
     }
     let internal = SocketAddr::new(from.ip(), internal_port);
     // RFC 6887 §11.3: a mapping is renewed and deleted by the nonce it was made with, only.
-    let foreign = |m: &super::Mapping| m.nonce.is_some_and(|theirs| theirs != nonce);
+    let foreign = |m: &super::TableEntry| m.nonce.is_some_and(|theirs| theirs != nonce);
     if gateway.table().of_internal(transport, internal).any(foreign) {
         return (NOT_AUTHORIZED, LONG_LIFETIME, None);
     }

@@ -1,6 +1,6 @@
 //! Scripts: what a gateway answers in place of what it would, request by request.
 
-use super::{Gateway, Kind, Transport, UdpPort, What};
+use super::{Gateway, Kind, Task, Transport, UdpPort};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -195,8 +195,8 @@ impl Gateway {
         answer: impl FnOnce(&mut Gateway, Option<i32>) -> Option<Vec<u8>>,
     ) {
         if !script.wait.is_zero() {
-            let what = What::Request { from, bytes: request.to_vec() };
-            return self.push(self.now + script.wait, what);
+            let task = Task::Request { from, bytes: request.to_vec() };
+            return self.push(self.now + script.wait, task);
         }
         let content = script.content();
         let code = if let Content::Code(code) = content { Some(code) } else { None };

@@ -4,7 +4,7 @@
 //! standard.
 
 use super::description::escape;
-use super::{Action, AssignedPort, Gateway, Kind, Leases, Mapping, Protocol, Transport, WanKind};
+use super::{Action, AssignedPort, Gateway, Kind, Leases, Protocol, TableEntry, Transport, WanKind};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -261,13 +261,13 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
     let granted = (lease > 0).then(|| Duration::from_secs(lease.into()));
     let expires_at = match (gateway.faults.leases, &old) {
         (Leases::GoneAfter(most), _) => granted.map(|lease| gateway.now + lease.min(most)),
-        (Leases::NotExtended, Some(Mapping { expires_at: Some(at), .. })) => granted.and(Some(*at)),
+        (Leases::NotExtended, Some(TableEntry { expires_at: Some(at), .. })) => granted.and(Some(*at)),
         _ => granted.map(|lease| gateway.now + lease),
     };
     let made_by = old.as_ref().map_or(Protocol::Upnp, |old| old.made_by);
     let nonce = old.and_then(|old| old.nonce);
     let granted_at = gateway.now;
-    gateway.table_mut().insert(Mapping {
+    gateway.table_mut().insert(TableEntry {
         transport,
         external_port,
         internal,
@@ -280,7 +280,7 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
     Ok(if any { vec![("NewReservedPort", external_port.to_string())] } else { Vec::new() })
 }
 
-fn entry(gateway: &Gateway, mapping: &Mapping) -> Arguments {
+fn entry(gateway: &Gateway, mapping: &TableEntry) -> Arguments {
     let left = mapping.expires_at.map_or(0, |at| at.saturating_sub(gateway.now).as_secs());
     vec![
         ("NewInternalPort", mapping.internal.port().to_string()),

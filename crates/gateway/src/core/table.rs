@@ -58,7 +58,7 @@ impl Protocol {
 
 /// One entry of the port table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapping {
+pub struct TableEntry {
     /// TCP or UDP.
     pub transport: Transport,
     /// The port outside.
@@ -80,11 +80,11 @@ pub struct Mapping {
 /// All mappings, found by external port, by internal address and by expiry.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    by_external: BTreeMap<(Transport, u16), Mapping>,
+    by_external: BTreeMap<(Transport, u16), TableEntry>,
     by_internal: BTreeMap<(Transport, IpAddr, u16), BTreeSet<u16>>,
     by_expiry: BTreeSet<(Duration, Transport, u16)>,
     changes: u64,
-    expired: VecDeque<Mapping>,
+    expired: VecDeque<TableEntry>,
 }
 
 impl Table {
@@ -92,7 +92,7 @@ impl Table {
     const KEPT: usize = 1000;
 
     /// Every mapping, in the order of transport and external port.
-    pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
+    pub fn iter(&self) -> impl Iterator<Item = &TableEntry> {
         self.by_external.values()
     }
 
@@ -112,12 +112,16 @@ impl Table {
     }
 
     /// The mapping of an external port.
-    pub fn get(&self, transport: Transport, external_port: u16) -> Option<&Mapping> {
+    pub fn get(&self, transport: Transport, external_port: u16) -> Option<&TableEntry> {
         self.by_external.get(&(transport, external_port))
     }
 
     /// The mappings of an internal address and port, lowest external port first.
-    pub fn of_internal(&self, transport: Transport, internal: SocketAddr) -> impl Iterator<Item = &Mapping> {
+    pub fn of_internal(
+        &self,
+        transport: Transport,
+        internal: SocketAddr,
+    ) -> impl Iterator<Item = &TableEntry> {
         self.by_internal
             .get(&(transport, internal.ip(), internal.port()))
             .into_iter()
@@ -126,7 +130,7 @@ impl Table {
     }
 
     /// Puts a mapping in, in place of any with the same transport and external port.
-    pub fn insert(&mut self, mapping: Mapping) {
+    pub fn insert(&mut self, mapping: TableEntry) {
         self.remove(mapping.transport, mapping.external_port);
         let key = (mapping.transport, mapping.external_port);
         let internal = (mapping.transport, mapping.internal.ip(), mapping.internal.port());
@@ -139,7 +143,7 @@ impl Table {
     }
 
     /// Takes a mapping out.
-    pub fn remove(&mut self, transport: Transport, external_port: u16) -> Option<Mapping> {
+    pub fn remove(&mut self, transport: Transport, external_port: u16) -> Option<TableEntry> {
         let mapping = self.by_external.remove(&(transport, external_port))?;
         let internal = (transport, mapping.internal.ip(), mapping.internal.port());
         if let Some(ports) = self.by_internal.get_mut(&internal) {
@@ -178,7 +182,7 @@ impl Table {
     }
 
     /// The next of the mappings that have run out, in their order (of the latest 1000).
-    pub fn pop_expired(&mut self) -> Option<Mapping> {
+    pub fn pop_expired(&mut self) -> Option<TableEntry> {
         self.expired.pop_front()
     }
 

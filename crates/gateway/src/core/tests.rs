@@ -85,6 +85,6 @@ fn natpmp_map(lifetime: u32) -> Vec<u8> {
 
 /// External port, internal port and end of every mapping, in seconds.
 fn mapped(gateway: &Gateway) -> Vec<(u16, u16, Option<u64>)> {
-    let entry = |m: &Mapping| (m.external_port, m.internal.port(), m.expires_at.map(|at| at.as_secs()));
+    let entry = |m: &TableEntry| (m.external_port, m.internal.port(), m.expires_at.map(|at| at.as_secs()));
     gateway.table().iter().map(entry).collect()
 }

@@ -10,10 +10,10 @@ mod time;
 mod trouble;
 
 use crate::agreement::{Claim, Place};
+use crate::checked_engine::{CheckedEngine, Counts};
 use crate::gateways::{self, percent, pick};
+use crate::reference::ReferenceGateway;
 use crate::traits::Traits;
-use crate::twin::Twin;
-use crate::watched::{Counts, Watched};
 use crate::world::{GATEWAY, INTERFACE, LOCAL, Node, Power, Setup, World, gateway_time};
 use plum_engine::driver::Key;
 use plum_engine::io::{Allowed, Config, MappingId, OnCleanup, Route};
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 /// Which part of a story is told, and how loudly.
 #[derive(Clone, Debug, Default)]
-pub struct Telling {
+pub struct StoryOptions {
     /// How much of what happens is kept for a failure's report.
     pub trace: usize,
     /// Steps that are left out.
@@ -72,7 +72,7 @@ struct Home {
 /// A story that is being told.
 pub struct Story {
     /// The world that it happens in.
-    pub world: World<Watched>,
+    pub world: World<CheckedEngine>,
     seed: u64,
     scale: Scale,
     brief: bool,
@@ -96,7 +96,7 @@ pub struct Story {
     losses: Vec<(Duration, Time)>,
     /// The longest lifetime that was granted since all was quiet.
     longest_lifetime: Duration,
-    /// The gateway may have lost what we think it has, without its clock or an announcement telling.
+    /// The gateway may have lost what we think it has, without its clock or an announcement options.
     has_hidden_losses: bool,
     /// A gateway may have taught the present engine what is not so: see `Trouble::is_remembered`.
     has_taught: bool,
@@ -133,10 +133,10 @@ const PUBLIC_LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(9, 1, 2, 3));
 
 impl Story {
     /// The beginning of the story of a seed.
-    pub fn new(seed: u64, telling: &Telling) -> Story {
+    pub fn new(seed: u64, options: &StoryOptions) -> Story {
         let mut rng = fastrand::Rng::with_seed(seed_of(seed, 0));
         let scale = match rng.u32(0..1000) {
-            _ if telling.brief => Scale::Minutes,
+            _ if options.brief => Scale::Minutes,
             0..550 => Scale::Minutes,
             550..900 => Scale::Hours,
             900..994 => Scale::Days,
@@ -172,8 +172,8 @@ impl Story {
             route: Some(homes[0].route),
             latency: Duration::from_micros(rng.u64(100..20_000)),
         };
-        let mut world = World::with_endpoint(setup, Watched::new(config, seed_of(seed, 1)));
-        world.set_trace(telling.trace);
+        let mut world = World::with_endpoint(setup, CheckedEngine::new(config, seed_of(seed, 1)));
+        world.set_trace(options.trace);
         world.network.forger = percent(&mut rng, 15);
         for (config, home) in others {
             let gateway = Gateway::new(config, gateway_time(world.now()));
@@ -187,7 +187,7 @@ impl Story {
             world,
             seed,
             scale,
-            brief: telling.brief,
+            brief: options.brief,
             homes,
             characters,
             traits,
@@ -225,9 +225,9 @@ impl Story {
     }
 
     /// Tells it to the end. Panics where a promise is broken.
-    pub fn tell(&mut self, telling: &Telling) -> Outcome {
+    pub fn tell(&mut self, options: &StoryOptions) -> Outcome {
         let steps = self.steps();
-        for n in (0..steps).filter(|n| !telling.without.contains(n)) {
+        for n in (0..steps).filter(|n| !options.without.contains(n)) {
             let mut rng = fastrand::Rng::with_seed(seed_of(self.seed, 100 + n as u64));
             self.world.note(|| format!("=== step {n}"));
             self.step(&mut rng);
@@ -235,15 +235,15 @@ impl Story {
         let mut rng = fastrand::Rng::with_seed(seed_of(self.seed, 3));
         self.world.note(|| "=== the end".into());
         self.end(&mut rng);
-        let watched = self.world.endpoint();
+        let checked_engine = self.world.endpoint();
         Outcome {
-            hash: watched.hash(),
+            hash: checked_engine.hash(),
             virtual_time: self.world.elapsed(),
-            counts: watched.counts,
+            counts: checked_engine.counts,
             restarts: self.restarts,
             comparisons: self.comparisons,
-            most_packets: watched.packets.most,
-            most_held: watched.most_held(),
+            most_packets: checked_engine.packets.most,
+            most_held: checked_engine.most_held(),
         }
     }
 
@@ -286,7 +286,7 @@ impl Story {
 
 /// Gives each gateway its character and its traits, which become part of it. Traits have a generator of their own: without
 /// them a story is the same.
-fn give_traits(world: &mut World<Watched>, seed: u64, characters: &mut [Faults]) -> Rc<[Traits]> {
+fn give_traits(world: &mut World<CheckedEngine>, seed: u64, characters: &mut [Faults]) -> Rc<[Traits]> {
     let mut rng = fastrand::Rng::with_seed(seed_of(seed, 4));
     let mut all = Vec::new();
     for (n, character) in characters.iter_mut().enumerate() {
@@ -296,7 +296,7 @@ fn give_traits(world: &mut World<Watched>, seed: u64, characters: &mut [Faults])
         traits.give_to(gateway);
         *character = gateway.faults.clone();
         let now = gateway_time(world.now());
-        if Twin::of(&world.network.nodes[n].gateway, &traits, now, LOCAL).hangs_up() {
+        if ReferenceGateway::of(&world.network.nodes[n].gateway, &traits, now, LOCAL).hangs_up() {
             world.endpoint_mut().packets.are_repeated = true;
         }
         world.note(|| format!("gateway {n} is odd: {traits:?}"));

@@ -94,7 +94,7 @@ impl Story {
         let seed = seed_of(self.seed, 10_000 + self.inits);
         self.inits += 1;
         self.begun_at = self.world.now();
-        self.world.begin_again(|watched| watched.renew(config, seed));
+        self.world.begin_again(|checked_engine| checked_engine.renew(config, seed));
         // The gateways are known to nobody any more; what was left behind is left behind.
         self.settled_since = None;
         self.has_taught = false;

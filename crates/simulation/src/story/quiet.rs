@@ -2,8 +2,8 @@
 
 use super::Story;
 use crate::agreement;
+use crate::expectation::{Expectation, expectation};
 use crate::gateways::percent;
-use crate::outlook::{Outlook, outlook};
 use crate::world::{Power, gateway_time};
 use plum_engine::io::{MappingId, Protocol};
 use plum_engine::time::Time;
@@ -152,13 +152,14 @@ impl Story {
             self.live.keys().filter_map(|&id| Some(self.world.success(id)?.0)).filter(|&p| good(p)).collect();
         self.world.network.lose_requests = rng.u32(1..4);
         let id = self.create(rng, port);
-        let outlook = outlook(&self.world, &place, self.live[&id]);
+        let expectation = expectation(&self.world, &place, self.live[&id]);
         // docs/protocols.md, many mappings: a request to a known gateway is sent again after 250, 250, 500 ms.
         self.pass_all(Duration::from_secs(4));
         self.world.network.lose_requests = 0;
-        let is_late =
-            place.nodes_of(&self.world, Protocol::Pcp).any(|(n, _)| place.twin(&self.world, n).is_late());
-        if let Outlook::Granted(protocol) = outlook
+        let is_late = place
+            .nodes_of(&self.world, Protocol::Pcp)
+            .any(|(n, _)| place.reference(&self.world, n).is_late());
+        if let Expectation::Granted(protocol) = expectation
             && is_new
             && !is_late
             && !self.has_lasting_trouble

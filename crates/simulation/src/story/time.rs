@@ -85,7 +85,7 @@ impl Story {
                             && entry.made_by != MadeBy::Script
                             && !agreement::may_end_unseen(&self.world, place, n, &entry)
                             // Else the last renewal is refused when the lifetime ends here, a round trip before it ends there.
-                            && place.twin(&self.world, n).renews(&entry)
+                            && place.reference(&self.world, n).renews(&entry)
                             && place.is_by(&self.world, n, state)
                             // Else it stays SUCCESS until its lifetime ends (docs/protocols.md, many mappings).
                             && agreement::is_spoken_by(&node.gateway, state);

@@ -392,8 +392,8 @@ impl<E: Endpoint> World<E> {
     #[track_caller]
     pub fn assert_nothing_left(&mut self) {
         for node in 0..self.network.nodes.len() {
-            let ours = |m: &&gateway::Mapping| m.made_by != gateway::Protocol::Script;
-            let left: Vec<gateway::Mapping> =
+            let ours = |m: &&gateway::TableEntry| m.made_by != gateway::Protocol::Script;
+            let left: Vec<gateway::TableEntry> =
                 self.gateway_at(node).table().iter().filter(ours).cloned().collect();
             assert!(left.is_empty(), "left behind on gateway {node}: {left:#?}");
         }

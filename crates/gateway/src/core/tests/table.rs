@@ -37,7 +37,7 @@ fn free_ports_are_searched_upward_and_go_on_at_1024() {
     let mut table = Table::default();
     let mut take = |port| {
         let internal = client(port);
-        table.insert(Mapping {
+        table.insert(TableEntry {
             transport: Transport::Udp,
             external_port: port,
             internal,
@@ -89,7 +89,7 @@ fn tables_apart_know_nothing_of_each_other_but_their_ports() {
     ask_one(&mut gateway, secs(0), &natpmp_map(0));
     assert!(gateway.table().is_empty());
     let client = SocketAddr::new(CLIENT, 8000);
-    gateway.table_mut().insert(Mapping {
+    gateway.table_mut().insert(TableEntry {
         transport: Transport::Tcp,
         external_port: 8000,
         internal: client,

@@ -1,18 +1,18 @@
-//! A twin of a gateway, which is asked in place of the gateway: what it grants, deletes and shows now.
+//! A reference of a gateway, which is asked in place of the gateway: what it grants, deletes and shows now.
 //!
 //! The requests are written here anew, from the standards: a mistake in libplum's is not mirrored and hidden.
 
 use crate::traits::Traits;
 use plum_gateway::core::{Action, Config, ConnectionId, Faults, Framing, Gateway, Output, Protocol, UdpPort};
-use plum_gateway::core::{Mapping, Transport, WanKind};
+use plum_gateway::core::{TableEntry, Transport, WanKind};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// How long it may take to answer; the mapping timeouts of stories are longer.
 const PATIENCE: Duration = Duration::from_millis(4500);
 
-/// What the twin is made from.
-pub struct Twin<'a> {
+/// What the reference is made from.
+pub struct ReferenceGateway<'a> {
     original: &'a Gateway,
     traits: &'a Traits,
     now: Duration,
@@ -43,10 +43,15 @@ pub enum Answer {
     Nothing,
 }
 
-impl<'a> Twin<'a> {
-    /// A twin of this gateway, of these traits, that a client asks.
-    pub fn of(original: &'a Gateway, traits: &'a Traits, now: Duration, client: IpAddr) -> Twin<'a> {
-        Twin { original, traits, now, client }
+impl<'a> ReferenceGateway<'a> {
+    /// A reference of this gateway, of these traits, that a client asks.
+    pub fn of(
+        original: &'a Gateway,
+        traits: &'a Traits,
+        now: Duration,
+        client: IpAddr,
+    ) -> ReferenceGateway<'a> {
+        ReferenceGateway { original, traits, now, client }
     }
 
     /// A gateway that has answered nothing yet.
@@ -111,7 +116,7 @@ impl<'a> Twin<'a> {
     /// What it answers to a new mapping by PCP, also when that is asked for again: some answer first what they do not stand by.
     pub fn asks_pcp(&self, asked: Asked) -> Answer {
         let mut gateway = self.fresh();
-        let again = Twin { now: self.now + PATIENCE, ..*self };
+        let again = ReferenceGateway { now: self.now + PATIENCE, ..*self };
         match self.map_answer(&mut gateway, asked) {
             Answer::Grant => again.map_answer(&mut gateway, asked),
             refusal => refusal,
@@ -148,7 +153,7 @@ impl<'a> Twin<'a> {
         !self.drain(&mut self.asked_by_pcp()).is_empty()
     }
 
-    /// A twin with nothing in its table that has got a request for a mapping by PCP.
+    /// A reference with nothing in its table that has got a request for a mapping by PCP.
     fn asked_by_pcp(&self) -> Gateway {
         let mut gateway = self.fresh();
         gateway.table_mut().clear();
@@ -171,7 +176,7 @@ impl<'a> Twin<'a> {
         if !answers.iter().any(is_address) {
             return Some(false);
         }
-        let request = Twin::natpmp_request(asked);
+        let request = ReferenceGateway::natpmp_request(asked);
         let answers = self.ask(&mut self.fresh(), &request);
         let is_grant = |bytes: &&Vec<u8>| {
             bytes.len() == 16
@@ -289,7 +294,7 @@ impl<'a> Twin<'a> {
     /// Whether it leaves any action without a reply.
     pub fn hangs_up(&self) -> bool {
         let asked = Asked { transport: Transport::Tcp, internal_port: 7, external_port: 7, lifetime: 0 };
-        let key = Twin::key(Transport::Tcp, 7);
+        let key = ReferenceGateway::key(Transport::Tcp, 7);
         self.services().into_iter().any(|service| {
             let is_silent = |action, arguments: &[(&'static str, String)]| {
                 self.act(&mut self.fresh(), service, action, arguments).is_none()
@@ -325,11 +330,11 @@ impl<'a> Twin<'a> {
     }
 
     /// Whether a deletion by the protocol that made an entry takes it out, and one by UPnP where that has taken it over.
-    pub fn deletes(&self, entry: &Mapping) -> bool {
+    pub fn deletes(&self, entry: &TableEntry) -> bool {
         self.deletes_by(entry.made_by, entry) && (!is_upnps(entry) || self.deletes_by(Protocol::Upnp, entry))
     }
 
-    fn deletes_by(&self, holder: Protocol, entry: &Mapping) -> bool {
+    fn deletes_by(&self, holder: Protocol, entry: &TableEntry) -> bool {
         let mut gateway = self.fresh();
         let (transport, port) = (entry.transport, entry.external_port);
         let asked = Asked { transport, internal_port: entry.internal.port(), external_port: 0, lifetime: 0 };
@@ -338,10 +343,15 @@ impl<'a> Twin<'a> {
                 let request = self.pcp_request(asked, entry.nonce.unwrap_or_default());
                 self.ask(&mut gateway, &request);
             }
-            Protocol::NatPmp => drop(self.ask(&mut gateway, &Twin::natpmp_request(asked))),
+            Protocol::NatPmp => drop(self.ask(&mut gateway, &ReferenceGateway::natpmp_request(asked))),
             Protocol::Upnp => {
                 for service in self.services() {
-                    self.act(&mut gateway, service, Action::DeletePortMapping, &Twin::key(transport, port));
+                    self.act(
+                        &mut gateway,
+                        service,
+                        Action::DeletePortMapping,
+                        &ReferenceGateway::key(transport, port),
+                    );
                 }
             }
             Protocol::Script => {}
@@ -350,10 +360,10 @@ impl<'a> Twin<'a> {
     }
 
     /// Whether it prolongs an entry of ours by the protocol that made it, or has taken it over.
-    pub fn renews(&self, entry: &Mapping) -> bool {
+    pub fn renews(&self, entry: &TableEntry) -> bool {
         let mut gateway = self.fresh();
         let ends_at = self.now + Duration::from_secs(60);
-        let entry = Mapping { expires_at: Some(ends_at), ..entry.clone() };
+        let entry = TableEntry { expires_at: Some(ends_at), ..entry.clone() };
         gateway.table_mut().insert(entry.clone());
         let (transport, external_port) = (entry.transport, entry.external_port);
         let asked = Asked { transport, internal_port: entry.internal.port(), external_port, lifetime: 7200 };
@@ -366,9 +376,9 @@ impl<'a> Twin<'a> {
             self.ask(&mut gateway, &request);
             // The second answer is the one that it stands by.
             gateway.table_mut().insert(entry);
-            Twin { now: self.now + PATIENCE, ..*self }.ask(&mut gateway, &request);
+            ReferenceGateway { now: self.now + PATIENCE, ..*self }.ask(&mut gateway, &request);
         } else {
-            self.ask(&mut gateway, &Twin::natpmp_request(asked));
+            self.ask(&mut gateway, &ReferenceGateway::natpmp_request(asked));
         }
         gateway.table().get(transport, external_port).is_some_and(|entry| entry.expires_at != Some(ends_at))
     }
@@ -379,8 +389,8 @@ impl<'a> Twin<'a> {
     }
 
     /// An entry of ours by UPnP.
-    fn sample(&self, internal_port: u16, external_port: u16) -> Mapping {
-        Mapping {
+    fn sample(&self, internal_port: u16, external_port: u16) -> TableEntry {
+        TableEntry {
             transport: Transport::Tcp,
             external_port,
             internal: SocketAddr::new(self.client, internal_port),
@@ -400,7 +410,7 @@ impl<'a> Twin<'a> {
             if is_there {
                 gateway.table_mut().insert(self.sample(7, 9));
             }
-            let key = Twin::key(Transport::Tcp, 9);
+            let key = ReferenceGateway::key(Transport::Tcp, 9);
             let reply = self.act(&mut gateway, service, Action::GetSpecificPortMappingEntry, &key);
             reply.unwrap_or_default().1
         };
@@ -425,7 +435,7 @@ impl<'a> Twin<'a> {
 }
 
 /// Whether UPnP has made an entry, or has taken it over: it alone tells a description.
-pub fn is_upnps(entry: &Mapping) -> bool {
+pub fn is_upnps(entry: &TableEntry) -> bool {
     entry.made_by == Protocol::Upnp || entry.description == DESCRIPTION
 }
 

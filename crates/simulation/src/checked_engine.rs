@@ -31,7 +31,7 @@ pub struct Counts {
 }
 
 /// The engine and what is known of it from outside.
-pub struct Watched {
+pub struct CheckedEngine {
     engine: Engine,
     config: Config,
     now: Time,
@@ -67,13 +67,13 @@ fn engine(config: &Config, seed: u64) -> Engine {
     Engine::new(config.clone(), Box::new(Seeded(fastrand::Rng::with_seed(seed))))
 }
 
-impl Watched {
+impl CheckedEngine {
     /// An engine whose randomness is this seed's.
-    pub fn new(config: Config, seed: u64) -> Watched {
+    pub fn new(config: Config, seed: u64) -> CheckedEngine {
         let before = allocations::in_use();
         let engine = engine(&config, seed);
         let heap = allocations::in_use() - before;
-        Watched {
+        CheckedEngine {
             engine,
             config,
             now: Time::ZERO,
@@ -215,7 +215,7 @@ fn heap_of(output: &Output) -> isize {
     }
 }
 
-impl Endpoint for Watched {
+impl Endpoint for CheckedEngine {
     fn handle_create(&mut self, now: Time, id: MappingId, wanted: Wanted) {
         self.counts.mappings += 1;
         self.live.insert(id);

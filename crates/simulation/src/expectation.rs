@@ -1,9 +1,9 @@
-//! What should become of a mapping by the rules: the requests that docs/protocols.md has sent for it are asked of twins of the
+//! What should become of a mapping by the rules: the requests that docs/protocols.md has sent for it are asked of reference gateways of the
 //! gateways.
 
 use crate::agreement::{Place, is_spoken, transport};
-use crate::twin::{Answer, Asked, Twin};
-use crate::watched::Watched;
+use crate::checked_engine::CheckedEngine;
+use crate::reference::{Answer, Asked, ReferenceGateway};
 use crate::world::World;
 use plum_engine::driver::Key;
 use plum_engine::io::{Allowed, Protocol};
@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 /// What should become of a mapping that is made now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outlook {
+pub enum Expectation {
     /// It is made, by this protocol.
     Granted(Protocol),
     /// It is made, if not by a better protocol then by this one.
@@ -25,16 +25,16 @@ pub enum Outlook {
 
 /// What one protocol would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+enum ExpectedReply {
     Grants,
     Refuses,
     Unclear,
 }
 
 /// docs/protocols.md, the ladder: PCP, then NAT-PMP, then every UPnP service; whatever a rung refuses is asked of the next.
-pub fn outlook(world: &World<Watched>, place: &Place, key: Key) -> Outlook {
+pub fn expectation(world: &World<CheckedEngine>, place: &Place, key: Key) -> Expectation {
     if place.direct {
-        return Outlook::Granted(Protocol::Direct);
+        return Expectation::Granted(Protocol::Direct);
     }
     let next_hop = place.nodes_of(world, Protocol::Pcp).next();
     let mut is_unclear = false;
@@ -48,27 +48,29 @@ pub fn outlook(world: &World<Watched>, place: &Place, key: Key) -> Outlook {
             continue;
         }
         let word = match (protocol, next_hop) {
-            (Protocol::Pcp | Protocol::NatPmp, _) if place.mismatch => Word::Unclear,
+            (Protocol::Pcp | Protocol::NatPmp, _) if place.mismatch => ExpectedReply::Unclear,
             (Protocol::Pcp | Protocol::NatPmp, Some((_, gateway))) if !is_spoken(gateway, protocol) => {
-                Word::Refuses
+                ExpectedReply::Refuses
             }
             // Whether there was room when it was refused, and its next try is still to come, we cannot tell.
-            (Protocol::Pcp | Protocol::NatPmp, Some((_, gateway))) if is_small(gateway) => Word::Unclear,
-            (Protocol::Pcp, Some((n, gateway))) => {
-                pcp_word(gateway, &place.twin(world, n), place, asked(key))
+            (Protocol::Pcp | Protocol::NatPmp, Some((_, gateway))) if is_small(gateway) => {
+                ExpectedReply::Unclear
             }
-            (Protocol::NatPmp, Some((n, _))) => natpmp_word(&place.twin(world, n), asked(key)),
+            (Protocol::Pcp, Some((n, gateway))) => {
+                expected_by_pcp(gateway, &place.reference(world, n), place, asked(key))
+            }
+            (Protocol::NatPmp, Some((n, _))) => expected_by_natpmp(&place.reference(world, n), asked(key)),
             (Protocol::UpnpIgd, _) => upnp_word(world, place, asked(key)),
-            _ => Word::Refuses,
+            _ => ExpectedReply::Refuses,
         };
         match word {
-            Word::Grants if is_unclear => return Outlook::GrantedAtLast(protocol),
-            Word::Grants => return Outlook::Granted(protocol),
-            Word::Refuses => {}
-            Word::Unclear => is_unclear = true,
+            ExpectedReply::Grants if is_unclear => return Expectation::GrantedAtLast(protocol),
+            ExpectedReply::Grants => return Expectation::Granted(protocol),
+            ExpectedReply::Refuses => {}
+            ExpectedReply::Unclear => is_unclear = true,
         }
     }
-    if is_unclear { Outlook::Unclear } else { Outlook::Failed }
+    if is_unclear { Expectation::Unclear } else { Expectation::Failed }
 }
 
 /// The first request for a mapping. (The external ports that stories wish are among those that UPnP tries next.)
@@ -81,46 +83,51 @@ fn is_small(gateway: &Gateway) -> bool {
     gateway.config().max_mappings < 65_536
 }
 
-fn pcp_word(gateway: &Gateway, twin: &Twin<'_>, place: &Place, asked: Asked) -> Word {
+fn expected_by_pcp(
+    gateway: &Gateway,
+    reference: &ReferenceGateway<'_>,
+    place: &Place,
+    asked: Asked,
+) -> ExpectedReply {
     // RFC 6887 §11.3: an entry with another nonce than ours is nobody's to renew; which one is ours we cannot tell.
     let internal = SocketAddr::new(place.local, asked.internal_port);
     if gateway.table().of_internal(asked.transport, internal).any(|entry| entry.nonce.is_some()) {
-        return Word::Unclear;
+        return ExpectedReply::Unclear;
     }
-    match twin.asks_pcp(asked) {
-        Answer::Grant => Word::Grants,
+    match reference.asks_pcp(asked) {
+        Answer::Grant => ExpectedReply::Grants,
         // docs/protocols.md, PCP: ADDRESS_MISMATCH puts NAT-PMP out, too.
-        Answer::Refusal(12) => Word::Unclear,
-        Answer::Refusal(_) | Answer::Nothing => Word::Refuses,
+        Answer::Refusal(12) => ExpectedReply::Unclear,
+        Answer::Refusal(_) | Answer::Nothing => ExpectedReply::Refuses,
     }
 }
 
-fn natpmp_word(twin: &Twin<'_>, asked: Asked) -> Word {
-    match twin.grants_by_natpmp(asked) {
-        Some(true) => Word::Grants,
-        Some(false) => Word::Refuses,
+fn expected_by_natpmp(reference: &ReferenceGateway<'_>, asked: Asked) -> ExpectedReply {
+    match reference.grants_by_natpmp(asked) {
+        Some(true) => ExpectedReply::Grants,
+        Some(false) => ExpectedReply::Refuses,
         // docs/protocols.md, NAT-PMP: an answer without a port counts if exactly one request of that transport is open.
-        None => Word::Unclear,
+        None => ExpectedReply::Unclear,
     }
 }
 
-fn upnp_word(world: &World<Watched>, place: &Place, asked: Asked) -> Word {
-    let mut word = Word::Refuses;
+fn upnp_word(world: &World<CheckedEngine>, place: &Place, asked: Asked) -> ExpectedReply {
+    let mut word = ExpectedReply::Refuses;
     for (n, gateway) in place.nodes_of(world, Protocol::UpnpIgd) {
         if !is_spoken(gateway, Protocol::UpnpIgd) {
             continue;
         }
-        let twin = place.twin(world, n);
+        let reference = place.reference(world, n);
         // A device that answers no search is known by its announcements, if it has made any.
-        if is_small(gateway) || place.has_taught || !twin.answers_a_search() {
-            word = Word::Unclear;
+        if is_small(gateway) || place.has_taught || !reference.answers_a_search() {
+            word = ExpectedReply::Unclear;
             continue;
         }
-        for service in twin.services() {
-            match service_word(gateway, &twin, place, service, asked) {
-                Word::Grants => return Word::Grants,
-                Word::Unclear => word = Word::Unclear,
-                Word::Refuses => {}
+        for service in reference.services() {
+            match service_word(gateway, &reference, place, service, asked) {
+                ExpectedReply::Grants => return ExpectedReply::Grants,
+                ExpectedReply::Unclear => word = ExpectedReply::Unclear,
+                ExpectedReply::Refuses => {}
             }
         }
     }
@@ -136,26 +143,26 @@ const LEASES: [u32; 3] = [7200, 0, 3600];
 
 fn service_word(
     gateway: &Gateway,
-    twin: &Twin<'_>,
+    reference: &ReferenceGateway<'_>,
     place: &Place,
     service: (usize, WanKind),
     asked: Asked,
-) -> Word {
+) -> ExpectedReply {
     let internal = SocketAddr::new(place.local, asked.internal_port);
     let grants = |external_port: u16| {
         // What the ledger has for another mapping is not asked for.
-        let is_taken = |entry: &plum_gateway::core::Mapping| entry.internal != internal;
+        let is_taken = |entry: &plum_gateway::core::TableEntry| entry.internal != internal;
         let is_free = !gateway.table().get(asked.transport, external_port).is_some_and(is_taken);
         is_free
             && LEASES
                 .into_iter()
-                .any(|lifetime| twin.grants_by_upnp(service, Asked { external_port, lifetime, ..asked }))
+                .any(|lifetime| reference.grants_by_upnp(service, Asked { external_port, lifetime, ..asked }))
     };
     let is_granted =
         grants(asked.external_port) || PORTS.iter().any(|some| some.iter().all(|&port| grants(port)));
-    match (is_granted, twin.address_of(service)) {
-        (true, Some(_)) => Word::Grants,
-        (true, None) if twin.may_tell_its_address() => Word::Unclear,
-        _ => Word::Refuses,
+    match (is_granted, reference.address_of(service)) {
+        (true, Some(_)) => ExpectedReply::Grants,
+        (true, None) if reference.may_tell_its_address() => ExpectedReply::Unclear,
+        _ => ExpectedReply::Refuses,
     }
 }
