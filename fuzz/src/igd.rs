@@ -33,7 +33,7 @@ pub fn run(data: &[u8]) {
     assert_eq!(igd::parse(write(&description).as_bytes()), Ok(description));
 }
 
-/// As UPnP Device Architecture 2.0 §2.3 writes it.
+/// As UDA 2.0 §2.3 writes it.
 fn write(description: &Description) -> String {
     let mut text = "<?xml version=\"1.0\"?>\n<root xmlns=\"urn:schemas-upnp-org:device-1-0\">\n".to_owned();
     if let Some(base) = &description.url_base {

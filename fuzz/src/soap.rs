@@ -50,7 +50,7 @@ fn calls(text: &str) {
     }
 }
 
-/// As UPnP Device Architecture 2.0 §3.1.2 and §3.1.3 write it; `None` where an argument has no name of an XML element.
+/// As UDA 2.0 §3.2.2 and §3.2.5 write it; `None` where an argument has no name of an XML element.
 fn write(reply: &Reply) -> Option<String> {
     let body = match reply {
         Reply::Response(arguments) => {

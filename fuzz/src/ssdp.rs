@@ -26,7 +26,7 @@ pub fn run(data: &[u8]) {
     assert!(ssdp::parse(&search).is_err(), "a search is nothing that devices send");
 }
 
-/// As UPnP Device Architecture 2.0 §1.2.2, §1.2.3 and §1.3.3 write it.
+/// As UDA 2.0 §1.2.2, §1.2.3 and §1.3.3 write it.
 fn write(message: &Message, headers: &Headers) -> String {
     let (start, target, kind) = match message {
         Message::Reply(_) => ("HTTP/1.1 200 OK", "ST", ""),

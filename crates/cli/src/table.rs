@@ -18,7 +18,7 @@ const MAX_REPEATED: u32 = 8;
 /// as some have it.
 const ENDS: [i64; 2] = [713, 714];
 
-/// Invalid Args and Action Failed (UPnP Device Architecture 2.0 §3.1.2): some have these instead.
+/// Invalid Args and Action Failed (UDA 2.0 §3.2.5): some have these instead.
 const SLOPPY_ENDS: [i64; 2] = [402, 501];
 
 /// A table.

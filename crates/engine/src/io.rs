@@ -209,13 +209,13 @@ impl Word for Socket {
 }
 
 impl Socket {
-    /// How far multicasts go: UPnP Device Architecture 2.0 §1.3.2: TTL 2 by default.
+    /// UDA 2.0 §1.3.2: the TTL of a multicast search is 2 by default.
     pub const MULTICAST_HOPS: u32 = 2;
 
     /// The multicast group and port that a listener receives, in the family of `local`; `None`: no listener.
     pub fn group(self, local: IpAddr) -> Option<SocketAddr> {
-        // RFC 6887 §14.1.1: announcements go to 224.0.0.1:5350 and [ff02::1]:5350.
-        // UPnP Device Architecture 2.0 §1.1.2, A.2: SSDP has 239.255.255.250:1900 and [ff02::c]:1900.
+        // RFC 6887 §14.1.3: announcements go to 224.0.0.1:5350 and [ff02::1]:5350.
+        // UDA 2.0 §1.3.2, Annex A: SSDP uses 239.255.255.250:1900 and [ff02::c]:1900.
         let (v4, v6, port) = match self {
             Socket::Announcements => ([224, 0, 0, 1], [0xff02, 0, 0, 0, 0, 0, 0, 1], 5350),
             Socket::Notifications => ([239, 255, 255, 250], [0xff02, 0, 0, 0, 0, 0, 0, 0xc], 1900),

@@ -283,7 +283,7 @@ impl Engine {
                 self.drivers.natpmp.handle_datagram(cx, bytes);
             }
             Socket::Announcements if is_from_gateway => {
-                // Anyone on the network can multicast; RFC 6887 §14.1 counts the gateway's alone.
+                // RFC 6887 §14.1.3: an announcement counts only if it comes from the PCP server's address.
                 self.handle_announcement(now, bytes);
             }
             Socket::Announcements => {}

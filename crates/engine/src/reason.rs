@@ -87,7 +87,7 @@ const NATPMP_NAMES: [&str; 6] = [
     "Unsupported opcode",
 ];
 
-/// The name that the standards give a UPnP error code: UDA 2.0 §3.2.2 (401 to 606), WANIPConnection:2 §2.5 (7xx).
+/// The name that the standards give a UPnP error code: UDA 2.0 §3.2.5 (401 to 606), WANIPConnection:2 §2.5 (7xx).
 fn upnp_name(code: i64) -> Option<&'static str> {
     Some(match code {
         401 => "Invalid Action",

@@ -157,7 +157,7 @@ fn remove_dot_segments(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// What both requests have in common. UDA 2.0 §2.9: HOST names the port too.
+/// What both requests have in common. UDA 2.0 §2.11 (GET), §3.2.1 (POST): HOST names the port, too.
 fn emit_head(method: &str, url: &Url) -> String {
     let host = SocketAddr::new(url.address.ip(), url.address.port());
     format!(

@@ -41,7 +41,7 @@ impl std::fmt::Display for Transport {
 }
 
 /// Whether a character does something to the text around it: controls, line separators, and what turns the direction of
-/// text (Unicode Standard Annex 9, section 2), so that a line reads as it does not stand there.
+/// text (Unicode Standard Annex #9 §2), so that a line reads as it does not stand there.
 pub fn is_disruptive(character: char) -> bool {
     character.is_control()
         || matches!(

@@ -153,7 +153,7 @@ pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
     };
     match start[0] {
         VERSION => {}
-        // RFC 6887 §9: the third byte is reserved there, the result code is the fourth.
+        // RFC 6887 §7.2: in a PCP response the third octet is reserved and the fourth is the result code.
         PCP_VERSION if start[3] == 1 => return Ok(Reply::SpeaksPcp),
         _ => return Err(Malformed),
     }

@@ -10,7 +10,7 @@ use std::num::NonZeroU16;
 /// UDP port on which servers take requests (RFC 6887 §19.1).
 pub const SERVER_PORT: u16 = 5351;
 
-/// UDP port on which clients hear the multicast announcements of servers (RFC 6887 §14.1.1).
+/// UDP port on which clients receive the multicast announcements of servers (RFC 6887 §14.1.3, §19.1).
 pub const CLIENT_PORT: u16 = 5350;
 
 /// Length of an ANNOUNCE request or reply: the header alone.

@@ -18,7 +18,7 @@ const MAX_DESCRIPTION_CHARS: usize = 200;
 /// The body of a call of `action` of `service_type` with `arguments` in order, XML-escaped. Control characters,
 /// which XML cannot hold, become spaces; spaces at the ends are cut.
 pub fn emit(service_type: &str, action: &str, arguments: &[(&str, &str)]) -> String {
-    // UDA 2.0 §3.1.1: envelope, body and action element with these very attributes.
+    // UDA 2.0 §3.2.1: envelope, body and action element with these very attributes.
     let mut body = format!(
         "<?xml version=\"1.0\"?>\r\n\
          <s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
@@ -112,7 +112,7 @@ pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
     if is_envelope { Ok(Reply::Response(arguments)) } else { Err(Malformed) }
 }
 
-/// UDA 2.0 §3.1.2: the response's element is the action's name with "Response" behind it.
+/// UDA 2.0 §3.2.2: the response's element is the action's name with "Response" behind it.
 fn is_response(name: &str) -> bool {
     name.len() > "Response".len() && name.ends_with("Response")
 }

@@ -1,4 +1,4 @@
-//! SSDP: finding UPnP devices (UPnP Device Architecture 2.0, section 1).
+//! SSDP: finding UPnP devices (UDA 2.0 §1).
 
 #![forbid(unsafe_code)]
 use super::head::{self, Head};

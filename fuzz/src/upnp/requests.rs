@@ -67,7 +67,7 @@ pub fn check_http(to: SocketAddr, client: IpAddr, bytes: &[u8]) -> bool {
     false
 }
 
-/// A call of an action, UDA 2.0 §3.1.1.
+/// A call of an action, UDA 2.0 §3.2.1.
 fn check_call(called: &str, client: IpAddr, body: &str) {
     let called = called.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).expect("in quotes");
     let (service, action) = called.split_once('#').expect("a service and an action");

@@ -238,7 +238,7 @@ impl Service {
         }
         let nat = ask("GetNATRSIPStatus").ok().map(|values| value(&values, "NewNATEnabled"));
         let nat_enabled = nat.and_then(|text| match text.to_ascii_lowercase().as_str() {
-            // UPnP Device Architecture 2.0 §2.5: how a boolean is written.
+            // UDA 2.0 §2.5: how a boolean is written.
             "1" | "true" | "yes" => Some(true),
             "0" | "false" | "no" => Some(false),
             _ => None,

@@ -46,7 +46,7 @@ fn the_standards_names_are_known_by_their_codes() {
     let named = |codes: std::ops::RangeInclusive<i64>| -> BTreeSet<&str> {
         codes.filter_map(|code| upnp(code).code_name()).collect()
     };
-    // UDA 2.0 §3.2.2, WANIPConnection:1 §2.4 and :2 §2.5: each error has a name of its own.
+    // UDA 2.0 §3.2.5, WANIPConnection:1 §2.4 and :2 §2.5: each error has a name of its own.
     assert_eq!(named(400..=499).len(), 3);
     assert_eq!(named(500..=699).len(), 8);
     assert_eq!(named(700..=799).len(), 11);

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// What is written into the gateway's table.
 const DESCRIPTION: &str = "libplum";
 
-/// UPnP error codes that lead to something other than the next variant of a request: UDA 2.0 §3.2.2 (606),
+/// UPnP error codes that lead to something other than the next variant of a request: UDA 2.0 §3.2.5 (401, 606),
 /// WANIPConnection:1 §2.4 and WANIPConnection:2 §2.5 (the others).
 pub(super) mod code {
     /// No such action: another service is at the control URL.

@@ -304,7 +304,7 @@ impl Upnp {
     pub(super) fn note_health(&mut self, cx: &mut Cx, job: Job, url: &Url, outcome: &Outcome) {
         let Some(service) = job.rung().and_then(|id| self.services.get_mut(id)) else { return };
         let device = service.device;
-        // WANIPConnection:1 §2.4 requires GetExternalIPAddress: what does not know it is another service.
+        // WANIPConnection:1 §2.4 requires GetExternalIPAddress of every service: what does not know it is another service.
         let is_misfit = matches!(job, Job::Address(_)) && *outcome == Outcome::Fault(code::INVALID_ACTION);
         match outcome {
             Outcome::Fault(_) if is_misfit => self.refetch(cx, device),

@@ -30,7 +30,7 @@ const BODY_TIMEOUT: Duration = Duration::from_millis(1500);
 const STRANGER_PATIENCE: Duration = Duration::from_millis(400);
 /// When to try again where the system had nothing to make a connection of.
 const STARVED_WAIT: Duration = Duration::from_secs(1);
-/// How long an exchange may take, whatever the program's timeouts are: one of them must not be lost for hours.
+/// How long an exchange may take, whatever timeouts the program sets. UDA 2.0 §3.2.2: a service responds within 30 s.
 const LONGEST_EXCHANGE: Duration = Duration::from_secs(30);
 
 /// What an exchange is for.

@@ -21,7 +21,7 @@ const TARGETS: [&str; 6] = [
 const ROOT_DEVICE: &str = "upnp:rootdevice";
 /// Seconds within which a device shall answer: strict servers drop a search without it, unicast ones too.
 pub const MX_SECS: u8 = 1;
-/// UDA 2.0 §1.1.
+/// UDA 2.0 §1.3.2: where searches are multicast to.
 pub const MULTICAST: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250));
 /// How long each round of searches waits for an answer before the next; the last wait is the end.
 const WAITS: [Duration; 4] = [

@@ -100,7 +100,7 @@ impl Igd {
     }
 
     /// Every search target that it answers, most general first. A device also answers for the versions
-    /// below its own (UPnP Device Architecture 1.1 §1.3.2).
+    /// below its own (UDA 1.1 §1.3.2).
     pub fn targets(&self) -> Vec<String> {
         let mut targets = vec!["upnp:rootdevice".to_string(), format!("uuid:{}", self.uuid)];
         let embedded = ["WANDevice", "WANConnectionDevice"];

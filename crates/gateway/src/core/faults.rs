@@ -1,6 +1,7 @@
 //! What goes wrong, by script: every field may be changed at any time.
 
 use super::counts::Kind;
+use super::pcp::SHORT_LIFETIME;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -227,7 +228,7 @@ pub struct Faults {
     pub epoch_survives_restart: bool,
     /// A restart is announced to nobody.
     pub never_announces: bool,
-    /// Its UPnP messages have no BOOTID (UPnP Device Architecture 1.0).
+    /// Its UPnP messages have no BOOTID (UDA 1.0).
     pub no_boot_id: bool,
     /// What UPnP makes of leases.
     pub leases: Leases,
@@ -263,17 +264,29 @@ impl Faults {
 
     /// Answers every request of this kind with an error.
     pub fn refuse(&mut self, kind: Kind, code: u16) {
-        self.refuse_some(Refusal { kind, port: None, code, lifetime: 30, times: Times::Always });
+        self.refuse_some(Refusal { kind, port: None, code, lifetime: SHORT_LIFETIME, times: Times::Always });
     }
 
     /// Answers the next `count` requests of this kind with an error.
     pub fn refuse_next(&mut self, kind: Kind, code: u16, count: u32) {
-        self.refuse_some(Refusal { kind, port: None, code, lifetime: 30, times: Times::Next(count) });
+        self.refuse_some(Refusal {
+            kind,
+            port: None,
+            code,
+            lifetime: SHORT_LIFETIME,
+            times: Times::Next(count),
+        });
     }
 
     /// Answers every request of this kind that names this port with an error.
     pub fn refuse_port(&mut self, kind: Kind, code: u16, port: u16) {
-        self.refuse_some(Refusal { kind, port: Some(port), code, lifetime: 30, times: Times::Always });
+        self.refuse_some(Refusal {
+            kind,
+            port: Some(port),
+            code,
+            lifetime: SHORT_LIFETIME,
+            times: Times::Always,
+        });
     }
 
     /// Adds a refusal.

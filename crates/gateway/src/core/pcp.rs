@@ -16,10 +16,11 @@ const NO_RESOURCES: u8 = 8;
 const UNSUPP_PROTOCOL: u8 = 9;
 const ADDRESS_MISMATCH: u8 = 12;
 
+/// RFC 6887 §7: no message is longer.
 const MAX_REQUEST: usize = 1100;
 /// RFC 6887 §7.4: long lifetime errors are expected to last, the others are soon over.
 const LONG_LIFETIME: u32 = 1800;
-const SHORT_LIFETIME: u32 = 30;
+pub(super) const SHORT_LIFETIME: u32 = 30;
 
 pub(super) fn handle(gateway: &mut Gateway, from: SocketAddr, request: &[u8]) {
     // RFC 6887 §8.2: answers and what is shorter than 2 octets are dropped silently.

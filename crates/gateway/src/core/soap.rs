@@ -8,7 +8,7 @@ use super::{Action, AssignedPort, Gateway, Kind, Leases, Protocol, TableEntry, T
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-// WANIPConnection:2 §2.5 and UPnP Device Architecture 1.1 §3.2.2
+// WANIPConnection:2 §2.5, UDA 1.1 §3.2.5
 const INVALID_ACTION: i32 = 401;
 const INVALID_ARGS: i32 = 402;
 const NOT_AUTHORIZED: i32 = 606;
@@ -291,7 +291,7 @@ fn entry(gateway: &Gateway, mapping: &TableEntry) -> Arguments {
     ]
 }
 
-/// UPnP Device Architecture 1.1 §3.2.1: all input arguments, in the order of the service description.
+/// UDA 1.1 §3.2.1: all input arguments, in the order of the service description.
 fn check_order(gateway: &mut Gateway, request: &Request) -> Result<(), i32> {
     const KEY: [&str; 3] = ["NewRemoteHost", "NewExternalPort", "NewProtocol"];
     let expected: &[&str] = match request.action {

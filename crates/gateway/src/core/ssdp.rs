@@ -1,4 +1,4 @@
-//! SSDP, the device's side (UPnP Device Architecture 1.1 §1): searches and notifications.
+//! SSDP, the device's side (UDA 1.1 §1): searches and notifications.
 //!
 //! It is strict, as some gateways are: a search without MX, MAN or HOST gets no answer.
 
@@ -99,7 +99,7 @@ fn answer(gateway: &Gateway, igd: &Igd, target: &str, location: &str) -> Vec<u8>
     .into_bytes()
 }
 
-/// The headers that tell one run of the device from the next, since UPnP Device Architecture 1.1.
+/// The headers that tell one run of the device from the next, since UDA 1.1.
 fn boot(gateway: &Gateway) -> String {
     match gateway.faults.no_boot_id {
         true => String::new(),

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A gateway as the UPnP forum's InternetGatewayDevice:1 specification, section 4, lays it out.
+/// A device description in the layout of InternetGatewayDevice:1 §4.
 const IGD1: &str = r#"<?xml version="1.0"?>
 <root xmlns="urn:schemas-upnp-org:device-1-0">
   <specVersion><major>1</major><minor>0</minor></specVersion>

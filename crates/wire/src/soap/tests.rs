@@ -2,7 +2,7 @@ use super::*;
 
 const IP1: &str = "urn:schemas-upnp-org:service:WANIPConnection:1";
 
-/// UDA 2.0 §3.1.2 and §3.1.3: what a reply's body element is put in.
+/// UDA 2.0 §3.2.2 and §3.2.5: what a reply's body element is put in.
 fn envelope(body: &str) -> String {
     format!(
         "<?xml version=\"1.0\"?>\n\
