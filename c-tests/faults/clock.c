@@ -79,7 +79,7 @@ static void after_a_short_sleep_the_gateway_is_looked_at(void) {
 	shift_clock(CLOCK_BOOTTIME, HOUR_MS / 6 + 500);
 	wake_timer();
 	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "slept for 600 s", "", 1);
-	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "Route", "", 1);
+	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "network: route", "", 1);
 	// What the gateway answers then comes before the answer to a later question.
 	made(5407);
 	CHECK_INT(count_events(id, ANY_STATE), 1);

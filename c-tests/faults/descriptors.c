@@ -25,12 +25,12 @@ static void a_first_mapping_fails_and_is_made_soon_after(void) {
 	take_descriptors(0);
 	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, 5200);
 	wait_for_event(id, PLUM_STATE_FAILURE);
-	wait_for_log(PLUM_LOG_LEVEL_WARN, "Cannot look up the route", strerror(EMFILE), 1);
-	wait_for_log(PLUM_LOG_LEVEL_WARN, "Cannot watch for changes", strerror(EMFILE), 1);
+	wait_for_log(PLUM_LOG_LEVEL_WARN, "cannot look up the route", strerror(EMFILE), 1);
+	wait_for_log(PLUM_LOG_LEVEL_WARN, "cannot watch for changes", strerror(EMFILE), 1);
 	CHECK_INT(count_log(PLUM_LOG_LEVEL_WARN, "no route", ""), 0);
 	// It tries again, and says no more about it to those who have asked for warnings only.
-	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "Cannot look up the route", strerror(EMFILE), 2);
-	CHECK_INT(count_log(PLUM_LOG_LEVEL_WARN, "Cannot look up the route", ""), 1);
+	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "cannot look up the route", strerror(EMFILE), 2);
+	CHECK_INT(count_log(PLUM_LOG_LEVEL_WARN, "cannot look up the route", ""), 1);
 	CHECK_INT(count_events(id, ANY_STATE), 1);
 	give_descriptors();
 	check_little_work(before, 30);
@@ -45,8 +45,8 @@ static void what_is_made_stays(void) {
 	wait_for_event(id, PLUM_STATE_SUCCESS);
 	work_t before = worker_work();
 	take_descriptors(0);
-	wait_for_log(PLUM_LOG_LEVEL_WARN, "Cannot look up the route", strerror(EMFILE), 1);
-	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "Cannot look up the route", strerror(EMFILE), 5);
+	wait_for_log(PLUM_LOG_LEVEL_WARN, "cannot look up the route", strerror(EMFILE), 1);
+	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "cannot look up the route", strerror(EMFILE), 5);
 	// The gateway can be asked all the same.
 	int other = create_recorded(PLUM_IP_PROTOCOL_TCP, 5202);
 	if (!needs_exchanges)
@@ -67,8 +67,8 @@ static void exchanges_wait_for_descriptors(void) {
 	work_t before = worker_work();
 	take_descriptors(0);
 	int other = create_recorded(PLUM_IP_PROTOCOL_TCP, 5204);
-	wait_for_log(PLUM_LOG_LEVEL_WARN, "Cannot connect to", strerror(EMFILE), 1);
-	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "Cannot connect to", strerror(EMFILE), 3);
+	wait_for_log(PLUM_LOG_LEVEL_WARN, "cannot connect to", strerror(EMFILE), 1);
+	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "cannot connect to", strerror(EMFILE), 3);
 	CHECK_INT(count_events(id, ANY_STATE), 1);
 	give_descriptors();
 	check_little_work(before, 150);

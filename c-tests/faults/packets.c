@@ -28,7 +28,7 @@ static void check_fails_and_recovers(call_t call, int error, const char *what, c
 	wait_for_log(PLUM_LOG_LEVEL_WARN, what, strerror(error), 1);
 	CHECK(count_log(PLUM_LOG_LEVEL_WARN, what, hint) > 0);
 	// Some rechecks later.
-	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "Route on-link", "", 4);
+	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "route on-link", "", 4);
 	// Once for each of the library's sockets, of which there are five.
 	CHECK(count_log(PLUM_LOG_LEVEL_WARN, what, "") <= 5);
 	CHECK_INT(count_events(id, ANY_STATE), 1);
@@ -80,9 +80,9 @@ static void notices_that_cannot_be_read(void) {
 	for (int i = 1; i <= 3; ++i) {
 		forget_log();
 		wake_timer();
-		wait_for_log(PLUM_LOG_LEVEL_WARN, "tells no more of changes", "", 1);
+		wait_for_log(PLUM_LOG_LEVEL_WARN, "no longer reports changes", "", 1);
 		// Another one is opened with the next look at the route.
-		wait_for_log(PLUM_LOG_LEVEL_DEBUG, "Route", "", 2);
+		wait_for_log(PLUM_LOG_LEVEL_DEBUG, "network: route", "", 2);
 	}
 	check_little_work(before, 100);
 	fail(CALL_NETLINK_RECV, 0);
@@ -92,7 +92,7 @@ static void notices_that_cannot_be_read(void) {
 	fail_times(CALL_NETLINK_RECV, ENOBUFS, 1);
 	wake_timer();
 	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "have changed", "", 1);
-	CHECK_INT(count_log(PLUM_LOG_LEVEL_WARN, "tells no more of changes", ""), 0);
+	CHECK_INT(count_log(PLUM_LOG_LEVEL_WARN, "no longer reports changes", ""), 0);
 	cleanup();
 }
 
@@ -102,11 +102,11 @@ static void a_route_that_cannot_be_asked_for(void) {
 	fail(CALL_ROUTE_RECV, ENOBUFS);
 	int id = create_recorded(PLUM_IP_PROTOCOL_UDP, 5305);
 	wait_for_event(id, PLUM_STATE_FAILURE);
-	wait_for_log(PLUM_LOG_LEVEL_WARN, "Cannot look up the route", strerror(ENOBUFS), 1);
+	wait_for_log(PLUM_LOG_LEVEL_WARN, "cannot look up the route", strerror(ENOBUFS), 1);
 	fail(CALL_ROUTE_RECV, 0);
 	wait_for_event(id, PLUM_STATE_SUCCESS);
 	fail(CALL_ROUTE_RECV, ENOBUFS);
-	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "Cannot look up the route", strerror(ENOBUFS), 3);
+	wait_for_log(PLUM_LOG_LEVEL_DEBUG, "cannot look up the route", strerror(ENOBUFS), 3);
 	CHECK_INT(queried_state(id), PLUM_STATE_SUCCESS);
 	fail(CALL_ROUTE_RECV, 0);
 	cleanup();
@@ -121,15 +121,15 @@ int main(void) {
 
 	for (size_t i = 0; i < sizeof(send_errors) / sizeof(send_errors[0]); ++i) {
 		int error = send_errors[i];
-		check_fails_and_recovers(CALL_UDP_SEND, error, "Cannot send to", error == EPERM ? "firewall" : "");
+		check_fails_and_recovers(CALL_UDP_SEND, error, "cannot send to", error == EPERM ? "firewall" : "");
 		errors_that_pass(CALL_UDP_SEND, error);
 	}
 	for (size_t i = 0; i < sizeof(receive_errors) / sizeof(receive_errors[0]); ++i) {
-		check_fails_and_recovers(CALL_UDP_RECV, receive_errors[i], "Cannot read", "");
+		check_fails_and_recovers(CALL_UDP_RECV, receive_errors[i], "cannot read", "");
 		errors_that_pass(CALL_UDP_RECV, receive_errors[i]);
 	}
-	what_is_made_outlives(CALL_UDP_SEND, ENETUNREACH, "Cannot send to");
-	what_is_made_outlives(CALL_UDP_RECV, ENOMEM, "Cannot read");
+	what_is_made_outlives(CALL_UDP_SEND, ENETUNREACH, "cannot send to");
+	what_is_made_outlives(CALL_UDP_RECV, ENOMEM, "cannot read");
 	notices_that_cannot_be_read();
 	a_route_that_cannot_be_asked_for();
 	check_all_destroyed_once();

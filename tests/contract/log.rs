@@ -103,7 +103,7 @@ contract! {
         // SAFETY: no preconditions.
         unsafe { plum_set_log_level(int(0)) };
         let id = create(&wanted(user_ptr));
-        let of_create = format!("mapping {id}: created for Udp 4711");
+        let of_create = format!("mapping {id}: created for UDP 4711");
         assert!(messages().contains(&(plum_log_level_t::PLUM_LOG_LEVEL_DEBUG, of_create)));
         assert_eq!(plum_cleanup(), PLUM_ERR_SUCCESS);
     }
@@ -201,10 +201,10 @@ fn without_callback_the_log_goes_to_standard_output() {
     if std::env::var_os("PLUM_TEST_ALONE").is_some() {
         return;
     }
-    let line = text.lines().find(|line| line.ends_with("INFO    cleaned up")).expect("the last line");
+    let line = text.lines().find(|line| line.ends_with("INFO    libplum is cleaned up")).expect("the last line");
     let (time, rest) = line.split_at(8);
     let parts: Vec<Result<u8, _>> = time.split(':').map(str::parse).collect();
     assert!(matches!(parts[..], [Ok(0..=23), Ok(0..=59), Ok(0..=60)]), "{line}");
     // Not coloured, since it is no terminal.
-    assert_eq!(rest, " INFO    cleaned up");
+    assert_eq!(rest, " INFO    libplum is cleaned up");
 }

@@ -325,7 +325,7 @@ contract! {
         let calls: [(&str, bool, &dyn Fn()); 6] = [
             ("is initialised", true, &|| assert_eq!(init(&config), PLUM_ERR_SUCCESS)),
             ("created", true, &|| assert!(create(&wanted(user_ptr)) >= 0)),
-            ("to be destroyed", true, &|| assert_eq!(plum_destroy_mapping(0), PLUM_ERR_SUCCESS)),
+            ("is being destroyed", true, &|| assert_eq!(plum_destroy_mapping(0), PLUM_ERR_SUCCESS)),
             ("cleaning up", false, &|| {
                 let result = plum_cleanup();
                 // In the child there is no session that it could have ended.

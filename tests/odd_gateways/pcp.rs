@@ -129,7 +129,7 @@ rows! {
             stage.destroy_and_wait(id);
             assert_eq!(stage.entries().len(), 1);
             assert!(stage.has_logged("not confirmed"), "result {code}");
-            assert!(!stage.has_logged("has removed"), "result {code}");
+            assert!(!stage.has_logged("has deleted"), "result {code}");
             // Once it may, it does.
             stage.gateway(Gateway::clear_scripts);
             stage.end();

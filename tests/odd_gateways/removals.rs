@@ -24,7 +24,7 @@ rows! {
             for id in &ids[1..] {
                 stage.assert_successes(*id, 1);
             }
-            assert!(!stage.has_logged("8000: UPnP-IGD has removed"), "{name}");
+            assert!(!stage.has_logged("8000: UPnP-IGD has deleted"), "{name}");
             // Once it may be, it is removed too.
             stage.gateway(Gateway::clear_scripts);
             match *name {

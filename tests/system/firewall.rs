@@ -41,7 +41,7 @@ fn a_firewall_against_pcp_is_named_and_upnp_used() {
     let program = Program::start(settings());
     let id = program.create(4000);
     assert_eq!(program.expect_success(id, 1).protocol, Protocol::UpnpIgd);
-    program.expect_log(Level::Warn, &["Cannot send to 10.1.0.1:5351", "firewall"]);
+    program.expect_log(Level::Warn, &["cannot send to 10.1.0.1:5351", "firewall"]);
     program.cleanup();
 }
 
@@ -59,10 +59,10 @@ fn a_firewall_that_is_opened_is_noticed_by_the_next_retry() {
     let id = program.create(4000);
     let before = program.work();
     program.expect_failure(id);
-    program.expect_log(Level::Warn, &["Cannot send to 10.1.0.1:5351", "firewall"]);
+    program.expect_log(Level::Warn, &["cannot send to 10.1.0.1:5351", "firewall"]);
     // It is tried again after some seconds.
     program.expect_log(Level::Debug, &["asks PCP"]);
-    assert_eq!(program.count_warnings("Cannot send"), 0, "it was said once for each socket");
+    assert_eq!(program.count_warnings("cannot send"), 0, "it was said once for each socket");
     program.work().assert_little_since(before, 150);
     nft("delete table ip wall");
     program.expect_success(id, 1);

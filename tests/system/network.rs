@@ -183,7 +183,7 @@ fn without_ipv4_it_is_failure_until_there_is_some() {
     ip("addr del 10.1.0.2/24 dev lan1");
     ip("-6 addr add fd00::2/64 dev lan1 nodad");
     ip("-6 route add default via fd00::1");
-    program.expect_log(Level::Debug, &["Links, addresses or routes have changed"]);
+    program.expect_log(Level::Debug, &["links, addresses or routes have changed"]);
     program.expect_nothing_told();
     ip("addr add 10.1.0.2/24 dev lan1");
     ip("route add default via 10.1.0.1");

@@ -22,7 +22,7 @@ fn port_5350_in_other_hands_costs_only_announcements_until_it_is_free() {
     let program = Program::start(Settings { recheck_interval_millis: RECHECK, ..pcp_only() });
     let id = program.create(4000);
     assert_eq!(program.expect_success(id, 1).protocol, Protocol::Pcp);
-    program.expect_log(Level::Warn, &["Announcements", "another program", "5350"]);
+    program.expect_log(Level::Warn, &["announcements", "another program", "5350"]);
     let before = program.work();
     let announces = |core: &plum_gateway::core::Gateway| core.counts.pcp_announce;
     let seen = router.with_gateway(|core| announces(core));
@@ -51,7 +51,7 @@ fn port_1900_in_other_hands_costs_only_notifications() {
         Program::start(Settings { recheck_interval_millis: RECHECK, allowed: Allowed::Upnp, ..settings() });
     let id = program.create(4000);
     assert_eq!(program.expect_success(id, 1).protocol, Protocol::UpnpIgd);
-    program.expect_log(Level::Warn, &["Notifications", "another program", "1900"]);
+    program.expect_log(Level::Warn, &["notifications", "another program", "1900"]);
     program.expect_nothing_told();
     program.cleanup();
 }

@@ -126,8 +126,8 @@ fn without_netlink_a_change_is_seen_at_the_next_recheck() {
             expect_change.recv().expect("a change");
             program.expect_success(id, 2);
             // One that finds the same changes nothing, and is not worth a word.
-            program.expect_log(Level::Debug, &["Route by 10.2.0.1"]);
-            program.expect_log(Level::Debug, &["Route by 10.2.0.1"]);
+            program.expect_log(Level::Debug, &["route by 10.2.0.1"]);
+            program.expect_log(Level::Debug, &["route by 10.2.0.1"]);
             program.expect_nothing_told();
             program.cleanup();
         });
@@ -148,10 +148,10 @@ fn that_changes_are_not_told_is_said_once() {
         let program = Program::start(Settings { recheck_interval_millis: RECHECK, ..settings() });
         let id = program.create(4000);
         program
-            .expect_log(Level::Warn, &["Cannot watch for changes", "not supported", "at the next recheck"]);
+            .expect_log(Level::Warn, &["cannot watch for changes", "not supported", "at the next recheck"]);
         program.expect_success(id, 1);
         for _ in 0..3 {
-            program.expect_log(Level::Debug, &["Route by 10.1.0.1"]);
+            program.expect_log(Level::Debug, &["route by 10.1.0.1"]);
         }
         let second = program.create(4001);
         program.expect_success(second, 1);

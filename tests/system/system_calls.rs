@@ -66,7 +66,7 @@ fn the_system_calls_of_the_document_are_enough() {
                 }
                 for _ in 0..if on_output { 0 } else { 3 } {
                     // It looks again.
-                    program.expect_log(Level::Debug, &["Route by 10.1.0.1"]);
+                    program.expect_log(Level::Debug, &["route by 10.1.0.1"]);
                 }
                 program.cleanup();
             };

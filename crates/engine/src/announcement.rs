@@ -1,6 +1,7 @@
 //! What a gateway announces by itself, to all hosts of the network: that it has started, or has another external address.
 
 use super::epoch::EpochCheck;
+use super::io::Protocol;
 use super::mapping::Hold;
 use super::{Drivers, Engine, Timer};
 use crate::log::log;
@@ -50,7 +51,8 @@ impl Engine {
             return;
         };
         let shown = self.judge_announcement(now, epoch_secs, address.is_none());
-        log!(Debug, "the gateway announces itself: epoch {epoch_secs}, address {address:?}, {shown:?}");
+        let protocol = if address.is_none() { Protocol::Pcp } else { Protocol::NatPmp };
+        log!(Debug, "{protocol}: the gateway announces epoch {epoch_secs} s");
         if let Some(address) = address {
             self.drivers.natpmp.doubt_address(address);
         }
@@ -59,7 +61,7 @@ impl Engine {
                 self.announcements.restarted_at = Some(now);
                 self.timers.cancel(Timer::RenewAll);
                 self.note_change(now);
-                log!(Info, "the gateway announces that it has restarted");
+                log!(Info, "{protocol}: the gateway announces that it has restarted");
                 let delay = Duration::from_millis(self.cx.random.in_range(0, SPREAD_MILLIS));
                 for key in self.mappings.held(|_| true) {
                     self.remake(now, key, delay);

@@ -218,7 +218,7 @@ impl Engine {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         let news = mapping.news(Event::Failure);
         if !news.is_empty() {
-            log!(Warn, "{key}: no gateway can map it for now");
+            log!(Warn, "{key}: no gateway can map the port for now");
             for (protocol, reason) in reasons {
                 log!(Warn, "{key}: {protocol}: {reason}");
             }
@@ -244,7 +244,6 @@ impl Engine {
 
     /// Tells one mapping of the program.
     pub(super) fn tell(&mut self, id: MappingId, event: Event) {
-        log!(Debug, "mapping {id}: {event:?}");
         self.cx.outputs.push_back(Output::Event { id, event });
     }
 

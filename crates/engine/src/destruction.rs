@@ -206,11 +206,11 @@ impl Engine {
             // Of an entry that was asked for again since: that answer shows what is there.
             _ if self.cx.ledger.get(slot).is_some_and(|entry| entry.deletion == DeletionState::Unasked) => {}
             DeletionOutcome::Deleted => {
-                log!(Debug, "{key}: {} has removed it", slot.rung.protocol());
+                log!(Debug, "{key}: {} has deleted the mapping", slot.rung.protocol());
                 self.cx.ledger.end(slot);
             }
             DeletionOutcome::DeletedIn(left) => {
-                log!(Info, "{key}: {} keeps it for {} s still", slot.rung.protocol(), left.as_secs());
+                log!(Info, "{key}: {} keeps the port for {} s", slot.rung.protocol(), left.as_secs());
                 if let Some(entry) = self.cx.ledger.get_mut(slot) {
                     let ends_at = now + left;
                     entry.ends_at = Some(entry.ends_at.map_or(ends_at, |known| known.min(ends_at)));
@@ -234,7 +234,7 @@ impl Engine {
             self.cx.ledger.end(slot);
             return;
         }
-        log!(Warn, "{key}: the removal by {} is not confirmed: {reason}", slot.rung.protocol());
+        log!(Warn, "{key}: the deletion by {} is not confirmed: {reason}", slot.rung.protocol());
         if let Some(wait) = self.cx.ledger.note_not_deleted(slot)
             && !self.cx.is_cleaning_up()
         {

@@ -63,7 +63,7 @@ impl Engine {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         let MappingState::Held(hold) = mapping.state else { return };
         mapping.ladder.forget_failures();
-        log!(Warn, "{key}: the mapping's lifetime ended, no renewal was answered");
+        log!(Warn, "{key}: the mapping expires, no renewal was answered");
         let (protocol, granted_at) = (hold.slot.rung.protocol(), hold.granted_at);
         if self.cx.protocols.of(protocol).heard_at.is_none_or(|at| at <= granted_at) {
             // It has to be found again, as have those that were silent before it.
@@ -76,7 +76,7 @@ impl Engine {
     /// The gateway restarted and lost its mappings: all are made anew (one by the answer that shows it), in the pace that a
     /// gateway can bear that is only just up.
     pub(super) fn remake_all(&mut self, now: Time, protocol: Protocol, shown_by: Option<Key>) {
-        log!(Info, "the gateway has restarted");
+        log!(Info, "{protocol}: the gateway has restarted");
         // One restart is not to be seen twice: the other protocol's next answer begins anew.
         let Drivers { pcp, natpmp, .. } = &mut self.drivers;
         let other = if protocol == Protocol::Pcp { natpmp } else { pcp };

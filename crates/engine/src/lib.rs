@@ -196,7 +196,7 @@ impl Engine {
             Some(mapping) => {
                 mapping.ids.insert(id, None);
                 if wanted.wish.port.is_some_and(|port| mapping.wish.port != Some(port)) {
-                    log!(Warn, "mapping {id} shares the gateway mapping of {key}, whose wish is another");
+                    log!(Warn, "mapping {id}: shares {key}, which suggests another external port");
                 }
                 // It is told what the others know.
                 let is_failed = mapping.ids.values().any(|told| *told == Some(Event::Failure));

@@ -326,7 +326,7 @@ impl Engine {
             self.network.mismatch_at = Some(now);
             return self.look_up_route();
         }
-        log!(Warn, "a NAT stands between us and the gateway's PCP server: PCP and NAT-PMP cannot be used");
+        log!(Warn, "PCP: a NAT stands before the gateway's server, PCP and NAT-PMP are not used");
         // NAT-PMP would map the port of another host.
         let cx = self.cx.at(now);
         self.drivers.pcp.go_out(cx, Reason::NatBetween, Some(interval));

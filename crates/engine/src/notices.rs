@@ -62,7 +62,7 @@ impl Engine {
         let external = match usable(address, port, self.network.is_ipv4()) {
             Ok(external) => external,
             Err(_) if mapping.held_by() == Some(rung) => {
-                log!(Warn, "{key}: {} renews the mapping, but tells no external address", rung.protocol());
+                log!(Warn, "{key}: {} renews the mapping without an external address", rung.protocol());
                 return;
             }
             Err(reason) => {
@@ -76,7 +76,7 @@ impl Engine {
             && hold.slot.rung != rung
             && !self.takes_over(now, hold, rung, external)
         {
-            log!(Debug, "{key}: a grant by {} comes late", rung.protocol());
+            log!(Debug, "{key}: {} grants a mapping that another protocol already holds", rung.protocol());
             if let Some(mapping) = self.mappings.by_key.get_mut(&key) {
                 mapping.ladder.forget(rung);
             }
@@ -161,7 +161,7 @@ impl Engine {
         }
         for key in self.mappings.held(is_its) {
             let Some(hold) = self.mappings.hold_mut(key) else { continue };
-            log!(Info, "{key}: the external address is now {address}");
+            log!(Info, "{key}: the external address changes to {address}");
             hold.external.address = address;
             warn_of_nat_beyond(key, address);
             self.tell_success(key);

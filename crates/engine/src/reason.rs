@@ -143,7 +143,7 @@ impl Reason {
             Reason::Firewall => "a firewall of this machine lets no packet out",
             Reason::Unreachable => "no host answers at the gateway's address",
             Reason::Unsupported => "the gateway does not speak it",
-            Reason::Forged => "somebody sends answers in the gateway's name",
+            Reason::Forged => "another host answers in the gateway's name",
             Reason::Http { .. } => "the gateway answers with HTTP status",
             Reason::Unreadable => "the gateway's answer cannot be read",
             Reason::EmptyGrant => "the gateway grants nothing: port or lifetime 0",

@@ -233,7 +233,7 @@ fn log_goes_to_standard_error() {
         let (code, output, errors) = run_for_lines(1, plum_at(&server, &format!("map 8080 {option}")));
         assert_eq!(code, 0);
         assert_eq!(output.lines().count(), 2, "{output}");
-        assert!(errors.contains("INFO    mapping 0: 203.0.113.7 port 8080 by PCP"), "{errors}");
+        assert!(errors.contains("INFO    mapping 0: made at 203.0.113.7:8080 by PCP"), "{errors}");
         let gateway = server.address();
         assert!(
             errors.contains(&format!("INFO    network: local address 127.0.0.1, gateway {gateway}\n")),

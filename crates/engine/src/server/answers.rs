@@ -38,7 +38,7 @@ impl Server {
         let sent = if of == Kind::Map { &mut requests.maps } else { &mut requests.deletions };
         let check = self.epoch.judge(cx.now, sent.open_since(cx.now), epoch_secs);
         if check == EpochCheck::Stale {
-            log!(Debug, "{key}: drops an answer from before the gateway's restart");
+            log!(Debug, "{key}: drops a reply from before the gateway's restart");
             return false;
         }
         self.was_silent |= sent.is_repeated();

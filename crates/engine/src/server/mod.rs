@@ -149,7 +149,7 @@ impl Server {
             _ => self.handle_pcp(cx, bytes),
         };
         if !counts {
-            log!(Verbose, "{}: drops {} octets that answer nothing", self.protocol(), bytes.len());
+            log!(Verbose, "{}: drops {} octets that answer no request", self.protocol(), bytes.len());
         }
         self.pump(cx);
     }
@@ -186,7 +186,7 @@ impl Server {
         let is_spoken = cx.protocols.of(self.protocol()).has_worked || cx.ledger.has_granted(self.rung);
         let is_believed = !is_spoken && !self.window.all_sent().is_empty();
         if is_believed {
-            log!(Debug, "{}: the gateway speaks another version only", self.protocol());
+            log!(Debug, "{}: the gateway supports another version only", self.protocol());
             self.go_out(cx, Reason::Unsupported, None);
             cx.protocols.note_promised(cx.now, other);
         }

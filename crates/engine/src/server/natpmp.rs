@@ -170,7 +170,7 @@ impl Server {
     /// What a server grants first is in doubt where the gateway answers by UPnP, or did not answer by NAT-PMP at once: there
     /// is no nonce, and a host on the link can answer on all our ports in half a second. So it has to come to another port, too.
     fn ask_for_second_grant(&mut self, cx: &mut Cx, address: Ipv4Addr) {
-        log!(Debug, "NAT-PMP: what is granted first is asked for once more, from another port");
+        log!(Debug, "NAT-PMP: requests the first mapping again, from another port");
         self.doubted = Some(address);
         let wait = std::mem::take(&mut self.was_silent).then_some(SECOND_GRANT_WAIT);
         self.rebind(cx, Notice::Doubtful, wait);
@@ -196,7 +196,7 @@ impl Server {
     }
 
     fn note_forged(&mut self, cx: &mut Cx) {
-        log!(Warn, "NAT-PMP: somebody sends answers in the gateway's name");
+        log!(Warn, "NAT-PMP: another host answers in the gateway's name");
         self.go_out(cx, Reason::Forged, None);
     }
 }

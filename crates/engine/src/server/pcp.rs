@@ -37,7 +37,7 @@ impl Server {
             ResultCode::AddressMismatch => return self.handle_mismatch(cx, key),
             code => {
                 let reason = Reason::Result { protocol: Protocol::Pcp, code: code.number().into() };
-                log!(Debug, "{key}: PCP answers: {reason}");
+                log!(Debug, "{key}: PCP refuses: {reason}");
                 Answer::Refused { reason, lifetime: Some(lifetime) }
             }
         };

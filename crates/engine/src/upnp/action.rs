@@ -125,13 +125,13 @@ impl Outcome {
         let is_success = (200..300).contains(&reply.status);
         match soap::parse(&reply.body) {
             Ok(soap::Reply::Fault { code, description }) => {
-                log!(Debug, "UPnP-IGD: error {code} ({description})");
+                log!(Debug, "UPnP-IGD: the gateway answers error {code} ({description})");
                 Outcome::Fault(code)
             }
             Ok(soap::Reply::Response(arguments)) if is_success => Outcome::Done(arguments),
             Err(_) if is_success => Outcome::Done(Vec::new()),
             Ok(_) | Err(_) => {
-                log!(Debug, "UPnP-IGD: HTTP status {} without a UPnP error", reply.status);
+                log!(Debug, "UPnP-IGD: the gateway answers HTTP status {}", reply.status);
                 Outcome::Status(reply.status)
             }
         }

@@ -3,7 +3,7 @@
 use super::action::{Action, Outcome, Owner, code};
 use super::exchange::Job;
 use super::{TaskId, Timer, Upnp};
-use crate::driver::{self, Notice, Slot};
+use crate::driver::{DeletionOutcome, Notice, Slot};
 use crate::io::Cx;
 use crate::log::log;
 use crate::reason::Reason;
@@ -72,14 +72,14 @@ impl Upnp {
     /// The search for the services of deletions is over, or cannot be made.
     pub(super) fn give_up_lost_deletions(&mut self, cx: &mut Cx) {
         for slot in self.deletions.keys_where(|slot, _| self.services.get(slot.rung).is_none()) {
-            self.end_deletion(cx, slot, driver::DeletionOutcome::NotConfirmed(Reason::Silence));
+            self.end_deletion(cx, slot, DeletionOutcome::NotConfirmed(Reason::Silence));
         }
     }
 
     /// A deletion waits for no other request of its key (any longer).
     fn begin_deletion(&mut self, cx: &mut Cx, slot: Slot) {
         let Some(entry) = cx.ledger.get(slot) else {
-            return self.end_deletion(cx, slot, driver::DeletionOutcome::Deleted);
+            return self.end_deletion(cx, slot, DeletionOutcome::Deleted);
         };
         let step = match (slot.port, entry.is_certain) {
             (0, _) => Step::Search { index: 0, deleted: self.deleted },
@@ -129,8 +129,8 @@ impl Upnp {
         deletion.is_blind |= matches!((step, outcome), (Step::Search { .. }, Outcome::Failed(_)));
         // What it means that the entry is not where it was looked for.
         let absent = match deletion.is_blind {
-            true => driver::DeletionOutcome::NotConfirmed(Reason::Silence),
-            false => driver::DeletionOutcome::Deleted,
+            true => DeletionOutcome::NotConfirmed(Reason::Silence),
+            false => DeletionOutcome::Deleted,
         };
         // What has a place of its own in the ledger is another entry, and may hold the mapping.
         let service = slot.rung.service();
@@ -157,10 +157,10 @@ impl Upnp {
                 }
             }
             Step::Delete { .. } => Err(match outcome {
-                Outcome::Done(_) => driver::DeletionOutcome::Deleted,
+                Outcome::Done(_) => DeletionOutcome::Deleted,
                 // A secure server says so to hosts that the entry does not belong to.
                 Outcome::Fault(code::NO_SUCH_ENTRY) if Some(local) == client => absent,
-                failed => driver::DeletionOutcome::NotConfirmed(failed.reason().unwrap_or(Reason::Silence)),
+                failed => DeletionOutcome::NotConfirmed(failed.reason().unwrap_or(Reason::Silence)),
             }),
         };
         match next {
@@ -169,18 +169,18 @@ impl Upnp {
         }
     }
 
-    pub(super) fn end_deletion(&mut self, cx: &mut Cx, slot: Slot, outcome: driver::DeletionOutcome) {
+    pub(super) fn end_deletion(&mut self, cx: &mut Cx, slot: Slot, outcome: DeletionOutcome) {
         let awaited = self.deletions.remove(&slot).is_some_and(|deletion| deletion.awaited);
         self.timers.cancel(Timer::Deletion(slot));
-        if outcome == driver::DeletionOutcome::Deleted {
+        if outcome == DeletionOutcome::Deleted {
             self.deleted = self.deleted.wrapping_add(1);
             cx.ledger.end(slot);
         } else {
-            log!(Debug, "UPnP-IGD: deletion of {} fails", slot.key);
+            log!(Debug, "UPnP-IGD: the deletion of {} fails", slot.key);
         }
         if awaited {
             self.notices.push_back(Notice::Deleted { slot, outcome });
-        } else if outcome != driver::DeletionOutcome::Deleted {
+        } else if outcome != DeletionOutcome::Deleted {
             cx.ledger.note_not_deleted(slot);
         }
     }

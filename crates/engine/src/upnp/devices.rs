@@ -125,7 +125,7 @@ impl Devices {
     /// A device is heard: it answers a search, or says that it is there.
     pub(super) fn heard(&mut self, from: IpAddr, network: &Network, headers: &ssdp::Headers) -> DeviceChange {
         let Some(location) = search::location(network, from, &headers.location) else {
-            log!(Debug, "UPnP-IGD: {from} names no place of a description");
+            log!(Debug, "UPnP-IGD: {from} announces no valid description URL");
             return DeviceChange::None;
         };
         let named_by = NamedBy::of(network, from, headers);
@@ -140,10 +140,10 @@ impl Devices {
             .or_else(|| self.list.iter().position(is_moved));
         let Some(index) = known else {
             if !self.make_room(named_by) {
-                log!(Debug, "UPnP-IGD: too many devices, the one at {} is left out", location.address);
+                log!(Debug, "UPnP-IGD: too many devices, ignores the one at {}", location.address);
                 return DeviceChange::None;
             }
-            log!(Debug, "UPnP-IGD: device at {}{}", location.address, location.path);
+            log!(Debug, "UPnP-IGD: finds a device at {}{}", location.address, location.path);
             self.last_number += 1;
             let mut device = Device::new(self.last_number, from, named_by, location);
             device.note(named_by, headers);
@@ -214,7 +214,7 @@ impl Devices {
         device.state = DeviceState::Unknown;
         let reply = done.result.as_ref().ok().filter(|reply| (200..300).contains(&reply.status));
         let Some(description) = reply.and_then(|reply| igd::parse(&reply.body).ok()) else {
-            log!(Debug, "UPnP-IGD: no device description from {}", url.address);
+            log!(Debug, "UPnP-IGD: {} sends no device description", url.address);
             return nothing;
         };
         let services = services_of(device, url, &description);
@@ -224,7 +224,7 @@ impl Devices {
             log!(Debug, "UPnP-IGD: {} ({}) maps no ports", url.address, description.name());
             return nothing;
         }
-        log!(Info, "UPnP-IGD: gateway {} at {}", description.name(), url.address);
+        log!(Info, "UPnP-IGD: finds gateway {} at {}", description.name(), url.address);
         device.state = DeviceState::Described { at: now };
         DescriptionResult::Services(services)
     }

@@ -136,7 +136,7 @@ impl Upnp {
         let Some(network) = self.network else { return };
         let from = by.from.ip().to_canonical();
         if !search::may_answer(&network, by) {
-            log!(Verbose, "UPnP-IGD: datagram of {from} is not of this network");
+            log!(Verbose, "UPnP-IGD: datagram from {from} is not of this network");
             return;
         }
         match ssdp::parse(bytes) {
@@ -144,11 +144,11 @@ impl Upnp {
             Ok(ssdp::Message::Alive(headers)) => self.handle_alive(cx, &network, from, &headers),
             Ok(ssdp::Message::ByeBye(headers)) => {
                 if let Some(number) = self.devices.said_goodbye(from, &headers) {
-                    log!(Debug, "UPnP-IGD: the device at {from} says goodbye");
+                    log!(Debug, "UPnP-IGD: the device at {from} announces that it leaves");
                     self.begin_doubt(cx, number, GOODBYE_WAIT);
                 }
             }
-            Err(_) => log!(Verbose, "UPnP-IGD: datagram of {from} is no message of a device"),
+            Err(_) => log!(Verbose, "UPnP-IGD: datagram from {from} is no SSDP message of a device"),
         }
         self.settle(cx);
     }
@@ -247,7 +247,7 @@ impl Upnp {
     fn take_services(&mut self, cx: &mut Cx, number: u32, all_named: Vec<NamedService>) {
         let known = self.services.of_device(number);
         if all_named.is_empty() && !known.is_empty() {
-            log!(Warn, "UPnP-IGD: the device in use has no description any more");
+            log!(Warn, "UPnP-IGD: the device in use no longer has a description");
             self.begin_doubt(cx, number, Duration::ZERO);
         }
         let Some(device) = self.devices.get_mut(number) else { return };
@@ -264,7 +264,7 @@ impl Upnp {
                 (service.rung == rung || is_renamed) && !kept.contains(&service.rung)
             };
             let Some(service) = self.services.list.iter_mut().find(is_same) else {
-                log!(Debug, "UPnP-IGD: {:?} at {}{}", named.kind, named.url.address, named.url.path);
+                log!(Debug, "UPnP-IGD: finds {} at {}", named.service_type, named.url.address);
                 kept.push(rung);
                 // Who failed there before it was gone may ask it again.
                 self.notices.push_back(Notice::ServiceRestarted { rung });
@@ -348,7 +348,7 @@ impl Upnp {
         let device = self.devices.get_mut(number).filter(|device| is_in_use && !device.is_doubted);
         let Some(device) = device else { return };
         device.is_doubted = true;
-        log!(Info, "UPnP-IGD: the device at {} is looked for again", device.location.address);
+        log!(Info, "UPnP-IGD: searches again for the device at {}", device.location.address);
         let mut at = cx.now + wait;
         if is_first {
             match self.doubted_at.filter(|&last| at.since(last) < DOUBT_CALM) {

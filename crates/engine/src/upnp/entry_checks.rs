@@ -261,13 +261,13 @@ impl Upnp {
                 }
                 Some(Visibility::Shown(at)) if !is_new && cx.now.since(*at) <= span => {}
                 Some(visibility) => {
-                    log!(Info, "UPnP-IGD: the gateway does not tell what entries it has");
+                    log!(Info, "UPnP-IGD: the gateway does not show its entries");
                     *visibility = Visibility::Hidden { until: cx.now + span, sampled: id.key };
                 }
                 None => {}
             }
         }
-        log!(Info, "UPnP-IGD: {} is no more on external port {}", slot.key, slot.port);
+        log!(Info, "UPnP-IGD: the entry of {} at external port {} is gone", slot.key, slot.port);
         cx.ledger.end(slot);
         self.timers.cancel(Timer::EntryCheck(id));
         self.notices.push_back(Notice::Gone { slot, quiet: is_early });

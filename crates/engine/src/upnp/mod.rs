@@ -300,7 +300,7 @@ impl Upnp {
             Job::CheckEntry(slot) => Action::read_entry(slot.key.transport, slot.port),
         };
         let service_type = &self.services.get(job.rung()?)?.named.service_type;
-        log!(Verbose, "UPnP-IGD: {}", action.name);
+        log!(Verbose, "UPnP-IGD: calls {} at {}", action.name, url.address);
         let soap_action = soap::soap_action(service_type, action.name);
         Some(http::emit_post(url, &soap_action, &action.body(service_type)))
     }

@@ -6,7 +6,7 @@ use super::exchange::Job;
 use super::walk::{LEASE_SECS, Variant};
 use super::{SHORT_TIMEOUT, Timer, Upnp};
 use crate::addresses::{Scope, scope_of};
-use crate::driver::{self, Key, Rung};
+use crate::driver::{DeletionOutcome, Key, Rung};
 use crate::io::Cx;
 use crate::ladder::RungState;
 use crate::reason::Reason;
@@ -231,7 +231,7 @@ impl Upnp {
         }
         self.entry_checks.entries.retain(|id, _| !dropped.contains(&id.rung));
         for slot in self.deletions.keys_where(|slot, _| dropped.contains(&slot.rung)) {
-            self.end_deletion(cx, slot, driver::DeletionOutcome::NotConfirmed(Reason::Silence));
+            self.end_deletion(cx, slot, DeletionOutcome::NotConfirmed(Reason::Silence));
         }
     }
 

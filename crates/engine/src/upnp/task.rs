@@ -364,7 +364,7 @@ impl Upnp {
         let is_without = service.address.is_none();
         if let Some(address) = address.filter(|&address| before != Some(address)) {
             // Where it told none before, mappings may have the one before that.
-            log!(Debug, "UPnP-IGD: external address is {address}");
+            log!(Debug, "UPnP-IGD: the external address is {address}");
             self.notices.push_back(Notice::AddressChanged { rung: id, address });
         }
         for task in self.tasks.keys_where(|task, _| task.rung == id) {

@@ -51,7 +51,7 @@ impl<L: Listener> Client<L> {
         }
         match &news {
             News::Success(external) => {
-                log!(Info, "mapping {id}: {} port {} by {}", external.host, external.port, external.protocol);
+                log!(Info, "mapping {id}: made at {external} by {}", external.protocol);
             }
             News::Failure | News::Destroyed => log!(Info, "mapping {id}: cannot be made for now"),
         }
@@ -86,7 +86,7 @@ impl<L: Listener> Client<L> {
         loop {
             let first = self.inner.lock().table.first_key_value().map(|(id, _)| id);
             let Some(id) = first else { return };
-            log!(Fatal, "defect in the library: mapping {id} was left over");
+            log!(Fatal, "defect in the library: mapping {id} is left over");
             self.set_destroyed(id);
         }
     }

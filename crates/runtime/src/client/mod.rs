@@ -27,6 +27,7 @@ use crate::sync::{Condvar, Mutex};
 use crate::worker::{Command, Program, Wake, Worker};
 use plum_engine::io::{MappingId, Protocol, Wanted};
 use plum_engine::ordered::Map;
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -54,6 +55,14 @@ pub struct ExternalHost {
     pub port: NonZeroU16,
     /// Who made it.
     pub protocol: Protocol,
+}
+
+impl fmt::Display for ExternalHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // RFC 3986 §3.2.2: an IPv6 address beside a port has brackets.
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{open}{}{close}:{}", self.host, self.port)
+    }
 }
 
 /// A mapping's state, as a query shows it. One that is destroyed is in the table no more.
@@ -196,19 +205,19 @@ impl<L: Listener> Client<L> {
         let next_id = self.next_id.load(Ordering::Relaxed);
         let Ok(id) = MappingId::try_from(next_id) else {
             drop(inner);
-            log!(Error, "the ids are used up");
+            log!(Error, "cannot create a mapping: the ids are used up");
             return Err(Error::Failed);
         };
         if let Err(error) = table.try_reserve() {
             drop(inner);
-            log!(Error, "no mapping can be created: {error}");
+            log!(Error, "cannot create a mapping: {error}");
             return Err(Error::NoMemory);
         }
         self.next_id.store(next_id + 1, Ordering::Relaxed);
         table.insert(id, Entry { wanted, listener, state: QueriedState::Pending });
         worker.send(Command::Create(id, wanted));
         drop(inner);
-        log!(Debug, "mapping {id}: created for {:?} {}", wanted.transport, wanted.internal_port);
+        log!(Debug, "mapping {id}: created for {} {}", wanted.transport, wanted.internal_port);
         Ok(id)
     }
 
@@ -247,7 +256,7 @@ impl<L: Listener> Client<L> {
         }
         drop(inner);
         if !destroying {
-            log!(Debug, "mapping {id}: to be destroyed");
+            log!(Debug, "mapping {id}: is being destroyed");
         }
         Ok(())
     }

@@ -196,7 +196,7 @@ impl<L: Listener> Client<L> {
     /// `Failed`: this is a child that the log callback has made. The session is the parent's.
     fn end(&'static self, worker: Worker) -> Result<(), Error> {
         let process = generation();
-        log!(Debug, "cleaning up");
+        log!(Debug, "libplum is cleaning up");
         if process != generation() {
             // Its thread is not here, and its waker is the parent's, too.
             std::mem::forget(worker);
@@ -204,7 +204,7 @@ impl<L: Listener> Client<L> {
         }
         worker.join();
         self.destroy_left_over();
-        log!(Info, "cleaned up");
+        log!(Info, "libplum is cleaned up");
         if process == generation() { Ok(()) } else { Err(Error::Failed) }
     }
 
@@ -224,11 +224,14 @@ impl<L: Listener> Client<L> {
         match crate::net::start_thread("plum", None, Box::new(|| self.destroy_rest())) {
             Ok(thread) => {
                 if let Err(panic) = thread.join() {
-                    log!(Fatal, "A callback panicked: {}", log::panic_text(&*panic));
+                    log!(Fatal, "defect in the library: a callback panicked: {}", log::panic_text(&*panic));
                 }
             }
             Err(_) => {
-                log!(Fatal, "mappings are left over and no thread to destroy them");
+                log!(
+                    Fatal,
+                    "defect in the library: mappings are left over, and there is no thread to destroy them"
+                );
                 self.inner.lock().table.clear();
             }
         }

@@ -85,7 +85,7 @@ impl Files {
                 Some(text)
             }
             Err(why) => {
-                log!(Error, "DummyTLS: no http://{}/{}: {why}", self.domain, file.name());
+                log!(Error, "DummyTLS: cannot fetch http://{}/{}: {why}", self.domain, file.name());
                 None
             }
         }
@@ -142,7 +142,9 @@ impl Files {
             let length = match stream.read(&mut bytes) {
                 Ok(0) if reader.is_cut() => return Err(io::Error::other("the reply is cut off")),
                 Ok(0) => {
-                    return reader.finish().map_err(|error| io::Error::other(format!("{error:?} reply")));
+                    return reader
+                        .finish()
+                        .map_err(|error| io::Error::other(format!("the reply is {error}")));
                 }
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -151,7 +153,7 @@ impl Files {
             match reader.push(&bytes[..length]) {
                 Ok(Some(reply)) => return Ok(reply),
                 Ok(None) => {}
-                Err(error) => return Err(io::Error::other(format!("{error:?} reply"))),
+                Err(error) => return Err(io::Error::other(format!("the reply is {error}"))),
             }
         }
     }

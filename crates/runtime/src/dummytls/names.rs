@@ -135,11 +135,11 @@ impl Names {
         // The log may call the program, and so never with a lock held.
         drop(state);
         if let Some(obstacle) = obstacle {
-            log!(Warn, "DummyTLS: {name} was not asked for, reporting the address: {obstacle}");
+            log!(Warn, "DummyTLS: reports {address}, since {name} cannot be resolved: {obstacle}");
         } else if !warned && answered {
-            log!(Warn, "DummyTLS: {name} does not resolve to {address}, reporting the address");
+            log!(Warn, "DummyTLS: reports {address}, since {name} does not resolve to it");
         } else if !warned {
-            log!(Warn, "DummyTLS: {name} was not resolved in time, reporting the address");
+            log!(Warn, "DummyTLS: reports {address}, since {name} was not resolved in time");
         }
         HostStatus::Host(plain(address))
     }

@@ -55,7 +55,7 @@ fn guard<T>(call: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(value) => Some(value),
         Err(panic) => {
-            log!(Fatal, "The program's side panicked: {}", log::panic_text(&*panic));
+            log!(Fatal, "defect in the library: the program's side panicked: {}", log::panic_text(&*panic));
             None
         }
     }

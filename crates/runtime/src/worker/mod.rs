@@ -258,7 +258,7 @@ fn serve<M: Machine>(
     let result = catch_unwind(AssertUnwindSafe(|| run::run(make_machine(), sockets, &mut side, buffer)));
     if let Err(panic) = result {
         let text = log::panic_text(&*panic);
-        log!(Fatal, "The worker panicked, mappings are kept up no more: {text}");
+        log!(Fatal, "defect in the library: the worker panicked, mappings are no longer renewed: {text}");
         after_panic::serve(&mut side);
     }
 }

@@ -46,7 +46,7 @@ impl Random for OsRandom {
         let mut nonce = [0; 12];
         if let Err(error) = net::fill_random(&mut nonce) {
             if !std::mem::replace(&mut self.has_warned, true) {
-                log!(Warn, "The system gives no random numbers: {error}; no new mapping is made by PCP");
+                log!(Warn, "PCP: the system gives no random numbers, no new mapping is made: {error}");
             }
             return None;
         }

@@ -111,7 +111,7 @@ impl<M: Machine> Run<'_, M> {
         // A clock of the kernel's never goes back; for the machine it must not.
         self.now = clock::now().max(self.now);
         if let Some(slept) = self.sleep.seen(self.now, clock::monotonic()) {
-            log!(Debug, "The machine slept for {} s", slept.as_secs());
+            log!(Debug, "network: the machine slept for {} s", slept.as_secs());
             self.machine.handle_network_changed(self.now);
             self.carry_out();
         }
@@ -181,11 +181,11 @@ impl<M: Machine> Run<'_, M> {
         let notices = self.sockets.drain_watch();
         if notices.broken {
             // The lookup that follows opens another one.
-            log!(Warn, "The system tells no more of changes of the network");
+            log!(Warn, "network: the system no longer reports changes");
             self.sockets.close_watch();
         }
         if notices.changed {
-            log!(Debug, "Links, addresses or routes have changed");
+            log!(Debug, "network: links, addresses or routes have changed");
             self.machine.handle_network_changed(self.now);
             self.carry_out();
         }
@@ -201,12 +201,12 @@ impl<M: Machine> Run<'_, M> {
             match udp.receive(&mut self.buffer) {
                 Received::Datagram { len, from, interface } => {
                     errors = 0;
-                    log!(Verbose, "{socket:?}: {len} bytes from {from}");
+                    log!(Verbose, "{}: receives {len} octets from {from}", name(socket));
                     let by = Arrival { from, interface, prefix: udp.prefix() };
                     self.machine.handle_datagram(self.now, socket, by, &self.buffer[..len]);
                 }
                 Received::Refused => {
-                    log!(Verbose, "{socket:?}: port closed");
+                    log!(Verbose, "{}: the port is closed", name(socket));
                     self.machine.handle_refused(self.now, socket);
                 }
                 Received::Failed(code) => {
@@ -216,7 +216,7 @@ impl<M: Machine> Run<'_, M> {
                         self.log_refusal(
                             Request::Receive(socket),
                             &error,
-                            format_args!("Cannot read the {socket:?} socket"),
+                            format_args!("{}: cannot read the socket", name(socket)),
                         );
                     }
                     if let Some(reason) = unsent(&std::io::Error::from_raw_os_error(code)) {
@@ -247,7 +247,7 @@ impl<M: Machine> Run<'_, M> {
                     self.carry_out();
                 }
                 Err(error) => {
-                    log!(Debug, "Cannot connect: {error}");
+                    log!(Debug, "UPnP-IGD: cannot connect: {error}");
                     self.end(id, failure(&error));
                     return true;
                 }
@@ -264,7 +264,7 @@ impl<M: Machine> Run<'_, M> {
                 Ok(Incoming::Empty) => return true,
                 Ok(Incoming::Closed) => self.end(id, TcpEnd::Closed),
                 Err(error) => {
-                    log!(Debug, "A connection broke: {error}");
+                    log!(Debug, "UPnP-IGD: a connection breaks: {error}");
                     self.end(id, TcpEnd::Failed);
                 }
             }
@@ -286,7 +286,7 @@ impl<M: Machine> Run<'_, M> {
                 Output::LookUpRoute { toward } => self.look_up_route(toward),
                 Output::Open { socket, local, interface, remote } => {
                     let opened = self.sockets.open(socket, local, interface, remote);
-                    let what = format_args!("Cannot open the {socket:?} socket of {local}");
+                    let what = format_args!("{}: cannot open the socket at {local}", name(socket));
                     self.note_result(Request::Open(socket), opened.as_ref().err(), what);
                     self.machine.handle_opened(self.now, socket, opened.ok());
                 }
@@ -299,10 +299,10 @@ impl<M: Machine> Run<'_, M> {
                             self.log_refusal(
                                 Request::Connect,
                                 &error,
-                                format_args!("Cannot connect to {to}"),
+                                format_args!("UPnP-IGD: cannot connect to {to}"),
                             );
                         } else {
-                            log!(Debug, "Cannot connect to {to}: {error}");
+                            log!(Debug, "UPnP-IGD: cannot connect to {to}: {error}");
                         }
                         self.machine.handle_tcp_end(self.now, exchange, failure(&error));
                     } else {
@@ -311,7 +311,7 @@ impl<M: Machine> Run<'_, M> {
                 }
                 Output::Write { exchange, bytes } => {
                     if let Err(error) = self.sockets.write(exchange, &bytes) {
-                        log!(Debug, "A connection takes nothing: {error}");
+                        log!(Debug, "UPnP-IGD: cannot write to a connection: {error}");
                         self.sockets.hang_up(exchange);
                         self.machine.handle_tcp_end(self.now, exchange, TcpEnd::Failed);
                     }
@@ -329,7 +329,7 @@ impl<M: Machine> Run<'_, M> {
         self.note_result(
             Request::Watch,
             result.err().as_ref(),
-            format_args!("Cannot watch for changes of the network"),
+            format_args!("network: cannot watch for changes"),
         );
     }
 
@@ -340,7 +340,7 @@ impl<M: Machine> Run<'_, M> {
         self.note_result(
             Request::LookUpRoute,
             found.as_ref().err(),
-            format_args!("Cannot look up the route"),
+            format_args!("network: cannot look up the route"),
         );
         let Ok(found) = found else {
             self.machine.handle_route_unknown(self.now);
@@ -356,15 +356,15 @@ impl<M: Machine> Run<'_, M> {
         self.route = route;
         match route {
             Some(net::Route { gateway: Some(gateway), local, interface }) => {
-                log!(Debug, "Route by {gateway} from {local}, interface {interface}");
+                log!(Debug, "network: route by {gateway} from {local}, interface {interface}");
             }
             Some(net::Route { gateway: None, local, interface: 0 }) => {
-                log!(Debug, "Route from {local}, next hop and interface unknown");
+                log!(Debug, "network: route from {local}, next hop and interface unknown");
             }
             Some(net::Route { gateway: None, local, interface }) => {
-                log!(Debug, "Route on-link from {local}, interface {interface}");
+                log!(Debug, "network: route on-link from {local}, interface {interface}");
             }
-            None => log!(Debug, "No route"),
+            None => log!(Debug, "network: no route"),
         }
         let hardware = route.and_then(|route| {
             // On the link, or by the next hop.
@@ -380,28 +380,32 @@ impl<M: Machine> Run<'_, M> {
     /// way: whoever wants it answered sends it again.
     fn send(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8]) {
         let Some(udp) = self.sockets.udp(socket) else {
-            log!(Verbose, "{socket:?}: not open, {} bytes to {to} dropped", bytes.len());
+            log!(Verbose, "{}: drops {} octets to {to}, the socket is not open", name(socket), bytes.len());
             return;
         };
         let sent = udp.send(to, bytes);
         match sent.result {
             Ok(()) => {
                 self.refusals.note_granted(Request::Send(socket));
-                log!(Verbose, "{socket:?}: {} bytes to {to}", bytes.len());
+                log!(Verbose, "{}: sends {} octets to {to}", name(socket), bytes.len());
             }
             // Of this the machine is told below.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                log!(Verbose, "{socket:?}: {} bytes to {to} dropped: {error}", bytes.len());
+                log!(Verbose, "{}: drops {} octets to {to}: {error}", name(socket), bytes.len());
             }
             Err(error) => {
-                self.log_refusal(Request::Send(socket), &error, format_args!("Cannot send to {to}"));
+                self.log_refusal(
+                    Request::Send(socket),
+                    &error,
+                    format_args!("{}: cannot send to {to}", name(socket)),
+                );
                 if let Some(reason) = unsent(&error) {
                     self.machine.handle_unsent(self.now, socket, reason);
                 }
             }
         }
         if sent.refused {
-            log!(Verbose, "{socket:?}: port closed");
+            log!(Verbose, "{}: the port is closed", name(socket));
             self.machine.handle_refused(self.now, socket);
         }
     }
@@ -445,6 +449,17 @@ impl<M: Machine> Run<'_, M> {
             }
         }
         false
+    }
+}
+
+/// A socket as the log names it.
+fn name(socket: Socket) -> &'static str {
+    match socket {
+        Socket::Pcp => "PCP",
+        Socket::NatPmp => "NAT-PMP",
+        Socket::Ssdp => "UPnP-IGD",
+        Socket::Announcements => "PCP announcements",
+        Socket::Notifications => "UPnP-IGD notifications",
     }
 }
 

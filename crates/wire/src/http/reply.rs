@@ -4,6 +4,7 @@ use super::pieces::{Document, Line};
 use crate::append;
 use crate::head::{Head, is_blank, status};
 use std::collections::TryReserveError;
+use std::fmt;
 
 /// Longest head, in bytes; a gateway's takes some 300.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -31,6 +32,16 @@ pub enum ReadError {
     TooLong,
     /// There is no memory for it.
     NoMemory,
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReadError::Malformed => "malformed",
+            ReadError::TooLong => "too long",
+            ReadError::NoMemory => "larger than the memory that is left",
+        })
+    }
 }
 
 impl From<TryReserveError> for ReadError {
