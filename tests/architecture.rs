@@ -160,8 +160,29 @@ fn code_depends_on_the_system_in_net_alone() {
     assert_eq!(used, [true; CONDITIONS.len()], "every exception is one");
 }
 
+/// The calls of the log that print a type of ours as Rust does (`{:?}`), or an address and a port without the brackets of IPv6
+/// (`{}:{}` in place of a `SocketAddr`).
+fn badly_formatted(code: &str) -> Vec<&str> {
+    let calls = ["log!(", "format_args!("].into_iter().flat_map(|start| code.split(start).skip(1));
+    calls
+        .filter_map(|rest| rest.split(");").next())
+        .filter(|call| call.contains(":?}") || call.contains("}:{"))
+        .collect()
+}
+
+#[test]
+fn log_lines_are_for_people() {
+    for folder in ["crates/engine/src", "crates/plum/src", "crates/runtime/src", "src"] {
+        for path in rust_files(&root().join(folder)) {
+            assert_eq!(badly_formatted(&code(&path).join("\n")), [""; 0], "{}", name(&path));
+        }
+    }
+}
+
 #[test]
 fn this_test_finds_what_it_looks_for() {
+    let bad = r#"log!(Debug, "{state:?}"); log!(Info, "{}", a); format_args!("at {address}:{port}");"#;
+    assert_eq!(badly_formatted(bad).len(), 2);
     assert_eq!(count_unsafe("unsafe { f() }; #[unsafe(no_mangle)] is_unsafe(unsafe_code) unsafe fn"), 2);
     assert_eq!(condition("#[cfg(any(a, not(b)))] mod c;"), Some("any(a, not(b))"));
     assert_eq!(condition("if cfg!(windows) {"), Some("windows"));

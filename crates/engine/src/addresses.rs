@@ -1,4 +1,4 @@
-//! Which addresses the whole internet can reach, and which external addresses are of use.
+//! Which addresses are reachable from the internet, and which external addresses are usable.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -30,7 +30,7 @@ const SPECIAL_V6: [(Ipv6Addr, u32); 5] = [
     (Ipv6Addr::new(0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0), 48), // AS112
 ];
 
-/// Whether the internet can reach `address` without anyone's help, firewalls aside.
+/// Whether `address` is globally reachable, firewalls aside.
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => !SPECIAL_V4.iter().any(|&(block, bits)| in_v4(v4, block, bits)),
@@ -48,20 +48,20 @@ fn in_v6(address: Ipv6Addr, block: Ipv6Addr, bits: u32) -> bool {
     (address.to_bits() ^ block.to_bits()) >> (128 - bits) == 0
 }
 
-/// What an external address that a gateway reports is worth.
+/// From where an external address is reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Reachable, as far as an address can tell.
+    /// From the internet, as far as the address shows.
     Public,
-    /// Private: there is another NAT behind this gateway.
+    /// Private: another NAT stands beyond the gateway.
     Private,
-    /// Of a provider's NAT (RFC 6598).
+    /// The shared address space of a carrier-grade NAT (RFC 6598).
     CarrierNat,
-    /// No address at all: the gateway has no connection.
+    /// Not an address of a host: the gateway has no connection.
     Unusable,
 }
 
-/// Judges an external address.
+/// Classifies an external address.
 pub fn scope_of(address: IpAddr) -> Scope {
     match address.to_canonical() {
         IpAddr::V4(Ipv4Addr::BROADCAST) => Scope::Unusable,

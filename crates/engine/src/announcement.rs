@@ -1,4 +1,4 @@
-//! What a gateway announces by itself, to all hosts of the network: that it has started, or has another external address.
+//! Unsolicited announcements of a gateway to all hosts: that it has started, or has another external address.
 
 use super::epoch::EpochCheck;
 use super::io::Protocol;
@@ -10,29 +10,29 @@ use plum_wire::{natpmp, pcp};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// For so long after the announcement of a restart, others are its repetitions. And rounds of renewals for announcements
-/// are so far apart: anyone who can forge the gateway's address can send them.
+/// For this long after the announcement of a restart, further ones are its repetitions. It is also the shortest time
+/// between two rounds of renewals for announcements, since anyone who can forge the gateway's address can send them.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// RFC 6886 §3.7, RFC 6887 §14.1.3: all hosts of the network hear an announcement at once, so each waits for 0 to 5 s.
+/// RFC 6886 §3.7, RFC 6887 §14.1.3: all hosts receive an announcement at once, so each waits for a random 0 to 5 s.
 const SPREAD_MILLIS: u64 = 5000;
 
-/// RFC 6886 §3.2.1: ten announcements, 250 ms between the first two, and twice as long each time. So the last one of a
-/// start comes 127.75 s after it.
+/// RFC 6886 §3.2.1: ten announcements, the first two 250 ms apart, each further interval twice as long. So the last one
+/// follows the start after 127.75 s.
 const SERIES_SECS: u32 = 128;
 
-/// What was announced lately, and what has come of it.
+/// The latest announcements and our reactions to them.
 #[derive(Debug, Default)]
 pub(super) struct Announcements {
-    /// When one last showed a restart.
+    /// When an announcement last showed a restart.
     restarted_at: Option<Time>,
-    /// When all mappings were last renewed for one.
+    /// When all mappings were last renewed because of one.
     renewed_at: Option<Time>,
 }
 
-/// The epoch that an announcement tells; NAT-PMP's tells the external address, too.
+/// The epoch of an announcement, and the external address of a NAT-PMP one.
 fn read(bytes: &[u8]) -> Option<(u32, Option<Ipv4Addr>)> {
-    // They have the form of answers: to PCP's ANNOUNCE request, to NAT-PMP's public-address request.
+    // An announcement has the form of a reply: to PCP's ANNOUNCE request, or to NAT-PMP's external address request.
     match (pcp::parse(bytes), natpmp::parse(bytes)) {
         (Ok(pcp::Reply::Announce(header)), _) => {
             (header.result == pcp::ResultCode::Success).then_some((header.epoch_secs, None))
@@ -45,7 +45,7 @@ fn read(bytes: &[u8]) -> Option<(u32, Option<Ipv4Addr>)> {
 }
 
 impl Engine {
-    /// A datagram came to the announcements' group, from the gateway.
+    /// A datagram from the gateway was received on the announcement socket.
     pub(super) fn handle_announcement(&mut self, now: Time, bytes: &[u8]) {
         let Some((epoch_secs, address)) = read(bytes).filter(|_| !self.cx.is_cleaning_up()) else {
             return;
@@ -70,7 +70,7 @@ impl Engine {
             EpochCheck::Fits if !self.is_news(epoch_secs, address) => {}
             _ => {
                 self.note_change(now);
-                // But not too often.
+                // But at most once in INTERVAL.
                 let Announcements { restarted_at, renewed_at, .. } = self.announcements;
                 let at = restarted_at.max(renewed_at).map_or(now, |at| now.max(at + INTERVAL));
                 self.timers.set(Timer::RenewAll, at);
@@ -78,8 +78,8 @@ impl Engine {
         }
     }
 
-    /// What an announcement shows. Where its protocol has told no epoch, the other's counts: the same program of the
-    /// gateway speaks both.
+    /// What the epoch of an announcement shows. If its protocol has not told an epoch yet, the other protocol's counts:
+    /// one program on the gateway usually speaks both.
     fn judge_announcement(&mut self, now: Time, epoch_secs: u32, is_pcp: bool) -> EpochCheck {
         let is_repetition = self.announcements.restarted_at.is_some_and(|at| now < at + INTERVAL);
         let Drivers { pcp, natpmp, .. } = &mut self.drivers;
@@ -93,8 +93,8 @@ impl Engine {
         shown
     }
 
-    /// Whether an announcement of a gateway whose clock runs on is news all the same: it tells another external address, or
-    /// comes later than those of a start. Then the daemon has started, but not its clock (miniupnpd's `system_uptime`).
+    /// Whether an announcement with a continuous epoch still shows a change: it has another external address, or comes
+    /// later than those after a start. Then the daemon has restarted without its epoch (miniupnpd's `system_uptime`).
     fn is_news(&self, epoch_secs: u32, address: Option<Ipv4Addr>) -> bool {
         let is_other = |address: Ipv4Addr| {
             let is_own = |hold: &Hold| hold.slot.rung.service().is_none();
@@ -103,7 +103,7 @@ impl Engine {
         epoch_secs > SERIES_SECS || address.is_some_and(is_other)
     }
 
-    /// The gateway may have lost its mappings: all are renewed, which makes anew what is lost. No state changes.
+    /// Renews all mappings, since the gateway may have lost them. No state changes.
     pub(super) fn renew_all(&mut self, now: Time) {
         self.announcements.renewed_at = Some(now);
         for key in self.mappings.held(|_| true) {

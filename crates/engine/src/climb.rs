@@ -1,4 +1,4 @@
-//! Walks mappings down their ladders: asks the next rung, waits for it, or fails.
+//! Moves mappings along their ladders: asks the next rung, waits for it, or fails.
 
 use super::driver::{Key, RequestKind, Rung};
 use super::io::{Allowed, Event, MappingId, Output, Protocol};
@@ -12,14 +12,14 @@ use crate::time::Time;
 use std::net::IpAddr;
 
 impl Engine {
-    /// Lets all mappings that look for a rung look again.
+    /// Moves all seeking mappings along their ladders.
     pub(super) fn climb_all(&mut self, now: Time) {
         for key in self.mappings.seeking.iter().collect::<Vec<_>>() {
             self.climb(now, key);
         }
     }
 
-    /// Lets one mapping ask the next rung, as long as there is one to be asked.
+    /// Asks the next rungs for one mapping, as many as may be asked now.
     pub(super) fn climb(&mut self, now: Time, key: Key) {
         if !self.network.known || self.cx.is_cleaning_up() {
             return;
@@ -36,14 +36,14 @@ impl Engine {
             && let Some(at) = *not_before
         {
             if now < at {
-                // A protocol that the mapping asks may go out, and be back before the turn comes.
+                // A protocol with an open request may go out and return before the turn comes.
                 let rungs = self.rungs(now, key);
                 if let Some(mapping) = self.mappings.by_key.get_mut(&key) {
                     mapping.ladder.drop_gone(&rungs);
                 }
                 return self.timers.set(Timer::Mapping(key), at);
             }
-            // It has waited for its turn in the pace.
+            // Its turn in the pace has come.
             (*not_before, has_turn) = (None, true);
         }
         let works = |protocol| works_in(self, protocol);
@@ -73,7 +73,7 @@ impl Engine {
         }
     }
 
-    /// A mapping that nobody waits for asks a rung in its turn; whether that is now.
+    /// Takes a turn in the pace for a mapping that the program does not wait for. Returns whether the turn is now.
     fn reserve_turn(&mut self, now: Time, key: Key) -> bool {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return false };
         if mapping.hold().is_some() && self.timers.get(Timer::Move).is_some() {
@@ -92,7 +92,7 @@ impl Engine {
         true
     }
 
-    /// All protocols that may be asked and were not are asked at the same moment.
+    /// Probes all allowed protocols that were not asked yet, at the same time.
     fn probe_unasked(&mut self, now: Time) {
         for protocol in Protocol::ASKING {
             if self.is_allowed(protocol)
@@ -109,15 +109,14 @@ impl Engine {
         with_driver!(self, now, protocol, probe());
     }
 
-    /// A protocol that failed within the last recheck period is passed over where a lesser one works: the next mapping begins
-    /// there.
+    /// Until when a protocol is skipped: it failed within the last recheck interval, and a less preferred one works.
     fn passed_over_until(&self, now: Time, protocol: Protocol) -> Option<Time> {
         let until = self.cx.protocols.of(protocol).out_at? + self.cx.config.recheck_interval;
         let works = |lesser| lesser > protocol && works_in(self, lesser);
         (now < until && Protocol::ASKING.into_iter().any(works)).then_some(until)
     }
 
-    /// The rungs as they stand now, the best first.
+    /// The state of each rung for one mapping, the best rung first.
     pub(super) fn rungs(&self, now: Time, key: Key) -> Vec<RungState> {
         let mut rungs = Vec::new();
         let protocols = &self.cx.protocols;
@@ -135,7 +134,7 @@ impl Engine {
                 continue;
             }
             let is_silent = matches!(state, ProtocolState::Unasked | ProtocolState::Asked { .. });
-            // What NAT-PMP grants first has to be granted twice where UPnP answers.
+            // If UPnP answers too, the first NAT-PMP grant has to be confirmed by a second.
             let is_doubtful = protocol == Protocol::NatPmp
                 && !protocols.of(protocol).has_worked
                 && self.drivers.upnp.is_there(now);
@@ -155,7 +154,7 @@ impl Engine {
             && let Some(hold) = mapping.hold()
             && !hold.is_giving_way(now)
         {
-            // Only the gateway itself takes over what works elsewhere.
+            // A mapping that another device holds moves only to the gateway itself.
             let upnp = &self.drivers.upnp;
             let is_own = |rung| upnp.is_rung_on_gateway(rung);
             rungs.retain(|state| matches!(state, RungState::Open { rung, .. } if is_own(*rung)));
@@ -189,7 +188,7 @@ impl Engine {
         with_driver!(self, now, rung.protocol(), map(key, rung, suggestion, request_kind));
     }
 
-    /// Somebody may answer yet.
+    /// A rung may still answer: waits, and reports FAILURE at the deadline.
     fn wait(&mut self, now: Time, key: Key, look_at: Option<Time>) {
         let Some(mapping) = self.mappings.by_key.get(&key) else { return };
         let MappingState::Seeking { deadline, .. } = mapping.state else { return };
@@ -200,19 +199,19 @@ impl Engine {
         self.timers.replace(Timer::Mapping(key), at);
     }
 
-    /// Nobody can make a mapping for now: FAILURE, told once; it is tried again at `retry_at`.
+    /// No rung can grant the mapping for now: FAILURE is reported once, and the rungs are asked again at `retry_at`.
     pub(super) fn fail(&mut self, now: Time, key: Key, retry_at: Option<Time>) {
         self.timers.replace(Timer::Mapping(key), retry_at);
         self.tell_failure(now, key);
         if self.is_allowed(Protocol::UpnpIgd) {
-            // A gateway that answers no search, or comes late, announces itself.
+            // A gateway that answers no search, or starts later, announces itself.
             self.listen_to_notifications();
         }
-        // Nothing is asked for it any more: what an unclear request may have left is deleted.
+        // No request is open any more: entries that unclear requests may have left are deleted.
         self.delete_superfluous(now, key);
     }
 
-    /// Tells all of a mapping that nobody can make it, if that is news.
+    /// Reports FAILURE to the ids that do not have it yet.
     pub(super) fn tell_failure(&mut self, now: Time, key: Key) {
         let reasons = self.reasons(now, key);
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
@@ -234,7 +233,7 @@ impl Engine {
         self.mappings.by_key.get(&key).map_or_else(Vec::new, |mapping| mapping.ladder.reasons(&rungs))
     }
 
-    /// The local address is public: the mapping is made without asking anyone.
+    /// The local address is public: the mapping needs no gateway.
     fn map_directly(&mut self, key: Key, address: IpAddr) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         mapping.state = MappingState::Direct(External { address, port: key.internal_port });
@@ -242,12 +241,12 @@ impl Engine {
         self.tell_success(key);
     }
 
-    /// Tells one mapping of the program.
+    /// Reports an event to one mapping of the program.
     pub(super) fn tell(&mut self, id: MappingId, event: Event) {
         self.cx.outputs.push_back(Output::Event { id, event });
     }
 
-    /// Tells all of a mapping that it is made, if that is news.
+    /// Reports SUCCESS to the ids that do not have this one yet.
     pub(super) fn tell_success(&mut self, key: Key) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         let Some((protocol, external)) = mapping.external() else { return };
@@ -258,7 +257,7 @@ impl Engine {
         }
     }
 
-    /// A mapping that was made is lost: it looks for a rung again, and its next SUCCESS is told in any case.
+    /// A granted mapping is lost: it seeks a rung again, and its next SUCCESS is always reported.
     pub(super) fn lose(&mut self, key: Key) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         mapping.state = MappingState::SEEKING;

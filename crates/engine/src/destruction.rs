@@ -1,4 +1,4 @@
-//! Deletions and cleanup: nothing of ours is left on the gateway, and nobody waits long for it.
+//! Destroying mappings: deletions and cleanup, within bounded time.
 
 use super::driver::{DeletionOutcome, Key, Rung, Slot};
 use super::io::{Event, MappingId, OnCleanup, Output, Protocol};
@@ -16,21 +16,22 @@ use crate::time::Time;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// DESTROYED is told after this, answered or not; cleanup waits for a host until this long after its last answer.
+/// DESTROYED is reported after this, with or without an answer. Cleanup waits for a host until this long after its last
+/// answer.
 pub const QUIET_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Cleanup never takes longer.
+/// The longest time that cleanup takes.
 pub const CLEANUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long after the return to a gateway to delete what it has of mappings destroyed meanwhile.
+/// How long after the return to a gateway the entries of mappings destroyed meanwhile are deleted.
 const RETURN_WAIT: Duration = Duration::from_secs(5);
 
 /// A gateway mapping that is being deleted.
 #[derive(Debug)]
 struct Destruction {
-    /// The program's mappings that have not been told DESTROYED yet.
+    /// The program's mappings without a DESTROYED yet.
     ids: Vec<MappingId>,
-    /// The entry that held the mapping: deleted first, the others after it.
+    /// The entry that held the mapping: deleted before the others.
     holder: Option<Slot>,
 }
 
@@ -39,13 +40,13 @@ struct Destruction {
 pub(super) struct Destructions {
     by_key: Map<Key, Destruction>,
     is_finished: bool,
-    /// When to repeat the deletions of a key that were refused or not answered.
+    /// When to repeat the refused or unanswered deletions of a key.
     pub(super) repeats: Timers<Key>,
-    /// Those of which nobody needs an entry: each is deleted in its turn.
+    /// Keys with superfluous entries, each deleted in its turn.
     turns: Timers<Key>,
-    /// When the pace has room for the next of them.
+    /// When the pace has room for the next of these deletions.
     free_at: Time,
-    /// When each host answered last, if that was within the time that a cleanup may take.
+    /// The last answer of each host within CLEANUP_TIMEOUT.
     heard: Vec<(IpAddr, Time)>,
 }
 
@@ -61,16 +62,16 @@ impl Destructions {
 }
 
 impl Engine {
-    /// Something came from a host.
+    /// A packet was received from a host.
     pub(super) fn note_sign_of_life(&mut self, now: Time, host: IpAddr) {
         self.destructions.note_heard(now, host);
-        // By now the neighbour table has the gateway's hardware address.
+        // The neighbour table has the gateway's hardware address by now.
         if self.network.gateway() == Some(host) && std::mem::take(&mut self.network.hardware_wanted) {
             self.look_up_route();
         }
     }
 
-    /// Ends one mapping of the program; the last of its key takes the gateway mapping with it.
+    /// Destroys one mapping of the program; with the last of its key, the gateway mapping.
     pub(super) fn destroy(&mut self, now: Time, id: MappingId) {
         let Some(key) = self.mappings.ids.remove(&id) else { return };
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
@@ -82,8 +83,8 @@ impl Engine {
         self.mappings.seeking.remove(&key);
         self.timers.cancel(Timer::Mapping(key));
         if self.cx.is_cleaning_up() && self.cx.config.on_cleanup == OnCleanup::Keep {
-            // A mapping that is made stays at the gateway, for its lifetime: what holds it is not ours to delete any more,
-            // nor what could hit that.
+            // A granted mapping stays at the gateway for its lifetime. Its entry is not ours to delete any more, nor
+            // are entries whose deletion could remove it.
             for slot in self.slots_where(key, |entry| self.could_hit_holder(entry.slot, &mapping)) {
                 self.cx.ledger.end(slot);
             }
@@ -93,7 +94,7 @@ impl Engine {
         for rung in asked.into_iter().chain(holder.map(|slot| slot.rung)) {
             with_driver!(self, now, rung.protocol(), leave(key, rung));
         }
-        // What was refused while the mapping lived is asked once more.
+        // Deletions that were refused while the mapping lived are sent once more.
         for slot in self.slots_where(key, |entry| matches!(entry.deletion, DeletionState::Failed)) {
             self.cx.ledger.set_deletion(slot, DeletionState::Unasked);
         }
@@ -102,7 +103,7 @@ impl Engine {
         self.advance_destruction(now, key);
     }
 
-    /// Sends the deletions whose turn it is; when none is open any more, DESTROYED is told.
+    /// Sends the next deletions; reports DESTROYED when none is left.
     fn advance_destruction(&mut self, now: Time, key: Key) {
         let Some(holder) = self.destructions.by_key.get(&key).map(|destruction| destruction.holder) else {
             return;
@@ -129,7 +130,7 @@ impl Engine {
         self.cx.ledger.of(key).filter(|entry| wanted(entry)).map(|entry| entry.slot).collect()
     }
 
-    /// Deletes an entry. An answer is awaited where the protocol was ever heard at this gateway: it has made the entry, say.
+    /// Deletes an entry. The answer is awaited if the protocol was ever heard at this gateway.
     fn delete(&mut self, now: Time, slot: Slot) {
         let protocol = slot.rung.protocol();
         let protocols = &self.cx.protocols;
@@ -139,14 +140,14 @@ impl Engine {
         let awaited = !is_closed && self.cx.ledger.get(slot).is_some_and(was_heard);
         let deletion = if awaited { DeletionState::Open } else { DeletionState::Unawaited };
         if let Some(mapping) = self.mappings.by_key.get_mut(&slot.key) {
-            // What is made meanwhile by another rung could be hit.
+            // The deletion could remove a grant of another rung.
             mapping.confirm |= matches!(mapping.state, MappingState::Seeking { .. });
         }
         self.cx.ledger.set_deletion(slot, deletion);
         with_driver!(self, now, protocol, delete(slot, awaited));
     }
 
-    /// A grant is of no use: its entry is deleted, unless that could hit what stands.
+    /// Deletes the entry of a useless grant, unless that could remove the entry that holds the mapping.
     pub(super) fn delete_unless_hit(&mut self, now: Time, slot: Slot) {
         let mapping = self.mappings.by_key.get(&slot.key);
         let is_deleted =
@@ -156,7 +157,7 @@ impl Engine {
         }
     }
 
-    /// Deletes the entries of a key that nobody needs, in the pace.
+    /// Deletes the superfluous entries of a key, in the pace.
     pub(super) fn delete_superfluous(&mut self, now: Time, key: Key) {
         if self.destructions.by_key.contains_key(&key) {
             self.advance_destruction(now, key);
@@ -166,7 +167,7 @@ impl Engine {
         }
     }
 
-    /// The entries of a key that nobody needs, as far as their deletion cannot hit the one that holds its mapping.
+    /// The superfluous entries of a key whose deletion cannot remove the entry that holds its mapping.
     fn superfluous(&self, now: Time, key: Key) -> Vec<Slot> {
         let mapping = self.mappings.by_key.get(&key);
         let is_needed = |slot: Slot| {
@@ -178,8 +179,8 @@ impl Engine {
         self.slots_where(key, |entry| is_unasked(entry) && !is_needed(entry.slot))
     }
 
-    /// Whether the deletion of an entry could remove the one that holds the mapping: a UPnP deletion hits the external
-    /// port, a PCP or NAT-PMP deletion the internal one, and a gateway may keep one table for all protocols.
+    /// Whether the deletion of an entry could remove the one that holds the mapping: a UPnP deletion names the external
+    /// port, a PCP or NAT-PMP deletion the internal port, and a gateway may keep one table for all protocols.
     fn could_hit_holder(&self, slot: Slot, mapping: &GatewayMapping) -> bool {
         let Some(hold) = mapping.hold() else { return false };
         if hold.slot == slot {
@@ -192,18 +193,18 @@ impl Engine {
         };
         same_table
             && match slot.rung {
-                // Where the gateway chose the port, it is most likely the holder's.
+                // If the gateway chose the port, it is most likely the holder's.
                 Rung::Upnp(_) if slot.port == 0 => slot.rung == hold.slot.rung,
                 Rung::Upnp(_) => slot.port == hold.external.port.get(),
                 Rung::Pcp | Rung::NatPmp => true,
             }
     }
 
-    /// A driver's deletion is answered, or given up.
+    /// A deletion was answered, or given up.
     pub(super) fn handle_deleted(&mut self, now: Time, slot: Slot, outcome: DeletionOutcome) {
         let key = slot.key;
         match outcome {
-            // Of an entry that was asked for again since: that answer shows what is there.
+            // The entry was requested again since: the answer to that request shows its state.
             _ if self.cx.ledger.get(slot).is_some_and(|entry| entry.deletion == DeletionState::Unasked) => {}
             DeletionOutcome::Deleted => {
                 log!(Debug, "{key}: {} has deleted the mapping", slot.rung.protocol());
@@ -230,7 +231,7 @@ impl Engine {
         let was_after_holder =
             holder.map_or(!is_certain, |holder| holder != slot && ledger.get(holder).is_none());
         if was_after_holder && reason == (Reason::Result { protocol: Protocol::Pcp, code: 8 }) {
-            // NO_RESOURCES after the holder's deletion: in one table there was nothing else.
+            // NO_RESOURCES after the holder's deletion: both were in one table, so the entry is gone, too.
             self.cx.ledger.end(slot);
             return;
         }
@@ -242,8 +243,8 @@ impl Engine {
         }
     }
 
-    /// What was refused, or not answered, is deleted once more, unless the key has a mapping again; and what nobody needs has
-    /// its turn.
+    /// Repeats refused and unanswered deletions, unless the key has a mapping again, and deletes superfluous entries in
+    /// their turn.
     pub(super) fn handle_repeat_timer(&mut self, now: Time) {
         while let Some(key) = self.destructions.repeats.pop_due(now) {
             if !self.mappings.by_key.contains_key(&key) {
@@ -260,7 +261,7 @@ impl Engine {
                 && self.network.route.is_some()
                 && let Some(&slot) = self.superfluous(now, key).first()
             {
-                // As a rule it is two requests: some are sent again, or follow a look.
+                // It usually takes two requests: some are repeated, or follow a check.
                 self.destructions.free_at = self.cx.pace.take(now, 2 * packets(slot.rung.protocol()));
                 self.delete(now, slot);
                 self.destructions.turns.set(key, now);
@@ -275,8 +276,7 @@ impl Engine {
         self.timers.set_sooner(Timer::Repeat, at);
     }
 
-    /// The present gateway was here before: what it has of mappings that were destroyed meanwhile is deleted, once its
-    /// services are found.
+    /// Back at a known gateway: entries of mappings destroyed meanwhile are deleted, once its services are found.
     pub(super) fn delete_left_over(&mut self, now: Time) {
         for key in self.cx.ledger.keys() {
             if !self.mappings.by_key.contains_key(&key) && !self.slots_where(key, is_left_over).is_empty() {
@@ -285,21 +285,21 @@ impl Engine {
         }
     }
 
-    /// An ending is over: those that were not told DESTROYED are told now.
+    /// Ends a destruction: reports the DESTROYED events that are still due.
     pub(super) fn end_destruction(&mut self, key: Key) {
         self.handle_destruction_timer(key);
         self.destructions.by_key.remove(&key);
         self.timers.cancel(Timer::Destruction(key));
     }
 
-    /// All destructions are over: the gateway cannot be reached any more, and is remembered with what it may have.
+    /// Ends all destructions: the gateway cannot be reached any more. The ledger keeps its entries.
     pub(super) fn abandon_destructions(&mut self) {
         for key in self.destructions.by_key.keys() {
             self.end_destruction(key);
         }
     }
 
-    /// The deletion is not answered in time: the program is told, the deletion goes on without it.
+    /// The deletion was not answered in time: DESTROYED is reported, and the deletion goes on.
     pub(super) fn handle_destruction_timer(&mut self, key: Key) {
         let Some(destruction) = self.destructions.by_key.get_mut(&key) else { return };
         for id in std::mem::take(&mut destruction.ids) {
@@ -307,7 +307,7 @@ impl Engine {
         }
     }
 
-    /// The program ends: every mapping is removed, unless it is to be kept, then `Output::Finished` comes.
+    /// The program cleans up: every mapping is deleted, unless it is to be kept. Ends with `Output::Finished`.
     pub fn handle_cleanup(&mut self, now: Time) {
         if self.cx.is_cleaning_up() {
             return;
@@ -327,7 +327,7 @@ impl Engine {
         self.settle(now);
     }
 
-    /// Cleanup waits for each host until 0.8 s after its last answer, and for all of them 5 s at most.
+    /// Cleanup waits for each host until QUIET_TIMEOUT after its last answer, and never longer than CLEANUP_TIMEOUT.
     pub(super) fn handle_cleanup_timer(&mut self, now: Time) {
         let Some(started_at) = self.cx.cleanup_at else { return };
         let last_at = started_at + CLEANUP_TIMEOUT;
@@ -338,14 +338,13 @@ impl Engine {
                 if due <= now {
                     self.note_not_deleted(now, slot, Reason::Silence);
                 }
-                // What follows a deletion that is given up is looked at once more.
+                // The deletions that follow one that is given up have their own time.
                 self.timers.set_sooner(Timer::Cleanup, due.max(now));
             }
             self.advance_destruction(now, key);
         }
     }
 
-    /// The host that a rung's requests go to.
     fn host_of(&self, rung: Rung) -> Option<IpAddr> {
         match rung {
             Rung::Pcp | Rung::NatPmp => self.network.gateway(),
@@ -353,13 +352,13 @@ impl Engine {
         }
     }
 
-    /// Cleanup is over when nothing is awaited any more.
+    /// Finishes the cleanup when no deletion is awaited any more.
     pub(super) fn finish_cleanup_if_done(&mut self, now: Time) {
         if !self.cx.is_cleaning_up() || self.destructions.is_finished || !self.destructions.by_key.is_empty()
         {
             return;
         }
-        // All entries are looked at: only now, when nothing else is left.
+        // This scans all entries, so it comes last.
         if self.cx.ledger.has_open_deletions() {
             return;
         }
@@ -372,7 +371,7 @@ impl Engine {
     }
 }
 
-/// Whether an entry that no mapping needs is to be deleted still.
+/// Whether an entry without a mapping is still to be deleted.
 fn is_left_over(entry: &Entry) -> bool {
     matches!(entry.deletion, DeletionState::Unasked | DeletionState::Failed)
 }

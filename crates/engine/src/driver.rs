@@ -1,8 +1,8 @@
-//! What the drivers (PCP, NAT-PMP, UPnP-IGD) and the core of the engine say to each other.
+//! The interface between the core of the engine and the drivers (PCP, NAT-PMP, UPnP-IGD).
 //!
-//! A driver asks one gateway by one protocol: it sends, retransmits, paces, matches replies, writes what it sends into the
-//! ledger, and tells by notices what came of it. Which mapping is asked of which driver, which entry is deleted, what the
-//! program is told: those are the core's.
+//! A driver speaks one protocol with one gateway: it sends, retransmits, paces, matches replies, records requests in
+//! the ledger, and reports outcomes by notices. The core decides which driver is asked for a mapping, which entry is
+//! deleted, and what the program is told.
 
 use super::io::{Cx, Protocol, Suggestion};
 use super::reason::Reason;
@@ -13,7 +13,8 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-/// What a gateway mapping is known by on our side: one a process, shared by all its mappings of that key.
+/// Identifies a gateway mapping on our side: there is one for each key, shared by all mappings of the process with that
+/// key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// TCP or UDP.
@@ -34,11 +35,11 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// A UPnP service that can map ports; the ledger gives the ids out, the same one for a service that is found again.
+/// A UPnP service that can map ports. The ledger assigns the ids; a service that is found again keeps its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceId(pub u16);
 
-/// Who could make a mapping.
+/// A service that could make a mapping: a step of the ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rung {
     /// The gateway, by PCP.
@@ -50,7 +51,6 @@ pub enum Rung {
 }
 
 impl Rung {
-    /// Its protocol.
     pub fn protocol(self) -> Protocol {
         match self {
             Rung::Pcp => Protocol::Pcp,
@@ -59,7 +59,7 @@ impl Rung {
         }
     }
 
-    /// The UPnP service that it is.
+    /// The UPnP service, if it is one.
     pub fn service(self) -> Option<ServiceId> {
         match self {
             Rung::Upnp(id) => Some(id),
@@ -68,163 +68,145 @@ impl Rung {
     }
 }
 
-/// Names an entry of the ledger by what its deletion hits: a PCP or NAT-PMP deletion the internal port, a UPnP deletion
-/// the external one.
+/// Identifies an entry of the ledger by what its deletion removes: a PCP or NAT-PMP deletion names the internal port, a
+/// UPnP deletion the external port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
-    /// Where the entry is.
+    /// The service that has the entry.
     pub rung: Rung,
-    /// Whose it is.
+    /// The mapping that the entry is for.
     pub key: Key,
-    /// UPnP: the external port, 0 where the gateway chose it and its reply was lost. PCP and NAT-PMP: 0.
+    /// UPnP: the external port; 0 if the gateway chose it and its reply was lost. PCP and NAT-PMP: 0.
     pub port: u16,
 }
 
-/// What a mapping is asked for.
+/// The purpose of a request for a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// To make it: the program waits.
+    /// Make the mapping; the program waits.
     Make,
-    /// The same, but nobody waits: it has failed before, or another rung holds it.
+    /// Make the mapping; the program does not wait: it was told FAILURE, or another rung holds the mapping.
     Retry,
-    /// To renew it.
+    /// Renew the mapping.
     Renew,
 }
 
-/// What a gateway has granted, unchecked.
+/// A grant of a gateway, not checked yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Which entry.
     pub slot: Slot,
-    /// The external address; `None`: the gateway tells none.
+    /// The external address; `None`: the gateway reports none.
     pub address: Option<IpAddr>,
     /// The external port; 0 is an error of the gateway.
     pub port: u16,
-    /// For how long; `None`: for ever.
+    /// The lifetime; `None`: permanent.
     pub lifetime: Option<Duration>,
 }
 
-/// What came of a deletion.
+/// The outcome of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeletionOutcome {
     /// The gateway has confirmed it, or has no such entry of ours.
     Deleted,
-    /// The gateway accepts it, and keeps the port for this long still (RFC 6887 §15: it carries traffic).
+    /// RFC 6887 §15: the gateway accepts it, but keeps the port for this long, because it carries traffic.
     DeletedIn(Duration),
-    /// The gateway refuses it, or does not answer.
+    /// The gateway has refused it, or did not answer.
     NotConfirmed(Reason),
 }
 
-/// What a driver tells the core.
+/// What a driver reports to the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// A protocol or one of its services is there, or out, or may be asked again: whoever waits looks again.
+    /// A protocol or service has appeared, gone out, or may be asked again: seeking mappings decide again.
     Changed,
-    /// The first request for a key has left.
+    /// The first request for a key was sent.
     Sent {
-        /// Which.
         key: Key,
-        /// For how long the program waits for it.
+        /// How long the program waits for the answer.
         within: Duration,
     },
-    /// A mapping was made or renewed; perhaps by the late answer to a request that nobody waits for any more.
+    /// A mapping was made or renewed, perhaps by the late answer to a request that was left.
     Granted(Grant),
-    /// A request has failed; a refused or unanswered renewal says nothing about what it was to renew.
+    /// A request has failed. A refused or unanswered renewal says nothing about the entry.
     Failed {
-        /// Whose.
         key: Key,
-        /// Who was asked.
+        /// The rung that was asked.
         rung: Rung,
-        /// Why.
         reason: Reason,
-        /// How long the refusal holds, by the gateway's account.
+        /// How long the refusal holds, if the gateway says so.
         lifetime: Option<Duration>,
     },
-    /// A deletion that was awaited is answered, or given up.
-    Deleted {
-        /// Of which entry.
-        slot: Slot,
-        /// What came of it.
-        outcome: DeletionOutcome,
-    },
-    /// The gateway may have lost its mappings: all are made anew but the one whose answer shows it.
+    /// An awaited deletion was answered, or given up.
+    Deleted { slot: Slot, outcome: DeletionOutcome },
+    /// The gateway may have lost its mappings: all are made again, except the one whose answer shows it.
     Restarted {
         /// The protocol whose epoch shows it.
         protocol: Protocol,
-        /// The key whose grant follows and is good.
+        /// The key whose grant follows and is valid.
         shown_by: Option<Key>,
     },
-    /// An entry is gone from the gateway's table. `quiet`: it is made anew without a word if it comes out the same.
+    /// An entry is gone from the gateway's table.
     Gone {
-        /// Which.
         slot: Slot,
-        /// It was an early look, and the program had not relied on the entry for long.
+        /// It was found by an early check: the mapping is made again, and nothing is reported if it comes out the same.
         quiet: bool,
     },
     /// The gateway keeps an entry for less time than was granted.
     EndsIn {
-        /// Which.
         slot: Slot,
-        /// What is left.
+        /// The rest of its lifetime.
         left: Duration,
     },
-    /// The external address is another one now.
+    /// The external address has changed.
     AddressChanged {
-        /// Who says so, for what it has made.
+        /// The rung that reports it, for its own mappings.
         rung: Rung,
-        /// The new one.
         address: IpAddr,
     },
-    /// A UPnP service was found again on a device that has restarted: what it held is made anew.
-    ServiceRestarted {
-        /// Which.
-        rung: Rung,
-    },
-    /// An entry has turned up that the mapping of this key does not need.
-    Superfluous {
-        /// Which.
-        key: Key,
-    },
-    /// No gateway answers the search so far: it may yet announce itself.
+    /// A UPnP service was found on a device that has restarted: its mappings are made again.
+    ServiceRestarted { rung: Rung },
+    /// An entry has appeared that the mapping of this key does not need.
+    Superfluous { key: Key },
+    /// No gateway has answered the search yet: one may announce itself.
     Unanswered,
-    /// The gateway's own device is there: what is made elsewhere moves to it.
+    /// The gateway's own device has appeared: mappings on other devices move to it.
     BetterService,
-    /// Something changed that makes it worth asking again those that were silent.
+    /// A sign of life: silent protocols may answer now.
     SignOfLife,
-    /// A NAT stands between us and the PCP server: look the route up and open another socket.
+    /// A NAT stands between us and the PCP server: look up the route and open another socket.
     AddressMismatch,
-    /// What came to the NAT-PMP socket is in doubt: open another one.
+    /// Replies to the NAT-PMP socket may be forged: open another socket.
     Doubtful,
 }
 
-/// One protocol's way to a gateway. Notices are taken with `poll_notice` until `None` after every call.
+/// A protocol at one gateway. After every call, take the notices with `poll_notice` until `None`.
 pub trait Driver {
-    /// Makes or renews the mapping of a key. Ends in `Granted` or `Failed`, or silently when the whole protocol
-    /// goes out. While a request of the key is open, only its suggestion is replaced.
+    /// Makes or renews the mapping of a key. Ends in `Granted` or `Failed`, or silently if the whole protocol goes out.
+    /// If a request of the key is open, only its suggestion is replaced.
     fn map(&mut self, cx: &mut Cx, key: Key, rung: Rung, suggestion: Suggestion, request_kind: RequestKind);
 
-    /// Another rung has made the mapping: nothing more is sent for it here. An answer that comes still counts.
+    /// Another rung has granted the mapping: no more requests are sent here. A late answer still counts.
     fn leave(&mut self, cx: &mut Cx, key: Key, rung: Rung);
 
-    /// Deletes an entry. `awaited`: ends in `Deleted`, unless a new `map` of the key takes it over; else one datagram or
-    /// exchange is spent on it and nothing is said.
+    /// Deletes an entry. `awaited`: ends in `Deleted`, unless a new `map` of the key takes the entry over. Otherwise
+    /// sends one datagram or exchange and reports nothing.
     fn delete(&mut self, cx: &mut Cx, slot: Slot, awaited: bool);
 
-    /// Looks for the gateway: what is silent is asked (again).
+    /// Starts or repeats discovery.
     fn probe(&mut self, cx: &mut Cx);
 
-    /// All who waited have what they wanted: what is only discovery falls silent.
+    /// No mapping waits any more: ends discovery.
     fn rest(&mut self, cx: &mut Cx);
 
-    /// The recheck period has passed. `in_use`: mappings of ours are by this protocol.
+    /// The recheck interval has passed. `in_use`: some of our mappings use this protocol.
     fn recheck(&mut self, cx: &mut Cx, in_use: bool);
 
-    /// The time of `poll_timeout` has come (earlier calls do no harm).
+    /// The time of `poll_timeout` has come. Early calls are harmless.
     fn handle_timeout(&mut self, cx: &mut Cx);
 
     /// When to call `handle_timeout`.
     fn poll_timeout(&self) -> Option<Time>;
 
-    /// What the core is told, until `None`.
+    /// The next notice for the core.
     fn poll_notice(&mut self) -> Option<Notice>;
 }

@@ -1,4 +1,4 @@
-//! What goes into the engine and what comes out of it: plain values, no I/O.
+//! Inputs and outputs of the engine: plain values, no I/O.
 
 use super::ledger::Ledger;
 use super::protocols::Protocols;
@@ -12,15 +12,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-/// A mapping's id, as the program knows it; never given out twice.
+/// The id of a mapping of the program; never reused.
 pub type MappingId = i32;
 
-/// Randomness: in the library from a seed and from the operating system, in tests from a seed alone.
+/// Randomness: in the library from a seed and the operating system, in tests from a seed only.
 pub trait Random: Send {
-    /// Fills `bytes` with what may be guessed: for times and ports.
+    /// Fills `bytes` with predictable random numbers, for times and ports.
     fn fill(&mut self, bytes: &mut [u8]);
 
-    /// What nobody can guess; `None`: the operating system gives nothing.
+    /// An unpredictable nonce; `None`: the operating system gives none.
     fn nonce(&mut self) -> Option<[u8; 12]> {
         let mut bytes = [0; 12];
         self.fill(&mut bytes);
@@ -49,30 +49,30 @@ pub enum Allowed {
     Upnp,
 }
 
-/// What becomes of live mappings when the program cleans up (`PLUM_ON_CLEANUP`).
+/// What cleanup does with live mappings (`PLUM_ON_CLEANUP`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnCleanup {
-    /// They are removed at the gateway.
+    /// Delete them at the gateway.
     #[default]
     Remove,
-    /// They stay there until their lifetime ends.
+    /// Leave them until their lifetime ends.
     Keep,
 }
 
-/// What the engine is told at its start.
+/// The configuration of an engine.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Which protocols may be used.
     pub allowed: Allowed,
-    /// The longest that finding a gateway may take.
+    /// How long finding a gateway may take.
     pub discover_timeout: Duration,
-    /// The longest that one mapping may take at a known gateway.
+    /// How long one mapping may take at a known gateway.
     pub mapping_timeout: Duration,
-    /// How often the gateway and failed mappings are looked at again.
+    /// How often the gateway is checked and failed mappings are retried.
     pub recheck_interval: Duration,
-    /// The gateway named by PLUM_GATEWAY, with its PCP/NAT-PMP port where given.
+    /// The gateway named by PLUM_GATEWAY, with its PCP and NAT-PMP port, if given.
     pub gateway: Option<(IpAddr, Option<u16>)>,
-    /// What becomes of mappings in SUCCESS at cleanup. All others are removed.
+    /// What cleanup does with mappings in SUCCESS. All others are deleted.
     pub on_cleanup: OnCleanup,
 }
 
@@ -89,18 +89,18 @@ impl Default for Config {
     }
 }
 
-/// A mapping as the program asks for it.
+/// A mapping as the program requests it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// TCP or UDP.
     pub transport: Transport,
-    /// The port on this machine.
+    /// The internal port.
     pub internal_port: NonZeroU16,
-    /// Wished external address and port.
+    /// The suggested external address and port.
     pub wish: Suggestion,
 }
 
-/// Suggested external address and port; `None`: no wish.
+/// Suggested external address and port, if any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Suggestion {
     /// External address.
@@ -109,7 +109,7 @@ pub struct Suggestion {
     pub port: Option<NonZeroU16>,
 }
 
-/// The protocol that made a mapping.
+/// A protocol that makes mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// RFC 6887.
@@ -118,12 +118,12 @@ pub enum Protocol {
     NatPmp,
     /// UPnP IGD 1 or 2.
     UpnpIgd,
-    /// The local address is public: nothing to ask of anyone.
+    /// The local address is public: no gateway is asked.
     Direct,
 }
 
 impl Protocol {
-    /// Those that ask a gateway, in order of preference.
+    /// The protocols that ask a gateway, in order of preference.
     pub const ASKING: [Protocol; 3] = [Protocol::Pcp, Protocol::NatPmp, Protocol::UpnpIgd];
 }
 
@@ -138,23 +138,22 @@ impl std::fmt::Display for Protocol {
     }
 }
 
-/// What the program is told about a mapping. `Pending` changes only what a query shows.
+/// An event of a mapping, for the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Being made, or made anew: no callback.
+    /// The mapping is being made, or made again. Only queries show it; there is no callback.
     Pending,
-    /// Made: reachable at this address and port.
+    /// The mapping is made.
     Success {
-        /// Who made it.
         protocol: Protocol,
         /// External address.
         address: IpAddr,
         /// External port.
         port: NonZeroU16,
     },
-    /// No gateway can make it for now.
+    /// No gateway can make the mapping for now.
     Failure,
-    /// Gone: the last event of an id.
+    /// The mapping is destroyed: the last event of an id.
     Destroyed,
 }
 
@@ -169,19 +168,19 @@ pub struct Route {
     pub interface: u32,
 }
 
-/// How a datagram has come to a socket that anyone may send to, as far as the system tells.
+/// The origin of a datagram on an unconnected socket, as far as the system tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Who has sent it.
+    /// The source address.
     pub from: SocketAddr,
-    /// The index of the interface that it came in by; 0: not told, or this machine has sent it.
+    /// The index of the interface that received it; 0: not known, or sent by this machine.
     pub interface: u32,
-    /// The length of the prefix of our network; `None`: not told.
+    /// The prefix length of our network; `None`: not known.
     pub prefix: Option<u8>,
 }
 
 impl From<SocketAddr> for Arrival {
-    /// Nobody tells how it has come.
+    /// An arrival of which only the source is known.
     fn from(from: SocketAddr) -> Arrival {
         Arrival { from, interface: 0, prefix: None }
     }
@@ -192,13 +191,13 @@ impl From<SocketAddr> for Arrival {
 pub enum Socket {
     /// Connected to the gateway's PCP port.
     Pcp,
-    /// Connected to the gateway's NAT-PMP port (the same number, a socket of its own).
+    /// Connected to the gateway's NAT-PMP port (the same number as PCP's, but another socket).
     NatPmp,
     /// SSDP searches and their replies: unconnected, bound to the local address.
     Ssdp,
-    /// Receives 224.0.0.1:5350 on the interface (PCP ANNOUNCE, NAT-PMP address changes); cx port, never sends.
+    /// Receives 224.0.0.1:5350 on the interface (PCP ANNOUNCE, NAT-PMP address changes); never sends.
     Announcements,
-    /// Receives 239.255.255.250:1900 on the interface (SSDP NOTIFY); cx port, never sends.
+    /// Receives 239.255.255.250:1900 on the interface (SSDP NOTIFY); never sends.
     Notifications,
 }
 
@@ -212,7 +211,8 @@ impl Socket {
     /// UDA 2.0 §1.3.2: the TTL of a multicast search is 2 by default.
     pub const MULTICAST_HOPS: u32 = 2;
 
-    /// The multicast group and port that a listener receives, in the family of `local`; `None`: no listener.
+    /// The multicast group and port of a listening socket, in the family of `local`; `None`: the socket is not a
+    /// listener.
     pub fn group(self, local: IpAddr) -> Option<SocketAddr> {
         // RFC 6887 §14.1.3: announcements go to 224.0.0.1:5350 and [ff02::1]:5350.
         // UDA 2.0 §1.3.2, Annex A: SSDP uses 239.255.255.250:1900 and [ff02::c]:1900.
@@ -226,7 +226,7 @@ impl Socket {
     }
 }
 
-/// A TCP connection of the engine's; never used twice.
+/// The id of a TCP connection; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExchangeId(pub u64);
 
@@ -239,30 +239,28 @@ impl Word for ExchangeId {
 /// Why a TCP connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcpEnd {
-    /// The other side closed it after it was established.
+    /// The peer closed it after it was established.
     Closed,
     /// The connection was refused.
     Refused,
     /// Any other error (reset, unreachable).
     Failed,
-    /// The system has no descriptor or no memory for it: nobody was asked for anything.
+    /// The system has no descriptor or memory for it: no request was sent.
     Starved,
 }
 
-/// What the engine wants done.
+/// An output of the engine: what the worker does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Look up the route toward an address, or toward the internet; answer with `handle_route`, or
-    /// `handle_route_unknown`.
+    /// Look up the route toward an address or the internet; answer with `handle_route` or `handle_route_unknown`.
     LookUpRoute {
         /// The address; `None`: the internet.
         toward: Option<IpAddr>,
     },
     /// Open a UDP socket (closing the one it replaces); answer at once with `handle_opened`.
     Open {
-        /// Which.
         socket: Socket,
-        /// Local address to bind to, port 0 (listeners bind to their group instead).
+        /// Local address to bind to, with port 0 (listeners bind to their group instead).
         local: IpAddr,
         /// Interface for multicast.
         interface: u32,
@@ -270,71 +268,52 @@ pub enum Output {
         remote: Option<SocketAddr>,
     },
     /// Close a UDP socket.
-    Close {
-        /// Which.
-        socket: Socket,
-    },
+    Close { socket: Socket },
     /// Send a datagram.
     Send {
-        /// From where.
         socket: Socket,
-        /// To whom (the peer itself for a connected socket).
+        /// The destination: for a connected socket, its peer.
         to: SocketAddr,
-        /// What.
         bytes: Vec<u8>,
     },
     /// Open a TCP connection; answer with `handle_tcp_connected` or `handle_tcp_end`.
     Connect {
-        /// Its name from now on.
+        /// Its id.
         exchange: ExchangeId,
-        /// To whom.
         to: SocketAddr,
     },
     /// Send on a TCP connection that is established.
-    Write {
-        /// Which.
-        exchange: ExchangeId,
-        /// What.
-        bytes: Vec<u8>,
-    },
-    /// Drop a TCP connection: no input about it may follow. It may be gone already, where it broke after this was wanted.
-    HangUp {
-        /// Which.
-        exchange: ExchangeId,
-    },
-    /// Tell the program.
-    Event {
-        /// Which mapping.
-        id: MappingId,
-        /// What happened.
-        event: Event,
-    },
-    /// Cleanup is complete: every mapping had its `Destroyed`, nothing more will come.
+    Write { exchange: ExchangeId, bytes: Vec<u8> },
+    /// Drop a TCP connection: no input about it may follow. It may be gone already, if it broke after this output was
+    /// queued.
+    HangUp { exchange: ExchangeId },
+    /// Report an event to the program.
+    Event { id: MappingId, event: Event },
+    /// Cleanup is complete: every mapping had its `Destroyed`. There are no more outputs.
     Finished,
 }
 
-/// What all parts of an engine use, at the present time.
+/// The context that all parts of an engine share.
 pub struct Cx {
-    /// The current time, never that of the timer's deadline.
+    /// The current time, which may be later than a timer's deadline.
     pub now: Time,
     /// What the engine was told at its start.
     pub config: Config,
     /// Randomness.
     pub random: Box<dyn Random>,
-    /// Outputs, in order.
     pub outputs: LinkedList<Output>,
-    /// The gateway's share of packets that nobody asked for.
+    /// The limit of packets sent on the library's own initiative.
     pub pace: Pace,
-    /// What may be on gateways because of us.
+    /// The entries that may exist on gateways because of us.
     pub ledger: Ledger,
-    /// How the protocols stand.
+    /// The states of the protocols.
     pub protocols: Protocols,
-    /// When the program began to clean up.
+    /// When cleanup began.
     pub cleanup_at: Option<Time>,
 }
 
 impl Cx {
-    /// Nothing is known, nothing was sent.
+    /// A context without outputs, entries or known protocols.
     pub fn new(config: Config, random: Box<dyn Random>) -> Cx {
         Cx {
             now: Time::ZERO,
@@ -348,12 +327,12 @@ impl Cx {
         }
     }
 
-    /// Whether the program waits for the end.
+    /// Whether cleanup has begun.
     pub fn is_cleaning_up(&self) -> bool {
         self.cleanup_at.is_some()
     }
 
-    /// What a handler has at hand at this time.
+    /// Sets the time, and returns the context.
     pub fn at(&mut self, now: Time) -> &mut Cx {
         self.now = now;
         self
@@ -364,13 +343,13 @@ impl Cx {
         self.outputs.push_back(output);
     }
 
-    /// A protocol cannot be used for now; `lifetime`: its refusal holds for so long.
+    /// Records that a protocol cannot be used for now; `lifetime`: how long its refusal holds.
     pub fn note_out(&mut self, protocol: Protocol, reason: Reason, lifetime: Option<Duration>) {
         let wait = wait_after_failure(self, lifetime, self.protocols.of(protocol).outs);
         self.protocols.note_out(self.now, protocol, reason, wait);
     }
 
-    /// A random point of `span` between `low`/`of` and `high`/`of` of it.
+    /// A random time between `low`/`of` and `high`/`of` of `span`.
     pub fn between(&mut self, span: Duration, low: u64, high: u64, of: u64) -> Duration {
         let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX / high.max(1));
         Duration::from_micros(self.random.in_range(micros * low / of, micros * high / of))

@@ -1,6 +1,6 @@
-//! Who is asked next for a mapping: it climbs down from the best rung to the last, and fails only there.
+//! Which rung is asked next for a mapping: the ladder goes from the best rung to the last, and fails only after that.
 //!
-//! A pure function of the rungs' standing, of what came of earlier requests, and of the time.
+//! A pure function of the state of the rungs, the outcome of earlier requests, and the time.
 
 use super::driver::Rung;
 use super::io::{Cx, Protocol};
@@ -9,64 +9,62 @@ use super::schedule::wait_after_failure;
 use crate::time::Time;
 use std::time::Duration;
 
-/// A rung as it stands for all mappings; the rungs of a ladder are in order of preference.
+/// The state of a rung for all mappings. A list of them is in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RungState {
     /// It can be asked.
     Open {
-        /// Which.
         rung: Rung,
-        /// How long it may be silent before the rungs below are asked as well; `None`: until it fails.
+        /// How long it may be silent before the rungs below are asked, too; `None`: until it fails.
         patience: Option<Duration>,
     },
-    /// A protocol that was not asked yet whether it is there.
+    /// A protocol that was not probed yet.
     Unasked,
-    /// Nobody can be asked yet, but somebody may turn up (an answer to a search, a description).
+    /// There is no rung to ask yet, but one may appear (an answer to a search, a description).
     Coming {
-        /// Until then the rungs below wait.
+        /// The rungs below wait until then.
         hold_until: Time,
-        /// Until then there is hope.
+        /// A rung may appear until then.
         until: Time,
     },
-    /// It is out for all mappings.
+    /// The protocol is out for all mappings.
     Out {
-        /// Whose failure it is.
+        /// The protocol that failed.
         protocol: Protocol,
-        /// Why.
         reason: Reason,
         /// When it may be asked again.
         until: Time,
     },
 }
 
-/// What came of asking one rung for one mapping.
+/// The requests to one rung for one mapping.
 #[derive(Clone, Copy, Debug)]
 struct Try {
     rung: Rung,
-    /// How often in a row it failed.
+    /// Consecutive failures.
     failures: u8,
-    /// Why, the last time.
+    /// The reason of the last failure.
     reason: Option<Reason>,
-    /// When the request was made that is open.
+    /// When the open request was made.
     asked_at: Option<Time>,
-    /// It is not asked again before.
+    /// The rung is not asked again before this.
     until: Time,
 }
 
-/// What a mapping should do.
+/// The next step for a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextStep {
     /// Ask this rung.
     Ask(Rung),
-    /// Find out who is there, then look again.
+    /// Probe the protocols, then decide again.
     Probe,
-    /// Somebody may answer yet; look again at this time, if nothing happens before.
+    /// A rung may still answer; decide again at this time at the latest.
     Wait(Option<Time>),
-    /// Nobody is left; look again at this time.
+    /// No rung is left; decide again at this time.
     NoneLeft(Option<Time>),
 }
 
-/// At most this many rungs are remembered for one mapping.
+/// Rungs remembered for one mapping, at most.
 const MAX_TRIES: usize = 16;
 
 /// The rungs that were asked for one mapping.
@@ -75,7 +73,7 @@ pub struct Ladder {
     tries: Vec<Try>,
 }
 
-/// The sooner of two times, the first of which may not be set yet.
+/// Lowers `known` to `at` if that is sooner.
 fn sooner(known: &mut Option<Time>, at: Time) {
     *known = Some(known.map_or(at, |known| known.min(at)));
 }
@@ -85,7 +83,7 @@ impl Ladder {
         self.tries.iter().find(|tried| tried.rung == rung)
     }
 
-    /// The try of a rung, made if there was none.
+    /// The record of a rung, created if there is none.
     fn try_of(&mut self, now: Time, rung: Rung) -> &mut Try {
         let index = self.tries.iter().position(|tried| tried.rung == rung).unwrap_or_else(|| {
             if self.tries.len() >= MAX_TRIES {
@@ -97,7 +95,7 @@ impl Ladder {
         &mut self.tries[index]
     }
 
-    /// Who comes next. `held_by`: the mapping is made by this rung, which is not asked again here.
+    /// The next step. `held_by`: the rung that holds the mapping, which is not asked here.
     pub fn next(&mut self, now: Time, rungs: &[RungState], held_by: Option<Rung>) -> NextStep {
         self.drop_gone(rungs);
         let (mut look_at, mut retry_at, mut is_open) = (None, None, false);
@@ -133,7 +131,7 @@ impl Ladder {
         if is_open { NextStep::Wait(look_at) } else { NextStep::NoneLeft(retry_at) }
     }
 
-    /// Requests to rungs that are out or gone were dropped with them.
+    /// Forgets open requests to rungs that are out or gone: the drivers have dropped them.
     pub fn drop_gone(&mut self, rungs: &[RungState]) {
         let is_there = |rung| {
             rungs.iter().any(|state| matches!(state, RungState::Open { rung: open, .. } if *open == rung))
@@ -141,12 +139,12 @@ impl Ladder {
         self.tries.retain(|tried| tried.asked_at.is_none() || is_there(tried.rung));
     }
 
-    /// A rung is asked.
+    /// Records a request to a rung.
     pub fn note_asked(&mut self, now: Time, rung: Rung) {
         self.try_of(now, rung).asked_at = Some(now);
     }
 
-    /// A rung has failed; `lifetime`: its refusal holds for so long. Whether the reason is another than the last time.
+    /// Records a failure of a rung; `lifetime`: how long its refusal holds. Returns whether the reason is new.
     pub fn note_failed(
         &mut self,
         cx: &mut Cx,
@@ -166,29 +164,29 @@ impl Ladder {
         self.find(rung).is_some_and(|tried| tried.asked_at.is_some())
     }
 
-    /// The rungs that are being asked, taken out: nobody waits for them any more.
+    /// Takes out the rungs with open requests: their answers are no longer waited for.
     pub fn take_asked(&mut self) -> Vec<Rung> {
         self.tries.extract_if(.., |tried| tried.asked_at.is_some()).map(|tried| tried.rung).collect()
     }
 
-    /// A rung starts afresh: it has made the mapping, or is not what it was when it failed.
+    /// Forgets a rung: it has granted the mapping, or has changed since it failed.
     pub fn forget(&mut self, rung: Rung) {
         self.tries.retain(|tried| tried.rung != rung);
     }
 
-    /// Rungs that failed start afresh: what held the mapping then may have been in their way, and holds it no more.
+    /// Forgets failures: the entry that held the mapping may have been in the way, and is gone.
     pub fn forget_failures(&mut self) {
         self.tries.retain(|tried| tried.asked_at.is_some());
     }
 
-    /// Rungs that failed by silence may be asked again at once. Should they fail again, they wait longer than before.
+    /// Allows silent rungs to be asked again at once. If they fail again, they wait longer than before.
     pub fn revive_silent(&mut self, now: Time) {
         for tried in self.tries.iter_mut().filter(|tried| tried.reason.is_some_and(Reason::is_silence)) {
             tried.until = now.min(tried.until);
         }
     }
 
-    /// Why each rung failed, in the order of the rungs.
+    /// The reason of each rung's failure, in the order of `rungs`.
     pub fn reasons(&self, rungs: &[RungState]) -> Vec<(Protocol, Reason)> {
         let reason = |state: &RungState| match *state {
             RungState::Open { rung, .. } => {

@@ -1,4 +1,4 @@
-//! Renewals, expiry, and mappings that are made anew after a restart of the gateway.
+//! Renewals, expiry, and making mappings again after a restart of the gateway.
 
 use super::driver::{Key, RequestKind, Rung, Slot};
 use super::io::Protocol;
@@ -9,11 +9,11 @@ use crate::log::log;
 use crate::time::Time;
 use std::time::Duration;
 
-/// When a mapping is asked for once more that an earlier deletion may have removed.
+/// When a mapping that an earlier deletion may have removed is requested again.
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// A lifetime was granted: sets its first renewal. `None`: permanent, nothing to renew.
+    /// Sets the first renewal after a grant. `None`: permanent.
     pub(super) fn begin_lease(&mut self, now: Time, key: Key, granted: Option<Duration>) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         let confirm_at = mapping.confirm.then(|| now + CONFIRM_AFTER);
@@ -24,7 +24,7 @@ impl Engine {
         self.timers.replace(Timer::Mapping(key), renewal.into_iter().chain(confirm_at).min());
     }
 
-    /// The mapping's timer: what it is for stands in the mapping's state.
+    /// The timer of a mapping is due: its state says for what.
     pub(super) fn handle_mapping_timer(&mut self, now: Time, key: Key) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         let hold = match &mut mapping.state {
@@ -43,7 +43,7 @@ impl Engine {
                 return self.timers.set(Timer::Mapping(key), at);
             }
         }
-        // A renewal, and the timer for what follows if it is not answered.
+        // Sends a renewal, and sets the timer for the next if this one is not answered.
         let (rung, gives_way) = (hold.slot.rung, hold.is_giving_way(now));
         (hold.has_turn, mapping.confirm) = (false, false);
         if let Some(lifetime) = hold.lifetime {
@@ -58,7 +58,7 @@ impl Engine {
         }
     }
 
-    /// The lifetime ended and no renewal was answered: discovery anew.
+    /// The lifetime has ended without an answered renewal: the mapping seeks a rung again.
     fn expire(&mut self, key: Key) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         let MappingState::Held(hold) = mapping.state else { return };
@@ -66,18 +66,18 @@ impl Engine {
         log!(Warn, "{key}: the mapping expires, no renewal was answered");
         let (protocol, granted_at) = (hold.slot.rung.protocol(), hold.granted_at);
         if self.cx.protocols.of(protocol).heard_at.is_none_or(|at| at <= granted_at) {
-            // It has to be found again, as have those that were silent before it.
+            // The protocol has to be found again, as have those that were silent before it.
             self.cx.protocols.doubt(protocol);
             self.cx.protocols.revive(true);
         }
         self.lose(key);
     }
 
-    /// The gateway restarted and lost its mappings: all are made anew (one by the answer that shows it), in the pace that a
-    /// gateway can bear that is only just up.
+    /// The gateway has restarted and lost its mappings: all are made again, paced so that a gateway that has just
+    /// started can bear it. `shown_by`: the key whose answer shows the restart.
     pub(super) fn remake_all(&mut self, now: Time, protocol: Protocol, shown_by: Option<Key>) {
         log!(Info, "{protocol}: the gateway has restarted");
-        // One restart is not to be seen twice: the other protocol's next answer begins anew.
+        // The other protocol must not detect the same restart again: its next answer starts a new epoch.
         let Drivers { pcp, natpmp, .. } = &mut self.drivers;
         let other = if protocol == Protocol::Pcp { natpmp } else { pcp };
         other.forget_epoch(self.cx.at(now));
@@ -90,7 +90,8 @@ impl Engine {
         }
     }
 
-    /// What a UPnP service held is made anew, and what it did not make may be asked of it again: its device has restarted.
+    /// The device of a UPnP service has restarted: its mappings are made again, and the service may be asked for
+    /// mappings that it refused before.
     pub(super) fn remake_those_of(&mut self, now: Time, rung: Rung) {
         for key in self.mappings.held(|hold| hold.slot.rung == rung) {
             self.remake(now, key, Duration::ZERO);
@@ -103,14 +104,14 @@ impl Engine {
         self.mappings.unsettled = true;
     }
 
-    /// An entry is gone from the gateway's table: it is made anew in its turn.
+    /// An entry is gone from the gateway's table: the mapping is made again in its turn.
     pub(super) fn handle_gone(&mut self, now: Time, slot: Slot, quiet: bool) {
         let Some(mapping) = self.mappings.by_key.get_mut(&slot.key) else { return };
         let Some(_) = mapping.hold().filter(|hold| hold.slot == slot) else { return };
         if quiet {
-            // The program has relied on it for seconds only, and hears nothing if it comes out the same.
+            // The program has had it for seconds only: nothing is reported unless the new one differs.
             let (suggestion, protocol) = (mapping.suggestion(), slot.rung.protocol());
-            // The request, and that for the external address.
+            // One request for the mapping and one for the external address.
             self.cx.pace.spend(now, 2 * packets(protocol));
             with_driver!(self, now, protocol, map(slot.key, slot.rung, suggestion, RequestKind::Make));
             return;
@@ -118,7 +119,7 @@ impl Engine {
         self.remake(now, slot.key, Duration::ZERO);
     }
 
-    /// A mapping that was made is made anew, in its turn, `delay` from now at the earliest.
+    /// Makes a granted mapping again in its turn, `delay` from now at the earliest.
     pub(super) fn remake(&mut self, now: Time, key: Key, delay: Duration) {
         let Some(&mut Hold { slot, .. }) = self.mappings.hold_mut(key) else { return };
         self.lose(key);
@@ -130,7 +131,7 @@ impl Engine {
         }
     }
 
-    /// The gateway keeps an entry for less time than it granted.
+    /// The gateway keeps an entry for less time than it has granted.
     pub(super) fn shorten_lease(&mut self, now: Time, slot: Slot, left: Duration) {
         if let Some(hold) = self.mappings.hold_mut(slot.key).filter(|hold| hold.slot == slot) {
             hold.granted_at = now;

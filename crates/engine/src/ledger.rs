@@ -1,8 +1,9 @@
-//! What may be on a gateway because of us. Destroying a mapping and cleanup delete what stands here, and nothing else.
+//! The entries that may exist on a gateway because of us. Destroying a mapping and cleanup delete these entries, and no
+//! others.
 //!
-//! An entry is made when a request is sent that could create or prolong it. It ends when the gateway has confirmed its
-//! deletion, when the gateway has said that it does not exist, or when its latest time has passed. A refused renewal, a
-//! refused deletion, an unreadable reply, a restart of the gateway or a change of protocol do not end it.
+//! An entry is recorded before a request is sent that could create or prolong it. It ends when the gateway confirms its
+//! deletion, when the gateway reports that it does not exist, or when its latest time has passed. Refused renewals,
+//! refused deletions, unreadable replies, restarts of the gateway and changes of protocol do not end it.
 
 use super::driver::{Key, Rung, ServiceId, Slot};
 use crate::ordered::{Map, Pieces};
@@ -12,84 +13,83 @@ use plum_wire::pcp::Nonce;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// When a deletion is repeated that was refused or not answered, counted from the one before.
+/// When a refused or unanswered deletion is repeated, counted from the previous one.
 const REPEATS: [Duration; 3] = [Duration::from_secs(30), Duration::from_secs(300), Duration::from_secs(3600)];
 
-/// At most this many entries of one key: a gateway that assigns another port each time must not fill the memory.
+/// Entries of one key, at most: a gateway that assigns another port each time must not fill the memory.
 const MAX_ENTRIES_OF_A_KEY: usize = 32;
 
-/// At most this many services are remembered.
+/// UPnP services remembered, at most.
 const MAX_REMEMBERED: usize = 64;
 
-/// A gateway's hardware address, as the neighbour table has it.
+/// The hardware address of a gateway, from the neighbour table.
 pub type HardwareAddress = [u8; 6];
 
-/// What tells one gateway from another.
+/// The identity of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gateway {
     /// Its address; `None`: the route has no next hop.
     pub address: Option<IpAddr>,
-    /// Its hardware address, once it is known. The address alone does not tell two home networks apart.
+    /// Its hardware address, if known. The IP address alone does not distinguish two home networks.
     pub hardware: Option<HardwareAddress>,
 }
 
-/// Where an entry is.
+/// The gateway that has an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     gateway: Gateway,
-    /// Where the hardware address is unknown, each time that a gateway becomes the present one it may be another one.
+    /// The number of the visit if the hardware address is unknown: each visit may be to another gateway.
     visit: u32,
 }
 
-/// How the deletion of an entry stands.
+/// The state of the deletion of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeletionState {
-    /// None was sent.
+    /// No deletion was sent.
     Unasked,
-    /// One is under way, and its outcome is awaited.
+    /// A deletion is in flight, and its outcome is awaited.
     Open,
-    /// One was sent that nobody waits for: the protocol has never been heard at this gateway.
+    /// A deletion was sent and its outcome is not awaited: the protocol was never heard at this gateway.
     Unawaited,
-    /// Refused, or not answered.
+    /// The deletion was refused or not answered.
     Failed,
 }
 
-/// One entry.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// What its deletion hits.
+    /// What its deletion removes.
     pub slot: Slot,
     place: Place,
-    /// The address that it leads to: ours when it was made.
+    /// The internal address: our address when it was requested.
     pub client: IpAddr,
-    /// Its external port, 0 where that is not known.
+    /// The external port; 0: not known.
     port: u16,
-    /// PCP's nonce; zero for the other protocols.
+    /// The PCP nonce; zero for the other protocols.
     pub nonce: Nonce,
-    /// The latest time at which it may still live; `None`: it never ends by itself.
+    /// The latest time at which it may still exist; `None`: permanent.
     pub ends_at: Option<Time>,
-    /// The gateway has said that it made it. Else only the request is known.
+    /// The gateway has granted it. Otherwise it was only requested.
     pub is_certain: bool,
-    /// Requests that could make or prolong it and have not been answered.
+    /// Unanswered requests that could create or prolong it.
     unanswered: u8,
-    /// How its deletion stands.
+    /// The state of its deletion.
     pub deletion: DeletionState,
-    /// How often its deletion was refused or not answered.
+    /// How many deletions were refused or not answered.
     failures: u8,
 }
 
 impl Entry {
-    /// Whether its latest time is still to come.
+    /// Whether it may still exist at `now`.
     pub fn is_alive(&self, now: Time) -> bool {
         self.ends_at.is_none_or(|ends_at| now < ends_at)
     }
 }
 
-/// All entries, of all gateways since the start.
+/// The entries of all gateways since the start.
 #[derive(Debug)]
 pub struct Ledger {
     entries: Map<Key, Vec<Entry>>,
-    /// The key of each entry at the present gateway, by service, transport and external port.
+    /// The key of each entry at the present gateway, by table, transport and external port.
     owners: Map<u64, Key>,
     present: Place,
     /// How often a gateway became the present one.
@@ -111,7 +111,7 @@ impl Default for Ledger {
     }
 }
 
-/// What PCP and NAT-PMP make stands in the gateway's own table.
+/// The index of an entry in `owners`. PCP and NAT-PMP share the gateway's own table.
 fn owner_word(rung: Rung, transport: Transport, port: u16) -> u64 {
     let table = match rung {
         Rung::Pcp | Rung::NatPmp => 0,
@@ -121,11 +121,11 @@ fn owner_word(rung: Rung, transport: Transport, port: u16) -> u64 {
 }
 
 impl Ledger {
-    /// Another gateway is the present one. Entries of one that is known are ours to delete again; its hardware address
-    /// decides, so those of a gateway without one stay where they are.
+    /// Makes another gateway the present one. Entries of a known gateway become deletable again. The hardware address
+    /// decides whether it is known, so entries of a gateway without one stay with their visit.
     pub fn arrive(&mut self, now: Time, gateway: Gateway) {
         self.drop_ended(now);
-        // What was asked of the old gateway is not answered any more, or did not even go out.
+        // Deletions sent to the old gateway will not be answered any more.
         for entry in self.entries.values_mut().flatten() {
             entry.deletion = DeletionState::Unasked;
         }
@@ -134,8 +134,8 @@ impl Ledger {
         self.index_owners();
     }
 
-    /// The hardware address of the present gateway has become known. An earlier gateway of the same addresses is the
-    /// same one: its entries belong to the present one then.
+    /// Records the hardware address of the present gateway. Entries of an earlier gateway with the same addresses
+    /// belong to the present one then.
     pub fn identify(&mut self, hardware: HardwareAddress) {
         let gateway = Gateway { hardware: Some(hardware), ..self.gateway() };
         let present = Place { gateway, visit: 0 };
@@ -145,7 +145,7 @@ impl Ledger {
                 entry.place = present;
                 let is_same = |known: &Entry| known.place == present && known.slot == entry.slot;
                 if let Some(index) = entries.iter().position(is_same) {
-                    // It has been asked for again since.
+                    // The entry was requested again during this visit.
                     let known = entries.remove(index);
                     entry.ends_at = later(known.ends_at, entry.ends_at);
                     entry.is_certain |= known.is_certain;
@@ -170,7 +170,7 @@ impl Ledger {
         }
     }
 
-    /// The id of the UPnP service with this identity: the same one whenever the service is found again.
+    /// The id of the UPnP service with this identity; stable when the service is found again.
     pub fn service_id(&mut self, identity: &str) -> ServiceId {
         let index = self.services.iter().position(|known| known == identity).unwrap_or_else(|| {
             if self.services.len() < MAX_REMEMBERED {
@@ -188,7 +188,7 @@ impl Ledger {
         ServiceId(index as u16)
     }
 
-    /// A request that could make or prolong an entry is sent; it may live until `ends_at`, or for ever.
+    /// Records that a request is sent that could create or prolong an entry until `ends_at`; `None`: for ever.
     pub fn note_sent(&mut self, slot: Slot, client: IpAddr, nonce: Nonce, ends_at: Option<Time>) {
         let place = self.present;
         let entries = self.entries.get_or_insert_with(slot.key, Vec::new);
@@ -202,7 +202,7 @@ impl Ledger {
             return self.own(slot, port);
         }
         if entries.len() >= MAX_ENTRIES_OF_A_KEY {
-            // Of what the gateway does not let be deleted one can be missed best, of what holds the mapping least.
+            // Drops the oldest entry whose deletion failed, else the oldest that is not certain.
             let is_hopeless = |entry: &Entry| (entry.deletion == DeletionState::Failed, !entry.is_certain);
             let oldest = (0..entries.len()).rev().max_by_key(|&n| is_hopeless(&entries[n]));
             entries.remove(oldest.unwrap_or(0));
@@ -222,7 +222,7 @@ impl Ledger {
         self.own(slot, slot.port);
     }
 
-    /// The gateway has granted an entry at an external port, for this long.
+    /// Records a grant of an entry at an external port.
     pub fn note_granted(&mut self, now: Time, slot: Slot, port: u16, lifetime: Option<Duration>) {
         let Some(entry) = self.get_mut(slot) else { return };
         let ends_at = lifetime.map(|lifetime| now + lifetime);
@@ -232,8 +232,8 @@ impl Ledger {
         self.own(slot, port);
     }
 
-    /// The gateway has refused to make or prolong an entry. Where this was the only request, and there was no grant before,
-    /// the gateway has nothing.
+    /// Records a refusal to create or prolong an entry. If this was the only request and there was no grant before, the
+    /// gateway has no entry.
     pub fn note_refused(&mut self, slot: Slot) {
         let Some(entry) = self.get_mut(slot) else { return };
         entry.unanswered = entry.unanswered.saturating_sub(1);
@@ -242,21 +242,21 @@ impl Ledger {
         }
     }
 
-    /// The external port of an entry has become known.
+    /// Records the external port of an entry that was requested without one.
     pub fn note_port(&mut self, slot: Slot, port: u16) {
         let found = Slot { port, ..slot };
         if let (Some(_), Some(_)) = (self.get(slot), self.get(found)) {
             return self.end(slot);
         }
         if let Some(entry) = self.get_mut(slot) {
-            // A deletion of the unknown port has not met it.
+            // A deletion of the unknown port did not remove it.
             entry.deletion = DeletionState::Unasked;
             entry.slot = found;
             self.own(found, port);
         }
     }
 
-    /// The entry is gone from the gateway, or another host's.
+    /// Ends an entry: it is gone from the gateway, or belongs to another host.
     pub fn end(&mut self, slot: Slot) {
         let place = self.present;
         self.own(slot, 0);
@@ -267,7 +267,7 @@ impl Ledger {
         }
     }
 
-    /// The external port of an entry is another one.
+    /// Sets the external port of an entry.
     fn own(&mut self, slot: Slot, port: u16) {
         let Some(entry) = self.get_mut(slot) else { return };
         let word = |port| owner_word(slot.rung, slot.key.transport, port);
@@ -280,7 +280,7 @@ impl Ledger {
         }
     }
 
-    /// How the deletion of an entry stands from now on.
+    /// Sets the state of the deletion of an entry.
     pub fn set_deletion(&mut self, slot: Slot, deletion: DeletionState) {
         if let Some(entry) = self.get_mut(slot) {
             entry.deletion = deletion;
@@ -292,7 +292,7 @@ impl Ledger {
         self.entries.values().flatten().any(|entry| entry.deletion == DeletionState::Open)
     }
 
-    /// A deletion was refused or not answered. When to send the next; `None`: never.
+    /// Records a refused or unanswered deletion. Returns how long to wait before the next; `None`: there is none.
     pub fn note_not_deleted(&mut self, slot: Slot) -> Option<Duration> {
         let entry = self.get_mut(slot)?;
         entry.deletion = DeletionState::Failed;
@@ -306,7 +306,6 @@ impl Ledger {
         self.of(slot.key).find(|entry| entry.slot == slot)
     }
 
-    /// The same, to be changed.
     pub fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
         let place = self.present;
         let entries = self.entries.get_mut(&slot.key)?;
@@ -324,7 +323,7 @@ impl Ledger {
         self.entries.keys()
     }
 
-    /// The nonce that the PCP server at the present gateway's address knows a key by, if there was one.
+    /// The nonce of the last PCP entry of a key at the address of the present gateway.
     pub fn nonce(&self, key: Key) -> Option<Nonce> {
         let address = self.gateway().address;
         let is_of_server =
@@ -332,7 +331,7 @@ impl Ledger {
         self.entries.get(&key)?.iter().rfind(is_of_server).map(|entry| entry.nonce)
     }
 
-    /// The key whose entry at a UPnP service, or in the gateway's own table, has an external port, or may have it.
+    /// The key whose entry has, or may have, an external port at a UPnP service or in the gateway's own table.
     pub fn owner(&self, service: ServiceId, transport: Transport, port: u16) -> Option<Key> {
         let owner = |rung| {
             let word = owner_word(rung, transport, port);
@@ -343,7 +342,7 @@ impl Ledger {
         owner(Rung::Upnp(service)).or_else(|| owner(Rung::Pcp))
     }
 
-    /// Whether the present gateway has granted anything by a protocol that is not certain to be gone.
+    /// Whether an entry granted by a rung may still exist at the present gateway.
     pub fn has_granted(&self, rung: Rung) -> bool {
         let is_grant =
             |entry: &Entry| entry.slot.rung == rung && entry.place == self.present && entry.is_certain;
@@ -357,7 +356,7 @@ impl Ledger {
 
     fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
         self.entries.retain(|_, entries| {
-            // An open deletion has its outcome still to come.
+            // The outcome of an open deletion is still to come.
             entries.retain(|entry| entry.deletion == DeletionState::Open || keep(entry));
             !entries.is_empty()
         });
@@ -365,7 +364,7 @@ impl Ledger {
     }
 }
 
-/// The later of two ends; `None` is never.
+/// The later of two times; `None`: never.
 fn later(one: Option<Time>, other: Option<Time>) -> Option<Time> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.max(other)),

@@ -1,12 +1,15 @@
-//! Every decision: who is asked what, when, and what the reply means. No clocks, no sockets, no threads.
+//! Every decision of the library: which protocol is asked for which mapping, when, and how a reply is interpreted. No
+//! clocks, no sockets, no threads.
 //!
 //! One input (`handle_*`), then drain the outputs (`poll_output` until `None`), then wait until `poll_timeout`.
 //!
-//! - `ledger`: what may be on gateways because of us. `protocols`: how each protocol stands. `ladder`: who is asked next for a
-//!   mapping. `mapping`: how a mapping stands.
-//! - `mod` takes the inputs; `climb` walks mappings down their ladders; `grants` has what the drivers' notices mean; `lease`
-//!   renewals, expiry and restarts; `announcement` what the gateway says of those by itself; `ending` deletions and cleanup; `network` the route and rechecks.
-//! - `server` (PCP, NAT-PMP), `upnp`: the drivers, each asking one gateway by one protocol (`driver` is their contract).
+//! - `ledger`: entries that may exist on gateways because of us. `protocols`: the state of each protocol. `ladder`:
+//!   which rung is asked next for a mapping. `mapping`: the state of a mapping.
+//! - This file takes the inputs; `climb` moves mappings along their ladders; `notices` handles what the drivers report;
+//!   `lease` renewals, expiry and restarts; `announcement` what the gateway announces; `destruction` deletions and
+//!   cleanup; `network` the route and rechecks.
+//! - `server` (PCP, NAT-PMP) and `upnp` are the drivers: each speaks one protocol with one gateway (`driver` is their
+//!   contract).
 
 #![forbid(unsafe_code)]
 #![warn(clippy::dbg_macro, clippy::print_stderr, clippy::print_stdout, clippy::todo, clippy::unimplemented)]
@@ -54,26 +57,27 @@ use std::net::SocketAddr;
 use timers::Timers;
 use upnp::Upnp;
 
-/// The core's own deadlines; the drivers keep theirs.
+/// The deadlines of the core; each driver has its own timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// When to ask those again that were silent, after a sign of life.
+    /// When silent protocols are asked again after a sign of life.
     Revive,
-    /// When to renew all mappings for announcements that came too soon after others.
+    /// When all mappings are renewed for an announcement that followed another too soon.
     RenewAll,
-    /// When the next mapping may be asked for that another rung holds.
+    /// When the next mapping that another rung holds may move to a better rung.
     Move,
-    /// When to look at the gateway again.
+    /// When the gateway is checked again.
     Recheck,
-    /// When to look up the route for notices that came too soon after others, or for what the system had nothing for.
+    /// When the route is looked up for change notices that came too soon after others, or after a shortage of
+    /// descriptors or memory.
     LookUp,
-    /// When to do what the mapping's state says: ask on, fail, renew, expire.
+    /// When the next step of a mapping is due: next rung, failure, renewal or expiry, by its state.
     Mapping(Key),
-    /// When to tell DESTROYED though the deletion is not answered.
+    /// When DESTROYED is reported without an answer to the deletion.
     Destruction(Key),
-    /// When to repeat deletions that were refused or not answered, as far as the pace allows.
+    /// When refused or unanswered deletions are repeated, as far as the pace allows.
     Repeat,
-    /// When to see whether cleanup still waits for anyone.
+    /// When cleanup checks which hosts it still waits for.
     Cleanup,
 }
 
@@ -102,7 +106,7 @@ struct Drivers {
 }
 
 impl Drivers {
-    /// The driver of a protocol; `Direct` asks nobody and has none.
+    /// The driver of a protocol; `Direct` has none.
     fn of(&mut self, protocol: Protocol) -> Option<&mut dyn Driver> {
         match protocol {
             Protocol::Pcp => Some(&mut self.pcp),
@@ -123,19 +127,19 @@ impl Drivers {
 struct Mappings {
     by_key: Map<Key, GatewayMapping>,
     ids: Map<MappingId, Key>,
-    /// Those that no rung has made.
+    /// Mappings that no rung has granted yet, and those that may move to a better rung.
     seeking: Set<Key>,
-    /// Something changed that those must look at.
+    /// The mappings in `seeking` must be looked at again.
     unsettled: bool,
 }
 
 impl Mappings {
-    /// The grant of a mapping that a gateway has made.
+    /// The grant of a mapping, if a gateway has granted it.
     fn hold_mut(&mut self, key: Key) -> Option<&mut Hold> {
         self.by_key.get_mut(&key)?.hold_mut()
     }
 
-    /// The keys of the mappings that gateways have made, as far as `wanted`.
+    /// The keys of the granted mappings for which `wanted` holds.
     fn held(&self, wanted: impl Fn(&Hold) -> bool) -> Pieces<Key> {
         self.by_key.keys_where(|_, mapping| mapping.hold().is_some_and(&wanted))
     }
@@ -150,11 +154,11 @@ pub struct Engine {
     mappings: Mappings,
     destructions: Destructions,
     announcements: Announcements,
-    /// When those that were silent were last asked again for a sign of life.
+    /// When silent protocols were last asked again because of a sign of life.
     revived_at: Option<Time>,
 }
 
-/// Calls a method of one driver; `Direct` has none.
+/// Calls a method of the driver of a protocol, if it has one.
 macro_rules! with_driver {
     ($engine:expr, $now:expr, $protocol:expr, $method:ident($($argument:expr),*)) => {
         if let Some(driver) = $engine.drivers.of($protocol) {
@@ -165,7 +169,6 @@ macro_rules! with_driver {
 pub(crate) use with_driver;
 
 impl Engine {
-    /// An engine that has nothing to do yet.
     pub fn new(mut config: Config, random: Box<dyn Random>) -> Engine {
         config.gateway = config.gateway.map(|(address, port)| (address.to_canonical(), port));
         Engine {
@@ -184,7 +187,7 @@ impl Engine {
         }
     }
 
-    /// The program wants a mapping; `id` was never used before.
+    /// The program creates a mapping; `id` was never used before.
     pub fn handle_create(&mut self, now: Time, id: MappingId, wanted: Wanted) {
         let key = Key { transport: wanted.transport, internal_port: wanted.internal_port };
         if self.cx.is_cleaning_up() {
@@ -198,7 +201,7 @@ impl Engine {
                 if wanted.wish.port.is_some_and(|port| mapping.wish.port != Some(port)) {
                     log!(Warn, "mapping {id}: shares {key}, which suggests another external port");
                 }
-                // It is told what the others know.
+                // The new id gets the event that the other ids of the key already have.
                 let is_failed = mapping.ids.values().any(|told| *told == Some(Event::Failure));
                 if is_failed {
                     self.tell_failure(now, key);
@@ -214,10 +217,11 @@ impl Engine {
     fn add_mapping(&mut self, now: Time, key: Key, id: MappingId, wanted: Wanted) {
         let mut mapping = GatewayMapping::new(wanted.wish);
         mapping.ids.insert(id, None);
-        // Where the key is being deleted still: what was not sent is not, and the entries are the mapping's own from now on.
+        // If the key is still being deleted: unsent deletions are dropped, and the entries belong to the new mapping
+        // from now on.
         self.destructions.repeats.cancel(key);
         self.end_destruction(key);
-        // A deletion that is still under way could hit what is made now.
+        // A deletion in flight could remove the entry that is made now.
         mapping.confirm = self
             .cx
             .ledger
@@ -227,7 +231,7 @@ impl Engine {
         self.mappings.seeking.insert(key);
         self.wake_protocols(now);
         if self.mappings.by_key.len() == 1 {
-            // Nobody has looked at the network while there was no mapping: what was silent then may answer now.
+            // The network was not watched while there was no mapping: protocols that were silent may answer now.
             self.timers.set(Timer::Recheck, now + self.cx.config.recheck_interval);
             self.cx.protocols.revive(true);
             self.want_check(now);
@@ -239,17 +243,17 @@ impl Engine {
         }
     }
 
-    /// The program wants a mapping no more.
+    /// The program destroys a mapping.
     pub fn handle_destroy(&mut self, now: Time, id: MappingId) {
         self.destroy(now, id);
         self.settle(now);
     }
 
-    /// A socket's local address, or that it could not be opened: the answer to `Output::Open`.
+    /// The answer to `Output::Open`: the local address of the socket, or `None` if it could not be opened.
     pub fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
         if local.is_none() {
             self.network.open_sockets.remove(&socket);
-            // Without a listener only speed is lost after a restart of the gateway: the recheck is early enough.
+            // A missing listener only delays the detection of a gateway restart until the next recheck.
             if !matches!(socket, Socket::Announcements | Socket::Notifications) {
                 self.note_shortage(now);
             }
@@ -264,7 +268,7 @@ impl Engine {
         self.settle(now);
     }
 
-    /// A datagram came.
+    /// A datagram was received.
     pub fn handle_datagram(&mut self, now: Time, socket: Socket, by: impl Into<Arrival>, bytes: &[u8]) {
         let by = by.into();
         let from = by.from.ip().to_canonical();
@@ -292,12 +296,12 @@ impl Engine {
         self.settle(now);
     }
 
-    /// The gateway's kernel says that the port of a connected socket is closed (ICMP port unreachable).
+    /// The peer of a connected socket reports a closed port (ICMP port unreachable).
     pub fn handle_refused(&mut self, now: Time, socket: Socket) {
         self.handle_unsent(now, socket, Reason::PortClosed);
     }
 
-    /// A datagram could not be sent, for a reason that lies between us and the gateway.
+    /// A datagram could not be sent, because of this host or the path to the gateway.
     pub fn handle_unsent(&mut self, now: Time, socket: Socket, reason: Reason) {
         let cx = self.cx.at(now);
         match socket {
@@ -315,7 +319,7 @@ impl Engine {
         self.settle(now);
     }
 
-    /// Bytes came on a TCP connection.
+    /// Data was received on a TCP connection.
     pub fn handle_tcp_data(&mut self, now: Time, exchange: ExchangeId, bytes: &[u8]) {
         if let Some(host) = self.drivers.upnp.host_of(exchange) {
             self.note_sign_of_life(now, host);
@@ -324,8 +328,8 @@ impl Engine {
         self.settle(now);
     }
 
-    /// A TCP connection ended from the other side, or never came to be. It is gone: no `HangUp` follows but one that was wanted
-    /// before this, and is not carried out yet.
+    /// The peer closed a TCP connection, or it was never established. The connection is gone: the only `HangUp` that
+    /// may follow was queued before this input.
     pub fn handle_tcp_end(&mut self, now: Time, exchange: ExchangeId, end: TcpEnd) {
         self.drivers.upnp.handle_tcp_end(self.cx.at(now), exchange, end);
         if end == TcpEnd::Starved {
@@ -334,13 +338,13 @@ impl Engine {
         self.settle(now);
     }
 
-    /// The time that `poll_timeout` named has come (earlier and spurious calls do no harm).
+    /// The time that `poll_timeout` returned has come. Early and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Time) {
         for protocol in Protocol::ASKING {
             with_driver!(self, now, protocol, handle_timeout());
         }
         self.wake_protocols(now);
-        // What the drivers' timers brought about comes first: a grant may be what a timer here waits for.
+        // Notices of the drivers come first: a grant may be what a timer of the core waits for.
         self.settle(now);
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
@@ -359,24 +363,24 @@ impl Engine {
         self.settle(now);
     }
 
-    /// There is nothing to look after: whoever comes next looks for itself.
+    /// Whether there is nothing to maintain: the next mapping looks up the network itself.
     fn is_idle(&self) -> bool {
         let has_nothing = self.mappings.by_key.is_empty() && self.cx.ledger.keys().is_empty();
         has_nothing || self.cx.is_cleaning_up()
     }
 
-    /// What is to be done, in order, until `None`.
+    /// The next thing to do, in order; `None`: nothing is left.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.cx.outputs.pop_front()
     }
 
-    /// When to call `handle_timeout`, if nothing else happens.
+    /// When to call `handle_timeout`, if no other input comes before.
     pub fn poll_timeout(&self) -> Option<Time> {
         let protocols = self.cx.protocols.poll_timeout().filter(|_| !self.mappings.seeking.is_empty());
         [self.timers.next(), self.drivers.poll_timeout(), protocols].into_iter().flatten().min()
     }
 
-    /// Takes the drivers' notices and lets mappings that nobody has made look again, until nothing moves any more.
+    /// Handles the drivers' notices and moves seeking mappings along their ladders, until nothing changes any more.
     fn settle(&mut self, now: Time) {
         loop {
             let notice =

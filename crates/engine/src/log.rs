@@ -1,34 +1,34 @@
-//! Where the engine's messages go: to the sink of the thread that runs it. Without one they go nowhere.
+//! The engine's log: messages go to the sink of the thread that runs the engine, if it has one.
 //!
-//! An engine is one thread's, so no lock is needed, and none is left locked in the child of a fork.
+//! An engine belongs to one thread, so no lock is needed, and none can stay locked in the child of a fork.
 
 use std::cell::Cell;
 use std::fmt;
 
-/// How much a message matters; the numbers are the C API's (`plum_log_level_t`).
+/// The level of a message; the numbers are those of the C API (`plum_log_level_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// Packets, drops, timers.
+    /// Packets sent, received and dropped.
     Verbose = 0,
     /// Decisions.
     Debug = 1,
-    /// What a user wants to know.
+    /// Events that a user wants to know of.
     Info = 2,
-    /// Works, but not as wished.
+    /// The library works, with restrictions.
     Warn = 3,
-    /// Does not work.
+    /// Something does not work.
     Error = 4,
     /// A defect of this library.
     Fatal = 5,
 }
 
-/// Takes messages.
+/// Receives messages.
 #[derive(Clone, Copy)]
 pub struct Sink {
-    /// Whether messages of a level are wanted. Others are not formatted.
+    /// Whether messages of a level are wanted; others are not formatted.
     pub enabled: fn(Level) -> bool,
-    /// Takes one message.
+    /// Receives one message.
     pub write: fn(Level, fmt::Arguments<'_>),
 }
 
@@ -41,12 +41,11 @@ pub fn set_sink(sink: Sink) {
     SINK.set(Some(sink));
 }
 
-/// Whether the sink of the calling thread wants messages of `level`.
 pub(crate) fn enabled(level: Level) -> bool {
     SINK.get().is_some_and(|sink| (sink.enabled)(level))
 }
 
-/// Hands one message to the sink of the calling thread; use the macro, which formats nothing that is not wanted.
+/// Passes a message to the sink of the calling thread. Use the macro, which formats wanted messages only.
 #[cold]
 #[inline(never)]
 pub(crate) fn write(level: Level, message: fmt::Arguments<'_>) {

@@ -19,51 +19,51 @@ pub struct External {
     pub port: NonZeroU16,
 }
 
-/// How a mapping stands.
+/// The state of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MappingState {
-    /// It is being asked for, or is going to be.
+    /// No rung has granted it: requests are open, or are about to be made.
     Seeking {
-        /// It has a place in the pace: nobody is asked before this time.
+        /// It waits for its turn in the pace: no rung is asked before this time.
         not_before: Option<Time>,
-        /// When FAILURE is told though requests are open; `None`: no gateway that has answered was asked yet.
+        /// When FAILURE is reported although requests are open; `None`: no gateway that answers has been asked yet.
         deadline: Option<Time>,
     },
-    /// A rung has made it.
+    /// A rung has granted it.
     Held(Hold),
-    /// The local address is public: nobody is asked.
+    /// The local address is public: no gateway is asked.
     Direct(External),
 }
 
 impl MappingState {
-    /// Nobody was asked yet.
+    /// No rung has been asked yet.
     pub const SEEKING: MappingState = MappingState::Seeking { not_before: None, deadline: None };
 }
 
-/// A mapping that is made.
+/// A granted mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// Its entry.
+    /// Its entry in the ledger.
     pub slot: Slot,
     /// Where it is reachable.
     pub external: External,
-    /// When it was granted last.
+    /// When it was last granted or renewed.
     pub granted_at: Time,
-    /// For how long, as counted; `None`: for ever.
+    /// The lifetime, within our bounds; `None`: permanent.
     pub lifetime: Option<Duration>,
-    /// Its renewal has its place in the pace: the next time of the mapping's timer is that of sending.
+    /// The renewal has its turn in the pace: the timer of the mapping is the time of sending.
     pub has_turn: bool,
     /// Why the last renewal failed.
     pub trouble: Option<Reason>,
 }
 
 impl Hold {
-    /// When the gateway forgets it.
+    /// When the gateway deletes the entry.
     pub fn expires_at(&self) -> Option<Time> {
         self.lifetime.map(|lifetime| self.granted_at + lifetime)
     }
 
-    /// Whether its renewals have failed for so long that any other rung may take it over: from 7/8 of its lifetime.
+    /// Whether any other rung may take it over, because no renewal was granted in 7/8 of its lifetime.
     pub fn is_giving_way(&self, now: Time) -> bool {
         self.lifetime.is_some_and(|lifetime| now >= self.granted_at + lifetime - lifetime / 8)
     }
@@ -72,22 +72,22 @@ impl Hold {
 /// A gateway mapping and the program's mappings that share it.
 #[derive(Debug)]
 pub struct GatewayMapping {
-    /// The program's mappings that share it, and what each was told last (`None`: nothing).
+    /// The program's mappings that share it, with the last event of each.
     pub ids: Map<MappingId, Option<Event>>,
-    /// The wish of the first of them.
+    /// The external address and port that the first of them suggests.
     pub wish: Suggestion,
-    /// How it stands.
+    /// Its state.
     pub state: MappingState,
-    /// The rungs that were asked for it.
+    /// The rungs that were asked, with the outcome of each.
     pub ladder: Ladder,
-    /// Where it was reachable last: suggested when it is made anew.
+    /// Its last external address and port: suggested when it is made again.
     pub last: Option<External>,
-    /// A deletion that was sent before may still hit it: once made, it is asked for again, soon.
+    /// A deletion sent earlier may still remove it: soon after the grant it is requested again.
     pub confirm: bool,
 }
 
 impl GatewayMapping {
-    /// A mapping that nobody was asked for yet.
+    /// A mapping for which no rung has been asked yet.
     pub fn new(wish: Suggestion) -> GatewayMapping {
         GatewayMapping {
             ids: Map::new(),
@@ -99,8 +99,8 @@ impl GatewayMapping {
         }
     }
 
-    /// What to suggest to the gateway: what it gave before, else the wish. (Without a wish the drivers suggest the internal
-    /// port.)
+    /// What to suggest to the gateway: what it assigned before, else what the program suggests. (Without either, the
+    /// drivers suggest the internal port.)
     pub fn suggestion(&self) -> Suggestion {
         match self.last {
             Some(last) => Suggestion { address: Some(last.address), port: Some(last.port) },
@@ -108,12 +108,12 @@ impl GatewayMapping {
         }
     }
 
-    /// Whether the program waits for it: it is neither made nor told FAILURE.
+    /// Whether the program waits for it: it is not granted, and some id has not been told FAILURE.
     pub fn is_waited_for(&self) -> bool {
         self.hold().is_none() && self.ids.values().any(|told| *told != Some(Event::Failure))
     }
 
-    /// Its grant, if a gateway has made it.
+    /// Its grant, if there is one.
     pub fn hold(&self) -> Option<&Hold> {
         match &self.state {
             MappingState::Held(hold) => Some(hold),
@@ -121,7 +121,6 @@ impl GatewayMapping {
         }
     }
 
-    /// The same, to be changed.
     pub fn hold_mut(&mut self) -> Option<&mut Hold> {
         match &mut self.state {
             MappingState::Held(hold) => Some(hold),
@@ -129,12 +128,12 @@ impl GatewayMapping {
         }
     }
 
-    /// The rung that has made it.
+    /// The rung that has granted it.
     pub fn held_by(&self) -> Option<Rung> {
         self.hold().map(|hold| hold.slot.rung)
     }
 
-    /// Who made it, and where it is reachable.
+    /// The protocol that made it, and its external address and port.
     pub fn external(&self) -> Option<(Protocol, External)> {
         match &self.state {
             MappingState::Held(hold) => Some((hold.slot.rung.protocol(), hold.external)),
@@ -143,12 +142,12 @@ impl GatewayMapping {
         }
     }
 
-    /// Notes an event for all ids; gives back those for which it is news.
+    /// Records an event for all ids; returns those for which it is a change.
     pub fn news(&mut self, event: Event) -> Pieces<MappingId> {
         let mut news = Pieces::new();
         self.ids.for_each_mut(|id, told| {
             let is_news = match event {
-                // Those that were told FAILURE stay so until it is made.
+                // Ids that were told FAILURE keep it until the mapping is granted.
                 Event::Pending => matches!(told, Some(Event::Success { .. })),
                 _ => *told != Some(event),
             };

@@ -19,59 +19,58 @@ use plum_wire::pcp::SERVER_PORT;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Notices come in bursts (a link, its addresses, its routes): the gateway is looked at again at most this often for
-/// them; the route is looked up at each.
+/// Change notices come in bursts (a link, its addresses, its routes): the gateway is checked at most this often because
+/// of them.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Routes are looked up at most this often for notices, the first at once.
+/// The route is looked up at most this often because of notices, the first time at once.
 const LOOK_UP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What the system had nothing for (descriptors, memory) is tried again after this, as programs that use up their
-/// descriptors mostly do so for moments. Doubled each time, up to the recheck interval.
+/// The first retry after a shortage of descriptors or memory: programs usually run out of them for moments only.
+/// Doubled each time, up to the recheck interval.
 const FIRST_SHORTAGE_WAIT: Duration = Duration::from_secs(1);
 
-/// Where we are.
+/// The present network.
 #[derive(Debug, Default)]
 pub(super) struct Network {
-    /// Whether the route was ever looked up.
+    /// The route was looked up at least once.
     pub(super) known: bool,
     pub(super) route: Option<Route>,
-    /// Where PCP and NAT-PMP requests go: the next hop, or the gateway named by PLUM_GATEWAY.
+    /// The PCP and NAT-PMP server: the next hop, or the gateway that PLUM_GATEWAY names.
     server: Option<SocketAddr>,
-    /// The local address, where that is public: nobody is asked.
+    /// The local address if it is public: no gateway is asked.
     pub(super) direct: Option<IpAddr>,
     pub(super) open_sockets: Set<Socket>,
-    /// The gateway is to be checked when the lookup under way is answered.
+    /// How to check the gateway when the open lookup is answered.
     check: Check,
     checked_at: Option<Time>,
-    /// When the route was looked up last for a notice.
+    /// When the route was last looked up because of a notice.
     looked_up_at: Option<Time>,
-    /// When what the system had nothing for is tried again, and how long that waits.
+    /// When the retry after a shortage is due, and its wait.
     shortage: Option<(Time, Duration)>,
-    /// The gateway's hardware address is to be looked up once it has answered.
+    /// The gateway's hardware address is to be looked up after its next packet.
     pub(super) hardware_wanted: bool,
-    /// When a NAT between us and the server was seen last.
+    /// When a NAT before the server was last detected.
     mismatch_at: Option<Time>,
 }
 
-/// What is to be done when a lookup is answered.
+/// How to check the gateway when a lookup is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Check {
     #[default]
     None,
-    /// The recheck period has passed.
+    /// The recheck interval has passed.
     Periodic,
-    /// The system tells of a change: what was silent may answer now.
+    /// The network has changed: silent protocols may answer now.
     Changed,
 }
 
 impl Network {
-    /// The gateway's address.
     pub(super) fn gateway(&self) -> Option<IpAddr> {
         self.server.map(|server| server.ip())
     }
 
-    /// NAT-PMP and UPnP-IGD are IPv4 by nature.
+    /// Whether the network is IPv4, as NAT-PMP and UPnP-IGD require.
     pub(super) fn is_ipv4(&self) -> bool {
         self.route.is_some_and(|route| route.local.is_ipv4())
             && self.server.is_none_or(|server| server.is_ipv4())
@@ -79,13 +78,13 @@ impl Network {
 }
 
 impl Engine {
-    /// Asks for the route, toward the named gateway or the internet.
+    /// Looks up the route toward the named gateway or the internet.
     pub(super) fn look_up_route(&mut self) {
         let toward = self.cx.config.gateway.map(|(address, _)| address);
         self.cx.outputs.push_back(Output::LookUpRoute { toward });
     }
 
-    /// Links, addresses or routes changed, or the machine slept: have a look.
+    /// Links, addresses or routes have changed, or the machine has slept.
     pub fn handle_network_changed(&mut self, now: Time) {
         if !self.is_idle() {
             self.want_check(now);
@@ -93,7 +92,7 @@ impl Engine {
         }
     }
 
-    /// The route is looked up at once, or when the last time is not too recent.
+    /// Looks up the route now, or LOOK_UP_INTERVAL after the last lookup.
     pub(super) fn look_up_soon(&mut self, now: Time) {
         match self.network.looked_up_at {
             Some(at) if now < at + LOOK_UP_INTERVAL => {
@@ -103,14 +102,14 @@ impl Engine {
         }
     }
 
-    /// The burst of notices goes on, or is over; or what the system had nothing for is tried again.
+    /// Looks up the route for a burst of notices, or for the retry after a shortage.
     pub(super) fn handle_look_up_timer(&mut self, now: Time) {
         self.network.looked_up_at = Some(now);
         self.look_up_route();
     }
 
-    /// Something was not to be had: everything that is missing is tried again after a while, with the check that follows
-    /// the next lookup. The wait begins anew when there was enough for a while.
+    /// The system had no descriptor or memory: schedules a retry of everything that is missing, with the check that
+    /// follows the next lookup. The wait starts again after a period without shortage.
     pub(super) fn note_shortage(&mut self, now: Time) {
         self.network.check = Check::Changed;
         if self.is_idle() || self.timers.get(Timer::LookUp).is_some() {
@@ -123,7 +122,7 @@ impl Engine {
         self.timers.set(Timer::LookUp, now + wait);
     }
 
-    /// The gateway is to be checked with the next lookup, unless that was done just now: then soon.
+    /// Checks the gateway with the next lookup, or CHECK_INTERVAL after the last check.
     pub(super) fn want_check(&mut self, now: Time) {
         match self.network.checked_at {
             Some(at) if now < at + CHECK_INTERVAL => {
@@ -133,7 +132,7 @@ impl Engine {
         }
     }
 
-    /// The recheck interval has passed, or a burst of notices has.
+    /// The recheck interval has passed, or the CHECK_INTERVAL after a burst of notices.
     pub(super) fn handle_recheck_timer(&mut self, now: Time) {
         if !self.mappings.by_key.is_empty() {
             self.timers.set(Timer::Recheck, now + self.cx.config.recheck_interval);
@@ -142,8 +141,7 @@ impl Engine {
         self.look_up_route();
     }
 
-    /// The answer to `Output::LookUpRoute` where the system could not be asked: what was known of the route holds, and
-    /// it is looked up again soon.
+    /// The answer to `Output::LookUpRoute` if the lookup failed: the known route is kept, and looked up again soon.
     pub fn handle_route_unknown(&mut self, now: Time) {
         if self.cx.is_cleaning_up() {
             return;
@@ -156,12 +154,12 @@ impl Engine {
         }
     }
 
-    /// The answer to `Output::LookUpRoute` where nothing is known of the next hop; `None`: no route.
+    /// The answer to `Output::LookUpRoute` without the next hop's hardware address; `None`: no route.
     pub fn handle_route(&mut self, now: Time, route: Option<Route>) {
         self.handle_route_via(now, route, None);
     }
 
-    /// The same, with the next hop's hardware address, if the neighbour table has it.
+    /// The answer to `Output::LookUpRoute`, with the next hop's hardware address if the neighbour table has it.
     pub fn handle_route_via(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
         if self.cx.is_cleaning_up() {
             return;
@@ -185,7 +183,7 @@ impl Engine {
         self.settle(now);
     }
 
-    /// Another network, or none: mappings have to be made anew, entries of the old gateway are kept in mind.
+    /// Moves to another network, or none: all mappings are made again. The ledger keeps the entries of the old gateway.
     fn move_to(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
         let named = self.cx.config.gateway;
         let server = match (named, route) {
@@ -231,7 +229,7 @@ impl Engine {
         self.mappings.unsettled = true;
     }
 
-    /// The drivers of the present network, or of none.
+    /// Starts the drivers of the present network, if there is one.
     pub(super) fn start_drivers(&mut self, now: Time) {
         let route = self.network.route.filter(|_| self.network.direct.is_none());
         let server = self.network.server.filter(|_| route.is_some());
@@ -248,7 +246,7 @@ impl Engine {
         self.open_missing();
     }
 
-    /// Opens the sockets that are needed, and are not open yet or could not be opened before.
+    /// Opens the needed sockets that are not open.
     fn open_missing(&mut self) {
         for (protocol, socket) in [
             (Protocol::Pcp, Socket::Pcp),
@@ -270,19 +268,18 @@ impl Engine {
         }
     }
 
-    /// UPnP is in use, or nobody is: notifications of devices are of interest.
+    /// Opens the socket for SSDP notifications, needed while UPnP or no protocol is in use.
     pub(super) fn listen_to_notifications(&mut self) {
         self.open(Socket::Notifications);
     }
 
-    /// Cleanup is done: nothing is heard or said any more.
     pub(super) fn close_sockets(&mut self) {
         for socket in std::mem::take(&mut self.network.open_sockets) {
             self.cx.outputs.push_back(Output::Close { socket });
         }
     }
 
-    /// The same network as before: is the gateway, too?
+    /// The network is the same: checks the gateway by each protocol.
     fn check_gateway(&mut self, now: Time, check: Check) {
         self.network.checked_at = Some(now);
         self.cx.ledger.drop_ended(now);
@@ -311,14 +308,14 @@ impl Engine {
         }
     }
 
-    /// A socket is opened again: its port is another one then.
+    /// Opens a socket again, with another port.
     pub(super) fn reopen(&mut self, socket: Socket) {
         self.network.open_sockets.remove(&socket);
         self.open(socket);
     }
 
-    /// The server says that our packets come from another address than they say. Once in a recheck period the route is
-    /// looked up again (the address may have changed under the socket); in any case there is another socket.
+    /// The server reports ADDRESS_MISMATCH: our packets reach it from another address. Once in a recheck interval the
+    /// route is looked up (our address may have changed); the socket is opened again in any case.
     pub(super) fn handle_address_mismatch(&mut self, now: Time) {
         let interval = self.cx.config.recheck_interval.max(SHORTEST_REFUSAL);
         self.reopen(Socket::Pcp);
@@ -327,7 +324,7 @@ impl Engine {
             return self.look_up_route();
         }
         log!(Warn, "PCP: a NAT stands before the gateway's server, PCP and NAT-PMP are not used");
-        // NAT-PMP would map the port of another host.
+        // NAT-PMP would map a port of the NAT before the server.
         let cx = self.cx.at(now);
         self.drivers.pcp.go_out(cx, Reason::NatBetween, Some(interval));
         self.drivers.natpmp.go_out(cx, Reason::NatBetween, Some(interval));

@@ -1,4 +1,4 @@
-//! What the drivers' notices mean for the mappings.
+//! Handles the drivers' notices: grants, failures, restarts, changes of the external address.
 
 use super::addresses::{Scope, scope_of};
 use super::driver::{Grant, Key, Notice, Rung, Slot};
@@ -12,10 +12,10 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-/// Those that were silent are asked again for a sign of life at most this often.
+/// Silent protocols are asked again after signs of life at most this often,
 const REVIVAL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// And after a random time of up to this.
+/// each time after a random delay of up to this.
 const REVIVAL_SPREAD_MILLIS: u64 = 5000;
 
 impl Engine {
@@ -42,7 +42,7 @@ impl Engine {
         }
     }
 
-    /// A request for a mapping is with a gateway that has answered: its time begins to run.
+    /// A request was sent to a gateway that answers: the mapping's deadline starts.
     fn note_sent(&mut self, at: Time, key: Key) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         if let MappingState::Seeking { deadline: deadline @ None, .. } = &mut mapping.state {
@@ -55,7 +55,7 @@ impl Engine {
         let Grant { slot, address, port, lifetime } = grant;
         let Slot { rung, key, .. } = slot;
         let Some(mapping) = self.mappings.by_key.get(&key) else {
-            // Destroyed meanwhile: nothing is left behind.
+            // The mapping was destroyed meanwhile: the new entry is deleted.
             self.delete_superfluous(now, key);
             return;
         };
@@ -66,7 +66,7 @@ impl Engine {
                 return;
             }
             Err(reason) => {
-                // First the deletion: what is asked next knows that it may be hit.
+                // Deletes the entry first, so that the next rung knows that the deletion may hit its grant.
                 self.delete_unless_hit(now, slot);
                 self.handle_failure(now, key, rung, reason, None);
                 return;
@@ -86,15 +86,15 @@ impl Engine {
         self.hold(now, slot, external, lifetime);
     }
 
-    /// Whether a grant takes a mapping over that another rung has made: where nothing changes by it, where the other
-    /// fails to renew it, and where the gateway's own device comes in place of another one.
+    /// Whether a grant replaces that of another rung: if the external address and port stay the same, if the other rung
+    /// fails to renew, or if the gateway's own device replaces another device.
     fn takes_over(&self, now: Time, hold: &Hold, rung: Rung, external: External) -> bool {
         let is_at_home = |rung| self.drivers.upnp.is_rung_on_gateway(rung);
         let comes_home = !is_at_home(hold.slot.rung) && is_at_home(rung);
         hold.external == external || hold.is_giving_way(now) || comes_home
     }
 
-    /// A rung has made or renewed a mapping.
+    /// A rung has granted or renewed a mapping.
     fn hold(&mut self, now: Time, slot: Slot, external: External, lifetime: Option<Duration>) {
         let key = slot.key;
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
@@ -134,10 +134,10 @@ impl Engine {
                 log!(Warn, "{key}: the renewal by {} fails: {reason}", rung.protocol());
             }
             if self.cx.ledger.get(hold.slot).is_some_and(|entry| entry.is_certain) {
-                // The next renewal tries again.
+                // The entry still lives, and the next renewal tries again.
                 return;
             }
-            // It was gone, or was removed to be made anew.
+            // The entry was gone, or was deleted to be made again.
             self.lose(key);
         }
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
@@ -148,7 +148,7 @@ impl Engine {
         self.climb(now, key);
     }
 
-    /// The external address of what a rung has made is another one.
+    /// The external address of the mappings of a rung has changed.
     fn handle_address_changed(&mut self, rung: Rung, address: IpAddr) {
         let upnp = &self.drivers.upnp;
         let borrows = |other| rung == Rung::NatPmp && upnp.borrows_address(other);
@@ -156,7 +156,7 @@ impl Engine {
             (hold.slot.rung == rung || borrows(hold.slot.rung)) && hold.external.address != address
         };
         if scope_of(address) == Scope::Unusable {
-            // Without a connection the gateway has no address for now, and keeps its table.
+            // A gateway without a connection has no address for now, but keeps its table.
             return;
         }
         for key in self.mappings.held(is_its) {
@@ -168,8 +168,8 @@ impl Engine {
         }
     }
 
-    /// A gateway shows that something has changed: what failed by silence is asked again soon. All hosts of the network see
-    /// the same, so not at the same moment.
+    /// A gateway shows a sign of life: silent protocols are asked again soon. All hosts of the network see the same
+    /// sign, hence the random delay.
     pub(super) fn note_change(&mut self, now: Time) {
         let is_due = self.revived_at.is_none_or(|at| now >= at + REVIVAL_INTERVAL);
         if is_due && !self.mappings.seeking.is_empty() {
@@ -179,13 +179,13 @@ impl Engine {
         }
     }
 
-    /// What failed by silence may be asked again.
+    /// Silent protocols and rungs may be asked again.
     pub(super) fn revive_silent(&mut self, now: Time) {
         self.cx.protocols.revive(true);
         self.revive_silent_tries(now);
     }
 
-    /// Protocols whose time has come may be asked again, and with them what was silent.
+    /// Protocols whose retry time has come may be asked again, and with them all silent ones.
     pub(super) fn wake_protocols(&mut self, now: Time) {
         if self.cx.protocols.handle_timeout(now) {
             self.revive_silent_tries(now);
@@ -199,7 +199,7 @@ impl Engine {
         self.mappings.unsettled = true;
     }
 
-    /// What is made elsewhere moves to the gateway, as soon as that makes it.
+    /// Mappings on other devices move to the gateway as soon as it grants them.
     pub(super) fn seek_better(&mut self) {
         let upnp = &self.drivers.upnp;
         for key in self.mappings.held(|hold| !upnp.is_rung_on_gateway(hold.slot.rung)) {
@@ -209,7 +209,7 @@ impl Engine {
     }
 }
 
-/// Where a grant leads, if it is of use: to an address of the family that was asked for.
+/// The external address and port of a grant, if they are usable: an address of the requested family, and a port.
 fn usable(address: Option<IpAddr>, port: u16, is_ipv4: bool) -> Result<External, Reason> {
     let Some(port) = NonZeroU16::new(port) else { return Err(Reason::EmptyGrant) };
     match address.map(|address| address.to_canonical()) {
@@ -220,7 +220,7 @@ fn usable(address: Option<IpAddr>, port: u16, is_ipv4: bool) -> Result<External,
     }
 }
 
-/// The mapping is made, but the world may not reach it.
+/// Warns that the mapping works, but is not reachable from the internet.
 fn warn_of_nat_beyond(key: Key, address: IpAddr) {
     let what = match scope_of(address) {
         Scope::CarrierNat => "of the provider's carrier-grade NAT (RFC 6598): the internet cannot reach it",

@@ -1,4 +1,4 @@
-//! How each protocol stands at the present gateway. Nothing else keeps that.
+//! The state of each protocol at the present gateway, kept nowhere else.
 
 use super::io::Protocol;
 use super::reason::Reason;
@@ -6,33 +6,32 @@ use crate::time::Time;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How long the silence of a better protocol holds up a lesser one that has answered.
+/// How long a silent, preferred protocol delays a less preferred one that has answered.
 pub const GRACE: Duration = Duration::from_millis(250);
 
-/// When silence is taken for an answer: the last retransmission, after 250, 500 and 1000 ms, has then had 2 s
-/// (RFC 6886 §3.1 doubles its waits likewise).
+/// After this, silence counts as a failure: the last retransmission, after 250, 500 and 1000 ms, has had 2 s (RFC 6886
+/// §3.1 doubles its waits likewise).
 pub const SILENCE: Duration = Duration::from_millis(3750);
 
-/// How a protocol stands.
+/// The state of a protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProtocolState {
-    /// Not asked yet, or to be asked anew.
+    /// Not asked yet, or to be asked again.
     #[default]
     Unasked,
-    /// Asked, and silent so far.
+    /// Asked, without an answer so far.
     Asked {
         /// Since when.
         since: Time,
-        /// The other protocol's answer says that it is spoken here.
+        /// The other protocol's reply says that this one is supported.
         is_promised: bool,
     },
-    /// It has answered something.
+    /// It has answered.
     Heard,
-    /// It has made a mapping.
+    /// It has granted a mapping.
     Works,
     /// It is not asked before `until`.
     Out {
-        /// Why.
         reason: Reason,
         /// When it may be asked again.
         until: Time,
@@ -43,11 +42,11 @@ pub enum ProtocolState {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Record {
     state: ProtocolState,
-    /// It has made a mapping at this gateway, once.
+    /// It has granted a mapping at this gateway at least once.
     pub has_worked: bool,
     /// When it answered last.
     pub heard_at: Option<Time>,
-    /// How often in a row it went out.
+    /// How many times in a row it went out.
     pub outs: u8,
     /// When it went out last.
     pub out_at: Option<Time>,
@@ -56,13 +55,13 @@ pub struct Record {
 /// The three protocols that ask a gateway.
 #[derive(Debug, Default)]
 pub struct Protocols {
-    /// By protocol; direct asks nobody, and nobody asks for its state.
+    /// By protocol; the one of `Direct` is not used.
     records: [Record; 4],
-    /// The external address that a gateway told last by PCP or NAT-PMP, and when.
+    /// The last external address from PCP or NAT-PMP, and when it was received.
     address: Option<(IpAddr, Time)>,
     /// The gateway's own UPnP device has answered.
     pub is_upnp_there: bool,
-    /// Something changed that those who wait for a protocol must look at.
+    /// A state has changed since the last `take_changed`.
     changed: bool,
 }
 
@@ -75,44 +74,43 @@ impl Protocols {
         }
     }
 
-    /// How it stands.
+    /// The state of a protocol.
     pub fn state(&self, protocol: Protocol) -> ProtocolState {
         self.records[protocol as usize].state
     }
 
-    /// Whether it has answered, and is not out.
+    /// Whether a protocol has answered and is not out.
     pub fn is_up(&self, protocol: Protocol) -> bool {
         matches!(self.state(protocol), ProtocolState::Heard | ProtocolState::Works)
     }
 
-    /// Whether it is out because the system gave no socket.
+    /// Whether a protocol is out because no socket could be opened.
     pub fn is_out_for_shortage(&self, protocol: Protocol) -> bool {
         matches!(self.state(protocol), ProtocolState::Out { reason: Reason::Shortage, .. })
     }
 
-    /// What is known of it.
     pub fn of(&self, protocol: Protocol) -> &Record {
         &self.records[protocol as usize]
     }
 
-    /// It is being asked for the first time, or again.
+    /// Records a request by a protocol.
     pub fn note_asked(&mut self, now: Time, protocol: Protocol) {
         if self.state(protocol) == ProtocolState::Unasked {
             self.set(protocol, ProtocolState::Asked { since: now, is_promised: false });
         }
     }
 
-    /// The gateway has told its external address, by PCP or NAT-PMP.
+    /// Records the external address from PCP or NAT-PMP.
     pub fn note_address(&mut self, now: Time, address: IpAddr) {
         self.address = Some((address, now));
     }
 
-    /// The external address, if it was told within `span`.
+    /// The external address, if it was received within `span`.
     pub fn address(&self, now: Time, span: Duration) -> Option<IpAddr> {
         self.address.filter(|&(_, at)| now.since(at) <= span).map(|(address, _)| address)
     }
 
-    /// It has answered something: it is there.
+    /// Records an answer of a protocol.
     pub fn note_heard(&mut self, now: Time, protocol: Protocol) {
         self.records[protocol as usize].heard_at = Some(now);
         if self.state(protocol) != ProtocolState::Works {
@@ -120,7 +118,7 @@ impl Protocols {
         }
     }
 
-    /// It is there again, unless it would map the port of another host.
+    /// Sets the state of a protocol that answers, unless a NAT stands before its server.
     fn note_there(&mut self, now: Time, protocol: Protocol, state: ProtocolState) {
         let is_for_others = matches!(self.state(protocol), ProtocolState::Out { reason: Reason::NatBetween, until } if now < until);
         if !is_for_others {
@@ -128,21 +126,21 @@ impl Protocols {
         }
     }
 
-    /// The other protocol's answer says that this one is spoken here.
+    /// Records that the other protocol's reply says that this one is supported.
     pub fn note_promised(&mut self, now: Time, protocol: Protocol) {
         if matches!(self.state(protocol), ProtocolState::Unasked | ProtocolState::Asked { .. }) {
             self.set(protocol, ProtocolState::Asked { since: now, is_promised: true });
         }
     }
 
-    /// It has made a mapping.
+    /// It has granted a mapping.
     pub fn note_works(&mut self, now: Time, protocol: Protocol) {
         let record = &mut self.records[protocol as usize];
         (record.has_worked, record.heard_at, record.outs) = (true, Some(now), 0);
         self.note_there(now, protocol, ProtocolState::Works);
     }
 
-    /// It cannot be used, for `wait`.
+    /// Records that a protocol cannot be used for `wait`.
     pub fn note_out(&mut self, now: Time, protocol: Protocol, reason: Reason, wait: Duration) {
         let record = &mut self.records[protocol as usize];
         record.outs = record.outs.saturating_add(1);
@@ -150,7 +148,7 @@ impl Protocols {
         self.set(protocol, ProtocolState::Out { reason, until: now + wait });
     }
 
-    /// A sign of life, or another look at the network: those that were silent may be asked at once, or all.
+    /// Allows protocols that are out to be asked at once: all of them, or the silent ones only.
     pub fn revive(&mut self, silent_only: bool) {
         for protocol in Protocol::ASKING {
             if let ProtocolState::Out { reason, .. } = self.state(protocol)
@@ -162,13 +160,13 @@ impl Protocols {
         }
     }
 
-    /// It has to be found again.
+    /// Records that a protocol has to be found again.
     pub fn doubt(&mut self, protocol: Protocol) {
         self.set(protocol, ProtocolState::Unasked);
     }
 
-    /// Those whose time has come may be asked again, and with the first all that were silent: they are in one race. Whether
-    /// there were any.
+    /// Allows protocols whose retry time has come to be asked again, and with them all silent ones, so that they
+    /// compete in one race. Returns whether there were any.
     pub fn handle_timeout(&mut self, now: Time) -> bool {
         let is_due = self.poll_timeout().is_some_and(|at| at <= now);
         for protocol in Protocol::ASKING {
@@ -190,7 +188,7 @@ impl Protocols {
         Protocol::ASKING.into_iter().filter_map(until).min()
     }
 
-    /// Whether anything changed since the last call.
+    /// Whether a state has changed since the last call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }

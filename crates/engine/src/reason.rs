@@ -1,61 +1,57 @@
-//! Why a protocol, or one of its services, did not make a mapping.
+//! Why a protocol or service did not make a mapping.
 
 use super::io::Protocol;
 use std::fmt;
 use std::net::IpAddr;
 
-/// The cause of a failure, as far as the gateway, the network or this machine has shown it.
+/// The cause of a failure, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// There is no route to the internet, or to the gateway that was named.
+    /// There is no route to the internet, or to the named gateway.
     NoRoute,
-    /// The system could not be asked for the route, or gave no socket.
+    /// The route could not be looked up, or no socket could be opened.
     Shortage,
-    /// The system gives no random numbers, of which a PCP request has to have some.
+    /// The system gives no random numbers, which a PCP nonce needs.
     NoRandomness,
     /// No answer came.
     Silence,
-    /// The gateway's kernel says that nothing listens on the port (ICMP), or the connection was refused.
+    /// The port is closed (ICMP port unreachable), or the connection was refused.
     PortClosed,
-    /// A firewall of this machine lets no packet out (EPERM).
+    /// A firewall of this machine blocks the packet (EPERM).
     Firewall,
     /// No host answers at the gateway's address (ARP, ICMP host unreachable).
     Unreachable,
-    /// The server does not speak the protocol, in no version that is known here.
+    /// The server does not support the protocol in a version known here.
     Unsupported,
-    /// What came in the server's name is not its answer.
+    /// Another host answers in the server's name.
     Forged,
-    /// The server's answer is an error: a PCP or NAT-PMP result code.
+    /// A PCP or NAT-PMP result code.
     Result {
         /// PCP or NAT-PMP, whose codes differ.
         protocol: Protocol,
-        /// The code.
         code: u16,
     },
-    /// The server's answer is a UPnP error.
+    /// A UPnP error.
     Upnp {
         /// The code; some devices send negative ones and others outside the standard.
         code: i64,
     },
     /// The HTTP status of a reply without a UPnP error.
-    Http {
-        /// The status.
-        status: u16,
-    },
+    Http { status: u16 },
     /// The connection ended before a reply, or the reply cannot be read.
     Unreadable,
-    /// The grant is of no use: a lifetime or an external port of 0.
+    /// The grant has a lifetime or external port of 0.
     EmptyGrant,
-    /// The gateway has no external IPv4 address that could be used: its internet connection is down.
+    /// The gateway has no usable external address: its internet connection is down.
     NoAddress {
-        /// What it told; `None`: nothing.
+        /// The address that it reports; `None`: none.
         address: Option<IpAddr>,
     },
-    /// All external ports that were tried are taken by others.
+    /// All external ports that were tried are taken.
     PortsTaken,
     /// A NAT stands between this machine and the server (PCP ADDRESS_MISMATCH).
     NatBetween,
-    /// The entry was made, and a look at the gateway's table shows that it is not there.
+    /// The entry was granted, but is not in the gateway's table.
     Vanished,
 }
 
@@ -87,7 +83,7 @@ const NATPMP_NAMES: [&str; 6] = [
     "Unsupported opcode",
 ];
 
-/// The name that the standards give a UPnP error code: UDA 2.0 §3.2.5 (401 to 606), WANIPConnection:2 §2.5 (7xx).
+/// The standard name of a UPnP error code: UDA 2.0 §3.2.5 (401 to 606), WANIPConnection:2 §2.5 (7xx).
 fn upnp_name(code: i64) -> Option<&'static str> {
     Some(match code {
         401 => "Invalid Action",
@@ -117,12 +113,12 @@ fn upnp_name(code: i64) -> Option<&'static str> {
 }
 
 impl Reason {
-    /// Whether nothing came: a sign of life from the gateway makes it worth asking again at once.
+    /// Whether there was no answer, so that a sign of life makes another attempt worthwhile.
     pub fn is_silence(self) -> bool {
         matches!(self, Reason::Silence | Reason::PortClosed | Reason::Unreachable)
     }
 
-    /// The name that the standard gives the code, where there is a code and a name.
+    /// The standard name of the code, if it has one.
     pub fn code_name(self) -> Option<&'static str> {
         match self {
             Reason::Result { protocol: Protocol::Pcp, code } => PCP_NAMES.get(usize::from(code)).copied(),
@@ -132,7 +128,7 @@ impl Reason {
         }
     }
 
-    /// What it means, in the words of a user.
+    /// An explanation for users.
     fn sentence(self) -> &'static str {
         match self {
             Reason::NoRoute => "there is no route to a gateway",

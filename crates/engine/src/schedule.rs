@@ -1,28 +1,28 @@
-//! When mappings are renewed and retried, and how many packets a second that may cost the gateway.
+//! When mappings are renewed and retried, and how many packets per second the gateway receives for that.
 
 use super::io::{Cx, Protocol};
 use crate::time::Time;
 use std::time::Duration;
 
-/// A lifetime above this counts as this: a gateway that restarts is asked again within a day.
+/// Longer lifetimes count as this, so that a gateway that has restarted is asked again within a day.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// Renewals are never closer than this, however short the lifetime (RFC 6887 §11.2.1).
+/// RFC 6887 §11.2.1: the shortest time between two renewals, however short the lifetime.
 pub const RENEWAL_FLOOR: Duration = Duration::from_secs(4);
 
-/// The last useful renewal stage: beyond it the share that is left of a day is below the floor.
+/// The last useful renewal window: after it, less than the floor is left even of a day.
 const LAST_STAGE: u32 = 14;
 
-/// What a granted lifetime counts as: at most a day, and at least two renewal floors, so that the first
-/// renewal comes before the end.
+/// A granted lifetime within our bounds: at most a day, and at least two renewal floors, so that the first renewal
+/// comes before the end.
 pub fn counted_lifetime(granted: Duration) -> Duration {
     granted.clamp(2 * RENEWAL_FLOOR, LONGEST_LIFETIME)
 }
 
-/// The next renewal of what was granted at `made_at`: at a random point in 1/2..5/8 of its lifetime, then in 3/4..13/16, in
-/// 7/8..29/32 and so on (RFC 6887 §11.2.1), never sooner than the floor from now. Windows that have begun are passed over,
-/// however early (after an announcement) or late (in its turn) the renewal in them was. Where too little is left of the
-/// lifetime to renew in: its end.
+/// When to renew a mapping granted at `made_at`: at a random point in 1/2..5/8 of its lifetime, then in 3/4..13/16, in
+/// 7/8..29/32 and so on (RFC 6887 §11.2.1), never sooner than the floor from now. A window that has begun is skipped,
+/// however early (after an announcement) or late (waiting for its turn) its renewal was. Without enough time left for a
+/// renewal: the end of the lifetime.
 pub fn renewal_at(cx: &mut Cx, made_at: Time, lifetime: Duration) -> Time {
     let end = made_at + lifetime;
     let Some(stage) = (0..=LAST_STAGE).find(|stage| end - lifetime / (2 << stage) > cx.now) else {
@@ -34,18 +34,18 @@ pub fn renewal_at(cx: &mut Cx, made_at: Time, lifetime: Duration) -> Time {
     at.max(cx.now + RENEWAL_FLOOR).min(end)
 }
 
-/// How long after a failure to ask again, the first time that it came without a lifetime; doubled each time.
+/// The wait after the first failure without a lifetime; doubled with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 
-/// A refusal holds at least this long (RFC 6887 §7.4: what is over soon is refused for 30 s), and no retry interval is longer
-/// unless the recheck interval is.
+/// RFC 6887 §7.4: short lifetime errors last 30 s. No refusal holds for less, and no retry interval is longer unless
+/// the recheck interval is.
 pub const SHORTEST_REFUSAL: Duration = Duration::from_secs(30);
 
-/// No refusal holds longer, whatever lifetime the gateway gives it.
+/// RFC 6887 §7.4: long lifetime errors last 30 minutes. No refusal holds for longer, whatever its lifetime.
 const LONGEST_REFUSAL: Duration = Duration::from_secs(30 * 60);
 
-/// How long to leave a rung alone that has failed: for the lifetime of the refusal (RFC 6887 §7.4), or, where it has none
-/// (silence, an unreadable reply), longer each time, with jitter that only shortens.
+/// How long a failed rung is not asked: the lifetime of the refusal (RFC 6887 §7.4), or, without one (silence, an
+/// unreadable reply), a wait that doubles with each failure, shortened by jitter.
 pub fn wait_after_failure(cx: &mut Cx, lifetime: Option<Duration>, failures: u8) -> Duration {
     if let Some(lifetime) = lifetime {
         return lifetime.clamp(SHORTEST_REFUSAL, LONGEST_REFUSAL);
@@ -54,31 +54,31 @@ pub fn wait_after_failure(cx: &mut Cx, lifetime: Option<Duration>, failures: u8)
     cx.between(wait.min(cx.config.recheck_interval.max(SHORTEST_REFUSAL)), 9, 10, 10)
 }
 
-/// Packets that an HTTP exchange costs the gateway: the client's SYN and its ACK, the request, the ACKs of the reply and
-/// of its end, FIN.
+/// Packets that the gateway receives for an HTTP exchange: SYN, ACK, the request, the ACKs of the reply and of its end,
+/// FIN.
 pub const PACKETS_AN_EXCHANGE: u32 = 6;
 
-/// Packets that one request costs the gateway, for the pace.
+/// Packets that the gateway receives for one request, for the pace.
 pub fn packets(protocol: Protocol) -> u32 {
     if protocol == Protocol::UpnpIgd { PACKETS_AN_EXCHANGE } else { 1 }
 }
 
-/// Spreads what the library does by itself (renewals, looks at what is there, remaking after a restart), so that a
-/// gateway never sees more than 100 packets in any second for it: a bucket of 20 that gains 50 a second, which
-/// leaves 30 for what cannot wait.
+/// Limits the packets that the library sends on its own initiative (renewals, entry checks, making mappings again after
+/// a restart), so that a gateway never receives more than 100 in any second: a token bucket of 20 that gains 50 per
+/// second, which leaves 30 for urgent packets.
 #[derive(Debug, Default)]
 pub struct Pace {
-    /// When the bucket is (or was) full again, in its own currency of time.
+    /// When the bucket is full again, as a time.
     full_at: Time,
 }
 
 impl Pace {
     const BURST: u32 = 20;
-    /// At most so many packets that could not wait are waited for by others.
+    /// Urgent packets that later ones wait for, at most.
     const DEBT: u32 = 60;
     const INTERVAL: Duration = Duration::from_millis(20);
 
-    /// Takes `packets` from the bucket; when they may be sent, `now` if at once.
+    /// Takes `packets` from the bucket. Returns when they may be sent.
     pub fn take(&mut self, now: Time, packets: u32) -> Time {
         let depth = Self::INTERVAL * Self::BURST;
         let at = now.max(self.full_at + Self::INTERVAL * packets - depth);
@@ -86,7 +86,8 @@ impl Pace {
         at
     }
 
-    /// `packets` are sent that could not wait: what comes next waits instead, but not for more than [`Self::DEBT`] of them.
+    /// Takes urgent packets, sent at once, from the budget of later ones, which wait for at most [`Self::DEBT`] of
+    /// them.
     pub fn spend(&mut self, now: Time, packets: u32) {
         let most = Self::INTERVAL * Self::DEBT;
         let full_at = self.full_at.max(now) + Self::INTERVAL * packets;

@@ -1,4 +1,4 @@
-//! How a mapping stands, for those who want to look: the Rust API does, the C API does not.
+//! The status of a mapping, for the Rust API. The C API does not use it.
 
 use super::driver::Key;
 use super::io::{Event, MappingId, Protocol};
@@ -11,20 +11,20 @@ use plum_wire::Transport;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-/// What the engine means to do about a mapping, and what is in its way.
+/// The next steps for a mapping, and the reasons of its failure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MappingStatus {
-    /// When the next renewal goes out; `None`: none is to come, since it is not made, permanent or direct, or its
-    /// renewals are all sent and none was answered.
+    /// When the next renewal is sent; `None`: the mapping is not granted, permanent or direct, or all its renewals were
+    /// sent in vain.
     pub renew_at: Option<Time>,
-    /// When the gateway forgets it unless it is renewed; `None`: not made, permanent or direct.
+    /// When the mapping expires unless it is renewed; `None`: not granted, permanent or direct.
     pub expires_at: Option<Time>,
-    /// Why it is not made, the best protocol first; `None`: it is, or nothing is decided yet.
+    /// The reason of each protocol's failure, the best first; `None`: it is granted, or not decided yet.
     pub reasons: Option<Vec<(Protocol, Reason)>>,
 }
 
 impl Engine {
-    /// How a mapping of the program stands now; `None`: it is unknown, or being destroyed.
+    /// The status of a mapping of the program; `None`: it is unknown, or being destroyed.
     pub fn mapping_status(&self, now: Time, id: MappingId) -> Option<MappingStatus> {
         let key = *self.mappings.ids.get(&id)?;
         let mapping = self.mappings.by_key.get(&key)?;
@@ -34,19 +34,18 @@ impl Engine {
             let next_at = self.timers.get(Timer::Mapping(key));
             status.renew_at = next_at.filter(|&at| hold.expires_at().is_some_and(|end| at < end));
         }
-        // It stands until the mapping is made, also while that is tried again.
+        // FAILURE stays until the mapping is granted, also during retries.
         if mapping.ids.get(&id) == Some(&Some(Event::Failure)) {
             status.reasons = Some(self.reasons(now, key));
         }
         Some(status)
     }
 
-    /// Whether there is a route.
     pub fn is_routed(&self) -> bool {
         self.network.route.is_some()
     }
 
-    /// Whether the gateway has not confirmed the removal of a mapping that was destroyed, or not yet.
+    /// Whether the deletion of a destroyed mapping is open or was not confirmed.
     pub fn is_deletion_unconfirmed(&self, transport: Transport, internal_port: NonZeroU16) -> bool {
         let key = Key { transport, internal_port };
         let is_open = |deletion| matches!(deletion, DeletionState::Open | DeletionState::Failed);

@@ -1,12 +1,12 @@
-//! Points in time, as values: whoever decides is handed one, and never reads a clock.
+//! Points in time as values: decisions get the time as an argument and never read a clock.
 //!
-//! The clock behind them (`net::clock`) counts the time the machine sleeps, which
-//! `std::time::Instant` does not: a lease runs out while a laptop's lid is closed.
+//! The clock of the runtime (`net::clock`) counts the time that the machine sleeps, which `std::time::Instant` does
+//! not: a lease also expires while a laptop is suspended.
 
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
-/// A point in time: microseconds since an arbitrary start (of the machine; in tests, of the test).
+/// A point in time: microseconds since an arbitrary start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
 
@@ -39,7 +39,7 @@ impl Time {
         self.0 / 1000
     }
 
-    /// How long after `earlier` this is; zero where it is not after it.
+    /// The time since `earlier`; zero if that is later.
     #[inline(never)]
     pub const fn since(self, earlier: Time) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
@@ -48,7 +48,7 @@ impl Time {
 
 impl Add<Duration> for Time {
     type Output = Time;
-    // Not inlined, since it stands in a hundred places and is long.
+    // Not inlined: it is long and used in a hundred places.
     #[inline(never)]
     fn add(self, span: Duration) -> Time {
         Time(self.0.saturating_add(micros(span)))
@@ -68,7 +68,7 @@ impl Sub<Duration> for Time {
     }
 }
 
-/// The longest span that can be counted, if `span` is longer.
+/// `span` in microseconds, saturating.
 fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

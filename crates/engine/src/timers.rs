@@ -3,10 +3,10 @@
 use crate::ordered::{Map, Tree, Word};
 use crate::time::Time;
 
-/// At most one deadline a key. Of those at the same time the lower key's comes first.
+/// At most one deadline for each key. Of equal deadlines, that of the lower key comes first.
 #[derive(Debug)]
 pub struct Timers<K> {
-    /// By deadline, then key: where nothing but the order counts.
+    /// By deadline, then key; the values are not used.
     order: Tree,
     deadlines: Map<K, Time>,
 }
@@ -58,7 +58,7 @@ impl<K: Word> Timers<K> {
         self.order.first().map(|(number, _)| at(number))
     }
 
-    /// Takes one key whose deadline is not after `now`, the longest due first.
+    /// Takes the key with the earliest deadline, if that is not after `now`.
     pub fn pop_due(&mut self, now: Time) -> Option<K> {
         let (first, _) = self.order.first()?;
         if at(first) > now {

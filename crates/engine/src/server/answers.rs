@@ -1,4 +1,4 @@
-//! What an answer means: for the gateway's epoch, and for the key it is about.
+//! Handles replies: their epoch, and what they mean for a key.
 
 use super::key_requests::RequestState;
 use super::window::Kind;
@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 impl Server {
-    /// An answer to a query; `false`: it does not count.
+    /// Handles the reply to a query; `false`: it is dropped.
     pub(super) fn handle_query_answer(&mut self, cx: &mut Cx, epoch_secs: u32) -> bool {
         let Some(asked_at) = self.query.open_since(cx.now) else { return false };
         let check = self.epoch.judge(cx.now, Some(asked_at), epoch_secs);
@@ -31,7 +31,7 @@ impl Server {
         true
     }
 
-    /// An answer about a key; `false`: it does not count.
+    /// Handles a reply about a key; `false`: it is dropped.
     pub(super) fn handle_answer(&mut self, cx: &mut Cx, key: Key, answer: Answer, epoch_secs: u32) -> bool {
         let Some(of) = self.belongs_to(cx, key, answer) else { return false };
         let Some(requests) = self.requests.get_mut(&key) else { return false };
@@ -44,7 +44,7 @@ impl Server {
         self.was_silent |= sent.is_repeated();
         sent.note_answered();
         if let (Answer::Granted { address: Some(_), .. }, Kind::Map) = (answer, of) {
-            // A grant without an address is of no use yet.
+            // A grant without an address is not usable yet.
             cx.protocols.note_works(cx.now, self.protocol());
         }
         self.note_heard(cx);
@@ -61,7 +61,7 @@ impl Server {
         true
     }
 
-    /// Tells the core of a grant, if it tells the address.
+    /// Reports a grant to the core, once its external address is known.
     fn report(&mut self, cx: &mut Cx, grant: Grant) {
         if let Some(address) = grant.address {
             cx.protocols.note_address(cx.now, address);
@@ -73,7 +73,8 @@ impl Server {
         }
     }
 
-    /// RFC 6887 §15, RFC 6886 §3.4: a deletion is answered with a lifetime of 0, but by gateways that keep a busy port.
+    /// The kind of request that a reply answers; `None`: none. RFC 6887 §15, RFC 6886 §3.4: the reply to a deletion has
+    /// lifetime 0, unless the gateway keeps a busy port.
     fn belongs_to(&self, cx: &Cx, key: Key, answer: Answer) -> Option<Kind> {
         let requests = self.requests.get(&key);
         let map_at = requests.and_then(|requests| requests.maps.open_since(cx.now));
@@ -81,12 +82,12 @@ impl Server {
         match (answer, map_at, deletion_at) {
             (_, Some(_), None) if requests?.is_copy(cx.now, answer) => None,
             (_, Some(_), None) => Some(Kind::Map),
-            // A copy of an earlier grant: what a deletion leaves is less than what there was.
+            // A duplicate of an earlier grant: a deletion would have shortened the lifetime.
             (Answer::Granted { lifetime, .. }, None, Some(_)) if !self.cuts(cx, key, lifetime) => None,
             (_, None, Some(_)) => Some(Kind::Deletion),
             (Answer::Granted { .. }, Some(_), Some(_)) => Some(Kind::Map),
             (Answer::Zero | Answer::Refused { .. }, Some(_), Some(_)) => Some(Kind::Deletion),
-            // RFC 6887 §14.2: a server may tell of a changed mapping by itself.
+            // RFC 6887 §14.2: a server may send an unsolicited update of a mapping.
             (Answer::Granted { .. }, None, None) if self.rung == Rung::Pcp && self.is_granted(cx, key) => {
                 Some(Kind::Map)
             }
@@ -94,13 +95,13 @@ impl Server {
         }
     }
 
-    /// Whether a mapping of this lifetime ends sooner than was known.
+    /// Whether this lifetime ends before the entry's latest time.
     fn cuts(&self, cx: &Cx, key: Key, lifetime: Duration) -> bool {
         let entry = cx.ledger.get(self.slot(key));
         entry.is_some_and(|entry| entry.ends_at.is_none_or(|ends_at| cx.now + lifetime < ends_at))
     }
 
-    /// The gateway has answered: it is there, and what is in flight keeps the schedule of a gateway that answers.
+    /// The gateway has answered: requests in flight follow the schedule for a gateway that answers.
     fn note_heard(&mut self, cx: &mut Cx) {
         let protocol = self.protocol();
         let is_news = !cx.protocols.is_up(protocol) || self.gives_up_at.is_some();
@@ -126,7 +127,7 @@ impl Server {
         }
     }
 
-    /// A mapping was granted.
+    /// Handles a grant.
     fn take_grant(&mut self, cx: &mut Cx, key: Key, address: Option<IpAddr>, port: u16, lifetime: Duration) {
         let slot = self.slot(key);
         cx.ledger.note_granted(cx.now, slot, port, Some(lifetime));
@@ -137,12 +138,12 @@ impl Server {
                 self.window.handle_answer(cx.now, Subject::Key(key));
             }
             RequestState::Idle if requests.deletions.follow(cx.now, &requests.maps) => {
-                // Nobody was heard when it was deleted: by now its deletion can be awaited.
+                // Its deletion was not awaited because the gateway had never answered. Now it can be.
                 cx.ledger.set_deletion(slot, DeletionState::Unasked);
                 return self.notices.push_back(Notice::Superfluous { key });
             }
             RequestState::Idle => {}
-            // Of a request that a deletion is to follow, or a copy of an answer from before a deletion.
+            // The reply to a request that a deletion follows, or a duplicate from before a deletion.
             RequestState::Map | RequestState::DeletionWaits | RequestState::Deletion => {
                 return self.delete_after(cx.now, key);
             }
@@ -150,7 +151,7 @@ impl Server {
         self.report(cx, Grant { slot, address, port, lifetime: Some(lifetime) });
     }
 
-    /// Success with a lifetime of 0, to a request that no deletion followed: the gateway has no mapping of the key.
+    /// Handles a success with lifetime 0 that no deletion explains: the gateway has no mapping of the key.
     fn take_zero(&mut self, cx: &mut Cx, key: Key) {
         let slot = self.slot(key);
         if self.is_granted(cx, key) {
@@ -171,7 +172,7 @@ impl Server {
         }
     }
 
-    /// A map request is answered that a deletion was to follow.
+    /// Sends the deletion that waits for the replies to map requests, once they are all answered.
     fn delete_after(&mut self, now: Time, key: Key) {
         if let Some(requests) = self.requests.get(&key)
             && requests.state == RequestState::DeletionWaits
@@ -190,8 +191,7 @@ impl Server {
         let slot = self.slot(key);
         let Some(requests) = self.requests.get_mut(&key) else { return };
         requests.deleted = Some(answer);
-        // Else a new request is under way, or one that nobody waits for any more was sent since: what the deletion did to the
-        // entry, its answer shows.
+        // Otherwise a newer map request is open, whose reply shows what the deletion did to the entry.
         let is_followed =
             requests.state == RequestState::Idle && requests.maps.follow(cx.now, &requests.deletions);
         if matches!(requests.state, RequestState::Deletion | RequestState::Idle) && !is_followed {

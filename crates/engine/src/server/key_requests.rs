@@ -1,4 +1,4 @@
-//! What is under way about one key.
+//! The requests about one key.
 
 use super::Answer;
 use crate::io::Suggestion;
@@ -6,10 +6,10 @@ use crate::time::Time;
 use plum_wire::pcp::Nonce;
 use std::time::Duration;
 
-/// How long a datagram, or its answer, may be under way.
+/// How long a request or its reply may be in flight.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// How long a deletion waits for the answers to map requests that were sent before it.
+/// How long a deletion waits for the replies to earlier map requests.
 const FOLLOW_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The requests about one key.
@@ -17,43 +17,43 @@ const FOLLOW_TIMEOUT: Duration = Duration::from_millis(250);
 pub(super) struct KeyRequests {
     pub(super) state: RequestState,
     pub(super) suggestion: Suggestion,
-    /// PCP: what the server knows the mapping by.
+    /// PCP: the nonce of the mapping.
     pub(super) nonce: Nonce,
     pub(super) maps: Sent,
     pub(super) deletions: Sent,
-    /// What the last deletion was answered with.
+    /// The reply to the last deletion.
     pub(super) deleted: Option<Answer>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum RequestState {
-    /// Nothing is asked; answers to what was sent may come.
+    /// No request is open; late replies may come.
     #[default]
     Idle,
     /// A map request is in the window.
     Map,
-    /// A deletion is to be sent when the map requests before it are answered, or had their time.
+    /// A deletion waits until the earlier map requests are answered or have timed out.
     DeletionWaits,
     /// A deletion is in the window.
     Deletion,
 }
 
 impl KeyRequests {
-    /// Whether an answer may be a copy of that to the last deletion.
+    /// Whether a reply may be a duplicate of that to the last deletion.
     pub(super) fn is_copy(&self, now: Time, answer: Answer) -> bool {
         self.deleted == Some(answer) && now.since(self.deletions.last_at) <= MEMORY
     }
 
-    /// The earliest sending that an answer of now may answer.
+    /// The earliest request that a reply received now may answer.
     pub(super) fn asked_at(&self, now: Time) -> Option<Time> {
         [self.maps.open_since(now), self.deletions.open_since(now)].into_iter().flatten().min()
     }
 }
 
-/// After how long without an answer a request is repeated at the soonest: the window's first wait, shortened by jitter.
+/// The shortest wait before a request is repeated: the window's first wait, shortened by jitter.
 const SHORTEST_WAIT: Duration = Duration::from_millis(225);
 
-/// Datagrams of one kind that an answer may answer.
+/// The datagrams of one kind that a reply may answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sent {
     unanswered: u32,
@@ -74,27 +74,27 @@ impl Sent {
         self.unanswered = self.unanswered.saturating_sub(1);
     }
 
-    /// Whether an answer of now may answer one of them.
+    /// Whether a reply received now may answer one of them.
     pub(super) fn is_open(&self, now: Time) -> bool {
         self.unanswered > 0 && now.since(self.last_at) <= MEMORY
     }
 
-    /// Whether the first was repeated because no answer came. (One may also be sent twice for two reasons, at once.)
+    /// Whether the first was repeated for want of a reply. (One may also be sent twice at once, for two reasons.)
     pub(super) fn is_repeated(&self) -> bool {
         self.unanswered > 1 && self.last_at.since(self.first_at) >= SHORTEST_WAIT
     }
 
-    /// Whether one of them may still reach the gateway after all of `others` that were sent.
+    /// Whether one of them may reach the gateway after all of `others`.
     pub(super) fn follow(&self, now: Time, others: &Sent) -> bool {
         self.is_open(now) && self.last_at >= others.last_at
     }
 
-    /// Until when a deletion that must not overtake them waits for their answers; `None`: it need not.
+    /// Until when a deletion waits for their replies, so as not to overtake them; `None`: it need not wait.
     pub(super) fn followed_at(&self, now: Time) -> Option<Time> {
         Some(self.last_at + FOLLOW_TIMEOUT).filter(|&at| self.is_open(now) && now < at)
     }
 
-    /// The first of those that an answer of now may answer.
+    /// When the first of those was sent that a reply received now may answer.
     pub(super) fn open_since(&self, now: Time) -> Option<Time> {
         self.is_open(now).then_some(self.first_at)
     }

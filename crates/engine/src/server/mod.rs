@@ -1,7 +1,7 @@
-//! The driver of a gateway's PCP or NAT-PMP server: what is asked of it for each key, and its epoch.
+//! The driver of a gateway's PCP or NAT-PMP server: the requests for each key, and the epoch.
 //!
-//! `pcp` and `natpmp` have the bytes, and whatever is particular to one protocol. `requests` is what is under way about one
-//! key, `window` paces all of them; what an answer means is in `answers`.
+//! `pcp` and `natpmp` encode messages and contain what is particular to one protocol. `key_requests` has the requests
+//! about one key, `window` paces all of them, and `answers` handles replies.
 
 use super::driver::{DeletionOutcome, Driver, Grant, Key, Notice, RequestKind, Rung, Slot};
 use super::epoch::Epoch;
@@ -26,10 +26,10 @@ mod natpmp;
 mod pcp;
 mod window;
 
-/// Lifetime that mappings are asked for.
+/// The lifetime that is requested.
 const LIFETIME: Duration = Duration::from_secs(7200);
 
-/// A request of the window.
+/// The subject of a request in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     /// The gateway itself.
@@ -48,34 +48,34 @@ impl Word for Subject {
     }
 }
 
-/// A datagram to be sent.
+/// A request to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Message {
-    /// PCP: ANNOUNCE, for the epoch. NAT-PMP: the external address.
+    /// PCP: ANNOUNCE, for the epoch. NAT-PMP: the external address request.
     Query,
     /// Makes, renews or (lifetime 0) deletes a mapping.
     Mapping { key: Key, suggestion: Suggestion, lifetime: Duration },
 }
 
 impl Message {
-    /// Without a wish the internal port is suggested.
+    /// A map request; without a suggestion it suggests the internal port.
     fn map(key: Key, suggestion: Suggestion) -> Message {
         let port = suggestion.port.or(Some(key.internal_port));
         Message::Mapping { key, suggestion: Suggestion { port, ..suggestion }, lifetime: LIFETIME }
     }
 
-    /// A deletion suggests nothing (RFC 6887 §15.1, RFC 6886 §3.4).
+    /// RFC 6887 §15.1, RFC 6886 §3.4: a deletion suggests no address or port.
     fn delete(key: Key) -> Message {
         Message::Mapping { key, suggestion: Suggestion::default(), lifetime: Duration::ZERO }
     }
 }
 
-/// What the gateway says about a key.
+/// A reply about a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
-    /// Success with a lifetime.
+    /// Success with a lifetime above 0.
     Granted { address: Option<IpAddr>, port: u16, lifetime: Duration },
-    /// Success without.
+    /// Success with lifetime 0.
     Zero,
     /// An error, and how long it holds, if the gateway says so.
     Refused { reason: Reason, lifetime: Option<Duration> },
@@ -86,31 +86,31 @@ enum Answer {
 pub(super) struct Server {
     rung: Rung,
     remote: Option<SocketAddr>,
-    /// Our address, as the socket has it. `None`: nothing can be sent.
+    /// The local address of the socket; `None`: nothing can be sent.
     local: Option<IpAddr>,
     window: Window<Subject>,
     pub(super) epoch: Epoch,
     query: Sent,
     requests: Map<Key, KeyRequests>,
-    /// When to send the deletions that wait.
+    /// When to send the waiting deletions.
     deletions: Timers<Key>,
-    /// When silence is taken for an answer; set while nothing has been heard.
+    /// When silence counts as a failure; set until the first reply.
     gives_up_at: Option<Time>,
     notices: LinkedList<Notice>,
-    /// The external address, where a grant does not tell it.
+    /// The external address, for grants without one.
     told_address: Option<natpmp::ToldAddress>,
-    /// Grants that are told once the address is known.
+    /// Grants that are reported once the external address is known.
     granted: Map<Key, Grant>,
-    /// An answer came to a request only when it was repeated.
+    /// A request was answered only after it was repeated.
     was_silent: bool,
-    /// The external address that has to be told on another port as well.
+    /// The external address that has to be confirmed on another port.
     doubted: Option<Ipv4Addr>,
-    /// Nothing is sent before.
+    /// Nothing is sent before this.
     resumes_at: Option<Time>,
 }
 
 impl Server {
-    /// The driver of a server, or of none: nothing is known, nothing is asked.
+    /// The driver of a server, or of none.
     pub(super) fn new(rung: Rung, remote: Option<SocketAddr>) -> Server {
         Server {
             rung,
@@ -131,7 +131,7 @@ impl Server {
         }
     }
 
-    /// The socket is open, with this local address, or could not be opened.
+    /// The socket was opened at this local address, or could not be opened.
     pub(super) fn handle_opened(&mut self, cx: &mut Cx, local: Option<SocketAddr>) {
         self.local = local.map(|local| local.ip().to_canonical());
         if self.local.is_none() {
@@ -142,7 +142,7 @@ impl Server {
         self.pump(cx);
     }
 
-    /// A datagram came on the connected socket.
+    /// A datagram was received on the connected socket.
     pub(super) fn handle_datagram(&mut self, cx: &mut Cx, bytes: &[u8]) {
         let counts = match self.rung {
             Rung::NatPmp => self.handle_natpmp(cx, bytes),
@@ -162,13 +162,13 @@ impl Server {
         Slot { rung: self.rung, key, port: 0 }
     }
 
-    /// The gateway's clock is another one since: the next answer begins anew with it.
+    /// Forgets the epoch: the next reply starts a new one.
     pub(super) fn forget_epoch(&mut self, cx: &mut Cx) {
         self.epoch = Epoch::new(self.protocol());
         self.forget_granted(cx, None);
     }
 
-    /// The gateway has restarted: it may have another address, and what it granted before is asked for again.
+    /// The gateway has restarted: its external address may differ, and unreported grants are requested again.
     pub(super) fn forget_granted(&mut self, cx: &mut Cx, shown_by: Option<Key>) {
         self.told_address = None;
         for key in self.granted.keys_where(|key, _| Some(key) != shown_by) {
@@ -180,8 +180,8 @@ impl Server {
         self.pump(cx);
     }
 
-    /// The server speaks the other protocol only (RFC 6887 §9); `false`: nothing was asked. That bears no nonce, and anyone
-    /// can forge it: from a gateway that has granted by this protocol it is as good as silence.
+    /// RFC 6887 §9: the server supports the other protocol only. Returns `false` if nothing was asked. Such a reply has
+    /// no nonce and is easily forged: from a gateway that has granted by this protocol it is ignored.
     fn give_way_to(&mut self, cx: &mut Cx, other: Protocol) -> bool {
         let is_spoken = cx.protocols.of(self.protocol()).has_worked || cx.ledger.has_granted(self.rung);
         let is_believed = !is_spoken && !self.window.all_sent().is_empty();
@@ -193,20 +193,20 @@ impl Server {
         is_believed
     }
 
-    /// Whether a mapping of a key was granted here and is not deleted.
+    /// Whether a mapping of a key was granted here and has not ended.
     fn is_granted(&self, cx: &Cx, key: Key) -> bool {
         cx.ledger.get(self.slot(key)).is_some_and(|entry| entry.is_certain)
     }
 
-    /// The gateway is looked for (again): what is open is sent as if for the first time.
+    /// Starts discovery (again): open requests are sent as if for the first time.
     fn look_again(&mut self, cx: &Cx) {
-        // One that was silent before is asked by one request alone.
+        // A server that was silent before gets a single request.
         let most = if cx.protocols.of(self.protocol()).outs == 0 { window::START } else { 1 };
         self.window.restart_discovery(most);
         self.gives_up_at = None;
     }
 
-    /// What was sent on the socket counts as lost: the core opens another, and all is sent again from there.
+    /// Treats all requests as lost and has the core open another socket, from which they are sent again.
     fn rebind(&mut self, cx: &Cx, notice: Notice, wait: Option<Duration>) {
         (self.local, self.resumes_at) = (None, wait.map(|wait| cx.now + wait));
         self.query = Sent::default();
@@ -219,7 +219,7 @@ impl Server {
         }
     }
 
-    /// Asks about the gateway itself, unless that is being asked.
+    /// Queries the gateway itself, unless a query is open.
     fn query(&mut self, now: Time) {
         if !self.window.contains(Subject::Gateway) {
             self.window.push(now, Subject::Gateway, Kind::Query);
@@ -233,7 +233,7 @@ impl Server {
         requests.suggestion = suggestion;
         match requests.state {
             RequestState::Map => return,
-            // Nobody waits for the deletion any more.
+            // The deletion is no longer awaited.
             RequestState::Deletion | RequestState::DeletionWaits => {
                 cx.ledger.set_deletion(slot, DeletionState::Unasked)
             }
@@ -254,7 +254,7 @@ impl Server {
         self.window.push(now, Subject::Key(key), kind);
     }
 
-    /// Nothing is asked about a key any more; answers to what was sent still count.
+    /// Drops the open request about a key; late replies still count.
     fn drop_request(&mut self, key: Key) {
         if let Some(requests) = self.requests.get_mut(&key) {
             requests.state = RequestState::Idle;
@@ -263,15 +263,15 @@ impl Server {
         self.deletions.cancel(key);
     }
 
-    /// What keeps packets from the gateway, or the gateway from taking them: in discovery that is an answer; a gateway that
-    /// has answered may be booting, or the word may be forged.
+    /// Packets cannot be sent, or the port is closed. During discovery the protocol goes out; a gateway that has
+    /// answered may be booting, or the ICMP message forged.
     pub(super) fn handle_trouble(&mut self, cx: &mut Cx, reason: Reason) {
         if matches!(cx.protocols.state(self.protocol()), ProtocolState::Asked { .. }) {
             self.go_out(cx, reason, None);
         }
     }
 
-    /// This protocol is out at this gateway: all that is open is dropped. What was sent stays in the ledger.
+    /// The protocol goes out at this gateway: open requests are dropped. The ledger keeps what was sent.
     pub(super) fn go_out(&mut self, cx: &mut Cx, reason: Reason, lifetime: Option<Duration>) {
         self.window.clear();
         self.deletions = Timers::default();
@@ -293,7 +293,7 @@ impl Server {
         cx.note_out(self.protocol(), reason, lifetime);
     }
 
-    /// A request was given up.
+    /// A request has timed out.
     fn handle_expired(&mut self, cx: &mut Cx, key: Key) {
         let Some(requests) = self.requests.get_mut(&key) else { return };
         let sent_at = requests.maps.open_since(cx.now);
@@ -303,14 +303,14 @@ impl Server {
             return self.notices.push_back(Notice::Deleted { slot, outcome });
         }
         self.notices.push_back(Notice::Failed { key, rung, reason, lifetime: None });
-        // Nothing else was heard since: others need not wait as long to find that out.
+        // Nothing was heard since the request: other requests need not wait to find that out.
         let heard_at = cx.protocols.of(self.protocol()).heard_at;
         if sent_at.is_some_and(|sent_at| heard_at.is_none_or(|heard_at| heard_at < sent_at)) {
             cx.note_out(self.protocol(), reason, None);
         }
     }
 
-    /// How long one request is tried: a gateway that has made mappings may be busy, or packets get lost.
+    /// Sets how long a request is tried: longer at a gateway that has granted mappings, which may be busy.
     fn set_patience(&mut self, cx: &Cx) {
         let timeout = cx.config.mapping_timeout;
         match cx.protocols.state(self.protocol()) {
@@ -319,7 +319,7 @@ impl Server {
         }
     }
 
-    /// Sends what may be sent now.
+    /// Sends the requests that may be sent now.
     fn pump(&mut self, cx: &mut Cx) {
         while self.remote.is_some() && self.local.is_some() && self.resumes_at.is_none() {
             self.set_patience(cx);
@@ -377,7 +377,7 @@ impl Driver for Server {
         if !self.granted.contains_key(&key) {
             self.ask(cx, key, suggestion);
             if self.rung == Rung::NatPmp {
-                // Nobody may have asked for the address since the last mapping was made.
+                // The external address may be older than the last grant.
                 self.need_address(cx, !self.is_granted(cx, key));
             }
         }
@@ -418,7 +418,7 @@ impl Driver for Server {
         self.pump(cx);
     }
 
-    /// What was silent for the grace counts as silent, what had no time to answer is open again.
+    /// After the grace period, silence counts as a failure; before it, the protocol is to be asked again.
     fn rest(&mut self, cx: &mut Cx) {
         let ProtocolState::Asked { since, .. } = cx.protocols.state(self.protocol()) else { return };
         self.window.remove(Subject::Gateway);
@@ -430,7 +430,7 @@ impl Driver for Server {
         self.gives_up_at = None;
     }
 
-    /// Forgets the keys of which the gateway has nothing, and about which nothing is under way.
+    /// Also forgets keys without an entry and without requests in flight.
     fn recheck(&mut self, cx: &mut Cx, in_use: bool) {
         self.epoch.note_recheck();
         let (rung, now) = (self.rung, cx.now);
@@ -438,7 +438,7 @@ impl Driver for Server {
             let is_idle = requests.state == RequestState::Idle && requests.asked_at(now).is_none();
             !is_idle || cx.ledger.get(Slot { rung, key, port: 0 }).is_some()
         });
-        // For epoch and address. An ANNOUNCE request shows the epoch (RFC 6887 §14.1); a server need not answer it.
+        // Queries epoch and external address. RFC 6887 §14.1: a server need not answer an ANNOUNCE request.
         if in_use || self.rung == Rung::Pcp && cx.protocols.is_up(Protocol::Pcp) {
             self.query(now);
         }

@@ -1,4 +1,4 @@
-//! NAT-PMP, RFC 6886: mappings and the external address by different requests, and the epoch.
+//! NAT-PMP (RFC 6886): map requests, the external address, and doubts about forged replies.
 
 use super::{Answer, Message, Server};
 use crate::driver::{Grant, Key, Notice, Rung};
@@ -13,31 +13,32 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-/// An external address older than this is asked for anew with the next mapping.
+/// An older external address is requested again with the next mapping.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(60);
 
-/// One that is in doubt is asked for again at most this often: anyone can forge what puts it in doubt.
+/// A doubtful external address is requested again at most this often: the cause of the doubt can be forged.
 const ADDRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the second exchange waits with a server that did not answer the first at once. A sweep of all ports takes half a second:
-/// until then it has met the PCP socket as well, which shows it, and the gateway has had time to answer a search.
+/// How long the second exchange waits if the server did not answer the first at once. An attacker needs half a second
+/// to send to all our ports: by then it has also hit the PCP socket, which exposes it, and the gateway has had time to
+/// answer a search.
 const SECOND_GRANT_WAIT: Duration = Duration::from_millis(600);
 
-/// The external address, as NAT-PMP tells it.
+/// The external address that NAT-PMP reports.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ToldAddress {
     address: Ipv4Addr,
     at: Time,
-    /// It may be another one now: it is asked for again, and used meanwhile.
+    /// It may have changed: it is requested again, and used meanwhile.
     doubtful: bool,
 }
 
 impl Server {
-    /// Whether a datagram answers anything.
+    /// Handles a datagram; returns whether it answers a request.
     pub(super) fn handle_natpmp(&mut self, cx: &mut Cx, bytes: &[u8]) -> bool {
         let state = cx.protocols.state(Protocol::NatPmp);
         if matches!(state, ProtocolState::Out { reason: Reason::Forged, .. }) {
-            // Whoever goes on with it does not bring it back.
+            // Further forged replies do not bring the protocol back.
             return false;
         }
         match natpmp::parse(bytes) {
@@ -64,21 +65,21 @@ impl Server {
         }
     }
 
-    /// The gateway announced this external address (RFC 6886 §3.2.1). Anyone on the network can forge that, so the
-    /// address is not taken from there: the renewals that follow ask for it.
+    /// RFC 6886 §3.2.1: the gateway announces this external address. Announcements can be forged, so the address is not
+    /// taken over: the renewals that follow request it.
     pub(crate) fn doubt_address(&mut self, announced: Ipv4Addr) {
         if let Some(told) = &mut self.told_address {
             told.doubtful |= told.address != announced;
         }
     }
 
-    /// The key that a reply is about. Servers of VPN providers give internal port 0, or the external one, in its place:
-    /// where a single request is open there is no doubt which it answers. (Servers that cut ports to 8 bits do so to both:
-    /// what they grant is another port.)
+    /// The key that a reply is about. Servers of VPN providers send internal port 0 or the external port instead of the
+    /// internal one: if a single request is open, the reply answers it. (Servers that cut ports to 8 bits cut both:
+    /// they grant another port.)
     fn key_of(&self, now: Time, transport: Transport, internal_port: u16, external_port: u16) -> Option<Key> {
         let named = NonZeroU16::new(internal_port).map(|internal_port| Key { transport, internal_port });
         if let Some((key, requests)) = named.and_then(|key| Some((key, self.requests.get(&key)?))) {
-            // Else it is a copy of an earlier answer.
+            // Otherwise it is a duplicate of an earlier reply.
             return requests.asked_at(now).map(|_| key);
         }
         let only = self.only_awaited(now, transport)?;
@@ -87,7 +88,7 @@ impl Server {
         Some(only).filter(|_| is_unnamed && !is_cut)
     }
 
-    /// The only key of a transport that an answer is awaited for; `None` where there is none, or more than one.
+    /// The key of a transport with open requests, if there is exactly one.
     fn only_awaited(&self, now: Time, transport: Transport) -> Option<Key> {
         let requests = self.requests.iter();
         let mut awaited = requests
@@ -121,20 +122,20 @@ impl Server {
         log!(Debug, "NAT-PMP: the gateway has no external address: {reason}");
         self.fail_granted(reason);
         if cx.protocols.state(Protocol::NatPmp) != ProtocolState::Works {
-            // Without an address no mapping is of use.
+            // Without an external address no mapping is usable.
             self.go_out(cx, reason, None);
         }
         true
     }
 
-    /// What was granted is of no use, for want of an address.
+    /// Fails the grants that wait for an external address.
     pub(super) fn fail_granted(&mut self, reason: Reason) {
         while let Some((key, _)) = self.granted.pop_first() {
             self.notices.push_back(Notice::Failed { key, rung: Rung::NatPmp, reason, lifetime: None });
         }
     }
 
-    /// A mapping is worth nothing to the program without the address. (One that is in doubt only is not waited for.)
+    /// Requests the external address unless it is recent. (A doubtful one is used meanwhile.)
     pub(super) fn need_address(&mut self, cx: &Cx, is_for_new: bool) {
         let is_good = self.told_address.is_some_and(|ToldAddress { at, doubtful, .. }| {
             let age = cx.now.since(at);
@@ -167,8 +168,9 @@ impl Server {
         }
     }
 
-    /// What a server grants first is in doubt where the gateway answers by UPnP, or did not answer by NAT-PMP at once: there
-    /// is no nonce, and a host on the link can answer on all our ports in half a second. So it has to come to another port, too.
+    /// Requests the first grant a second time, from another port. It is in doubt if the gateway also answers by UPnP,
+    /// or did not answer by NAT-PMP at once: NAT-PMP has no nonce, and a host on the link can send replies to all our
+    /// ports in half a second.
     fn ask_for_second_grant(&mut self, cx: &mut Cx, address: Ipv4Addr) {
         log!(Debug, "NAT-PMP: requests the first mapping again, from another port");
         self.doubted = Some(address);
@@ -178,11 +180,11 @@ impl Server {
         self.query(cx.now);
     }
 
-    /// What came to the socket of the other protocol. A server answers where it was asked: there only those answer who try all
-    /// ports.
+    /// Handles a datagram on the PCP socket. A server replies to the port that asked: only an attacker that tries all
+    /// ports sends NAT-PMP replies there.
     pub(crate) fn handle_stray(&mut self, cx: &mut Cx, bytes: &[u8]) {
         use ResultCode::Success;
-        // A server that takes PCP's MAP for NAT-PMP's reads internal port 0 in it.
+        // A server that reads PCP's MAP as NAT-PMP's finds internal port 0 in it.
         let is_guess = matches!(
             natpmp::parse(bytes),
             Ok(Reply::Address { result: Success, .. }

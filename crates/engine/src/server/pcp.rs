@@ -1,4 +1,4 @@
-//! PCP, RFC 6887: mappings by MAP, and the epoch.
+//! PCP (RFC 6887): MAP requests and replies.
 
 use super::{Answer, Message, Server, Subject};
 use crate::driver::{Key, Notice, Rung, Slot};
@@ -11,7 +11,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 impl Server {
-    /// Whether a datagram answers anything.
+    /// Handles a datagram; returns whether it answers a request.
     pub(super) fn handle_pcp(&mut self, cx: &mut Cx, bytes: &[u8]) -> bool {
         match pcp::parse(bytes) {
             Ok(Reply::Announce(header)) => self.handle_query_answer(cx, header.epoch_secs),
@@ -53,7 +53,8 @@ impl Server {
     }
 }
 
-/// The nonce that the server knows a key by, or a new one (RFC 6887 §11.2); `None`: none is to be had. NAT-PMP has no nonces.
+/// RFC 6887 §11.2: the nonce of a key at this server, or a new one; `None`: there is no randomness. NAT-PMP has no
+/// nonces.
 pub(super) fn nonce_of(cx: &mut Cx, slot: Slot) -> Option<Nonce> {
     if slot.rung != Rung::Pcp {
         return Some(Nonce::default());

@@ -1,8 +1,8 @@
-//! How many requests are under way, when one counts as lost, and when it is given up.
+//! The window of requests in flight: when a request counts as lost, and when it is given up.
 //!
-//! A gateway's socket holds few packets and its daemon takes milliseconds for each. So a window of requests is in flight and
-//! the rest waits in a queue. The window only paces: what a request says, and what an answer means, is the driver's. No
-//! call looks at all requests but `restart_discovery` and the gateway's first answer.
+//! A gateway's socket buffers few packets, and its daemon takes milliseconds for each. So a limited number of requests
+//! is in flight and the rest waits in a queue. The window only paces; the driver knows the requests and replies. Only
+//! `restart_discovery` and the gateway's first answer scan all requests.
 
 use crate::destruction::{CLEANUP_TIMEOUT, QUIET_TIMEOUT};
 use crate::io::Cx;
@@ -11,65 +11,65 @@ use crate::time::Time;
 use crate::timers::Timers;
 use std::time::Duration;
 
-/// Requests in flight at the start.
+/// The initial number of requests in flight.
 pub const START: usize = 64;
 
-/// Requests in flight at most: half of what miniupnpd's socket holds (256 datagrams), since another program may ask as much
-/// at the same time.
+/// The largest number of requests in flight: half of what miniupnpd's socket holds (256 datagrams), since another
+/// program may send as many at the same time.
 const MAX: usize = 128;
 
-/// Requests in flight where a gateway has fallen silent.
+/// The number of requests in flight after a gateway has fallen silent.
 const MIN: usize = 8;
 
-/// A sending is lost when one is answered that went out so many sendings later, or more.
+/// A request is lost when another is answered that was sent this many sendings later.
 const LATER_SENDINGS: u64 = 3;
 
-/// How often one request is sent again at once because later ones were answered. Where packets get lost here and there that
-/// is soon enough; a gateway that answers all but this one is then asked no faster than a silent one.
+/// How often a request is resent at once because later ones were answered. That suffices for random packet loss; a
+/// gateway that answers all but this one is then asked no faster than a silent one.
 const PROMPT_RESENDS: u32 = 3;
 
-/// How long nothing at all must come for a request to count as lost. For a gateway that makes mappings each counts
-/// twice, and the last is repeated.
+/// How long the gateway must be silent for a request to count as lost. For a gateway that grants mappings each wait
+/// counts twice, and the last is repeated.
 const WAITS_MILLIS: [u64; 3] = [250, 500, 1000];
 
-/// Deletions are sent 0, 200 and 500 ms after the start and then left alone.
+/// Deletions are sent at 0, 200 and 500 ms, and not again.
 const DELETION_WAITS_MILLIS: [u64; 2] = [200, 300];
 
-/// What sort of request it is: how long it is worth trying, and what goes first.
+/// The kind of a request: decides its order and how long it is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// About the gateway itself: all others may depend on it.
+    /// Queries the gateway itself; other requests may depend on it.
     Query,
     /// Makes or renews a mapping.
     Map,
-    /// Deletes one.
+    /// Deletes a mapping.
     Deletion,
 }
 
-/// The requests of one driver to one gateway, by key; at most one a key.
+/// The requests of one driver to one gateway, at most one for each key.
 #[derive(Debug)]
 pub struct Window<K> {
-    /// How long one request is tried.
+    /// How long a request is tried.
     patience: Duration,
-    /// The gateway is known to make mappings: requests are repeated for longer.
+    /// The gateway grants mappings: requests are repeated for longer.
     is_steady: bool,
-    /// The gateway has not answered (again): so many more requests may be sent, and only `leader` is repeated.
+    /// Set until the gateway answers: how many more requests may be sent. Only `leader` is repeated.
     probing: Option<usize>,
     leader: Option<K>,
-    /// How many requests may be in flight: one more with each answer, so that it doubles with each round.
+    /// How many requests may be in flight: grows by one with each reply, so that it doubles each round trip.
     width: usize,
     requests: Map<K, Request>,
-    /// Those that wait to be sent (again).
+    /// The requests to be sent (again).
     queue: Map<(u8, u64), K>,
-    /// Those that were sent and are neither answered nor lost, by their latest sending.
+    /// The requests that were sent and are neither answered nor lost, by their latest sending.
     in_flight: Map<u64, K>,
-    /// Until when those take room that were forgotten in flight: the gateway has them before it.
+    /// Until when requests removed in flight still take room: the gateway still has to process them.
     forgotten: Vec<Time>,
-    /// When to look at each request: whether it is lost, or to be given up.
+    /// When each request counts as lost or is given up.
     timers: Timers<K>,
-    /// Sendings and places in the queue are numbered from 1.
+    /// The last number given to a sending or a place in the queue.
     last_number: u64,
-    /// By how much waits are shortened, at random.
+    /// The random factor that shortens waits.
     jitter_micros_a_milli: u64,
     heard_at: Option<Time>,
 }
@@ -79,12 +79,12 @@ struct Request {
     kind: Kind,
     place: Place,
     queued_at: Time,
-    /// Sendings so far.
+    /// How often it was sent.
     sends: u32,
     sent_at: Time,
-    /// When its time began to run; the time before the gateway's first answer does not count.
+    /// The start of its timeout; the time before the gateway's first answer does not count.
     first_sent_at: Option<Time>,
-    /// How often it was lost by silence: its place in the schedule.
+    /// How often it was lost by silence: its step in the schedule.
     step: usize,
 }
 
@@ -94,7 +94,7 @@ enum Place {
     InFlight(u64),
 }
 
-/// What goes first. Queries and deletions go out to a silent gateway, too.
+/// The order in the queue. Queries and deletions are also sent to a silent gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rank {
     Query,
@@ -104,7 +104,7 @@ enum Rank {
 }
 
 impl<K> Default for Window<K> {
-    /// A window toward a gateway that has not answered yet.
+    /// A window for a gateway that has not answered yet.
     fn default() -> Window<K> {
         Window {
             patience: Duration::ZERO,
@@ -125,12 +125,12 @@ impl<K> Default for Window<K> {
 }
 
 impl<K: Word + PartialEq> Window<K> {
-    /// How long a request is tried from now on at a gateway that answers, and whether it is known to make mappings.
+    /// Sets how long a request is tried at a gateway that answers, and whether that grants mappings.
     pub fn set_patience(&mut self, patience: Duration, is_steady: bool) {
         (self.patience, self.is_steady) = (patience, is_steady);
     }
 
-    /// Puts a request into the queue, in place of any of that key.
+    /// Queues a request, replacing any of that key.
     pub fn push(&mut self, now: Time, key: K, kind: Kind) {
         self.take(key);
         let rank = match kind {
@@ -151,34 +151,34 @@ impl<K: Word + PartialEq> Window<K> {
         self.enqueue(key, rank);
     }
 
-    /// Forgets a request; no answer is awaited any more.
+    /// Removes a request; its reply is no longer awaited.
     pub fn remove(&mut self, key: K) {
         if let Some(Request { place: Place::InFlight(_), sent_at, .. }) = self.take(key) {
             self.forgotten.push(sent_at + Duration::from_millis(WAITS_MILLIS[0]));
         }
     }
 
-    /// Forgets all requests: the gateway does not answer, and is not looked for. What is asked now is a renewal.
+    /// Removes all requests and ends discovery: requests from now on are renewals.
     pub fn clear(&mut self) {
         *self = Window { probing: None, ..Window::default() };
     }
 
-    /// Whether there is a request of that key, sent or not.
+    /// Whether there is a request of that key.
     pub fn contains(&self, key: K) -> bool {
         self.requests.contains_key(&key)
     }
 
-    /// Whether there is a request of that key that was sent at least once.
+    /// Whether the request of that key was sent at least once.
     pub fn was_sent(&self, key: K) -> bool {
         self.requests.get(&key).is_some_and(|request| request.sends > 0)
     }
 
-    /// The requests that were sent at least once and are not answered.
+    /// The unanswered requests that were sent at least once.
     pub fn all_sent(&self) -> Pieces<K> {
         self.requests.keys_where(|_, request| request.sends > 0)
     }
 
-    /// The next request to be sent now, which then counts as sent; `None`: nothing waits, or there is no room.
+    /// Takes the next request to be sent now; `None`: none waits, or there is no room.
     pub fn poll_send(&mut self, cx: &mut Cx) -> Option<K> {
         let (place, &key) = self.queue.first_key_value()?;
         if self.in_flight.len() + self.forgotten.len() >= self.width {
@@ -205,7 +205,7 @@ impl<K: Word + PartialEq> Window<K> {
         Some(key)
     }
 
-    /// An answer to a request came: it is done with.
+    /// Handles the reply to a request, and removes it.
     pub fn handle_answer(&mut self, now: Time, key: K) {
         self.handle_sign_of_life(now);
         let Some(Request { place: Place::InFlight(sending), .. }) = self.take(key) else { return };
@@ -218,14 +218,14 @@ impl<K: Word + PartialEq> Window<K> {
         }
     }
 
-    /// Something came from the gateway that is an answer of this protocol, if not to a request in the window.
+    /// Handles any valid message of the gateway.
     pub fn handle_sign_of_life(&mut self, now: Time) {
         self.heard_at = Some(now);
         if self.probing.take().is_none() {
             return;
         }
-        // The first window is in flight; from now on it keeps the schedule of a gateway that is known. The time of those that
-        // wait begins to run.
+        // The first requests are in flight: from now on they follow the schedule for a gateway that answers, and the
+        // timeouts of queued ones start.
         self.leader = None;
         for key in self.requests.keys() {
             if let Some(request) = self.requests.get_mut(&key)
@@ -238,13 +238,13 @@ impl<K: Word + PartialEq> Window<K> {
         }
     }
 
-    /// The gateway is looked for again: all but deletions is sent as if for the first time, `budget` of it at once.
+    /// Starts discovery again: all requests but deletions are sent as if for the first time, `budget` of them at once.
     pub fn restart_discovery(&mut self, budget: usize) {
         (self.probing, self.leader, self.width) = (Some(budget), None, START);
         self.send_again();
     }
 
-    /// All that is in flight but deletions is to be sent as if for the first time.
+    /// Queues all requests in flight but deletions, as if for the first time.
     pub fn send_again(&mut self) {
         for key in self.in_flight.iter().map(|(_, &key)| key).collect::<Vec<_>>() {
             let Some(request) = self.requests.get_mut(&key) else { continue };
@@ -256,7 +256,7 @@ impl<K: Word + PartialEq> Window<K> {
         }
     }
 
-    /// Looks what is lost, then ask `poll_send`, and gives back what was given up: it is no more in the window.
+    /// Queues lost requests, and returns and removes those that are given up. Call `poll_send` afterwards.
     pub fn handle_timeout(&mut self, now: Time) -> Vec<K> {
         self.forgotten.retain(|&until| until > now);
         let mut expired = Vec::new();
@@ -310,29 +310,29 @@ impl<K: Word + PartialEq> Window<K> {
         Some(request)
     }
 
-    /// Sets the time at which a request is looked at next.
+    /// Sets the timer of a request.
     fn watch(&mut self, key: K) {
         let Some(request) = self.requests.get(&key) else { return };
         let at = [self.expires_at(request), self.repeats_at(key, request)].into_iter().flatten().min();
         self.timers.replace(key, at);
     }
 
-    /// When a request is given up. While others are answered, the turn of a deletion is still to come, and what was never
-    /// sent waits for its turn.
+    /// When a request is given up. While others are answered, a deletion and a request that was never sent still wait
+    /// for their turn.
     fn expires_at(&self, request: &Request) -> Option<Time> {
         match (request.kind, request.first_sent_at) {
             (Kind::Deletion, None) => Some(self.quiet_since(request.queued_at) + CLEANUP_TIMEOUT),
             (Kind::Deletion, Some(sent_at)) => {
                 Some((self.quiet_since(sent_at) + QUIET_TIMEOUT).min(sent_at + CLEANUP_TIMEOUT))
             }
-            // The end of discovery is not the window's to decide.
+            // The driver decides when discovery ends.
             _ if self.probing.is_some() => None,
             (_, Some(sent_at)) => Some(sent_at + self.patience),
             (_, None) => Some(self.quiet_since(request.queued_at) + self.patience),
         }
     }
 
-    /// When a request is sent again, if nothing comes.
+    /// When a request is repeated unless a reply comes.
     fn repeats_at(&self, key: K, request: &Request) -> Option<Time> {
         let millis = match request.kind {
             _ if matches!(request.place, Place::Queued(..)) => None,
@@ -345,16 +345,16 @@ impl<K: Word + PartialEq> Window<K> {
         Some(self.quiet_since(request.sent_at) + wait)
     }
 
-    /// Since when nothing has come that a request of `sent_at` was waiting for.
+    /// Since when the gateway has been silent, as seen by a request sent at `sent_at`.
     fn quiet_since(&self, sent_at: Time) -> Time {
         self.heard_at.map_or(sent_at, |heard_at| heard_at.max(sent_at))
     }
 
-    /// Nothing came for too long: the request waits to be sent again, in the window's turn.
+    /// The gateway was silent for too long: queues the request again.
     fn lose_by_silence(&mut self, key: K) {
         let Some(request) = self.requests.get_mut(&key) else { return };
         let answers_others = self.heard_at.is_some_and(|heard_at| heard_at > request.sent_at);
-        // Longer waits are for gateways that are away, not for packets that are lost.
+        // Waits grow for silent gateways, not for lost packets.
         request.step += usize::from(!answers_others);
         if self.probing.is_none() {
             self.width = MIN;

@@ -1,4 +1,4 @@
-//! The actions we call, as requests, and what their replies say.
+//! The UPnP actions that we call, and their replies.
 
 use crate::driver::Key;
 use crate::log::log;
@@ -9,25 +9,25 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What is written into the gateway's table.
+/// The description of our entries in the gateway's table.
 const DESCRIPTION: &str = "libplum";
 
-/// UPnP error codes that lead to something other than the next variant of a request: UDA 2.0 §3.2.5 (401, 606),
+/// UPnP error codes that need another reaction than the next variant of a request: UDA 2.0 §3.2.5 (401, 606),
 /// WANIPConnection:1 §2.4 and WANIPConnection:2 §2.5 (the others).
 pub(super) mod code {
-    /// No such action: another service is at the control URL.
+    /// Unknown action: another service is at the control URL.
     pub const INVALID_ACTION: i64 = 401;
-    /// Not for us (another host's entry, a port that is not to be mapped).
+    /// Not allowed: another host's entry, or a port that must not be mapped.
     pub const NOT_AUTHORIZED: i64 = 606;
     /// No such entry.
     pub const NO_SUCH_ENTRY: i64 = 714;
     /// The external port is taken.
     pub const CONFLICT: i64 = 718;
-    /// External and internal port have to be the same.
+    /// External and internal port must be the same.
     pub const SAME_PORTS_REQUIRED: i64 = 724;
-    /// Lease duration 0 only.
+    /// Only lease duration 0 is supported.
     pub const PERMANENT_LEASES_ONLY: i64 = 725;
-    /// Only "every external port" can be mapped.
+    /// Only the wildcard external port is supported.
     pub const EXTERNAL_PORT_WILDCARD_ONLY: i64 = 727;
     /// The table is full.
     pub const NO_PORT_MAPS_AVAILABLE: i64 = 728;
@@ -35,12 +35,12 @@ pub(super) mod code {
     pub const CONFLICT_WITH_OTHER: i64 = 729;
 }
 
-/// A call of an action.
+/// An action to call.
 #[derive(Clone, Debug)]
 pub(super) struct Action {
     /// Its name in the standard.
     pub(super) name: &'static str,
-    /// In the order of the standard, which some servers insist on.
+    /// In the order of the standard, which some servers require.
     arguments: Vec<(&'static str, String)>,
 }
 
@@ -55,7 +55,7 @@ impl Action {
         Action::on_entry("GetSpecificPortMappingEntry", transport, port)
     }
 
-    /// Removes the entry at an external port.
+    /// Deletes the entry at an external port.
     pub(super) fn delete(transport: Transport, port: u16) -> Action {
         Action::on_entry("DeletePortMapping", transport, port)
     }
@@ -69,7 +69,7 @@ impl Action {
         Action { name, arguments }
     }
 
-    /// Makes or renews an entry that leads to `client`, for so many seconds (0: for ever).
+    /// Adds or renews an entry for `client`, for `lease_secs` seconds (0: permanent).
     pub(super) fn add(name: &'static str, key: Key, port: u16, client: IpAddr, lease_secs: u32) -> Action {
         let mut action = Action::on_entry(name, key.transport, port);
         action.arguments.extend([
@@ -89,27 +89,27 @@ impl Action {
     }
 }
 
-/// Why an exchange brought no reply.
+/// Why an exchange has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExchangeError {
-    /// No connection: nothing was asked.
+    /// The connection was refused: nothing was sent.
     Refused,
     /// The connection ended before the first byte of a reply.
     Reset,
-    /// Nothing, or not all, in time.
+    /// No complete reply in time.
     TimedOut,
-    /// The connection ended within the reply, or what came is no HTTP.
+    /// The connection ended within the reply, or the data is not HTTP.
     Cut,
 }
 
-/// What came of an action.
+/// The outcome of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// HTTP says that it is done, whatever the body is: with these out arguments.
+    /// HTTP success, whatever the body: the out arguments.
     Done(Vec<(String, String)>),
     /// A UPnP error.
     Fault(i64),
-    /// An HTTP error without one.
+    /// An HTTP error without a UPnP error.
     Status(u16),
     /// No reply.
     Failed(ExchangeError),
@@ -137,7 +137,7 @@ impl Outcome {
         }
     }
 
-    /// Why it failed; `None`: it did not.
+    /// The reason of a failure; `None`: success.
     pub(super) fn reason(&self) -> Option<Reason> {
         Some(match *self {
             Outcome::Done(_) => return None,
@@ -150,14 +150,14 @@ impl Outcome {
     }
 }
 
-/// Whom the entry at an external port leads to.
+/// The owner of the entry at an external port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// Us, to the internal port in question.
+    /// Our address and the internal port in question.
     Ours,
-    /// Another host, or another port of ours.
+    /// Another host, or another of our ports.
     Foreign,
-    /// The reply does not say.
+    /// Not known from the reply.
     Unclear,
 }
 
@@ -172,45 +172,44 @@ impl Outcome {
         self.text(name)?.parse().ok()
     }
 
-    /// NewExternalIPAddress; `None` where it is empty or no address.
+    /// NewExternalIPAddress; `None`: empty, or not an address.
     pub(super) fn external_address(&self) -> Option<IpAddr> {
         self.parse("NewExternalIPAddress")
     }
 
-    /// Whether NewConnectionStatus is that of a connection that works.
+    /// Whether NewConnectionStatus is that of a working connection.
     pub(super) fn is_connected(&self) -> bool {
-        // "Up" is no value of the standard, but some gateways use it.
+        // "Up" is not in the standard, but some gateways use it.
         self.text("NewConnectionStatus")
             .is_some_and(|status| ["Connected", "Up"].iter().any(|up| status.eq_ignore_ascii_case(up)))
     }
 
-    /// NewReservedPort: the external port that AddAnyPortMapping has chosen.
+    /// NewReservedPort: the external port that AddAnyPortMapping assigned.
     pub(super) fn reserved_port(&self) -> Option<u16> {
         self.parse("NewReservedPort").filter(|&port| port != 0)
     }
 
-    /// NewLeaseDuration of an entry: the seconds that are left of it; `None` where that is 0, which some gateways say of
-    /// every entry.
+    /// NewLeaseDuration of an entry: the rest of its lease; `None`: 0, which some gateways report for every entry.
     pub(super) fn lease_left(&self) -> Option<Duration> {
         self.parse("NewLeaseDuration")
             .filter(|&secs: &u32| secs > 0)
             .map(|secs| Duration::from_secs(secs.into()))
     }
 
-    /// The external port of an entry of the table that is certainly one of ours, of this key: another program may have others.
+    /// The external port of an entry, if it is certainly ours and of this key: other programs have entries, too.
     pub(super) fn external_port_of(&self, key: Key, client: IpAddr) -> Option<u16> {
         let is_its_transport = self.text("NewProtocol")?.eq_ignore_ascii_case(&key.transport.to_string());
         self.parse("NewExternalPort").filter(|_| is_its_transport && self.is_certainly_of(key, client))
     }
 
-    /// Whether an entry, of the transport that was asked for, is one of ours.
+    /// Whether an entry is certainly ours and of this key, its transport being known.
     pub(super) fn is_certainly_of(&self, key: Key, client: IpAddr) -> bool {
         self.text("NewPortMappingDescription") == Some(DESCRIPTION)
             && self.parse("NewInternalClient").is_some_and(|said: IpAddr| said.to_canonical() == client)
             && self.parse("NewInternalPort") == Some(key.internal_port.get())
     }
 
-    /// Whom the entry at an external port leads to. Some gateways report 0, or the external port, as its internal port.
+    /// The owner of the entry at an external port. Some gateways report 0 or the external port as its internal port.
     pub(super) fn owner(&self, key: Key, external_port: u16, client: IpAddr) -> Owner {
         let is_port_of_key = |said| [key.internal_port.get(), 0, external_port].contains(&said);
         match (self.parse("NewInternalClient"), self.parse("NewInternalPort")) {

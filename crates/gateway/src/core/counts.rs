@@ -98,9 +98,7 @@ impl Kind {
 pub struct Received {
     /// When, on the gateway's clock.
     pub at: Duration,
-    /// What.
     pub kind: Kind,
-    /// From where.
     pub from: SocketAddr,
     /// The internal port it names (PCP, NAT-PMP, adding by UPnP), or else the external one.
     pub port: Option<u16>,

@@ -130,7 +130,6 @@ pub struct Refusal {
     pub code: u16,
     /// The lifetime of a PCP error, in seconds.
     pub lifetime: u32,
-    /// How often.
     pub times: Times,
 }
 

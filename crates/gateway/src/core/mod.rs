@@ -101,26 +101,14 @@ pub enum Output {
         from: SocketAddr,
         /// To whom; a multicast group goes out to all inside.
         to: SocketAddr,
-        /// What.
         bytes: Vec<u8>,
     },
     /// Send on a TCP connection.
-    Write {
-        /// Which.
-        connection: ConnectionId,
-        /// What.
-        bytes: Vec<u8>,
-    },
+    Write { connection: ConnectionId, bytes: Vec<u8> },
     /// Close a TCP connection, after what was written; no input about it may follow.
-    Close {
-        /// Which.
-        connection: ConnectionId,
-    },
+    Close { connection: ConnectionId },
     /// Reset a TCP connection; no input about it may follow.
-    Reset {
-        /// Which.
-        connection: ConnectionId,
-    },
+    Reset { connection: ConnectionId },
 }
 
 /// A gateway.

@@ -11,7 +11,6 @@ pub struct Request {
     pub at: Duration,
     /// What it asks for.
     pub kind: Kind,
-    /// From where.
     pub from: SocketAddr,
     /// The path of an HTTP request.
     pub path: String,

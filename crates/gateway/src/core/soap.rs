@@ -22,7 +22,6 @@ const NO_PORT_MAPS_AVAILABLE: i32 = 728;
 
 /// An action that was asked for.
 pub(super) struct Request {
-    /// Which.
     pub action: Action,
     service: usize,
     /// The action's name as it came.

@@ -37,7 +37,6 @@ pub enum Received {
     Datagram {
         /// Bytes of the buffer that are filled.
         len: usize,
-        /// Whose.
         from: SocketAddr,
         /// The index of the interface that it came in by; 0 where the system does not tell, or that is the loopback one.
         interface: u32,
