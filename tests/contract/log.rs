@@ -201,7 +201,8 @@ fn without_callback_the_log_goes_to_standard_output() {
     if std::env::var_os("PLUM_TEST_ALONE").is_some() {
         return;
     }
-    let line = text.lines().find(|line| line.ends_with("INFO    libplum is cleaned up")).expect("the last line");
+    let line =
+        text.lines().find(|line| line.ends_with("INFO    libplum is cleaned up")).expect("the last line");
     let (time, rest) = line.split_at(8);
     let parts: Vec<Result<u8, _>> = time.split(':').map(str::parse).collect();
     assert!(matches!(parts[..], [Ok(0..=23), Ok(0..=59), Ok(0..=60)]), "{line}");

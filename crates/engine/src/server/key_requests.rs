@@ -1,4 +1,4 @@
-//! The requests about one key.
+//! The requests about one key and their replies.
 
 use super::Answer;
 use crate::io::Suggestion;
@@ -12,7 +12,7 @@ const MEMORY: Duration = Duration::from_secs(10);
 /// How long a deletion waits for the replies to earlier map requests.
 const FOLLOW_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The requests about one key.
+/// The requests about one key and their replies.
 #[derive(Debug, Default)]
 pub(super) struct KeyRequests {
     pub(super) state: RequestState,

@@ -1,4 +1,4 @@
-//! Removing entries.
+//! Deleting entries.
 
 use super::action::{Action, Outcome, Owner, code};
 use super::exchange::Job;
@@ -11,12 +11,12 @@ use crate::schedule::PACKETS_AN_EXCHANGE;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How long a deletion waits for a request that may make the entry; then it goes out beside it.
+/// How long a deletion waits for an open request that may make the entry.
 const FOLLOW_TIMEOUT: Duration = Duration::from_millis(400);
-/// How long an answer is waited for that only says what to remove: less than cleanup waits for a host, since other deletions may
-/// wait for the same connection.
+/// The timeout of a request that only finds out what to delete: shorter than cleanup waits for a host, since other
+/// deletions may wait for the same connection.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
-/// At most so many entries of the gateway's table are read to find one whose external port is not known.
+/// Entries of the gateway's table that are read, at most, to find one with an unknown external port.
 const MAX_GENERIC_INDEX: u16 = 64;
 
 /// An entry that is being deleted.
@@ -25,32 +25,32 @@ pub(super) struct Deletion {
     step: Step,
     /// The core waits for the outcome.
     awaited: bool,
-    /// The table could not be read to its end: what is not where it was suggested may be elsewhere.
+    /// The table could not be read completely: the entry may be at a port that was not read.
     is_blind: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// It waits for a request that may make the entry.
+    /// Waits for an open request that may make the entry.
     Waits,
     /// GetSpecificPortMappingEntry: is it ours?
     ReadEntry { port: u16 },
-    /// GetGenericPortMappingEntry: at which external port is it? `deleted`: how many entries had been deleted when the search
-    /// began, each of which moves those behind it.
+    /// GetGenericPortMappingEntry: at which external port is it? `deleted`: how many entries were deleted when the
+    /// search began; each deletion moves the entries behind it.
     Search { index: u16, deleted: u32 },
     /// DeletePortMapping.
     Delete { port: u16 },
 }
 
 impl Upnp {
-    /// Removes an entry. What is not certain to be ours is looked at first.
+    /// Deletes an entry. One that is not certainly ours is read first.
     pub(super) fn delete_entry(&mut self, cx: &mut Cx, slot: Slot, awaited: bool) {
         self.stop_checks(cx, slot);
-        // It begins anew: the answer to an earlier step is not that to the next.
+        // The deletion starts again: the reply to an earlier step must not count.
         self.exchanges.discard(cx, true, |job| job == Job::DeleteEntry(slot));
         self.deletions.insert(slot, Deletion { step: Step::Waits, awaited, is_blind: false });
         if self.services.get(slot.rung).is_none() {
-            // It has to be found again.
+            // Its service has to be found again.
             return self.search_for_deletions(cx);
         }
         if self.exchanges.is_written(Job::Walk(TaskId::of(slot))) {
@@ -60,7 +60,7 @@ impl Upnp {
         }
     }
 
-    /// What deletions wait for is over: a request of their key, or the search for their service.
+    /// Resumes deletions that waited for a request of their key or for their service.
     pub(super) fn resume_deletions(&mut self, cx: &mut Cx, are_meant: impl Fn(Slot) -> bool) {
         let waits = |slot: Slot, deletion: &Deletion| are_meant(slot) && deletion.step == Step::Waits;
         for slot in self.deletions.keys_where(waits) {
@@ -69,14 +69,14 @@ impl Upnp {
         }
     }
 
-    /// The search for the services of deletions is over, or cannot be made.
+    /// Gives up the deletions whose service was not found.
     pub(super) fn give_up_lost_deletions(&mut self, cx: &mut Cx) {
         for slot in self.deletions.keys_where(|slot, _| self.services.get(slot.rung).is_none()) {
             self.end_deletion(cx, slot, DeletionOutcome::NotConfirmed(Reason::Silence));
         }
     }
 
-    /// A deletion waits for no other request of its key (any longer).
+    /// Starts a deletion that need not wait (any longer).
     fn begin_deletion(&mut self, cx: &mut Cx, slot: Slot) {
         let Some(entry) = cx.ledger.get(slot) else {
             return self.end_deletion(cx, slot, DeletionOutcome::Deleted);
@@ -100,7 +100,7 @@ impl Upnp {
         self.ask_for_deletion(cx, slot);
     }
 
-    /// The request of the present step; a deletion that has waited long enough for others begins.
+    /// Queues the request of the current step; starts a deletion that has waited long enough.
     pub(super) fn ask_for_deletion(&mut self, cx: &mut Cx, slot: Slot) {
         match self.deletions.get(&slot).map(|deletion| deletion.step) {
             Some(Step::Waits) => self.begin_deletion(cx, slot),
@@ -122,17 +122,17 @@ impl Upnp {
         })
     }
 
-    /// The request of a deletion is over.
+    /// Handles the outcome of a request of a deletion.
     pub(super) fn handle_deletion(&mut self, cx: &mut Cx, slot: Slot, outcome: &Outcome, local: IpAddr) {
         let Some(deletion) = self.deletions.get_mut(&slot) else { return };
         let (step, client) = (deletion.step, cx.ledger.get(slot).map(|entry| entry.client));
         deletion.is_blind |= matches!((step, outcome), (Step::Search { .. }, Outcome::Failed(_)));
-        // What it means that the entry is not where it was looked for.
+        // The outcome if the entry is not found.
         let absent = match deletion.is_blind {
             true => DeletionOutcome::NotConfirmed(Reason::Silence),
             false => DeletionOutcome::Deleted,
         };
-        // What has a place of its own in the ledger is another entry, and may hold the mapping.
+        // An entry with an external port known to the ledger is another one, which may hold the mapping.
         let service = slot.rung.service();
         let is_known =
             |port| service.is_some_and(|id| cx.ledger.owner(id, slot.key.transport, port).is_some());
@@ -152,13 +152,13 @@ impl Upnp {
                     None if !is_at_end => Ok(Step::Search { index: index + 1, deleted }),
                     None if deleted != self.deleted => Ok(Step::Search { index: 0, deleted: self.deleted }),
                     None if is_known(slot.key.internal_port.get()) => Err(absent),
-                    // The port that was suggested, if a look shows it ours.
+                    // Tries the suggested port, if the entry there is ours.
                     None => Ok(Step::ReadEntry { port: slot.key.internal_port.get() }),
                 }
             }
             Step::Delete { .. } => Err(match outcome {
                 Outcome::Done(_) => DeletionOutcome::Deleted,
-                // A secure server says so to hosts that the entry does not belong to.
+                // A secure server reports this also to hosts that do not own the entry.
                 Outcome::Fault(code::NO_SUCH_ENTRY) if Some(local) == client => absent,
                 failed => DeletionOutcome::NotConfirmed(failed.reason().unwrap_or(Reason::Silence)),
             }),

@@ -10,27 +10,28 @@ use plum_wire::igd::{self, WanService};
 use plum_wire::ssdp;
 use std::net::IpAddr;
 
-/// At most this many devices are looked at.
+/// Devices remembered, at most.
 const MAX_DEVICES: usize = 16;
-/// At most this many of them were named by others than the gateway, whose own have a place in any case.
+/// Devices announced by other hosts than the gateway, at most, so that the gateway's own always have room.
 const MAX_STRANGERS: usize = 12;
-/// At most this many services of a device count.
+/// Services used of one device, at most.
 const MAX_SERVICES: usize = 8;
-/// At most this many redirects are followed.
+/// Redirects followed, at most.
 const MAX_REDIRECTS: u8 = 3;
-/// A description that was not to be had is asked for again when the device answers again, this often.
+/// How often a description is fetched again, each time that the device answers a search, if it could not be fetched
+/// before.
 const MAX_FETCHES: u8 = 3;
-/// At most this many names of a device are kept: its own and those of its embedded devices.
+/// UUIDs remembered of one device, at most: its own and those of its embedded devices.
 const MAX_UUIDS: usize = 8;
-/// Longer names are no names.
+/// Longer UUIDs are ignored.
 const MAX_UUID_BYTES: usize = 128;
 
-/// Who has named a device; the better ones first.
+/// Which host has announced a device, the most trusted first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum NamedBy {
     /// The gateway.
     Gateway,
-    /// Another host, as a gateway.
+    /// Another host, with the search target of a gateway.
     ClaimsGateway,
     /// Another host.
     Stranger,
@@ -39,23 +40,23 @@ pub(super) enum NamedBy {
 /// A device that has answered.
 #[derive(Clone, Debug)]
 pub(super) struct Device {
-    /// Numbers are given out once.
+    /// A number that is never reused.
     pub(super) number: u32,
-    /// The address that its messages come from.
+    /// The source address of its messages.
     pub(super) from: IpAddr,
-    /// Where its description is.
+    /// The URL of its description.
     pub(super) location: Url,
-    /// Its `uuid:...` names.
+    /// Its UUIDs (`uuid:...`).
     uuids: Vec<String>,
-    /// BOOTID.UPNP.ORG, if it gives one.
+    /// BOOTID.UPNP.ORG, if it sends one.
     boot_id: Option<u32>,
-    /// Anybody can name a place on the gateway, also one that never answers.
+    /// Any host can announce a URL on the gateway, even one that never answers.
     pub(super) named_by: NamedBy,
-    /// It said goodbye and has not been heard since.
+    /// It has announced that it leaves (ssdp:byebye), and was not heard since.
     is_leaving: bool,
-    /// What is in use of it does not answer where it was, or is not expected to.
+    /// Its services in use do not answer, or are not expected to: it is searched for.
     pub(super) is_doubted: bool,
-    /// It has restarted since its description was read.
+    /// It has restarted since its description was fetched.
     pub(super) has_restarted: bool,
     redirects: u8,
     pub(super) fetches: u8,
@@ -64,7 +65,7 @@ pub(super) struct Device {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceState {
-    /// Its description was not asked for yet, or was not to be had.
+    /// Its description was not fetched yet, or could not be fetched.
     Unknown,
     Fetching,
     Described {
@@ -72,39 +73,39 @@ pub(super) enum DeviceState {
     },
 }
 
-/// What an answer or a notification of a device tells.
+/// The change that an SSDP message shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceChange {
-    /// Nothing new, or no room for it.
+    /// None, or there is no room for the device.
     None,
-    /// The device is new, or its description is worth another attempt.
+    /// The device is new, or its description should be fetched again.
     Found(u32),
-    /// The device has restarted: another BOOTID, another place of its description, or back after a goodbye.
+    /// The device has restarted: another BOOTID, another description URL, or a return after ssdp:byebye.
     Restarted(u32),
 }
 
-/// A service that a description names.
+/// A service in a device description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NamedService {
-    /// What tells it from all others.
+    /// Identifies it among all services.
     pub(super) identity: String,
     pub(super) kind: WanService,
     pub(super) service_type: String,
     pub(super) url: Url,
-    /// The port of the description, where URLBase or the control URL names another.
+    /// The port of the description, if URLBase or the control URL has another.
     pub(super) other_port: Option<u16>,
 }
 
-/// What came of a description.
+/// The result of fetching a description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DescriptionResult {
-    /// It names these services; none if there is no description.
+    /// The services in it; empty: there is no description, or no service that maps ports.
     Services(Vec<NamedService>),
-    /// It is to be fetched from elsewhere on the host.
+    /// A redirect to another URL on the host.
     Moved(Url),
 }
 
-/// The devices found since the search began, and those in use.
+/// The devices found since the search began, and the devices in use.
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     pub(super) list: Vec<Device>,
@@ -117,12 +118,11 @@ impl Devices {
         self.list.iter().find(|device| device.number == number)
     }
 
-    /// The same, to be changed.
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Device> {
         self.list.iter_mut().find(|device| device.number == number)
     }
 
-    /// A device is heard: it answers a search, or says that it is there.
+    /// Handles an SSDP message of a device: a search response or ssdp:alive.
     pub(super) fn heard(&mut self, from: IpAddr, network: &Network, headers: &ssdp::Headers) -> DeviceChange {
         let Some(location) = search::location(network, from, &headers.location) else {
             log!(Debug, "UPnP-IGD: {from} announces no valid description URL");
@@ -155,7 +155,7 @@ impl Devices {
             if named_by != NamedBy::Gateway {
                 return DeviceChange::None;
             }
-            // The gateway's own word counts, whoever spoke first.
+            // An announcement by the gateway itself overrides earlier ones.
             (device.from, device.boot_id) = (from, None);
             device.uuids.clear();
         }
@@ -177,7 +177,7 @@ impl Devices {
         DeviceChange::None
     }
 
-    /// Strangers leave the gateway room, and what names itself a gateway displaces what does not.
+    /// Makes room for a device: other hosts' devices leave room for the gateway's, and gateways displace other devices.
     fn make_room(&mut self, named_by: NamedBy) -> bool {
         let is_stranger = |named_by: NamedBy| named_by != NamedBy::Gateway;
         let strangers = self.list.iter().filter(|device| is_stranger(device.named_by)).count();
@@ -191,7 +191,7 @@ impl Devices {
         lesser.map(|index| self.list.remove(index)).is_some()
     }
 
-    /// A device says goodbye: its number, if it is one of these.
+    /// Handles ssdp:byebye; returns the number of the device, if it is known.
     pub(super) fn said_goodbye(&mut self, from: IpAddr, headers: &ssdp::Headers) -> Option<u32> {
         let uuid = search::uuid(&headers.usn);
         let device = self.list.iter_mut().find(|device| device.from == from && device.is_named(uuid))?;
@@ -199,7 +199,7 @@ impl Devices {
         Some(device.number)
     }
 
-    /// The description of a device has come, or has not.
+    /// Handles the result of fetching a description.
     pub(super) fn described(&mut self, now: Time, number: u32, done: &Finished) -> DescriptionResult {
         let url = &done.request.url;
         let nothing = DescriptionResult::Services(Vec::new());
@@ -219,7 +219,7 @@ impl Devices {
         };
         let services = services_of(device, url, &description);
         if services.is_empty() {
-            // Asked again it would say the same.
+            // Fetching it again would give the same.
             device.fetches = MAX_FETCHES;
             log!(Debug, "UPnP-IGD: {} ({}) maps no ports", url.address, description.name());
             return nothing;
@@ -271,25 +271,25 @@ impl Device {
         }
     }
 
-    /// Its description is being fetched.
+    /// Records that its description is being fetched.
     pub(super) fn note_fetch(&mut self) {
         self.state = DeviceState::Fetching;
         self.fetches = self.fetches.saturating_add(1);
         self.redirects = 0;
     }
 
-    /// Whether the gateway has named it, and its description is outstanding.
+    /// Whether the gateway has announced it and its description is being fetched.
     pub(super) fn is_pending_gateway(&self) -> bool {
         self.named_by == NamedBy::Gateway && self.state == DeviceState::Fetching
     }
 
-    /// Whether this name is its own.
+    /// Whether this is one of its UUIDs.
     pub(super) fn is_named(&self, uuid: &str) -> bool {
         self.uuids.iter().any(|known| known == uuid)
     }
 }
 
-/// The services of a description that map ports; those of the DSL forum where there are no others.
+/// The services of a description that map ports: the standard ones, or else those of the DSL Forum.
 fn services_of(device: &Device, url: &Url, description: &igd::Description) -> Vec<NamedService> {
     let base =
         description.url_base.as_deref().and_then(|base| url.join(base).ok()).unwrap_or_else(|| url.clone());
@@ -299,7 +299,7 @@ fn services_of(device: &Device, url: &Url, description: &igd::Description) -> Ve
         for service in &description.services {
             let Some(kind) = kind_of(service) else { continue };
             let Ok(url) = base.join(&service.control_url) else { continue };
-            // By the host, since the names of a device come in any order.
+            // Identified by the host, since the UUIDs of a device arrive in any order.
             let identity = format!("{} {} {}", device.location.address.ip(), service.service_type, url.path);
             if services.len() < MAX_SERVICES && !services.iter().any(|known| known.identity == identity) {
                 let service_type = service.service_type.clone();

@@ -1,5 +1,5 @@
-//! From the search to the services: sends searches, follows up answers and notifications, fetches descriptions, and searches
-//! again for what does not answer any more.
+//! UPnP discovery: sends searches, handles their answers and notifications, fetches descriptions, and searches again
+//! for devices that no longer answer.
 
 use super::action::{ExchangeError, Outcome, code};
 use super::devices::{DescriptionResult, Device, DeviceChange, DeviceState, NamedService};
@@ -16,7 +16,7 @@ use plum_wire::ssdp;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// When to search for a device that does not answer any more, counted from the search before.
+/// The waits between the searches for a device that no longer answers.
 const DOUBT_WAITS: [Duration; 6] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
@@ -25,19 +25,19 @@ const DOUBT_WAITS: [Duration; 6] = [
     Duration::from_secs(10),
     Duration::from_secs(20),
 ];
-/// A doubt that follows another closely begins with this wait: a server may answer one question and no other.
+/// A doubt soon after another starts with this wait: a server may answer some requests and never others.
 const UNHURRIED: usize = 3;
-/// After so long without one the next begins at once.
+/// After this long without a doubt the next starts with the first wait.
 const DOUBT_CALM: Duration = Duration::from_secs(60);
-/// How long after a goodbye to search: the device may still answer while it goes.
+/// How long after ssdp:byebye to search: the device may still answer while it shuts down.
 const GOODBYE_WAIT: Duration = Duration::from_secs(1);
-/// A control URL is doubted after so many failures in a row.
+/// Consecutive failures after which a device is doubted.
 const TROUBLES_TO_DOUBT: u8 = 2;
-/// A description is fetched again for an unknown control URL at most this often.
+/// How often, at most, a description is fetched again because its control URL is unknown to the server.
 const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Upnp {
-    /// Looks for gateways: a search, and the descriptions of what has answered.
+    /// Starts discovery: a search, and the descriptions of the devices that answer.
     pub(super) fn find(&mut self, cx: &mut Cx) {
         self.resting = false;
         if self.network.is_none() {
@@ -47,7 +47,7 @@ impl Upnp {
             return cx.note_out(Protocol::UpnpIgd, Reason::Shortage, None);
         }
         self.exchanges.discard(cx, true, |job| job.device().is_some() || matches!(job, Job::Status(_)));
-        // Devices whose services nobody uses have to show themselves again.
+        // Devices without services in use have to answer again.
         let is_used = |service: &Service| {
             !self.tasks.keys_where(|task, _| task.rung == service.rung).is_empty()
                 || !self.deletions.keys_where(|slot, _| slot.rung == service.rung).is_empty()
@@ -71,7 +71,7 @@ impl Upnp {
         }
     }
 
-    /// Removals wait for services that are not known (any more).
+    /// Searches for the services of waiting deletions.
     pub(super) fn search_for_deletions(&mut self, cx: &mut Cx) {
         if self.network.is_none() || self.is_open == Some(false) {
             return self.give_up_lost_deletions(cx);
@@ -82,7 +82,7 @@ impl Upnp {
         }
     }
 
-    /// The search goes on: a round is sent, unless a gateway has answered, or it ends.
+    /// Sends the next round of the search, unless a gateway has answered, or ends the search.
     pub(super) fn search_on(&mut self, cx: &mut Cx) {
         let Search { since: Some(since), rounds: Some(rounds), .. } = self.search else { return };
         let ends_at = Search::ends_at(since, &cx.config);
@@ -94,7 +94,7 @@ impl Upnp {
         self.timers.set(Timer::Search, search::next_at(cx, rounds + 1, ends_at));
         let is_known =
             self.services.count(true) > 0 || self.devices.list.iter().any(Device::is_pending_gateway);
-        // What is known from before need not be all there is.
+        // The first round is sent even if devices are known from before.
         if let Some(network) = self.network.filter(|_| rounds == 0 || !is_known) {
             search::send_round(cx, &network, None);
             if rounds > 0 {
@@ -114,7 +114,7 @@ impl Upnp {
         }
     }
 
-    /// The search socket is open at this address, or could not be opened.
+    /// The search socket was opened at this address, or could not be opened.
     pub fn handle_opened(&mut self, cx: &mut Cx, local: Option<SocketAddr>) {
         self.is_open = Some(local.is_some());
         match (self.search.rounds, local) {
@@ -131,7 +131,7 @@ impl Upnp {
         }
     }
 
-    /// A device answers a search, or notifies.
+    /// Handles a search response or a notification.
     pub fn handle_datagram(&mut self, cx: &mut Cx, by: Arrival, bytes: &[u8]) {
         let Some(network) = self.network else { return };
         let from = by.from.ip().to_canonical();
@@ -153,13 +153,13 @@ impl Upnp {
         self.settle(cx);
     }
 
-    /// A device answers, or says that it is there.
+    /// Handles a search response or ssdp:alive.
     fn handle_heard(&mut self, cx: &mut Cx, from: IpAddr, headers: &ssdp::Headers) -> DeviceChange {
         let Some(network) = self.network else { return DeviceChange::None };
         let heard = self.devices.heard(from, &network, headers);
         match heard {
             DeviceChange::Found(number) => {
-                // One that it displaces is not asked any more.
+                // The description of a displaced device is not fetched any more.
                 let is_gone = |number| self.devices.get(number).is_none();
                 self.exchanges.discard(cx, true, |job| job.device().is_some_and(is_gone));
                 self.fetch(cx, number);
@@ -174,7 +174,7 @@ impl Upnp {
         heard
     }
 
-    /// A device says that it is there.
+    /// Handles ssdp:alive.
     fn handle_alive(&mut self, cx: &mut Cx, network: &Network, from: IpAddr, headers: &ssdp::Headers) {
         let uuid = search::uuid(&headers.usn);
         let is_ours = |device: &&Device| {
@@ -183,19 +183,19 @@ impl Upnp {
         let ours = self.devices.list.iter().find(is_ours).map(|device| device.number);
         let is_gateway = network.gateway == Some(from) && search::is_gateway_target(&headers.target);
         if let Some(number) = ours {
-            // A reboot without a goodbye, by a device without BOOTID: its table shows it.
+            // A reboot without ssdp:byebye and BOOTID shows only in the device's table.
             if !matches!(self.handle_heard(cx, from, headers), DeviceChange::Restarted(_)) {
                 self.check_one_entry(cx, number);
             }
         } else if is_gateway && self.services.count(true) == 0 {
-            // None is in use, or another: this one may have come late.
+            // No device of the gateway is known: this one may have started late.
             self.resting = false;
             self.handle_heard(cx, from, headers);
             self.notices.push_back(Notice::SignOfLife);
         }
     }
 
-    /// A service fails: devices that answered when nobody needed them are looked at now.
+    /// A service has failed: fetches the descriptions that were not needed before.
     pub(super) fn fetch_unread(&mut self, cx: &Cx) {
         self.resting = false;
         let unread =
@@ -205,12 +205,12 @@ impl Upnp {
         }
     }
 
-    /// Fetches the description of a device, unless nobody wants to know.
+    /// Fetches the description of a device, if it is needed.
     fn fetch(&mut self, cx: &Cx, number: u32) {
         let is_in_use = !self.services.of_device(number).is_empty();
-        // What is in doubt may be in another description by now.
+        // A doubted device may have another description by now.
         let is_sought = self.devices.list.iter().any(|device| device.is_doubted);
-        // What is made elsewhere moves to the gateway's own device, however late that answers.
+        // Mappings on other devices move to the gateway's own device, however late it answers.
         let host = self.devices.get(number).map(|device| device.location.address.ip());
         let is_better =
             self.network.is_some_and(|network| network.gateway == host) && self.services.works_elsewhere();
@@ -242,8 +242,8 @@ impl Upnp {
         }
     }
 
-    /// A device has these services; none where its description is not to be had. Those that were known before have their
-    /// entries and tasks, wherever they are now.
+    /// Takes over the services of a device; none: its description could not be fetched. Known services keep their
+    /// entries and tasks, even at another URL.
     fn take_services(&mut self, cx: &mut Cx, number: u32, all_named: Vec<NamedService>) {
         let known = self.services.of_device(number);
         if all_named.is_empty() && !known.is_empty() {
@@ -266,7 +266,7 @@ impl Upnp {
             let Some(service) = self.services.list.iter_mut().find(is_same) else {
                 log!(Debug, "UPnP-IGD: finds {} at {}", named.service_type, named.url.address);
                 kept.push(rung);
-                // Who failed there before it was gone may ask it again.
+                // Mappings that failed there before may ask it again.
                 self.notices.push_back(Notice::ServiceRestarted { rung });
                 self.services.list.push(Service::new(rung, number, on_gateway, named));
                 self.resume_deletions(cx, |slot| slot.rung == rung);
@@ -277,7 +277,7 @@ impl Upnp {
             (service.device, service.named) = (number, named);
             (service.on_gateway, service.troubles) = (on_gateway, 0);
             if has_restarted || has_moved {
-                // What it did not tell there it may tell here.
+                // It may report an external address now.
                 service.address.forget_silence();
                 self.notices.push_back(Notice::ServiceRestarted { rung });
                 let is_open = |id: TaskId| id.rung == rung && self.exchanges.is_written(Job::Walk(id));
@@ -300,11 +300,11 @@ impl Upnp {
         }
     }
 
-    /// What an exchange shows of the server itself.
+    /// Evaluates what an exchange shows about the server.
     pub(super) fn note_health(&mut self, cx: &mut Cx, job: Job, url: &Url, outcome: &Outcome) {
         let Some(service) = job.rung().and_then(|id| self.services.get_mut(id)) else { return };
         let device = service.device;
-        // WANIPConnection:1 §2.4 requires GetExternalIPAddress of every service: what does not know it is another service.
+        // WANIPConnection:1 §2.4 requires GetExternalIPAddress: a service without it is another service.
         let is_misfit = matches!(job, Job::Address(_)) && *outcome == Outcome::Fault(code::INVALID_ACTION);
         match outcome {
             Outcome::Fault(_) if is_misfit => self.refetch(cx, device),
@@ -320,7 +320,7 @@ impl Upnp {
                 if let Some(port) = service.named.other_port.take()
                     && *outcome == Outcome::Failed(ExchangeError::Refused)
                 {
-                    // URLBase or the control URL names a port that is closed.
+                    // The port in URLBase or the control URL is closed.
                     service.named.url.address.set_port(port);
                     return;
                 }
@@ -332,7 +332,7 @@ impl Upnp {
         }
     }
 
-    /// A control URL is unknown to its server: the description says whether it is another one now.
+    /// The server does not know the control URL: the description may have another by now.
     fn refetch(&mut self, cx: &Cx, number: u32) {
         let is_old =
             |state| matches!(state, DeviceState::Described { at } if cx.now.since(at) >= REFETCH_INTERVAL);
@@ -341,7 +341,7 @@ impl Upnp {
         }
     }
 
-    /// A device in use does not answer where it was: it is searched for.
+    /// A device in use no longer answers: it is searched for.
     fn begin_doubt(&mut self, cx: &mut Cx, number: u32, wait: Duration) {
         let is_first = !self.devices.list.iter().any(|device| device.is_doubted);
         let is_in_use = !self.services.of_device(number).is_empty();
@@ -362,13 +362,13 @@ impl Upnp {
         self.timers.set(Timer::Doubt, at);
     }
 
-    /// From one search for what is in doubt to the next.
+    /// The wait until the next search for doubted devices.
     fn doubt_wait(&self, cx: &Cx) -> Duration {
         let wait = DOUBT_WAITS.get(self.doubt_searches).copied();
         wait.unwrap_or(cx.config.recheck_interval.max(DOUBT_WAITS[5]))
     }
 
-    /// Searches once more for the devices in doubt.
+    /// Searches for the doubted devices.
     pub(super) fn search_doubted(&mut self, cx: &mut Cx) {
         let doubted = self.devices.list.iter().filter(|device| device.is_doubted);
         let doubted: Vec<_> = doubted.map(|device| (device.number, device.from)).collect();
@@ -379,7 +379,7 @@ impl Upnp {
         if self.is_open == Some(true) {
             search::send_round(cx, &network, Some(lost));
         }
-        // Whether it answers there again, one question shows.
+        // A request for the external address shows whether it answers again.
         for (number, _) in doubted {
             for id in self.services.of_device(number) {
                 self.ask_address(id);
@@ -387,7 +387,7 @@ impl Upnp {
         }
     }
 
-    /// One more search for the gateway's own device, while others make the mappings or fail to.
+    /// Searches for the gateway's own device, while other devices hold the mappings or fail.
     pub(super) fn search_for_better(&mut self, cx: &mut Cx) {
         let is_open = self.is_open == Some(true);
         let network = self.network.filter(|network| is_open && network.gateway.is_some());

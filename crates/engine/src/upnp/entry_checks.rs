@@ -14,39 +14,39 @@ use std::collections::LinkedList;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// When an entry is looked at after it was granted.
+/// When an entry is checked after its grant.
 const EARLY_CHECKS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(6)];
-/// At most ten looks a second.
+/// The shortest time between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// At most so many looks are under way: some gateways have no answer to those, and mappings must not wait for it.
+/// Checks in flight, at most: some gateways never answer them, and mappings must not wait for that.
 const MAX_UNDER_WAY: usize = 2;
-/// An entry is looked at at most this often after its early looks, unless the recheck period is longer.
+/// How often, at most, an entry is checked after its early checks, unless the recheck interval is longer.
 const ENTRY_INTERVAL: Duration = Duration::from_secs(30);
-/// The entries of a device that says that it is there are looked at at most this often.
+/// How often, at most, ssdp:alive of a device triggers a check of its entries.
 const DEVICE_INTERVAL: Duration = Duration::from_secs(5);
-/// One entry that is gone brings the looks at the others of its service forward, at most this often.
+/// How often, at most, an entry that is gone triggers checks of the other entries of its service.
 const ALARM_INTERVAL: Duration = Duration::from_secs(30);
-/// How long after the end of a first lease to look, where only renewals have been granted since.
+/// How long after the end of the first lease a renewed entry is checked.
 const LEASE_END_MARGIN: Duration = Duration::from_secs(1);
-/// A lease may seem shorter by this than it is: the gateway counts whole seconds, and its answer takes its time.
+/// How much shorter a lease may seem than it is: the gateway counts whole seconds, and its reply takes time.
 const LEASE_SLACK: Duration = Duration::from_secs(5);
-/// The gateway tells what is left of a lease in these units.
+/// The unit in which the gateway reports the rest of a lease.
 const LEASE_UNIT: Duration = Duration::from_secs(1);
 
-/// An entry that is looked after.
+/// An entry that is checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CheckedEntry {
     slot: Slot,
     granted_at: Time,
     lifetime: Option<Duration>,
-    /// When the lease ends that the entry was made with; renewals may not extend it. `None`: they do, or it is permanent.
+    /// When the first lease of the entry ends, which renewals may not extend; `None`: they do, or it is permanent.
     first_lease_ends_at: Option<Time>,
-    /// How many early looks are done.
+    /// How many early checks are done.
     early_checks: usize,
-    /// How often in a row it was gone at an early look.
+    /// Consecutive early checks that found it gone.
     pub(super) gone_early: u8,
     checked_at: Option<Time>,
-    /// It waits for its turn.
+    /// It waits for its turn to be checked.
     waits: bool,
 }
 
@@ -55,7 +55,7 @@ impl CheckedEntry {
         self.lifetime.map(|lifetime| self.granted_at + lifetime)
     }
 
-    /// When to look at it next without a recheck.
+    /// When to check it next, rechecks aside.
     fn next_check_at(&self) -> Option<Time> {
         match EARLY_CHECKS.get(self.early_checks) {
             Some(&after) => Some(self.granted_at + after),
@@ -64,19 +64,19 @@ impl CheckedEntry {
     }
 }
 
-/// The entries that are looked after.
+/// The entries that are checked.
 #[derive(Debug, Default)]
 pub(super) struct EntryChecks {
     pub(super) entries: Map<TaskId, CheckedEntry>,
-    /// Those to be looked at, in turn.
+    /// The entries that wait for their turn.
     queue: LinkedList<TaskId>,
-    /// No look before this.
+    /// The time of the next check at the earliest.
     next_at: Time,
     alarmed_at: Option<Time>,
 }
 
 impl Upnp {
-    /// An entry was made or renewed.
+    /// Records that an entry was made or renewed.
     pub(super) fn note_made(&mut self, now: Time, slot: Slot, lifetime: Option<Duration>, renews: bool) {
         let id = TaskId::of(slot);
         let first_lease_ends_at = lifetime.map(|lifetime| now + lifetime);
@@ -97,7 +97,7 @@ impl Upnp {
         self.schedule_check(id);
     }
 
-    /// Sets the time of the next look at an entry that follows its grant.
+    /// Sets the timer for the next check of an entry, rechecks aside.
     pub(super) fn schedule_check(&mut self, id: TaskId) {
         self.timers.replace(
             Timer::EntryCheck(id),
@@ -105,7 +105,7 @@ impl Upnp {
         );
     }
 
-    /// An entry is to be looked at, in its turn.
+    /// Queues a check of an entry.
     pub(super) fn check_entry(&mut self, cx: &mut Cx, id: TaskId) {
         if let Some(entry) = self.entry_checks.entries.get_mut(&id)
             && !std::mem::replace(&mut entry.waits, true)
@@ -115,10 +115,11 @@ impl Upnp {
         }
     }
 
-    /// The next look takes its place in the pace.
+    /// Takes a turn in the pace for the next check.
     fn schedule_check_turn(&mut self, cx: &mut Cx) {
         if !self.entry_checks.queue.is_empty() && self.timers.get(Timer::EntryCheckTurn).is_none() {
-            // What a gateway has lost is found out sooner: half of it out of what is left for what cannot wait.
+            // After a loss, entries are checked twice as fast: half of the packets are taken from the reserve for
+            // urgent ones.
             let is_alarmed = self.entry_checks.alarmed_at.is_some_and(|at| cx.now.since(at) < ALARM_INTERVAL);
             let packets = PACKETS_AN_EXCHANGE / if is_alarmed { 2 } else { 1 };
             let at = cx.pace.take(cx.now, packets).max(self.entry_checks.next_at);
@@ -127,19 +128,19 @@ impl Upnp {
         }
     }
 
-    /// The next look has its turn.
+    /// Sends the next check.
     pub(super) fn take_check_turn(&mut self, cx: &mut Cx) {
         while self.exchanges.count(|job| matches!(job, Job::CheckEntry(_))) < MAX_UNDER_WAY
             && let Some(id) = self.entry_checks.queue.pop_front()
         {
-            // Whether the service is there, and likely to tell the truth.
+            // Whether the service is known, and shows its entries.
             let is_worth_it = self.services.get(id.rung).is_some_and(|service| match service.visibility {
                 Visibility::Hidden { until, sampled } => cx.now >= until || sampled == id.key,
                 Visibility::Unknown | Visibility::Shown(_) => true,
             });
             let is_busy = self.tasks.contains_key(&id);
             let Some(entry) = self.entry_checks.entries.get_mut(&id) else { continue };
-            // The answer to what is busy says more than a look.
+            // The reply to an open request says more than a check.
             if !std::mem::take(&mut entry.waits) || is_busy || !is_worth_it {
                 continue;
             }
@@ -151,7 +152,8 @@ impl Upnp {
         self.schedule_check_turn(cx);
     }
 
-    /// A recheck: the external address once a service, and the entries that have not been looked at for long.
+    /// A recheck: requests the external address of each service in use, and checks the entries that were not checked
+    /// recently.
     pub(super) fn recheck_entries(&mut self, cx: &mut Cx) {
         self.search_for_better(cx);
         let now = cx.now;
@@ -168,7 +170,7 @@ impl Upnp {
                 .entries
                 .iter()
                 .filter(|&(task, entry)| {
-                    // No early look is to come, or its time came when there were none.
+                    // Its early checks are done, or were skipped.
                     let has_timer = self.timers.get(Timer::EntryCheck(task)).is_some();
                     task.rung == id && (entry.early_checks >= EARLY_CHECKS.len() || !has_timer)
                 })
@@ -176,7 +178,7 @@ impl Upnp {
                 .map(|(task, entry)| (entry.checked_at, task))
                 .collect();
             if cx.config.recheck_interval < ENTRY_INTERVAL {
-                // In turn: the one that was not looked at for longest.
+                // One entry at a time, the one checked longest ago.
                 due.sort_by_key(|&(checked_at, _)| checked_at);
                 due.truncate(1);
             }
@@ -186,7 +188,7 @@ impl Upnp {
         }
     }
 
-    /// One entry at a device shows whether it has entry its table.
+    /// Checks one entry of a device, which shows whether its table was kept.
     pub(super) fn check_one_entry(&mut self, cx: &mut Cx, device: u32) {
         let services = self.services.of_device(device);
         let found = self.entry_checks.entries.iter().find(|(task, _)| services.contains(&task.rung));
@@ -199,7 +201,7 @@ impl Upnp {
         }
     }
 
-    /// An entry is being changed or deleted: it is not looked after any more.
+    /// Stops checking an entry that is being changed or deleted.
     pub(super) fn stop_checks(&mut self, cx: &mut Cx, slot: Slot) {
         let id = TaskId::of(slot);
         if self.entry_checks.entries.get(&id).is_none_or(|entry| entry.slot != slot) {
@@ -218,13 +220,14 @@ impl Upnp {
         let is_overtaken =
             self.tasks.contains_key(&id) || entry.checked_at.is_none_or(|at| at <= entry.granted_at);
         if entry.slot != slot || is_overtaken {
-            // Made anew, perhaps at another port, or asked for meanwhile.
+            // The entry was made again or requested meanwhile.
             return self.schedule_check(id);
         }
         let is_early = entry.early_checks < EARLY_CHECKS.len();
         entry.early_checks += usize::from(is_early);
         if let Some(at) = entry.first_lease_ends_at.filter(|&at| !is_early && at <= cx.now) {
-            // One look is enough, whatever it says, unless the entry is that of a renewal which came when the lease had ended.
+            // One check is enough, whatever it shows, unless the entry is that of a renewal sent after the end of the
+            // lease.
             let is_remade = entry.granted_at + LEASE_SLACK >= at;
             entry.first_lease_ends_at = entry.expires_at().filter(|_| is_remade);
         }
@@ -254,7 +257,7 @@ impl Upnp {
             let span = cx.config.recheck_interval.max(ENTRY_INTERVAL);
             let service = self.services.get_mut(id.rung).filter(|_| entry.lifetime.is_none());
             match service.map(|service| &mut service.visibility) {
-                // It was made once more to see whether it is denied again; it counts as not looked at.
+                // It was made again, to see whether it is hidden again: it counts as not checked.
                 Some(Visibility::Hidden { until, .. }) if cx.now < *until => {
                     entry.early_checks = 0;
                     return self.timers.cancel(Timer::EntryCheck(id));
@@ -283,7 +286,7 @@ impl Upnp {
         }
     }
 
-    /// A service has shown an entry of ours. If it had denied some, it is asked for the others again.
+    /// A service has shown an entry of ours. If it had hidden some, the others are checked again.
     fn note_shown(&mut self, cx: &mut Cx, id: Rung) {
         let Some(service) = self.services.get_mut(id) else { return };
         if let Visibility::Hidden { .. } =
@@ -295,18 +298,18 @@ impl Upnp {
         }
     }
 
-    /// An entry of ours shows what is left of its lease: some gateways keep it for less than they grant.
+    /// Compares the rest of a lease with the grant: some gateways keep entries for less time than they grant.
     fn compare_lease(&mut self, cx: &mut Cx, id: TaskId, outcome: &Outcome) {
         let Some(entry) = self.entry_checks.entries.get_mut(&id) else { return };
         let Some(left) = outcome.lease_left() else { return };
         let ends_at = cx.now + left + LEASE_UNIT;
         if entry.first_lease_ends_at.is_some_and(|at| ends_at.since(at).max(at.since(ends_at)) <= LEASE_SLACK)
         {
-            // Renewals do not extend it: the look at its end finds it gone.
+            // Renewals do not extend it: the check at its end finds it gone.
             return;
         }
         let expected = entry.expires_at().map_or(Duration::MAX, |at| at.since(cx.now));
-        // What is all but over is not to be believed: the next look will find it gone.
+        // A lease that is almost over is not reported: the next check finds the entry gone.
         let kept_for = ends_at.since(entry.granted_at);
         let Some(service) = self.services.get_mut(id.rung) else { return };
         if service.longest_lease.is_some_and(|longest| longest + LEASE_SLACK < kept_for) {

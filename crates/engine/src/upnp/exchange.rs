@@ -1,4 +1,5 @@
-//! HTTP exchanges: one request and its reply on a TCP connection of its own, few at once a host, the rest in queues.
+//! HTTP exchanges: one request and its reply on a TCP connection of its own. A few are open at once with each host; the
+//! rest waits in queues.
 
 use super::TaskId;
 use super::action::ExchangeError;
@@ -12,48 +13,50 @@ use plum_wire::http::{Reply, ReplyReader, Rest, Url};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// The longest device description that is read, head and all.
+/// The longest device description that is read, with its header.
 const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
-/// The longest reply to an action that is read, head and all.
+/// The longest reply to an action that is read, with its header.
 const MAX_REPLY_BYTES: usize = 1 << 16;
-/// How many exchanges are open at once with a host: miniupnpd listens with a backlog of 5 and loses the rest.
+/// Exchanges open at once with a host: miniupnpd listens with a backlog of 5 and drops further connections.
 const WIDTH: usize = 4;
-/// At most this many exchanges at once in all: tarpits of the local network must not use the machine's connections up.
+/// Exchanges open at once in all: tarpits of the local network must not use up the machine's connections.
 const MAX_OPEN: usize = 16;
-/// At most this many of them are for descriptions that others than the gateway have named: their buffers are the largest.
+/// Exchanges open at once for descriptions that other hosts than the gateway have announced: their buffers are the
+/// largest.
 const MAX_OPEN_STRANGERS: usize = 2;
-/// How long the rest of a reply is waited for, where Content-Length promises more than its document.
+/// How long to wait for the rest of a reply whose document is complete, but shorter than its Content-Length.
 const REST_TIMEOUT: Duration = Duration::from_millis(250);
-/// How long the body of a reply to an action is waited for, where nothing says that there is one.
+/// How long to wait for the body of a reply to an action, if its header does not announce one.
 const BODY_TIMEOUT: Duration = Duration::from_millis(1500);
-/// How long the description of a stranger may take while others wait for theirs.
+/// How long fetching a stranger's description may take while other strangers wait.
 const STRANGER_PATIENCE: Duration = Duration::from_millis(400);
-/// When to try again where the system had nothing to make a connection of.
+/// When to retry after the system had no descriptor or memory for a connection.
 const STARVED_WAIT: Duration = Duration::from_secs(1);
 /// How long an exchange may take, whatever timeouts the program sets. UDA 2.0 §3.2.2: a service responds within 30 s.
 const LONGEST_EXCHANGE: Duration = Duration::from_secs(30);
 
-/// What an exchange is for.
+/// The purpose of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Job {
-    /// The description of the device with this number.
+    /// Fetches the description of the device with this number.
     Describe(u32, NamedBy),
-    /// GetStatusInfo of a service that is not alone.
+    /// GetStatusInfo, if there are several services.
     Status(Rung),
     /// GetExternalIPAddress.
     Address(Rung),
     /// The next request of a walk.
     Walk(TaskId),
-    /// AddAnyPortMapping whose walk has gone on without waiting.
+    /// AddAnyPortMapping whose reply comes after its walk went on.
     LateAny(TaskId),
     /// The next request of a deletion.
     DeleteEntry(Slot),
-    /// GetSpecificPortMappingEntry of an entry that should be there.
+    /// GetSpecificPortMappingEntry, to check an entry.
     CheckEntry(Slot),
 }
 
 impl Job {
-    /// Lower goes first: what others wait for, then deletions (an entry abandoned goes before a new one comes), last looks.
+    /// The order in the queue, lower first: requests that others depend on, then deletions (an abandoned entry goes
+    /// before a new one comes), entry checks last.
     fn rank(self) -> u8 {
         match self {
             Job::Describe(_, NamedBy::Gateway | NamedBy::ClaimsGateway) | Job::Status(_) => 0,
@@ -67,7 +70,7 @@ impl Job {
         matches!(self, Job::Describe(_, NamedBy::ClaimsGateway | NamedBy::Stranger))
     }
 
-    /// The device that it asks for its description.
+    /// The device whose description it fetches.
     pub(super) fn device(self) -> Option<u32> {
         match self {
             Job::Describe(number, _) => Some(number),
@@ -75,7 +78,7 @@ impl Job {
         }
     }
 
-    /// The service that it is addressed to.
+    /// The service that it is sent to.
     pub(super) fn rung(self) -> Option<Rung> {
         match self {
             Job::Describe(..) => None,
@@ -86,21 +89,21 @@ impl Job {
     }
 }
 
-/// A job that waits for an exchange, or has one.
+/// A job with its URL, waiting or in an exchange.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) job: Job,
     pub(super) url: Url,
     /// How long it may take.
     pub(super) timeout: Duration,
-    /// Earlier ones go first.
+    /// The order of arrival.
     turn: u64,
-    /// A connection failed when this was the only one: the next failure is the outcome.
+    /// A connection failed although it was the only one: the next failure is final.
     failed_alone: bool,
 }
 
 impl Request {
-    /// The host that it waits for; `None`: the turn of strangers.
+    /// The queue that it waits in: its host's, or `None` for strangers.
     fn queue(&self) -> Option<IpAddr> {
         Some(self.host()).filter(|_| !self.job.is_for_stranger())
     }
@@ -110,14 +113,12 @@ impl Request {
     }
 }
 
-/// An exchange that is over.
+/// A finished exchange.
 #[derive(Debug)]
 pub(super) struct Finished {
-    /// What was asked.
     pub(super) request: Request,
-    /// Our address on it, once it was connected (the request has left then).
+    /// Our address on the connection, if it was established and the request sent.
     pub(super) local: Option<IpAddr>,
-    /// What came.
     pub(super) result: Result<Reply, ExchangeError>,
 }
 
@@ -126,12 +127,12 @@ struct Exchange {
     request: Request,
     opened_at: Time,
     ends_at: Time,
-    /// When to take what has come for all of it.
+    /// When to take the received part for the whole reply.
     rest_at: Option<Time>,
     reader: ReplyReader,
-    /// Our address on it, once it is connected.
+    /// Our address on the connection, once it is established.
     local: Option<IpAddr>,
-    /// The first byte of the reply has come.
+    /// The first byte of the reply was received.
     is_begun: bool,
 }
 
@@ -140,14 +141,14 @@ impl Exchange {
         self.request.host()
     }
 
-    /// When it has had its time; `is_crowded`: strangers wait for theirs.
+    /// When it times out; `is_crowded`: other strangers wait.
     fn gives_up_at(&self, is_crowded: bool) -> Time {
         let is_too_long = is_crowded && self.request.job.is_for_stranger();
         let yields_at = is_too_long.then_some(self.opened_at + STRANGER_PATIENCE);
         self.rest_at.into_iter().chain(yields_at).fold(self.ends_at, Time::min)
     }
 
-    /// Nothing more comes: what came is the reply.
+    /// Ends the exchange with the received part as the reply.
     fn finish(self) -> Finished {
         let result = self.reader.finish().map_err(|_| ExchangeError::Cut);
         Finished { request: self.request, local: self.local, result }
@@ -158,7 +159,7 @@ impl Exchange {
     }
 }
 
-/// The jobs of one host that wait, or those for strangers, and how many may be open.
+/// The waiting jobs of one host, or of strangers, and how many may be open.
 #[derive(Debug)]
 struct Queue {
     host: Option<IpAddr>,
@@ -166,26 +167,26 @@ struct Queue {
     waiting: Map<(u8, u64), Request>,
 }
 
-/// The exchanges that are open, and the jobs that wait for one.
+/// The open exchanges and the waiting jobs.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
     queues: Vec<Queue>,
     open: Map<ExchangeId, Exchange>,
-    /// Count on over everything: no id is used twice.
+    /// Never reset, so that no id is reused.
     last_id: u64,
     last_turn: u64,
-    /// The system had nothing to make a connection of: none is opened before this.
+    /// No connection is opened before this, after a shortage of descriptors or memory.
     resumes_at: Option<Time>,
 }
 
 impl Exchanges {
-    /// Puts a job into the queue of its host, behind all others of its rank.
+    /// Queues a job, behind all others of its rank.
     pub(super) fn enqueue(&mut self, job: Job, url: Url, timeout: Duration) {
         self.last_turn += 1;
         self.put(Request { job, url, timeout, turn: self.last_turn, failed_alone: false });
     }
 
-    /// Puts a request into its place in the queue.
+    /// Inserts a request at its place in the queue.
     fn put(&mut self, request: Request) {
         let (host, place) = (request.queue(), (request.job.rank(), request.turn));
         let known = self.queues.iter().position(|queue| queue.host == host).unwrap_or_else(|| {
@@ -196,7 +197,7 @@ impl Exchanges {
         self.queues[known].waiting.insert(place, request);
     }
 
-    /// Opens what there is room for; gives back the jobs.
+    /// Opens exchanges for waiting jobs, as far as there is room, and returns these jobs.
     pub(super) fn open_queued(&mut self, cx: &mut Cx) -> Vec<Job> {
         let mut opened = Vec::new();
         if self.resumes_at.is_some_and(|at| cx.now < at) {
@@ -217,7 +218,7 @@ impl Exchanges {
         opened
     }
 
-    /// The next request of a queue that there is room for. Strangers leave room for the others, however slow they are.
+    /// The next request of a queue for which there is room. Strangers leave room for the others, however slow they are.
     fn next_of(&self, queue: &Queue) -> Option<(u8, u64)> {
         let is_of_queue = |exchange: &&Exchange| exchange.request.queue() == queue.host;
         if self.open.len() >= MAX_OPEN || self.open.values().filter(is_of_queue).count() >= queue.width {
@@ -227,7 +228,7 @@ impl Exchanges {
         queue.waiting.iter().find(|(_, request)| has_room(request)).map(|(place, _)| place)
     }
 
-    /// Whether strangers wait for their turn.
+    /// Whether strangers wait.
     fn is_crowded(&self) -> bool {
         self.queues.iter().any(|queue| queue.host.is_none() && !queue.waiting.is_empty())
     }
@@ -269,7 +270,7 @@ impl Exchanges {
         self.open.values().map(gives_up_at).chain(self.resumes_at.filter(|_| is_waited_for)).min()
     }
 
-    /// Gives up one exchange whose time is over; `goes_on`: as which job it is read on for another `span`.
+    /// Ends one exchange that has timed out; `goes_on`: the job as which it is read on for another `span`.
     pub(super) fn pop_timed_out(
         &mut self,
         cx: &mut Cx,
@@ -296,24 +297,24 @@ impl Exchanges {
         self.open.remove(&id).map(|exchange| exchange.into_done(Err(ExchangeError::TimedOut)))
     }
 
-    /// Whether the request of a job has left, and its reply is awaited.
+    /// Whether the request of a job was sent and its reply is awaited.
     pub(super) fn is_written(&self, job: Job) -> bool {
         self.open.values().any(|exchange| exchange.local.is_some() && exchange.request.job == job)
     }
 
-    /// How many jobs of this kind are open or wait.
+    /// The number of open and waiting jobs for which `wanted` holds.
     pub(super) fn count(&self, wanted: impl Fn(Job) -> bool) -> usize {
         let open = self.open.values().map(|exchange| &exchange.request);
         let waiting = self.queues.iter().flat_map(|queue| queue.waiting.values());
         open.chain(waiting).filter(|request| wanted(request.job)).count()
     }
 
-    /// Whether a job of this kind is open or waits.
+    /// Whether there is an open or waiting job for which `wanted` holds.
     pub(super) fn has(&self, wanted: impl Fn(Job) -> bool) -> bool {
         self.count(wanted) > 0
     }
 
-    /// Drops the jobs for which `unwanted` holds: those that wait, and, if `hangs_up`, those that are open.
+    /// Drops the waiting jobs for which `unwanted` holds and, if `hangs_up`, the open ones.
     pub(super) fn discard(&mut self, cx: &mut Cx, hangs_up: bool, unwanted: impl Fn(Job) -> bool) {
         for queue in &mut self.queues {
             queue.waiting.retain(|_, request| !unwanted(request.job));
@@ -326,7 +327,7 @@ impl Exchanges {
         }
     }
 
-    /// One more may be open with each host again that had refused some.
+    /// Doubles the limit of hosts that have refused connections, up to the usual one.
     pub(super) fn widen(&mut self) {
         for queue in self.queues.iter_mut().filter(|queue| queue.host.is_some()) {
             queue.width = (queue.width * 2).min(WIDTH);
@@ -338,14 +339,14 @@ impl Exchanges {
         self.open.get(&id).map(|exchange| exchange.request.url.address.ip())
     }
 
-    /// The connection stands: for which job and URL, that the caller may write the request.
+    /// Handles an established connection; returns its job and URL, for the request.
     pub(super) fn connected(&mut self, id: ExchangeId, local: SocketAddr) -> Option<(Job, Url)> {
         let exchange = self.open.get_mut(&id).filter(|exchange| exchange.local.is_none())?;
         exchange.local = Some(local.ip().to_canonical());
         Some((exchange.request.job, exchange.request.url.clone()))
     }
 
-    /// Bytes came. The exchange is over when they complete a reply, or can never become one.
+    /// Handles received data. The exchange ends when it completes a reply, or can never become one.
     pub(super) fn data(&mut self, cx: &mut Cx, id: ExchangeId, bytes: &[u8]) -> Option<Finished> {
         let exchange = self.open.get_mut(&id)?;
         exchange.is_begun |= !bytes.is_empty();
@@ -367,12 +368,12 @@ impl Exchanges {
         self.open.remove(&id).map(|exchange| exchange.into_done(result))
     }
 
-    /// The connection ended. One that ended before the first byte is tried again: some gateways take one connection at a
-    /// time and refuse or reset the others.
+    /// Handles the end of a connection. One that ended before the first byte of the reply is tried again: some gateways
+    /// take one connection at a time and refuse or reset the others.
     pub(super) fn ended(&mut self, cx: &mut Cx, id: ExchangeId, end: TcpEnd) -> Option<Finished> {
         let exchange = self.open.remove(&id)?;
         if end == TcpEnd::Starved {
-            // Nothing was asked.
+            // No request was sent.
             self.resumes_at = Some(cx.now + STARVED_WAIT);
             self.put(exchange.request);
             return None;
@@ -380,12 +381,12 @@ impl Exchanges {
         if !exchange.is_begun {
             return self.try_again(cx, exchange);
         }
-        // Some servers reset the connection after the last byte instead of closing it: what came counts.
+        // Some servers reset the connection after the last byte instead of closing it.
         Some(exchange.finish())
     }
 
     fn try_again(&mut self, cx: &mut Cx, exchange: Exchange) -> Option<Finished> {
-        // A place that a stranger named says nothing about the host's server.
+        // A URL that a stranger announced says nothing about the host's server.
         let is_alone = exchange.request.job.is_for_stranger()
             || self.open.values().all(|other| other.host() != exchange.host());
         let host = Some(exchange.host());
@@ -400,7 +401,7 @@ impl Exchanges {
             }
         }
         match request.job {
-            // What the library asks of itself keeps its pace, with all its repetitions.
+            // Requests on the library's own initiative keep the pace, repetitions included.
             Job::CheckEntry(_) | Job::Address(_) => drop(cx.pace.take(cx.now, PACKETS_AN_EXCHANGE)),
             Job::Walk(_) => cx.pace.spend(cx.now, PACKETS_AN_EXCHANGE),
             _ => {}

@@ -1,8 +1,8 @@
-//! UPnP-IGD: search, description, actions.
+//! The UPnP-IGD driver: search, description, actions.
 //!
-//! `search` and `devices` find devices and read their descriptions; `service` is what is known of each service; `making` makes
-//! entries through it by way of `walk` and `action`; `deletion` removes them; `looks` looks after what is there; `finding` ties
-//! search, devices and services together; `exchange` carries all of this over HTTP.
+//! `search` and `devices` find devices and read their descriptions, `discovery` ties them together; `service` has what
+//! is known of each service; `task` makes entries, by `walk` and `action`; `deletion` deletes them; `entry_checks`
+//! checks that they are kept; `exchange` carries all of this over HTTP.
 
 mod action;
 mod deletion;
@@ -42,40 +42,40 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use task::{Task, TaskState};
 
-/// How long a service elsewhere that held mappings need not wait for the search to end.
+/// How long a service on another device that held mappings is used without waiting for the end of the search.
 const TRUST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// How long an action may take whose loss leaves nothing behind that is unknown.
+/// The timeout of an action that leaves no unknown entry behind.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The network that the gateway is looked for in.
+/// The network in which the gateway is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     /// Next hop toward the internet; `None`: on-link.
     pub gateway: Option<IpAddr>,
-    /// Our address on the way there.
+    /// Our address toward the gateway.
     pub local: IpAddr,
-    /// The index of the interface that has it; 0: not known.
+    /// The index of the interface with this address; 0: not known.
     pub interface: u32,
-    /// The gateway was named by PLUM_GATEWAY: nobody else is asked.
+    /// The gateway was named by PLUM_GATEWAY: no other device is asked.
     pub named: bool,
 }
 
-/// What the driver waits for. Of those due at the same time the first here comes first.
+/// The timers of the driver. Of those due at the same time, the one with the lower word comes first.
 #[derive(Clone, Copy, Debug)]
 enum Timer {
-    /// When to send the next round of the search, or to end it.
+    /// When the next round of the search is sent, or the search ends.
     Search,
-    /// When to give up waiting for the request that a deletion follows.
+    /// When a deletion stops waiting for an earlier request.
     Deletion(Slot),
-    /// When a walk that nobody waits for sends its next request.
+    /// When a walk sends its next request in the pace.
     Walk(TaskId),
-    /// When to look at an entry.
+    /// When an entry is to be checked.
     EntryCheck(TaskId),
-    /// When to take the next look.
+    /// When the next check is sent.
     EntryCheckTurn,
-    /// When to take services as they are, without waiting for what others say of themselves.
+    /// When several services stop waiting for each other's status.
     Settle,
-    /// When to search again for what is doubted.
+    /// When doubted devices are searched for again.
     Doubt,
 }
 
@@ -106,7 +106,7 @@ impl Word for Timer {
     }
 }
 
-/// A task is known by its service and its key.
+/// Identifies a task by its service and key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct TaskId {
     rung: Rung,
@@ -114,12 +114,12 @@ struct TaskId {
 }
 
 impl TaskId {
-    /// That which makes an entry.
+    /// The task that makes an entry.
     fn of(slot: Slot) -> TaskId {
         TaskId { rung: slot.rung, key: slot.key }
     }
 
-    /// Its entry at an external port (0: the gateway chooses it).
+    /// Its entry at an external port (0: chosen by the gateway).
     fn slot(self, port: u16) -> Slot {
         Slot { rung: self.rung, key: self.key, port }
     }
@@ -140,18 +140,18 @@ impl Word for TaskId {
 #[derive(Debug, Default)]
 pub struct Upnp {
     network: Option<Network>,
-    /// The search socket: `None`: not heard of yet.
+    /// Whether the search socket is open; `None`: not known yet.
     is_open: Option<bool>,
     search: Search,
-    /// All have what they wanted: nothing more is found out than what is known.
+    /// No mapping waits any more: nothing more is discovered.
     resting: bool,
     devices: Devices,
     services: Services,
-    /// Services elsewhere that held mappings of ours, and when: they need not wait for the search to end.
+    /// Services on other devices that held our mappings, and when.
     trusted: Map<Rung, Time>,
-    /// Why the search may have found nothing, but for silence.
+    /// Why the search may have found nothing, other than silence.
     trouble: Option<Reason>,
-    /// How many searches were made for devices in doubt, and the last.
+    /// How many searches for doubted devices were sent, and when the last.
     doubt_searches: usize,
     doubted_at: Option<Time>,
     tasks: Map<TaskId, Task>,
@@ -165,32 +165,32 @@ pub struct Upnp {
 }
 
 impl Upnp {
-    /// A new gateway or network, or none: forgets everything but what the ledger has, without notices.
+    /// Starts at another gateway or network, or none: forgets everything, without notices.
     pub fn start(&mut self, cx: &mut Cx, network: Option<Network>) {
         self.exchanges.discard(cx, true, |_| true);
-        // Its ids go on: a late input about an exchange of before must not hit a new one.
+        // Keeps the exchanges for their last id: a late input must not hit a new exchange.
         let exchanges = std::mem::take(&mut self.exchanges);
         *self = Upnp { network, exchanges, ..Upnp::default() };
     }
 
-    /// Whether a rung is the gateway's own; a service that is not known any more counts as that.
+    /// Whether a rung is on the gateway; a service that is no longer known counts as such.
     pub fn is_rung_on_gateway(&self, rung: Rung) -> bool {
         self.services.get(rung).is_none_or(|service| service.on_gateway)
     }
 
-    /// Whether the gateway's own device has answered: it can be asked, or its description does not come at once.
+    /// Whether the gateway's own device has answered: it has services, or its description is slow.
     pub fn is_there(&self, now: Time) -> bool {
         let is_slow = self.search.since.is_some_and(|since| now >= since + GRACE);
         self.services.count(true) > 0 || is_slow && self.devices.list.iter().any(Device::is_pending_gateway)
     }
 
-    /// Whether what a rung makes is at the address that the gateway's other protocols tell, for want of one of its own.
+    /// Whether the mappings of a rung use the external address of PCP or NAT-PMP, because the service reports none.
     pub fn borrows_address(&self, rung: Rung) -> bool {
         let service = rung.service().and_then(|_| self.services.get(rung));
         service.is_some_and(|service| service.on_gateway && !service.address.last.is_some_and(is_usable))
     }
 
-    /// Whether two services are on one host, which may keep one table for them.
+    /// Whether two services are on one host, which may keep one table for both.
     pub fn share_host(&self, one: ServiceId, other: ServiceId) -> bool {
         self.host(one).is_some() && self.host(one) == self.host(other)
     }
@@ -205,18 +205,18 @@ impl Upnp {
         self.exchanges.host_of(exchange).map(|address| address.to_canonical())
     }
 
-    /// The rungs as they stand now, the best first.
+    /// Adds the state of each UPnP rung, the best first.
     pub fn rungs(&self, now: Time, config: &Config, rungs: &mut Vec<RungState>) {
         let searched_at = self.search.since.unwrap_or(now);
         let silent_at = searched_at + SILENCE.min(config.discover_timeout);
         let last_at = searched_at + config.discover_timeout;
-        // Services that are not alone tell first how they stand.
+        // Several services report their status first.
         if let Some(at) = self.timers.get(Timer::Settle) {
             rungs.push(RungState::Coming { hold_until: at, until: at });
         }
         self.services.push_rungs(|service| service.on_gateway, rungs);
         if self.devices.list.iter().any(Device::is_pending_gateway) {
-            // However slow the gateway's own description is: no other device is better, for a while.
+            // The gateway's own device is preferred for a while, however slow its description is.
             rungs.push(RungState::Coming { hold_until: silent_at, until: last_at });
         }
         let answered_at = self.search.answered_at().unwrap_or(now);
@@ -232,7 +232,7 @@ impl Upnp {
             }
         }
         if let Search { since: Some(since), rounds: Some(_), .. } = self.search {
-            // Once the gateway's own device has answered, nothing more is sent.
+            // Once the gateway's own device has answered, no more rounds are sent.
             let until = match self.services.count(true) > 0 {
                 true => answered_at,
                 false => Search::ends_at(since, config),
@@ -241,12 +241,12 @@ impl Upnp {
         }
     }
 
-    /// What keeps searches from leaving. A gateway that is known by its address is found by the others.
+    /// Searches cannot be sent, for this reason.
     pub fn handle_trouble(&mut self, _cx: &mut Cx, reason: Reason) {
         self.trouble = Some(reason);
     }
 
-    /// A connection stands; `local` is our address on it.
+    /// A connection is established; `local`: our address on it.
     pub fn handle_tcp_connected(&mut self, cx: &mut Cx, exchange: ExchangeId, local: SocketAddr) {
         let Some((job, url)) = self.exchanges.connected(exchange, local) else { return };
         match self.request(cx, job, &url, local.ip().to_canonical()) {
@@ -256,7 +256,7 @@ impl Upnp {
         self.settle(cx);
     }
 
-    /// Bytes came on a connection.
+    /// Data was received on a connection.
     pub fn handle_tcp_data(&mut self, cx: &mut Cx, exchange: ExchangeId, bytes: &[u8]) {
         if let Some(done) = self.exchanges.data(cx, exchange, bytes) {
             self.handle_done(cx, done);
@@ -264,7 +264,7 @@ impl Upnp {
         }
     }
 
-    /// A connection ended from the other side, or never came to be.
+    /// The peer closed a connection, or it was never established.
     pub fn handle_tcp_end(&mut self, cx: &mut Cx, exchange: ExchangeId, end: TcpEnd) {
         if let Some(done) = self.exchanges.ended(cx, exchange, end) {
             self.handle_done(cx, done);
@@ -272,12 +272,13 @@ impl Upnp {
         self.settle(cx);
     }
 
-    /// After every input: opens what there is room for. The time of a mapping runs from its first connection, which may not
-    /// come to be.
+    /// To be called after every input: opens waiting exchanges. The deadline of a mapping starts with its first
+    /// connection, even if that fails.
     fn settle(&mut self, cx: &mut Cx) {
         for job in self.exchanges.open_queued(cx) {
             if let Job::Walk(id) = job {
-                // A stranger that makes nothing holds up FAILURE no longer than silence does.
+                // A device other than the gateway's that has granted nothing delays FAILURE no longer than silence
+                // does.
                 let service = self.services.get(id.rung);
                 let is_known = service.is_some_and(|s| s.on_gateway || s.trial == Trial::Works);
                 let most = if is_known { Duration::MAX } else { SILENCE };
@@ -287,8 +288,7 @@ impl Upnp {
         }
     }
 
-    /// The request of a job, on a connection whose address on our side is `local`; what it may do to the gateway's table is
-    /// in the ledger then.
+    /// The request of a job, on a connection from `local`. Records in the ledger what it may do to the gateway's table.
     fn request(&mut self, cx: &mut Cx, job: Job, url: &Url, local: IpAddr) -> Option<Vec<u8>> {
         let action = match job {
             Job::Describe(..) => return Some(http::emit_get(url)),
@@ -305,13 +305,13 @@ impl Upnp {
         Some(http::emit_post(url, &soap_action, &action.body(service_type)))
     }
 
-    /// Puts a request to a service into the queue.
+    /// Queues a request to a service.
     fn enqueue(&mut self, job: Job, timeout: Duration) {
         let Some(service) = job.rung().and_then(|id| self.services.get(id)) else { return };
         self.exchanges.enqueue(job, service.named.url.clone(), timeout);
     }
 
-    /// An exchange is over: hands it to whom it was for.
+    /// Handles a finished exchange by its job.
     fn handle_done(&mut self, cx: &mut Cx, done: Finished) {
         if let Some(number) = done.request.job.device() {
             return self.handle_description(cx, number, done);
@@ -327,10 +327,10 @@ impl Upnp {
         let is_failure = matches!(outcome, Outcome::Status(_) | Outcome::Failed(_));
         let service = job.rung().and_then(|rung| self.services.get(rung));
         if is_failure && is_wanted && service.is_some_and(|service| service.named.url != url) {
-            // The service is elsewhere by now.
+            // The service has another URL by now.
             return self.enqueue(job, timeout);
         }
-        // Whoever has had no connection knows no address of ours on it, and needs none.
+        // Without a connection our address on it is not needed.
         let client = local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         match job {
             Job::Describe(..) => {}
@@ -343,7 +343,7 @@ impl Upnp {
         }
     }
 
-    /// Gives up one exchange whose time is over. A late reply to AddAnyPortMapping is still read.
+    /// Ends one exchange that has timed out. A late reply to AddAnyPortMapping is still read.
     fn pop_timed_out(&mut self, cx: &mut Cx) -> Option<Finished> {
         let tasks = &self.tasks;
         let goes_on = |job: Job| match job {
@@ -381,11 +381,11 @@ impl Driver for Upnp {
         if !self.deletions.is_empty() || std::mem::replace(&mut self.resting, true) {
             return;
         }
-        // What has answered is remembered.
+        // Devices that have answered are remembered.
         self.search.rounds = None;
         self.exchanges.discard(cx, false, |job| job.device().is_some() || matches!(job, Job::Status(_)));
         if self.services.list.is_empty() {
-            // It has to be found when it is wanted.
+            // The protocol has to be found when it is needed.
             cx.protocols.doubt(Protocol::UpnpIgd);
         }
     }

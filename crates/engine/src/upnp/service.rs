@@ -1,4 +1,4 @@
-//! The services that can map ports: what is known of each, and in which order they are asked.
+//! The services that can map ports: what is known of each, and their order.
 
 use super::action::Outcome;
 use super::devices::NamedService;
@@ -15,70 +15,70 @@ use plum_wire::igd::WanService;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// An external address older than this is asked for anew with the next mapping.
+/// An older external address is requested again with the next mapping.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(60);
-/// An external address that was told less than this ago is not asked for again, unless the program waits for a mapping.
+/// A newer external address is not requested again, unless the program waits for a mapping.
 const ADDRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a service that has made nothing may be silent before the next one is asked as well.
+/// How long a service that has granted nothing may be silent before the next is asked, too.
 const TRIAL_PATIENCE: Duration = Duration::from_secs(2);
-/// A gateway that knows permanent leases only is asked for a lease again after this.
+/// After this, a gateway that supports only permanent leases is asked for a lease again.
 const LEASE_RETRY_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// How long services that are not alone are waited for, to say how they stand.
+/// How long several services are given to report their status.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What making mappings through a service has come to.
+/// Whether a service grants mappings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Trial {
-    /// Nobody has tried, or it has made nothing.
+    /// Not tried, or it has granted nothing.
     #[default]
     Idle,
-    /// The mapping of this key tries; the others wait for the outcome.
+    /// The mapping of this key is the first to try; the others wait for the result.
     Running(Key),
-    /// It makes mappings.
+    /// It grants mappings.
     Works,
 }
 
-/// The external address, as a service tells it.
+/// The external address that a service reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Address {
-    /// What it told last; `None`: it has none, or does not tell.
+    /// The last reported address; `None`: it has none, or does not report it.
     pub(super) last: Option<IpAddr>,
-    /// When that was; `None`: it is not known.
+    /// When it was reported; `None`: not yet.
     pub(super) told_at: Option<Time>,
-    /// How often it was asked for since, without an answer so far: until one comes nothing is told.
+    /// How often it was requested since without an answer; until there is one, grants are not reported.
     pub(super) tries: u8,
 }
 
 impl Address {
-    /// Whether it need not be asked for again.
+    /// Whether it need not be requested again.
     pub(super) fn is_fresh(self, now: Time) -> bool {
         !self.is_none() && self.told_at.is_some_and(|at| now.since(at) < ADDRESS_LIFETIME)
     }
 
-    /// Whether it was told a moment ago, or that there is none.
+    /// Whether the last report is newer than ADDRESS_INTERVAL.
     pub(super) fn is_just_told(self, now: Time) -> bool {
         self.tries == 0 && self.told_at.is_some_and(|at| now.since(at) < ADDRESS_INTERVAL)
     }
 
-    /// Whether it was asked for, and none was told that can be one.
+    /// Whether it was reported, but is not usable.
     pub(super) fn is_none(self) -> bool {
         self.told_at.is_some() && !self.last.is_some_and(is_usable)
     }
 
-    /// That it told none counts no more.
+    /// Forgets a report without an address.
     pub(super) fn forget_silence(&mut self) {
         self.told_at = self.told_at.filter(|_| self.last.is_some());
     }
 }
 
-/// Whether a service tells what entries it has.
+/// Whether a service shows the entries of its table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Visibility {
     #[default]
     Unknown,
     /// It showed an entry of ours at this time.
     Shown(Time),
-    /// It denied one that it had just made for ever: until then only the entry of this key is looked at.
+    /// It did not show one that it had just granted permanently: until then only the entry of this key is checked.
     Hidden { until: Time, sampled: Key },
 }
 
@@ -90,19 +90,19 @@ pub(super) struct Service {
     pub(super) device: u32,
     pub(super) named: NamedService,
     pub(super) on_gateway: bool,
-    /// By GetStatusInfo, which is asked of a service that is not alone.
+    /// From GetStatusInfo, which is called if there are several services.
     pub(super) is_connected: Option<bool>,
     pub(super) trial: Trial,
-    /// When all variants of the request were tried last, in vain.
+    /// When all variants of the request were last tried in vain.
     pub(super) walked_at: Option<Time>,
     pub(super) variant: Variant,
-    /// The longest lease that it keeps, where that is less than it grants.
+    /// The longest lease that it keeps, if that is less than it grants.
     pub(super) longest_lease: Option<Duration>,
-    /// Since when only permanent leases are asked for.
+    /// Since when only permanent leases are requested.
     pub(super) permanent_since: Option<Time>,
     pub(super) address: Address,
     pub(super) visibility: Visibility,
-    /// How many exchanges in a row have failed for want of a connection or an answer.
+    /// Consecutive exchanges without a connection or an answer.
     pub(super) troubles: u8,
 }
 
@@ -130,7 +130,7 @@ impl Service {
         self.named.url.address.ip().to_canonical()
     }
 
-    /// What a walk has shown of it.
+    /// Records the variant that a walk has found.
     pub(super) fn learn(&mut self, now: Time, variant: Variant) {
         if variant.is_permanent() && !self.variant.is_permanent() {
             self.permanent_since = Some(now);
@@ -138,7 +138,7 @@ impl Service {
         self.variant = variant;
     }
 
-    /// Some gateways are mended: once a day a lease is asked for again.
+    /// Once a day a lease is requested again: the gateway may have been fixed.
     pub(super) fn forget_old_lessons(&mut self, now: Time) {
         if self.permanent_since.is_some_and(|since| now.since(since) >= LEASE_RETRY_INTERVAL) {
             self.permanent_since = None;
@@ -146,31 +146,31 @@ impl Service {
         }
     }
 
-    /// How good it is, the least best: on the gateway, with an address that can be one, connected, of the better kind.
+    /// Its preference, the least first: on the gateway, with a usable address, connected, of the better kind.
     fn preference(&self) -> impl Ord + use<> {
         preference(self.on_gateway, self.named.kind, self.is_connected == Some(true), self.address.last)
     }
 }
 
-/// How good a service is, once it has told what there is to tell: the least is taken, of equal ones the one that was found
-/// first. `on_gateway`: its device is on the gateway's address; `connected`: by GetStatusInfo.
+/// The preference of a service, the least first; equal ones in the order found. `on_gateway`: its device is at the
+/// gateway's address; `connected`: from GetStatusInfo.
 pub fn preference(
     on_gateway: bool,
     kind: WanService,
     connected: bool,
     external_address: Option<IpAddr>,
 ) -> impl Ord + use<> {
-    // An address without a status is better than a status without an address.
+    // An address counts more than the connection status.
     let has_address = external_address.is_some_and(is_usable);
     (!on_gateway, !has_address, !connected, kind)
 }
 
-/// Whether an external address can be one at all.
+/// Whether an external address is usable.
 pub(super) fn is_usable(address: IpAddr) -> bool {
     scope_of(address) != Scope::Unusable
 }
 
-/// The services known, in the order in which they were found.
+/// The known services, in the order found.
 #[derive(Debug, Default)]
 pub(super) struct Services {
     pub(super) list: Vec<Service>,
@@ -185,22 +185,22 @@ impl Services {
         self.list.iter_mut().find(|service| service.rung == id)
     }
 
-    /// Those of a device.
+    /// The services of a device.
     pub(super) fn of_device(&self, number: u32) -> Vec<Rung> {
         self.list.iter().filter(|service| service.device == number).map(|service| service.rung).collect()
     }
 
-    /// How many there are on the gateway, or elsewhere.
+    /// The number of services on the gateway, or on other devices.
     pub(super) fn count(&self, on_gateway: bool) -> usize {
         self.list.iter().filter(|service| service.on_gateway == on_gateway).count()
     }
 
-    /// Whether one elsewhere makes mappings.
+    /// Whether a service on another device grants mappings.
     pub(super) fn works_elsewhere(&self) -> bool {
         self.list.iter().any(|service| service.trial == Trial::Works && !service.on_gateway)
     }
 
-    /// Adds the rungs of some of the services, the best first.
+    /// Adds the rungs of the services for which `is_one` holds, the best first.
     pub(super) fn push_rungs(&self, is_one: impl Fn(&Service) -> bool, rungs: &mut Vec<RungState>) {
         let mut order: Vec<&Service> = self.list.iter().filter(|service| is_one(service)).collect();
         order.sort_by_key(|service| service.preference());
@@ -215,7 +215,7 @@ impl Services {
 }
 
 impl Upnp {
-    /// These services are not there any more: what is under way at them comes to nothing.
+    /// Drops services that are gone, with their tasks, deletions and exchanges.
     pub(super) fn drop_services(&mut self, cx: &mut Cx, is_dropped: impl Fn(&Service) -> bool) {
         let dropped: Vec<Rung> = self
             .services
@@ -235,7 +235,7 @@ impl Upnp {
         }
     }
 
-    /// Where more than one service could be taken, each says first how it stands.
+    /// If there are several services, has each report its status first.
     pub(super) fn probe_alternatives(&mut self, cx: &mut Cx, on_gateway: bool) {
         if self.services.count(on_gateway) < 2 {
             return;
@@ -260,7 +260,7 @@ impl Upnp {
         self.settle_if_probed(cx);
     }
 
-    /// All have said how they stand: nobody waits for the others.
+    /// Ends the wait for the status of several services, once all have reported.
     pub(super) fn settle_if_probed(&mut self, cx: &mut Cx) {
         let is_asked = |job| matches!(job, Job::Status(_) | Job::Address(_));
         if self.timers.get(Timer::Settle).is_some() && !self.exchanges.has(is_asked) {

@@ -1,4 +1,4 @@
-//! Making entries: who walks when, and what a walk has come to.
+//! Making entries: which tasks may send requests, and the results of their walks.
 
 use super::action::{Action, Outcome};
 use super::exchange::Job;
@@ -17,9 +17,9 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-/// How often the external address is asked for before it counts as not to be had.
+/// How often the external address is requested before it counts as unknown.
 const MAX_ADDRESS_TRIES: u8 = 2;
-/// All variants of a request are tried again at most this often at a service that has made nothing.
+/// How often, at most, all variants of a request are tried at a service that has granted nothing.
 const WALK_INTERVAL: Duration = Duration::from_secs(300);
 
 /// A mapping that is being made or renewed at one service.
@@ -29,23 +29,23 @@ pub(super) struct Task {
     purpose: Purpose,
     request_kind: RequestKind,
     pub(super) state: TaskState,
-    /// The device has restarted since its request was sent: what it made may be lost.
+    /// The device has restarted since the request was sent: the entry may be lost.
     pub(super) is_overtaken: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TaskState {
-    /// For the outcome of the first walk at this service.
+    /// Waits for the result of the first walk at this service.
     WaitsForTrial,
-    /// For the external address: without one an entry is of no use.
+    /// Waits for the external address, without which an entry is useless.
     WaitsForAddress,
-    /// For its turn in the pace.
+    /// Waits for its turn in the pace.
     WaitsForTurn,
-    /// Its request waits for an exchange, or is under way.
+    /// Its request is queued or in flight.
     Asks,
-    /// The same, and nobody wants the mapping any more.
+    /// Its request is in flight, but the mapping is no longer wanted.
     Abandoned,
-    /// Made: waits for the external address.
+    /// The entry is made: waits for the external address.
     Made { slot: Slot, lifetime: Option<Duration> },
 }
 
@@ -90,7 +90,7 @@ impl Upnp {
         let port = suggestion.port.map(NonZeroU16::get);
         let has_add_any = service.named.kind == WanService::Ip2 && !has_entry;
         let mut walk = Walk::new(id.key, port, purpose, has_add_any, service.variant);
-        // Leased entries of this key have vanished.
+        // Leased entries of this key were granted, but not kept.
         if self.entry_checks.entries.get(&id).is_some_and(|entry| entry.gone_early >= 2) {
             walk.make_permanent();
         }
@@ -100,7 +100,7 @@ impl Upnp {
         }
     }
 
-    /// Begins a walk, if its external port is not another mapping's of ours.
+    /// Starts a walk, at another external port if another of our mappings has this one.
     fn begin(&mut self, cx: &mut Cx, id: TaskId) {
         let told = self.told_address(cx, id.rung);
         let Some(task) = self.tasks.get_mut(&id) else { return };
@@ -109,7 +109,7 @@ impl Upnp {
         let service = self.services.get_mut(id.rung);
         if let Some(service) = service.filter(|service| !service.address.is_fresh(cx.now)) {
             match task.purpose {
-                // One request is enough for a service that will refuse it again.
+                // The service will probably refuse again: one request is enough.
                 Purpose::Retry => service.address.forget_silence(),
                 Purpose::Usual if service.address.is_none() && told.is_none() => {
                     if task.request_kind == RequestKind::Retry && service.address.is_just_told(cx.now) {
@@ -136,7 +136,7 @@ impl Upnp {
         }
     }
 
-    /// The next request of a walk takes its place in the queue.
+    /// Schedules the next request of a walk, in the pace if the program does not wait.
     fn ask_on(&mut self, cx: &mut Cx, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let requests = match task.walk.count_request() {
@@ -156,7 +156,7 @@ impl Upnp {
         }
     }
 
-    /// The next request of a walk has its turn.
+    /// Queues the next request of a walk.
     pub(super) fn take_walk_turn(&mut self, cx: &Cx, id: TaskId) {
         if let Some(task) = self.tasks.get_mut(&id).filter(|task| task.state == TaskState::WaitsForTurn) {
             task.state = TaskState::Asks;
@@ -165,14 +165,14 @@ impl Upnp {
         }
     }
 
-    /// The next request, on a connection from `local`: what it may make is in the ledger from now on.
+    /// The next request of a walk, on a connection from `local`. Records the entry that it may make in the ledger.
     pub(super) fn walk_action(&mut self, cx: &mut Cx, id: TaskId, local: IpAddr) -> Option<Action> {
         let walk = &mut self.tasks.get_mut(&id)?.walk;
         if walk.adds().is_some_and(|port| id.other_owner(&cx.ledger, port).is_some())
             && let Err(reason) =
                 walk.choose_port(&mut *cx.random, |port| id.other_owner(&cx.ledger, port).is_none())
         {
-            // Another mapping of ours has asked for the port since, and there is no other.
+            // Another of our mappings has requested the port since, and no other is left.
             self.fail(cx, id, reason);
             return None;
         }
@@ -183,7 +183,7 @@ impl Upnp {
         Some(walk.action(local))
     }
 
-    /// A request of a walk is over.
+    /// Handles the outcome of a request of a walk.
     pub(super) fn handle_walk(&mut self, cx: &mut Cx, id: TaskId, outcome: &Outcome, client: IpAddr) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let (asked_port, clears) = (task.walk.adds(), task.walk.clears());
@@ -212,7 +212,7 @@ impl Upnp {
         }
     }
 
-    /// The request of a mapping that nobody wants any more is answered: what it made is the core's to delete.
+    /// Ends an abandoned task after its last reply; the core deletes the entry.
     fn end_abandoned(&mut self, cx: &mut Cx, id: TaskId) {
         self.tasks.remove(&id);
         self.notices.push_back(Notice::Superfluous { key: id.key });
@@ -220,11 +220,11 @@ impl Upnp {
         self.pass_trial_on(cx, id);
     }
 
-    /// The reply to an AddAnyPortMapping whose walk has gone on.
+    /// Handles the late reply to an AddAnyPortMapping.
     pub(super) fn handle_late_any(&mut self, cx: &mut Cx, id: TaskId, outcome: &Outcome) {
         if let Some(port) = outcome.reserved_port() {
             cx.ledger.note_port(id.slot(0), port);
-            // If it is another one than the walk has made since, the core deletes it.
+            // The core deletes the entry, unless it is the one that the walk has made since.
             self.notices.push_back(Notice::Superfluous { key: id.key });
         } else if matches!(outcome, Outcome::Fault(_)) {
             cx.ledger.note_refused(id.slot(0));
@@ -256,7 +256,7 @@ impl Upnp {
         self.tasks.keys_where(|id, task| id.rung == service && task.state == state)
     }
 
-    /// Tells the core of an entry that was made, once the external address is known or not to be had.
+    /// Reports a grant to the core, once the external address is known or was requested in vain.
     fn grant(&mut self, cx: &mut Cx, id: TaskId) {
         let Some(service) = self.services.get(id.rung) else { return };
         let Address { last: address, told_at: Some(_), tries: 0 } = service.address else {
@@ -271,12 +271,12 @@ impl Upnp {
         self.notices.push_back(Notice::Granted(Grant { slot, address, port: slot.port, lifetime }));
     }
 
-    /// The external address that the gateway's other protocols have told.
+    /// The external address that the gateway has reported by PCP or NAT-PMP.
     fn told_address(&self, cx: &Cx, service: Rung) -> Option<IpAddr> {
         cx.protocols.address(cx.now, cx.config.recheck_interval).filter(|_| self.is_rung_on_gateway(service))
     }
 
-    /// A service does not make a mapping. Where it has made nothing at all, those that wait fail with it.
+    /// Fails a task. If this was the service's first walk, the waiting tasks fail, too.
     pub(super) fn fail(&mut self, cx: &mut Cx, id: TaskId, reason: Reason) {
         let Some(task) = self.tasks.remove(&id) else { return };
         self.tell_failed(id, reason);
@@ -286,7 +286,7 @@ impl Upnp {
         if service.trial != Trial::Running(id.key) {
             return;
         }
-        // That the ports of one mapping are taken does not say that another cannot be made.
+        // If only the ports were taken, another mapping may succeed.
         if task.purpose == Purpose::Trial && reason != Reason::PortsTaken {
             service.walked_at = Some(cx.now);
         }
@@ -302,7 +302,7 @@ impl Upnp {
         self.notices.push_back(Notice::Failed { key, rung, reason, lifetime: None });
     }
 
-    /// Nobody wants the mapping of a key at a service any more.
+    /// Abandons the task of a key at a service.
     pub(super) fn leave_task(&mut self, cx: &mut Cx, id: TaskId) {
         self.entry_checks.entries.remove(&id);
         let job = Job::Walk(id);
@@ -320,7 +320,7 @@ impl Upnp {
         }
     }
 
-    /// The mapping that tried a service first is gone: another one tries.
+    /// The task with the first walk at a service has ended: a waiting one takes its place.
     fn pass_trial_on(&mut self, cx: &mut Cx, id: TaskId) {
         let Some(service) = self.services.get_mut(id.rung) else { return };
         if service.trial != Trial::Running(id.key) {
@@ -332,14 +332,14 @@ impl Upnp {
         }
     }
 
-    /// A mapping that has waited for a trial begins anew, with what is known of the service by now.
+    /// Restarts a task that waited for a trial, with what is known of the service by now.
     fn make_again(&mut self, cx: &mut Cx, id: TaskId) {
         let Some(task) = self.tasks.remove(&id) else { return };
         let port = NonZeroU16::new(task.walk.port);
         self.make(cx, id, Suggestion { address: None, port }, task.request_kind);
     }
 
-    /// Asks a service for the external address, unless that is under way.
+    /// Requests the external address from a service, unless a request is open.
     pub(super) fn ask_address(&mut self, id: Rung) {
         if let Some(service) = self.services.get_mut(id).filter(|service| service.address.tries == 0) {
             service.address.tries = 1;
@@ -356,14 +356,14 @@ impl Upnp {
                 service.address.tries += 1;
                 return self.enqueue(Job::Address(id), SHORT_TIMEOUT);
             }
-            // It was right a while ago.
+            // The earlier address is assumed to be still right.
             Outcome::Failed(_) | Outcome::Status(_) => before,
             Outcome::Fault(_) => None,
         };
         service.address = Address { last: address, told_at: Some(cx.now), tries: 0 };
         let is_without = service.address.is_none();
         if let Some(address) = address.filter(|&address| before != Some(address)) {
-            // Where it told none before, mappings may have the one before that.
+            // After a reply without an address, mappings may still have the one before.
             log!(Debug, "UPnP-IGD: the external address is {address}");
             self.notices.push_back(Notice::AddressChanged { rung: id, address });
         }

@@ -1,5 +1,5 @@
-//! The way to an entry at one service: which variant of the request is sent next (external ports, lease durations), and what
-//! each answer means. No I/O, no other mapping.
+//! The attempts to make an entry at one service: which variant of the request is sent next (external port, lease
+//! duration), and how each reply is interpreted. No I/O; other mappings play no part.
 
 use super::action::{Action, ExchangeError, Outcome, Owner, code};
 use crate::driver::Key;
@@ -9,27 +9,27 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// The lease that is asked for, in seconds.
+/// The requested lease, in seconds.
 pub(super) const LEASE_SECS: u32 = 7200;
-/// The longest lease that some gateways take.
+/// The longest lease that some gateways accept.
 const SHORT_LEASE_SECS: u32 = 3600;
-/// At most this many requests of one walk.
+/// Requests of one walk, at most.
 const MAX_REQUESTS: u8 = 12;
-/// Where ports are taken from at random, in this order; some gateways allow one of these ranges only.
+/// The ranges of random external ports, in this order; some gateways allow only one of them.
 const RANDOM_PORTS: [RangeInclusive<u64>; 4] = [49152..=65535, 40000..=49999, 20000..=29999, 1024..=65535];
-/// How often the dice are thrown for a port that is free.
+/// How many random ports are drawn to find a free one.
 const MAX_DRAWS: usize = 64;
 
-/// What is known of the requests that a service takes.
+/// The variant of the request that a service accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Variant {
-    /// The lease duration to begin with, in seconds; 0: permanent.
+    /// The first lease duration to request, in seconds; 0: permanent.
     pub(super) lease_secs: u32,
-    /// External and internal port have to be the same.
+    /// External and internal port must be the same.
     pub(super) same_ports: bool,
-    /// WANIPConnection:2 without its AddAnyPortMapping.
+    /// A WANIPConnection:2 without AddAnyPortMapping.
     pub(super) no_add_any: bool,
-    /// The first of [`RANDOM_PORTS`] to take ports from.
+    /// The first range of [`RANDOM_PORTS`] to try.
     range: usize,
 }
 
@@ -40,29 +40,30 @@ impl Default for Variant {
 }
 
 impl Variant {
-    /// Whether only permanent entries are asked for.
+    /// Whether only permanent leases are requested.
     pub(super) fn is_permanent(&self) -> bool {
         self.lease_secs == 0
     }
 }
 
-/// What a walk is for.
+/// The purpose of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// The service has made nothing yet: all variants are tried.
+    /// The service has granted nothing yet: all variants are tried.
     Trial,
-    /// All variants were tried not long ago: one request.
+    /// All variants were tried recently: one request.
     Retry,
-    /// The service has made mappings: what worked, on several ports.
+    /// The service grants mappings: the known variant, on several ports.
     Usual,
-    /// The entry is there: one request, which must not cost it.
+    /// The entry exists: it is renewed without risking it.
     Renewal,
 }
 
-/// What is asked next.
+/// The next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// GetSpecificPortMappingEntry, a courtesy before adding: servers overwrite the entry of another port of the same host.
+    /// GetSpecificPortMappingEntry before adding, to spare foreign entries: servers overwrite the entry of another port
+    /// of the same host.
     ReadEntry,
     /// AddPortMapping.
     Add,
@@ -70,20 +71,20 @@ enum Step {
     AddAny,
     /// GetSpecificPortMappingEntry after a conflict: is it ours?
     ReadEntryAgain,
-    /// DeletePortMapping of an entry of ours that is in the way.
+    /// DeletePortMapping of our own conflicting entry.
     Clear,
 }
 
-/// What an answer leads to.
+/// What follows a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AfterReply {
-    /// The walk has its next request.
+    /// The walk has another request.
     Ask,
-    /// This external port is not to be had: ask on after [`Walk::choose_port`].
+    /// This external port is not available: continue after [`Walk::choose_port`].
     OtherPort,
-    /// Made at this external port, with this lease (`None`: for ever). The port is 0 where the gateway has not told it.
+    /// The entry was made at this external port (0: not reported), with this lease (`None`: permanent).
     Made(u16, Option<Duration>),
-    /// The service does not make it.
+    /// The service does not make the entry.
     Failed(Reason),
 }
 
@@ -92,35 +93,35 @@ pub(super) enum AfterReply {
 pub(super) struct Walk {
     key: Key,
     purpose: Purpose,
-    /// What is known of the service by now.
+    /// The variant found so far.
     pub(super) variant: Variant,
-    /// The external port that is asked for now.
+    /// The external port of the current request.
     pub(super) port: u16,
     step: Step,
     lease_secs: u32,
-    /// No lease is asked for, whatever the service takes.
+    /// Permanent leases are requested, whatever the variant.
     is_permanent: bool,
-    /// The lease was changed for a fault, not for an unclear reply: success shows that it was the lease's.
+    /// The lease was changed because of a fault: a success then shows that the lease was the cause.
     fault_to_lease: bool,
-    /// The lease durations that were refused at this port.
+    /// The lease durations refused at this port.
     refused_leases: Vec<u32>,
-    /// External ports that are not to be had.
+    /// The external ports that are not available.
     lost_ports: Vec<u16>,
-    /// The next of the ranges to take a port from at random.
+    /// The next range of [`RANDOM_PORTS`] to try.
     randoms: usize,
-    /// A conflict was looked at, and there was nothing to be seen: the next need not be.
+    /// A conflict could not be explained by reading the entry: later ones count as refusals.
     conflicts_are_refusals: bool,
     cleared: bool,
-    /// The lease of an addition at this port that was not answered: it may have made the entry all the same.
+    /// The lease of an unanswered request at this port, which may have made the entry.
     unclear: Option<u32>,
     requests: u8,
-    /// The latest failure: the reason, should nothing come after it.
+    /// The reason of the latest failure.
     reason: Reason,
 }
 
 impl Walk {
-    /// A walk that begins at an external port: that of the entry, else the wish, else the internal port. `has_add_any`: the
-    /// service is WANIPConnection:2 and nothing of ours is there.
+    /// A walk that starts at an external port: that of the entry, else the suggested one, else the internal port.
+    /// `has_add_any`: the service is WANIPConnection:2 and has no entry of ours.
     pub(super) fn new(
         key: Key,
         port: Option<u16>,
@@ -157,17 +158,17 @@ impl Walk {
         }
     }
 
-    /// Leases shall be permanent: leased entries were seen to vanish.
+    /// Requests permanent leases, since leased entries were not kept.
     pub(super) fn make_permanent(&mut self) {
         (self.is_permanent, self.lease_secs) = (true, 0);
     }
 
-    /// How long an entry made now lives; `None`: for ever.
+    /// The lease of an entry made now; `None`: permanent.
     pub(super) fn lifetime(&self) -> Option<Duration> {
         (self.lease_secs != 0).then(|| Duration::from_secs(self.lease_secs.into()))
     }
 
-    /// What the next request may do to the gateway's table: the external port (0: any) of an entry that it may make.
+    /// The external port (0: any) of the entry that the next request may make.
     pub(super) fn adds(&self) -> Option<u16> {
         match self.step {
             Step::Add => Some(self.port),
@@ -176,17 +177,17 @@ impl Walk {
         }
     }
 
-    /// Whether the next request may take as long as it takes: what it changes must not stay unknown.
+    /// Whether the next request changes the gateway's table, so that its reply is worth a long wait.
     pub(super) fn is_patient(&self) -> bool {
         matches!(self.step, Step::Add | Step::Clear)
     }
 
-    /// Whether the next request removes an entry of ours.
+    /// Whether the next request deletes an entry of ours.
     pub(super) fn clears(&self) -> bool {
         self.step == Step::Clear
     }
 
-    /// Counts a request; `Err`: there were enough.
+    /// Counts a request; `Err`: the limit is reached.
     pub(super) fn count_request(&mut self) -> Result<u32, Reason> {
         if self.purpose == Purpose::Retry && self.step == Step::ReadEntry {
             return Ok(0);
@@ -200,7 +201,7 @@ impl Walk {
         if self.requests > most { Err(self.reason) } else { Ok(self.requests.into()) }
     }
 
-    /// The next request; `client` is our address on its connection.
+    /// The next request; `client`: our address on its connection.
     pub(super) fn action(&self, client: IpAddr) -> Action {
         let add = |name| Action::add(name, self.key, self.port, client, self.lease_secs);
         match self.step {
@@ -211,7 +212,7 @@ impl Walk {
         }
     }
 
-    /// Takes another external port to ask for, of those that none of our other mappings has (`is_free`). `Err`: there is none.
+    /// Chooses another external port that none of our other mappings has (`is_free`); `Err`: there is none.
     pub(super) fn choose_port(
         &mut self,
         random: &mut dyn Random,
@@ -237,14 +238,14 @@ impl Walk {
         Ok(())
     }
 
-    /// Takes what came of the request that [`Walk::action`] gave.
+    /// Handles the outcome of the request from [`Walk::action`].
     pub(super) fn take(&mut self, outcome: &Outcome, client: IpAddr) -> AfterReply {
-        // That a look finds nothing, or a deletion fails, is no reason.
+        // Only the failure of a request to add an entry is a reason.
         if let (Some(reason), Some(_)) = (outcome.reason(), self.adds()) {
             self.reason = reason;
         }
         match self.step {
-            // Only a well-formed entry of somebody else keeps us from adding.
+            // Only a well-formed entry of another owner prevents the addition.
             Step::ReadEntry => match outcome.owner(self.key, self.port, client) {
                 Owner::Foreign => {
                     self.reason = Reason::PortsTaken;
@@ -262,7 +263,7 @@ impl Walk {
                     self.reason = Reason::PortsTaken;
                     AfterReply::OtherPort
                 }
-                // The entry cannot be read, or is not there.
+                // The entry cannot be read, or does not exist.
                 Owner::Unclear => {
                     self.conflicts_are_refusals = true;
                     self.take_port_refusal()
@@ -277,7 +278,7 @@ impl Walk {
                     self.port = port;
                     self.take_success()
                 }
-                // It fails, or does not say which port it took. AddPortMapping is what all gateways know.
+                // It fails, or does not report the port. AddPortMapping is known to all gateways.
                 None => {
                     self.variant.no_add_any |= *outcome != Outcome::Fault(code::NO_PORT_MAPS_AVAILABLE);
                     self.ask(first_step(self.key, self.port))
@@ -323,14 +324,14 @@ impl Walk {
             Outcome::Fault(code::NO_PORT_MAPS_AVAILABLE) if self.purpose != Purpose::Trial => {
                 AfterReply::Failed(self.reason)
             }
-            // No variant of the request changes these. With the statuses the control URL is not there.
+            // No other variant helps. The HTTP statuses say that the control URL is unknown.
             Outcome::Fault(code::EXTERNAL_PORT_WILDCARD_ONLY)
             | Outcome::Status(404 | 405 | 410)
             | Outcome::Failed(ExchangeError::Refused | ExchangeError::TimedOut) => {
                 AfterReply::Failed(self.reason)
             }
             Outcome::Fault(_) | Outcome::Status(_) | Outcome::Failed(_) => {
-                // An unclear reply does not say that it is the lease.
+                // An unclear reply does not blame the lease.
                 match outcome {
                     Outcome::Fault(_) => self.fault_to_lease = true,
                     _ => self.unclear = Some(self.lease_secs),
@@ -340,8 +341,8 @@ impl Walk {
         }
     }
 
-    /// The port is not for us: once more with another lease, since some say so for that, then another port. A service that
-    /// makes mappings means the port.
+    /// The port is refused: tries another lease, since some gateways refuse the port when they mean the lease, then
+    /// another port. A service that grants mappings means the port.
     fn take_port_refusal(&mut self) -> AfterReply {
         if self.purpose == Purpose::Usual {
             return AfterReply::OtherPort;
@@ -374,7 +375,7 @@ impl Walk {
     }
 }
 
-/// How an entry at a certain external port is asked for: with a look before it where the port is wished.
+/// The first request at an external port: reads the entry before, if the port was suggested.
 fn first_step(key: Key, port: u16) -> Step {
     if port == key.internal_port.get() { Step::Add } else { Step::ReadEntry }
 }
