@@ -1,6 +1,6 @@
-//! What carries the engine: the operating system, the worker thread, the table of mappings, the log, DummyTLS.
+//! The runtime of the engine: operating system, worker thread, table of mappings, log, DummyTLS.
 //!
-//! For the packages of this project. There is no promise that anything here stays as it is.
+//! For the packages of this project only: the API is not stable.
 
 // One operation a block, so that the comment on it states the contract of that operation.
 #![warn(clippy::multiple_unsafe_ops_per_block)]

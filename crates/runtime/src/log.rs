@@ -1,6 +1,6 @@
-//! The library's log: levels, the program's callback or standard output.
+//! The library's log: to the program's callback, or to standard output.
 //!
-//! No caller may hold a lock of the library's while it logs: the program's callback may call the library.
+//! No caller may hold a lock of the library: the program's callback may call the library.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use plum_engine::log::Level;
 
-/// Where the engine's messages go: here.
+/// The engine's log goes here.
 pub const ENGINE_SINK: plum_engine::log::Sink = plum_engine::log::Sink { enabled, write };
 
 const fn name(level: Level) -> &'static str {
@@ -44,18 +44,18 @@ const fn colour(level: Level) -> &'static str {
 /// The program's log function: one message, without newline or other control characters.
 pub type Callback = Arc<dyn Fn(Level, &CStr) + Send + Sync>;
 
-/// A message longer than this, in bytes, is cut.
+/// Longer messages, in bytes, are cut.
 const MESSAGE_LIMIT: usize = 2000;
 
-/// Above all levels: nothing is logged.
+/// A threshold above all levels: nothing is logged.
 const SILENT: u8 = 6;
-/// As `SILENT`, and the threshold cannot be set: there is no session.
+/// Like `SILENT`, but the threshold cannot be set: there is no session.
 const CLOSED: u8 = 7;
 
-/// The log of the process. In the child of a fork a thread that is not there may hold its locks, so it has a new one, which is
-/// closed.
+/// The log of the process. In the child of a fork a thread that does not exist there may hold its locks, so the child
+/// has a new log, which is closed.
 struct Log {
-    /// Messages of this level and above are logged. Not guarded by the sink's lock, since a log callback may set it.
+    /// The lowest level that is logged. Not guarded by the sink's lock, since a log callback may set it.
     threshold: AtomicU8,
     /// Locked while a message is written, so that messages do not overlap and `close` waits for the last one.
     sink: Mutex<Sink>,
@@ -73,27 +73,27 @@ enum Sink {
 }
 
 thread_local! {
-    /// This thread is inside the log callback.
+    /// Whether this thread is inside the log callback.
     static IN_CALLBACK: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Begins to log: to the program's callback, or to standard output. `None` as threshold: nothing, for now.
+/// Opens the log: to the program's callback, or to standard output. `None` as threshold: nothing is logged yet.
 pub fn open(threshold: Option<Level>, callback: Option<Callback>) {
     let log = current();
     let sink = match callback {
         Some(callback) => Sink::Callback(callback),
         None => {
-            // The time zone is learnt while this is nobody's child.
+            // Loads the time zone now: a child of a fork cannot.
             wall_clock();
             Sink::Output { coloured: output_is_terminal() }
         }
     };
-    // The callback of before, if there was one, is dropped after the lock is released.
+    // An earlier callback is dropped after the lock is released.
     let _old = std::mem::replace(&mut *log.sink.lock(), sink);
     log.threshold.store(number(threshold), Ordering::Relaxed);
 }
 
-/// Ends to log, waiting for a message that is being written. Not from inside a log callback.
+/// Closes the log, waiting for a message that is being written. Not to be called from a log callback.
 pub fn close() {
     let log = current();
     log.threshold.store(CLOSED, Ordering::Relaxed);
@@ -101,7 +101,7 @@ pub fn close() {
     let _callback = std::mem::replace(&mut *log.sink.lock(), Sink::Closed);
 }
 
-/// Messages of this level and above are logged from now on; `None`: nothing is. No effect outside `open` and `close`.
+/// Sets the lowest level that is logged; `None`: nothing is. No effect while the log is closed.
 pub fn set_threshold(threshold: Option<Level>) {
     let _ = current().threshold.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
         (old != CLOSED).then_some(number(threshold))
@@ -112,47 +112,47 @@ fn number(threshold: Option<Level>) -> u8 {
     threshold.map_or(SILENT, |level| level as u8)
 }
 
-/// Whether the calling thread is inside the program's log callback. (In the child of a fork, one that the parent has called counts
-/// no more: nobody waits for it there.)
+/// Whether the calling thread is inside the program's log callback. (In the child of a fork a callback of the parent
+/// does not count: nothing waits for it.)
 pub fn in_callback() -> bool {
     is_marked(&IN_CALLBACK)
 }
 
-/// Whether messages of `level` are wanted.
+/// Whether messages of `level` are logged.
 pub fn enabled(level: Level) -> bool {
     level as u8 >= current().threshold.load(Ordering::Relaxed)
 }
 
-/// Writes one message; use the macro, which formats nothing below the threshold.
+/// Writes one message. Use the macro, which does not format messages below the threshold.
 #[cold]
 #[inline(never)]
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
-    // What is logged by the log callback, on the thread that it is called on, goes nowhere.
+    // Messages from inside the log callback are dropped.
     if marked_in(&IN_CALLBACK) != 0 {
         return;
     }
     let mut line = Line::default();
-    // A Display that fails leaves the message cut.
+    // A formatting error cuts the message.
     let _ = line.write_fmt(message);
     let line = line.0;
     if line.is_empty() {
-        // There is no memory for any of it.
+        // There is no memory for the message.
         return;
     }
     let log = current();
     let sink = log.sink.lock();
-    // It may have waited for other messages, and the threshold been set meanwhile.
+    // The threshold may have been raised while this message waited for the lock.
     if (level as u8) < log.threshold.load(Ordering::Relaxed) {
         return;
     }
-    // Also for standard output: whatever this thread would log now would wait for itself.
+    // Also for standard output: a message from inside would deadlock.
     let _inside = Marked::new(&IN_CALLBACK);
     match &*sink {
         Sink::Closed => {}
         Sink::Callback(callback) => {
             let mut line = line.into_bytes();
             line.push(0);
-            // `Line` let no NUL in, so this is the whole of it.
+            // `Line` has no NUL, so this is the whole message.
             if let Ok(text) = CStr::from_bytes_until_nul(&line) {
                 callback(level, text);
                 end_thread_in_child();
@@ -167,7 +167,7 @@ fn print(level: Level, message: &str, coloured: bool) {
     let (hours, minutes, secs) = wall_clock();
     let (on, off) = if coloured { (colour(level), "\x1b[0m") } else { ("", "") };
     let mut line = String::new();
-    // Nothing of it is longer than what stands around the message.
+    // 64 bytes are enough for the text around the message.
     if line.try_reserve(message.len() + 64).is_err() {
         return;
     }
@@ -176,17 +176,17 @@ fn print(level: Level, message: &str, coloured: bool) {
 }
 
 thread_local! {
-    /// What the panic hook was told of this thread's latest panic.
+    /// The text of this thread's last panic, from the panic hook.
     static PANIC: Cell<Option<String>> = const { Cell::new(None) };
 }
 
-/// For a panic hook: keeps what is known of the panic, with the place where it happened, for whoever catches it. It must not be
-/// logged yet: the panicking thread holds its locks still, and the program's callback may call the library.
+/// For a panic hook: keeps the text of a panic with its location, for the code that catches it. It must not be logged
+/// yet: the panicking thread still holds its locks, and the program's callback may call the library.
 pub fn keep_panic(text: String) {
     let _ = PANIC.try_with(|kept| kept.set(Some(text)));
 }
 
-/// What to log of a panic that the calling thread has caught: what the hook kept, or the message alone.
+/// The text of a panic that the calling thread has caught: from the hook, or its message only.
 pub fn panic_text(payload: &(dyn Any + Send)) -> String {
     if let Ok(Some(text)) = PANIC.try_with(Cell::take) {
         return text;
@@ -200,8 +200,8 @@ pub fn panic_text(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-/// A message as it is formatted: disruptive characters become spaces, what is too much is cut. Here, so that no text of
-/// the network or the environment comes by it.
+/// A message being formatted: disruptive characters become spaces, and excess text is cut. Sanitised here so that every
+/// log message passes through it.
 #[derive(Default)]
 struct Line(String);
 
@@ -211,7 +211,7 @@ impl fmt::Write for Line {
             if self.0.len() + character.len_utf8() > MESSAGE_LIMIT {
                 return Err(fmt::Error);
             }
-            // One more is for the NUL.
+            // One byte more, for the NUL.
             self.0.try_reserve(character.len_utf8() + 1).map_err(|_| fmt::Error)?;
             self.0.push(if is_disruptive(character) { ' ' } else { character });
         }

@@ -1,8 +1,8 @@
-//! How threads share data and wait for each other: std's locks, without poison. tests/interleavings compiles the other modules
-//! with a file of its own in place of this one: the same names, from a checker that decides at every step which thread runs.
+//! Synchronisation between threads: std's locks without poisoning. tests/interleavings replaces this file with one of
+//! the same names from a checker, which schedules the threads.
 //!
-//! std's locks have no state but their own: one that was made in the child of a fork works there, whatever threads of the
-//! parent did at that moment. (parking_lot's waiters stand in one table of the process, parts of which such a thread may hold.)
+//! std's locks have no global state: a lock created in the child of a fork works there, whatever the parent's threads
+//! did at that moment. (parking_lot has one table of waiters for the process, parts of which such a thread may hold.)
 
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_types, reason = "they are wrapped here")]

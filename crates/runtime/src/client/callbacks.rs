@@ -1,4 +1,4 @@
-//! How the worker's events reach the table and the program: the rules of the callbacks.
+//! Delivers the worker's events to the table and the program: the rules of callbacks.
 
 use super::{Client, Entry, Inner, Listener, News, Phase, QueriedState};
 use crate::log::log;
@@ -9,17 +9,17 @@ use plum_engine::io::MappingId;
 use std::cell::Cell;
 
 thread_local! {
-    /// This thread is inside a mapping callback.
+    /// Whether this thread is inside a mapping callback.
     static IN_CALLBACK: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Whether the calling thread is inside a mapping callback: on the worker then, where nothing may wait for the worker. (In the
-/// child of a fork a callback of the parent's counts no more.)
+/// Whether the calling thread is inside a mapping callback: then it is the worker, and must not wait for the worker.
+/// (In the child of a fork a callback of the parent does not count.)
 pub(super) fn in_callback() -> bool {
     is_marked(&IN_CALLBACK)
 }
 
-/// Ends what a delivery began, also when the callback panics.
+/// Marks the end of a callback, also when it panics.
 struct Running<'a, L>(&'a Client<L>);
 
 impl<L> Drop for Running<'_, L> {
@@ -29,9 +29,9 @@ impl<L> Drop for Running<'_, L> {
     }
 }
 
-/// On the worker thread only.
+/// Called on the worker thread only.
 impl<L: Listener> Client<L> {
-    /// The mapping is being made, or made anew: nobody is told.
+    /// The mapping is being made, or made again: there is no callback.
     pub(super) fn set_pending(&self, id: MappingId) {
         let changed = self.inner.lock().set(id, QueriedState::Pending);
         if changed {
@@ -39,7 +39,7 @@ impl<L: Listener> Client<L> {
         }
     }
 
-    /// The mapping has a new state, SUCCESS or FAILURE: a query shows it, then its listener is told.
+    /// Sets the state SUCCESS or FAILURE, which queries show at once, then calls the listener.
     pub(super) fn set(&self, id: MappingId, state: QueriedState) {
         let news = match &state {
             QueriedState::Success(external) => News::Success(external.clone()),
@@ -55,7 +55,7 @@ impl<L: Listener> Client<L> {
             }
             News::Failure | News::Destroyed => log!(Info, "mapping {id}: cannot be made for now"),
         }
-        // The log may have called the program, and the program destroyed the mapping.
+        // The program may have destroyed the mapping in its log callback.
         let (wanted, listener) = {
             let mut inner = self.inner.lock();
             let Some(entry) = inner.table.get(&id).filter(|entry| !inner.is_destroying(&entry.state)) else {
@@ -72,7 +72,7 @@ impl<L: Listener> Client<L> {
         end_thread_in_child();
     }
 
-    /// The mapping is gone. The id is unknown before its listener is told.
+    /// The mapping is destroyed: its id becomes unknown before the listener is called.
     pub(super) fn set_destroyed(&self, id: MappingId) {
         let Some(Entry { wanted, listener, .. }) = self.inner.lock().table.remove(&id) else { return };
         log!(Info, "mapping {id}: destroyed");
@@ -81,7 +81,7 @@ impl<L: Listener> Client<L> {
         end_thread_in_child();
     }
 
-    /// Destroys what the engine has left, which should be nothing. For the end of a session.
+    /// Destroys mappings that the engine has left over, at the end of a session: there should be none.
     pub(super) fn destroy_rest(&self) {
         loop {
             let first = self.inner.lock().table.first_key_value().map(|(id, _)| id);
@@ -91,7 +91,7 @@ impl<L: Listener> Client<L> {
         }
     }
 
-    /// Every mapping that is not being destroyed fails: the engine is gone.
+    /// Sets all mappings to FAILURE, except those being destroyed: the engine is gone.
     pub(super) fn fail_all(&self) {
         let ids = self.inner.lock().table.keys();
         for id in ids {
@@ -101,7 +101,7 @@ impl<L: Listener> Client<L> {
 }
 
 impl<L> Inner<L> {
-    /// Sets the state of a mapping; `false`: it is gone, being destroyed, or had failed already and fails again.
+    /// Sets the state of a mapping; `false`: it is gone, being destroyed, or in FAILURE already.
     fn set(&mut self, id: MappingId, state: QueriedState) -> bool {
         let cleaning = matches!(self.phase, Phase::Cleaning);
         let Some(entry) = self.table.get_mut(&id) else { return false };

@@ -1,7 +1,7 @@
-//! What the worker calls: the engine's events on their way to the program.
+//! The engine's events on their way to the program.
 //!
-//! With a DummyTLS domain a SUCCESS is held back until the name of its address is known to resolve or not, a
-//! second at most. Events of other mappings pass it; a later event of the same mapping replaces it.
+//! With a DummyTLS domain a SUCCESS is held back until it is known whether the name of its address resolves, for a
+//! second at most. Events of other mappings overtake it; a later event of the same mapping replaces it.
 
 use super::{Client, ExternalHost, Listener, QueriedState};
 use crate::dummytls::{DummyTls, HostStatus};
@@ -13,19 +13,19 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-/// The program's side of the worker, for one session.
+/// The worker's program side, for one session.
 pub(super) struct Deliveries<L: 'static> {
     client: &'static Client<L>,
     dummytls: Option<Arc<DummyTls>>,
-    /// Held back: one for each address whose name is asked for, seldom more than one.
+    /// SUCCESSes that are held back, one entry for each address whose name is being resolved.
     held: Vec<Held>,
     held_by_id: Map<MappingId, IpAddr>,
 }
 
-/// The SUCCESSes of one address: they are all decided together.
+/// The SUCCESSes of one address: they are decided together.
 struct Held {
     address: IpAddr,
-    /// When the host_status on the name is there at the latest.
+    /// When the host is known at the latest.
     until: Time,
     successes: Map<MappingId, (Protocol, NonZeroU16)>,
 }
@@ -35,7 +35,7 @@ impl<L: Listener> Deliveries<L> {
         Deliveries { client, dummytls, held: Vec::new(), held_by_id: Map::new() }
     }
 
-    /// Forgets the SUCCESS that is held back for a mapping.
+    /// Drops the SUCCESS of a mapping that is held back.
     fn drop_held(&mut self, id: MappingId) {
         let Some(address) = self.held_by_id.remove(&id) else { return };
         if let Some(held) = self.held.iter_mut().find(|held| held.address == address) {
@@ -80,7 +80,7 @@ impl<L: Listener> Deliveries<L> {
         }
     }
 
-    /// Takes one SUCCESS that need not be held back any longer.
+    /// Takes one SUCCESS whose host is known.
     fn pop_decided(&mut self, now: Time) -> Option<(MappingId, ExternalHost)> {
         let dummytls = self.dummytls.as_deref()?;
         let (held, host) =
@@ -126,7 +126,7 @@ impl<L: Listener> Program for Deliveries<L> {
     }
 
     fn handle_finished(&mut self, _now: Time) {
-        // What is held back are SUCCESSes of mappings that had their DESTROYED.
+        // Their mappings have had their DESTROYED.
         self.held.clear();
         self.held_by_id.clear();
         self.client.destroy_rest();
@@ -135,7 +135,7 @@ impl<L: Listener> Program for Deliveries<L> {
     fn handle_panic(&mut self) {
         self.held.clear();
         self.held_by_id.clear();
-        // The worker goes on to answer what the program asks of it.
+        // The worker still handles the program's calls.
         self.client.fail_all();
     }
 }

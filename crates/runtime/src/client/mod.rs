@@ -1,13 +1,13 @@
-//! The table of mappings, the callbacks' contract, start and end of the worker. No C types.
+//! The table of mappings, the contract of callbacks, and the start and end of the worker. No C types.
 //!
-//! One plain mutex guards everything and is never held during a callback, a log message or a wait for another
-//! thread. What a caller may have to wait for is written beside it instead: `running` says which mapping's callback is
-//! running, `phase` whether a cleanup is.
+//! One mutex guards everything. It is never held during a callback, a log message or a wait for another thread.
+//! Conditions to wait for are recorded instead: `running` has the mapping whose callback is running, `phase` whether a
+//! cleanup is.
 //!
-//! Commands are handed to the worker with the lock held, so that their order is that of the changes to the table.
+//! Commands are sent to the worker with the lock held, so that their order is that of the changes to the table.
 //!
-//! The child of a fork has a client of its own ([`Client::after`]); what it has a copy of is used by no function, but by one that
-//! has called the log back, which has forked: it returns without touching it again.
+//! The child of a fork has its own client ([`Client::after`]). The copy of the parent's is used by no function, except
+//! one whose log callback has forked: it returns without using it again.
 
 #![forbid(unsafe_code)]
 
@@ -33,27 +33,27 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Why a call did not do what it was called for.
+/// Why a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// Bad input.
+    /// Invalid arguments.
     Invalid,
-    /// Not now: the library is not initialised, or already is.
+    /// The library is not initialised, or already is.
     Failed,
-    /// There is no such thing.
+    /// The mapping or file does not exist.
     NotAvailable,
-    /// There is no memory for it.
+    /// Out of memory.
     NoMemory,
 }
 
-/// Where a mapping can be reached from outside.
+/// The external host and port of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalHost {
     /// The external address, or its DummyTLS name.
     pub host: Arc<str>,
     /// The external port.
     pub port: NonZeroU16,
-    /// Who made it.
+    /// The protocol that made it.
     pub protocol: Protocol,
 }
 
@@ -65,37 +65,37 @@ impl fmt::Display for ExternalHost {
     }
 }
 
-/// A mapping's state, as a query shows it. One that is destroyed is in the table no more.
+/// The state of a mapping, as a query shows it. A destroyed mapping is not in the table any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueriedState {
-    /// Being made, or made anew.
+    /// Being made, or made again.
     Pending,
     /// Made.
     Success(ExternalHost),
-    /// Not to be made for now.
+    /// No gateway can make it for now.
     Failure,
-    /// Destroyed by the program, not yet by the worker.
+    /// Destroyed by the program, but not yet by the worker.
     Destroying,
 }
 
-/// What a mapping's listener is told.
+/// A change of a mapping, for its listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// The mapping was made, or is another one now.
+    /// The mapping was made, or has changed.
     Success(ExternalHost),
     /// It cannot be made for now.
     Failure,
-    /// It is gone: the last news of its id.
+    /// It is destroyed: the last news of its id.
     Destroyed,
 }
 
-/// The program's side of one mapping.
+/// Receives the news of one mapping.
 pub trait Listener: Clone + Send + 'static {
-    /// Called on the worker thread, with no lock held; may call the client.
+    /// Called on the worker thread with no lock held; may call the client.
     fn tell(&self, id: MappingId, wanted: &Wanted, news: &News);
 }
 
-/// What a query shows.
+/// The result of a query.
 #[derive(Clone, Debug)]
 pub struct QueriedMapping<L> {
     /// As it was created.
@@ -106,24 +106,24 @@ pub struct QueriedMapping<L> {
     pub state: QueriedState,
 }
 
-/// Makes what the worker calls, for a worker that can be woken by the argument.
+/// Makes the program side of a worker; the argument wakes the worker.
 pub type MakeProgram<'a> = Box<dyn FnOnce(Wake) -> Box<dyn Program> + 'a>;
 
-/// The library behind the C API: one of it in a process, but for tests.
+/// The library behind the C API: one in each process, except in tests.
 pub struct Client<L> {
     inner: Mutex<Inner<L>>,
-    /// A callback or a cleanup has ended.
+    /// Notified when a callback or a cleanup ends.
     changed: Condvar,
-    /// The settings of the session, from its beginning to that of its end.
+    /// The settings of the session, from its start to the start of its cleanup.
     settings: Inheritable<Settings>,
-    /// The next mapping's id, or more than an id may be: used up. It is never reset, so that no id is given out twice. Changed with the
-    /// lock held; the child of a fork reads it.
+    /// The id of the next mapping; above the range of ids: used up. Never reset, so that no id is reused. Changed with
+    /// the lock held; read by the child of a fork.
     next_id: AtomicU32,
 }
 
 struct Inner<L> {
     phase: Phase,
-    /// How many cleanups have begun.
+    /// The number of cleanups so far.
     cleanups: u64,
     table: Map<MappingId, Entry<L>>,
     /// The mapping whose SUCCESS or FAILURE callback is running.
@@ -135,10 +135,10 @@ enum Phase {
     Idle,
     /// Inside `init`.
     Starting,
-    /// Initialised, in the child of a fork: the worker is started when it is needed.
+    /// Initialised, in the child of a fork: the worker is started when needed.
     Dormant {
         settings: Settings,
-        /// The log is open: the worker could not be started at once.
+        /// The log is open, because an attempt to start the worker has failed.
         is_logging: bool,
     },
     Running {
@@ -157,7 +157,7 @@ struct Entry<L> {
 }
 
 impl<L> Inner<L> {
-    /// Whether the engine has been told to destroy the mapping of this state.
+    /// Whether a mapping in this state is being destroyed.
     fn is_destroying(&self, state: &QueriedState) -> bool {
         matches!(self.phase, Phase::Cleaning) || *state == QueriedState::Destroying
     }
@@ -169,7 +169,7 @@ impl<L: Listener> Client<L> {
         Client::with_first_id(0)
     }
 
-    /// [`Client::new`] with another first id than 0, for tests.
+    /// [`Client::new`] with a first id, for tests.
     #[doc(hidden)]
     pub fn with_first_id(first_id: MappingId) -> Client<L> {
         Client {
@@ -184,7 +184,7 @@ impl<L: Listener> Client<L> {
     ///
     /// # Errors
     ///
-    /// `Failed`: no.
+    /// `Failed`: there is no session.
     pub fn check_running(&self) -> Result<(), Error> {
         match self.inner.lock().phase {
             Phase::Dormant { .. } | Phase::Running { .. } => Ok(()),
@@ -196,7 +196,8 @@ impl<L: Listener> Client<L> {
     ///
     /// # Errors
     ///
-    /// `Failed`: no session, or it is ending, or the ids are used up; or, in the child of a fork, no thread to be had. `NoMemory`.
+    /// `Failed`: there is no session, or it is ending, or the ids are used up, or the child of a fork cannot start a
+    /// thread. `NoMemory`.
     pub fn create(&'static self, wanted: Wanted, listener: L) -> Result<MappingId, Error> {
         let mut inner = self.lock_awake()?;
         let Inner { phase: Phase::Running { worker, .. }, table, .. } = &mut *inner else {
@@ -221,11 +222,11 @@ impl<L: Listener> Client<L> {
         Ok(id)
     }
 
-    /// Looks at a mapping. Never waits, never logs.
+    /// Queries a mapping. Never waits, never logs.
     ///
     /// # Errors
     ///
-    /// `Failed`: no session. `Invalid`: a negative id. `NotAvailable`: unknown or destroyed.
+    /// `Failed`: there is no session. `Invalid`: a negative id. `NotAvailable`: unknown or destroyed.
     pub fn query(&self, id: MappingId) -> Result<QueriedMapping<L>, Error> {
         let inner = self.inner.lock();
         let entry = inner.entry(id)?;
@@ -234,11 +235,11 @@ impl<L: Listener> Client<L> {
         Ok(QueriedMapping { wanted: entry.wanted, listener: entry.listener.clone(), state })
     }
 
-    /// Destroys a mapping. Waits for its running SUCCESS or FAILURE callback, but not from inside any callback.
+    /// Destroys a mapping. Waits for its running SUCCESS or FAILURE callback, except from inside a callback.
     ///
     /// # Errors
     ///
-    /// `Failed`: no session. `Invalid`: a negative id. `NotAvailable`: unknown or destroyed.
+    /// `Failed`: there is no session. `Invalid`: a negative id. `NotAvailable`: unknown or destroyed.
     pub fn destroy(&self, id: MappingId) -> Result<(), Error> {
         let mut inner = self.inner.lock();
         let destroying = inner.is_destroying(&inner.entry(id)?.state);
@@ -249,8 +250,8 @@ impl<L: Listener> Client<L> {
                 worker.send(Command::Destroy(id));
             }
         }
-        // From now on no such callback of this id begins. One that runs on this thread, or may be waiting for the
-        // log callback that this is called from, cannot be waited for.
+        // From now on no such callback of this id starts. A running one is not waited for on its own thread, nor in a
+        // log callback, for which it may be waiting.
         if !callbacks::in_callback() && !log::in_callback() {
             inner = self.changed.wait_while(inner, |inner| inner.running == Some(id));
         }
@@ -265,7 +266,7 @@ impl<L: Listener> Client<L> {
     ///
     /// # Errors
     ///
-    /// `Failed`: no session, or no domain is configured; or, in the child of a fork, no thread to be had.
+    /// `Failed`: there is no session or no domain, or the child of a fork cannot start a thread.
     pub fn dummytls(&'static self) -> Result<Arc<DummyTls>, Error> {
         let inner = self.lock_awake()?;
         match &inner.phase {
@@ -293,7 +294,7 @@ impl<L: Listener> Default for Client<L> {
     }
 }
 
-/// The address of this machine toward the internet; `None`: no route. Needs no session.
+/// The address of this machine toward the internet; `None`: there is no route. Needs no session.
 pub fn local_address() -> Option<IpAddr> {
     crate::net::local_address()
 }

@@ -1,4 +1,4 @@
-//! A session whose engine can be looked at: the Rust API's.
+//! A session whose engine can be queried: for the Rust API.
 
 use super::{Client, Listener, Settings};
 use crate::dummytls::RealSystem;
@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 impl<L: Listener> Client<L> {
-    /// [`Client::init`] with a engine to look at the engine through.
+    /// [`Client::init`], with a handle for queries to the engine.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! A session's beginning and end; and its second beginning, in the child of a fork.
+//! The start and end of a session, and its restart in the child of a fork.
 
 use super::deliveries::Deliveries;
 use super::{
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 impl<L: Listener> Client<L> {
-    /// A client for the child of a fork, which stands as its parent's stood, but without mappings.
+    /// A client for the child of a fork: the same session as the parent's, but without mappings.
     pub fn after(parent: Option<&Client<L>>) -> Client<L> {
         let Some(parent) = parent else { return Client::new() };
         let client =
@@ -28,18 +28,19 @@ impl<L: Listener> Client<L> {
         client
     }
 
-    /// Starts a session; `None` is a configuration that makes no sense.
+    /// Starts a session; `None`: an invalid configuration.
     ///
     /// # Errors
     ///
-    /// `Invalid`: bad settings. `Failed`: there is a session already, or no thread to be had, or the caller is a log callback.
+    /// `Invalid`: invalid settings. `Failed`: there is a session already, no thread can be started, or the caller is a
+    /// log callback.
     pub fn init(&'static self, settings: Option<Settings>) -> Result<(), Error> {
         self.init_with(settings, Arc::new(RealSystem), |config, make_program| {
             Worker::start(config, make_program)
         })
     }
 
-    /// [`Client::init`] on another ground than the real one, for tests.
+    /// [`Client::init`] with another system or worker, for tests.
     #[doc(hidden)]
     pub fn init_with(
         &'static self,
@@ -72,7 +73,7 @@ impl<L: Listener> Client<L> {
             }
             Err(error) => {
                 log!(Error, "libplum cannot be initialised: {error}");
-                // Unless this is a child that the log callback has made.
+                // Unless this is a child forked by the log callback.
                 if process == generation() {
                     self.end_log();
                 }
@@ -105,8 +106,8 @@ impl<L: Listener> Client<L> {
         inner.phase = running;
     }
 
-    /// The lock. In the child of a fork, where the parent had a session, it is started first if that has not been done. (Nothing
-    /// is logged meanwhile, and no log callback can run when the log is opened, so that may be done with the lock held.)
+    /// Takes the lock. In the child of a fork, starts the session first if the parent had one. (Nothing is logged
+    /// meanwhile, and no log callback can run while the log is opened, so the lock may be held.)
     pub(super) fn lock_awake(&'static self) -> Result<MutexGuard<'static, Inner<L>>, Error> {
         let mut inner = self.inner.lock();
         let Phase::Dormant { settings, is_logging } = &mut inner.phase else { return Ok(inner) };
@@ -128,7 +129,8 @@ impl<L: Listener> Client<L> {
         }
     }
 
-    /// To be called with the lock held when a session has begun or is about to end, and when its settings have changed.
+    /// Records the settings that a child of a fork inherits. To be called with the lock held when a session has started
+    /// or is about to end, and when its settings have changed.
     fn leave_to_children(&self, phase: &Phase) {
         self.settings.set(match phase {
             Phase::Dormant { settings, .. } | Phase::Running { settings, .. } => Some(settings.clone()),
@@ -136,7 +138,7 @@ impl<L: Listener> Client<L> {
         });
     }
 
-    /// Messages of this level and above are logged from now on; `None`: nothing is. No effect without a session.
+    /// Sets the lowest level that is logged; `None`: nothing is. No effect without a session.
     pub fn set_log_level(&self, level: Option<Level>) {
         let mut inner = self.inner.lock();
         if let Phase::Dormant { settings, .. } | Phase::Running { settings, .. } = &mut inner.phase {
@@ -146,11 +148,12 @@ impl<L: Listener> Client<L> {
         log::set_threshold(level);
     }
 
-    /// Ends the session: every mapping is destroyed (at the gateway, those that are made may be kept), the worker is at an end.
+    /// Ends the session: every mapping is destroyed (at the gateway, granted ones may be kept), and the worker has
+    /// ended.
     ///
     /// # Errors
     ///
-    /// `Failed`: there is no session, or another cleanup ended it, or the caller is a callback.
+    /// `Failed`: there is no session, another cleanup has ended it, or the caller is a callback.
     pub fn cleanup(&'static self) -> Result<(), Error> {
         if log::in_callback() || callbacks::in_callback() {
             return Err(Error::Failed);
@@ -193,12 +196,12 @@ impl<L: Listener> Client<L> {
     ///
     /// # Errors
     ///
-    /// `Failed`: this is a child that the log callback has made. The session is the parent's.
+    /// `Failed`: this is a child forked by the log callback; the session is the parent's.
     fn end(&'static self, worker: Worker) -> Result<(), Error> {
         let process = generation();
         log!(Debug, "libplum is cleaning up");
         if process != generation() {
-            // Its thread is not here, and its waker is the parent's, too.
+            // The worker's thread does not exist here, and its waker is shared with the parent.
             std::mem::forget(worker);
             return Err(Error::Failed);
         }
@@ -208,15 +211,15 @@ impl<L: Listener> Client<L> {
         if process == generation() { Ok(()) } else { Err(Error::Failed) }
     }
 
-    /// The last of a session: after this no log callback comes, and a new one may open the log.
+    /// The last step of a session: no log callback follows, and a new session may open the log.
     fn end_log(&self) {
         log::close();
         self.inner.lock().phase = Phase::Idle;
         self.changed.notify_all();
     }
 
-    /// Only a worker that ended by a defect leaves mappings. Their listeners are owed a DESTROYED, on a thread that is
-    /// not the program's.
+    /// Destroys mappings that a worker left over by a defect. Their listeners get DESTROYED on a thread that is not the
+    /// program's.
     fn destroy_left_over(&'static self) {
         if self.inner.lock().table.is_empty() {
             return;
@@ -239,8 +242,8 @@ impl<L: Listener> Client<L> {
 }
 
 impl<L> Inner<L> {
-    /// For a cleanup that keeps what is made: that is what a query shows. What the engine has made and not told of yet is
-    /// destroyed before.
+    /// For a cleanup that keeps granted mappings, as queries show them: destroys the others first, also those whose
+    /// grant was not delivered yet.
     fn destroy_unmade(&self, worker: &Worker) {
         for (id, entry) in self.table.iter() {
             if matches!(entry.state, QueriedState::Pending | QueriedState::Failure) {

@@ -1,4 +1,4 @@
-//! What the program configures, and what the engine makes of it.
+//! The program's settings, and the engine's configuration made from them.
 
 use crate::dummytls;
 use crate::log::{self, Level};
@@ -7,13 +7,13 @@ use std::ffi::CStr;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Faults of the program's configuration, to be logged.
+/// Errors in the settings, to be logged.
 pub(super) type SettingsErrors = Vec<(Level, String)>;
 
-/// The program's configuration, as `plum_init` takes it.
+/// The settings of a session.
 #[derive(Clone, Default)]
 pub struct Settings {
-    /// The library as its log names it, with its version.
+    /// The name and version of the library, for the log.
     pub library: &'static str,
     /// Messages of this level and above are logged; `None`: nothing is.
     pub log_level: Option<Level>,
@@ -29,16 +29,16 @@ pub struct Settings {
     pub recheck_interval_millis: i32,
     /// The protocols that may be used.
     pub allowed: Allowed,
-    /// The gateway, and the port of PCP and NAT-PMP there; `None`: that of the default route, and the usual one.
+    /// The gateway, and its PCP and NAT-PMP port; `None`: the default gateway, and the standard port.
     pub gateway: Option<(IpAddr, Option<u16>)>,
-    /// What becomes of live mappings at cleanup.
+    /// What cleanup does with live mappings.
     pub on_cleanup: OnCleanup,
-    /// Faults of these settings, to be logged once there is a log.
+    /// Errors in these settings, logged when the log is open.
     pub errors: SettingsErrors,
 }
 
 impl Settings {
-    /// The gateway that PLUM_GATEWAY names, if it does.
+    /// Reads the gateway from PLUM_GATEWAY, if it is set.
     pub fn read_gateway(&mut self) {
         let Some(text) = environment(c"PLUM_GATEWAY") else { return };
         match parse_gateway(&text) {
@@ -49,7 +49,7 @@ impl Settings {
         }
     }
 
-    /// What PLUM_ON_CLEANUP says, if it does.
+    /// Reads PLUM_ON_CLEANUP, if it is set.
     pub fn read_on_cleanup(&mut self) {
         let Some(text) = environment(c"PLUM_ON_CLEANUP") else { return };
         match text.as_str() {
@@ -59,7 +59,7 @@ impl Settings {
         }
     }
 
-    /// The DummyTLS domain, if one is configured that can be part of a host name.
+    /// The DummyTLS domain, if one is set and valid.
     pub(super) fn check_dummytls_domain(&mut self) -> Option<String> {
         let bytes = self.dummytls_domain.as_deref().filter(|bytes| !bytes.is_empty())?;
         match std::str::from_utf8(bytes) {
@@ -78,15 +78,15 @@ impl Settings {
     }
 }
 
-/// The value of an environment variable; one that is empty counts as unset.
+/// The value of an environment variable; an empty one counts as unset.
 fn environment(name: &CStr) -> Option<String> {
     crate::net::environment(name).filter(|text| !text.is_empty())
 }
 
-/// Gateways are small: they are not looked at more often than this.
+/// The shortest recheck interval: gateways are small devices.
 const RECHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// What the engine is told.
+/// The engine's configuration.
 pub(super) fn engine_config(settings: &Settings) -> Config {
     let defaults = Config::default();
     let span = |millis: i32, default| match u64::try_from(millis) {
@@ -104,7 +104,7 @@ pub(super) fn engine_config(settings: &Settings) -> Config {
     }
 }
 
-/// PLUM_GATEWAY cannot be understood.
+/// The text is not a gateway.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadGateway;
 
@@ -112,7 +112,7 @@ pub struct BadGateway;
 ///
 /// # Errors
 ///
-/// It is none of them, or no host has that address.
+/// The text has another form, or no host can have that address.
 pub fn parse_gateway(text: &str) -> Result<(IpAddr, Option<u16>), BadGateway> {
     let (address, port) = if let Ok(socket) = text.parse::<SocketAddr>() {
         (socket.ip(), Some(socket.port()))
@@ -127,8 +127,8 @@ pub fn parse_gateway(text: &str) -> Result<(IpAddr, Option<u16>), BadGateway> {
     if can_be_gateway(address, port) { Ok((address, port)) } else { Err(BadGateway) }
 }
 
-/// Whether a host can have this address and port: not what stands for none or for many. (240.0.0.0/4 is reserved, RFC 1112 §4,
-/// but for the broadcast.)
+/// Whether a host can have this address and port: not an unspecified, multicast or broadcast address. (RFC 1112 §4:
+/// 240.0.0.0/4 is reserved.)
 pub fn can_be_gateway(address: IpAddr, port: Option<u16>) -> bool {
     let address = address.to_canonical();
     let is_reserved = matches!(address, IpAddr::V4(v4) if v4.octets()[0] >= 240);

@@ -1,4 +1,4 @@
-//! The service's files: fetched when asked for, cached for a day.
+//! The files of the service: fetched on request, cached for a day.
 
 use super::System;
 use super::names::Names;
@@ -11,13 +11,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long fetching a file may take in all.
+/// How long fetching a file may take in total.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a file is cached: certificates are renewed now and then.
+/// How long a file is cached: certificates are renewed from time to time.
 const FILE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A reply longer than this, in bytes, is refused. A chain of certificates has some 10 kB.
+/// Longer replies, in bytes, are refused. A chain of certificates has about 10 kB.
 const REPLY_LIMIT: usize = 256 * 1024;
 
 /// A file of the service.
@@ -25,7 +25,7 @@ const REPLY_LIMIT: usize = 256 * 1024;
 pub enum File {
     /// The certificate.
     Certificate,
-    /// The certificates that lead from it to a root.
+    /// The chain from the certificate to a root.
     Chain,
     /// Both.
     FullChain,
@@ -36,7 +36,7 @@ pub enum File {
 impl File {
     const ALL: usize = 4;
 
-    /// How the label of what is in it ends (RFC 7468; keys also have the algorithm before that).
+    /// The end of the file's PEM label (RFC 7468; labels of keys may begin with the algorithm).
     const fn label(self) -> &'static str {
         match self {
             File::Certificate | File::Chain | File::FullChain => "CERTIFICATE",
@@ -70,7 +70,7 @@ impl Files {
         Files { domain, cached: Mutex::default() }
     }
 
-    /// The file, from the last day. The lock is not held while it is fetched: two callers may both fetch it.
+    /// A file, at most a day old. The lock is not held during the fetch: two callers may both fetch it.
     pub(super) fn get(&self, names: &Names, system: &dyn System, file: File) -> Option<Arc<String>> {
         let now = system.now();
         if let Some(cached) = &self.cached.lock()[file as usize]
@@ -100,7 +100,7 @@ impl Files {
     ) -> Result<Arc<String>, String> {
         let mut why = String::from("the name does not resolve");
         let addresses = names.addresses_of_domain(deadline_at)?;
-        // Each address gets its share of the time that is left.
+        // Each address gets an equal share of the remaining time.
         for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
             let now = system.now();
             let share = deadline_at.since(now) / u32::try_from(left).unwrap_or(u32::MAX);
@@ -114,7 +114,7 @@ impl Files {
         Err(why)
     }
 
-    /// One request to one of the service's addresses.
+    /// Sends one request to one address of the service.
     fn fetch_from(
         &self,
         server: SocketAddr,
@@ -128,7 +128,7 @@ impl Files {
         };
         let mut stream = TcpStream::connect_timeout(&server, left()?)?;
         stream.set_write_timeout(Some(left()?))?;
-        // RFC 9112 §3.2: the Host field is the authority of the URL, whose port is the default one.
+        // RFC 9112 §3.2: Host is the authority of the URL, here without the default port.
         let request = format!(
             "GET /{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: libplum\r\nAccept: */*\r\nConnection: close\r\n\r\n",
             file.name(),
@@ -159,7 +159,7 @@ impl Files {
     }
 }
 
-/// Why there is no reply. A system says of a read that has timed out that it would block.
+/// Describes an I/O error. A read that has timed out reports WouldBlock on some systems.
 fn explain(error: io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => String::from("timed out"),
@@ -167,7 +167,7 @@ fn explain(error: io::Error) -> String {
     }
 }
 
-/// The file in a reply: it has to be a text that C can hold, and what it is called.
+/// The file in a reply: it must be a text without NUL, and a PEM file of the expected kind.
 fn text(reply: Reply, file: File) -> Result<Arc<String>, String> {
     if reply.status != 200 {
         return Err(format!("status {}", reply.status));
@@ -180,7 +180,8 @@ fn text(reply: Reply, file: File) -> Result<Arc<String>, String> {
     }
 }
 
-/// Whether all that begins in a text as PEM ends there, and one has a label with this ending. (Other text may stand between.)
+/// Whether a text has complete PEM blocks, one of them with a label that ends with `label`. (Other text may stand
+/// between.)
 fn is_pem(text: &str, label: &str) -> bool {
     let (mut open, mut found) = (None, false);
     for line in text.lines() {

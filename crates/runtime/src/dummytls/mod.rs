@@ -1,7 +1,8 @@
-//! DummyTLS: an HTTP service that gives every address a name (`1-2-3-4.DOMAIN`) and everyone the certificate of those names.
+//! DummyTLS: an HTTP service that has a name for every address (`1-2-3-4.DOMAIN`) and gives everyone the certificate
+//! for these names.
 //!
-//! The worker never waits here: `names` resolves on threads of its own. The program's calls wait a bounded time, and its end
-//! of the session not at all: what those threads use they share, and so it lasts as long as they do.
+//! The worker never waits here: `names` resolves on its own threads. Calls of the program wait a bounded time, the end
+//! of a session not at all: the data of these threads is shared, and lives as long as they do.
 
 #![forbid(unsafe_code)]
 
@@ -25,7 +26,7 @@ const NAME_LIMIT: usize = 253;
 /// The port of the service.
 const HTTP_PORT: u16 = 80;
 
-/// What this module uses of the system, so that tests can stand in for it.
+/// The system functions that this module uses, replaceable in tests.
 pub trait System: Send + Sync + 'static {
     /// The addresses of a host name, however long that takes; empty if there are none.
     fn resolve(&self, host: &str) -> Vec<IpAddr>;
@@ -37,7 +38,7 @@ pub trait System: Send + Sync + 'static {
     fn port(&self) -> u16;
 }
 
-/// The real one.
+/// The real system.
 pub struct RealSystem;
 
 impl System for RealSystem {
@@ -54,7 +55,7 @@ impl System for RealSystem {
     }
 }
 
-/// The service of one domain, from `plum_init` to `plum_cleanup`.
+/// The service of one domain, for one session.
 pub struct DummyTls {
     system: Arc<dyn System>,
     names: Names,
@@ -62,7 +63,8 @@ pub struct DummyTls {
 }
 
 impl DummyTls {
-    /// The service of `domain` (see [`valid_domain`]). `notify` is called, from any thread, when a host_status may have changed.
+    /// The service of `domain` (see [`valid_domain`]). `notify` is called from any thread when a host status may have
+    /// changed.
     pub fn new(
         domain: String,
         system: Arc<dyn System>,
@@ -75,23 +77,24 @@ impl DummyTls {
         }
     }
 
-    /// What host to report for an external address, as far as it is known. Never waits.
+    /// The host to report for an external address, if it is known. Never waits.
     pub fn host_status(&self, now: Time, address: IpAddr) -> HostStatus {
         self.names.host_status(now, address)
     }
 
-    /// What host to report for an external address. Waits a second at most.
+    /// The host to report for an external address. Waits a second at most.
     pub fn host(&self, address: IpAddr) -> Arc<str> {
         self.names.wait_for(address)
     }
 
-    /// A file of the service, from the last day. Waits ten seconds at most.
+    /// A file of the service, at most a day old. Waits ten seconds at most.
     pub fn file(&self, file: File) -> Option<Arc<String>> {
         self.files.get(&self.names, &*self.system, file)
     }
 }
 
-/// Whether a domain can be part of a host name: letters, digits, `-`, `_` and `.`, not too long. (It goes into HTTP requests.)
+/// Whether a domain can be part of a host name: letters, digits, `-`, `_` and `.`, not too long. (It is sent in HTTP
+/// requests.)
 pub fn valid_domain(domain: &str) -> bool {
     domain.len() <= NAME_LIMIT
         && !domain.is_empty()

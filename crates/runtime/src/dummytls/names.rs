@@ -1,6 +1,6 @@
 //! Whether the name of an address resolves to that address.
 //!
-//! Resolving may hang for as long as the system's resolver likes, so it runs on threads that nobody has to wait for.
+//! The system's resolver may block for any time, so it runs on threads that are not waited for.
 
 use super::{NAME_LIMIT, System};
 use crate::log::{self, log};
@@ -15,27 +15,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How long a name may take to resolve before the plain address is reported.
+/// How long resolving a name may take before the address is reported instead.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long an answer, or that there was none, holds.
+/// How long an answer, or its absence, is remembered.
 const ANSWER_LIFETIME: Duration = Duration::from_secs(60);
 
-/// At most so many threads of the process resolve at the same time, those that earlier sessions left behind included.
+/// Resolving threads of the process, at most, those of earlier sessions included.
 const THREAD_LIMIT: usize = 4;
 
-/// How many threads resolve. (A child of a fork has none of its parent's.)
+/// The number of resolving threads. (The child of a fork has none of its parent's.)
 pub(super) fn threads() -> &'static AtomicUsize {
     static THREADS: PerProcess<AtomicUsize> = PerProcess::new();
     THREADS.get(|_| AtomicUsize::new(0))
 }
 
-/// What host to report for an address.
+/// The host to report for an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostStatus {
-    /// This one: the name if it resolves to the address, else the address.
+    /// The host: the name if it resolves to the address, else the address.
     Host(Arc<str>),
-    /// Not known yet; it will be at this time at the latest.
+    /// Not known before this time at the latest.
     Wait(Time),
 }
 
@@ -46,29 +46,29 @@ pub(super) struct Names {
     shared: Arc<Shared>,
 }
 
-/// What the resolving threads have of it.
+/// The part that the resolving threads share.
 struct Shared {
     state: Mutex<Questions>,
-    /// An answer came, or a thread is about to end.
+    /// Notified when there is an answer, or a thread is about to end.
     changed: Condvar,
     notify: Box<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Default)]
 struct Questions {
-    /// At most one an address; seldom more than one in all.
+    /// At most one for each address.
     questions: Vec<Question>,
 }
 
 struct Question {
     address: IpAddr,
-    /// When it was first wanted, if it waits to be asked.
+    /// When it was asked, or first wanted if it waits for a thread.
     asked_at: Time,
-    /// Why it is not asked yet.
+    /// Why it could not be asked yet.
     obstacle: Option<Obstacle>,
     /// Whether the name resolves to the address.
     answer: Option<bool>,
-    /// Whether the log has been told that the plain address is reported.
+    /// The log has a warning that the address is reported instead.
     warned: bool,
 }
 
@@ -78,11 +78,11 @@ impl Question {
     }
 }
 
-/// Why a name cannot be asked for.
+/// Why a name cannot be resolved.
 enum Obstacle {
-    /// It is longer than a name may be.
+    /// The name is too long.
     TooLong,
-    /// As many threads resolve as there may be; the end of one wakes whoever waits.
+    /// There are THREAD_LIMIT resolving threads; the end of one wakes those that wait.
     TooMany,
     /// The system gives no thread.
     NoThread(io::Error),
@@ -132,7 +132,7 @@ impl Names {
         let answered = question.answer.is_some();
         let warned = std::mem::replace(&mut question.warned, true);
         let obstacle = question.obstacle.as_ref().filter(|_| !warned).map(Obstacle::to_string);
-        // The log may call the program, and so never with a lock held.
+        // The log may call the program, so no lock may be held.
         drop(state);
         if let Some(obstacle) = obstacle {
             log!(Warn, "DummyTLS: reports {address}, since {name} cannot be resolved: {obstacle}");
@@ -159,21 +159,21 @@ impl Names {
         }
     }
 
-    /// Puts the question whether `name` resolves to `address`, unless that was done. One that waits for a thread gets
-    /// one within its time; when that has passed and the address was reported, a later call begins anew.
+    /// Asks whether `name` resolves to `address`, unless that was asked. A question that waits for a thread gets one
+    /// within its time; after that, when the address was reported, a later call starts again.
     fn ask(&self, state: &mut Questions, now: Time, address: IpAddr, name: &str) {
         let asked_at = match state.question(address) {
             Some(Question { obstacle: None | Some(Obstacle::TooLong), .. }) => return,
             Some(question) if question.warned => now,
             Some(question) if now < question.asked_at + RESOLVE_TIMEOUT => question.asked_at,
-            // It is being told that there was no thread all the time.
+            // Its time has passed without a thread, which is about to be reported.
             Some(_) => return,
             None => now,
         };
         let shared = Arc::clone(&self.shared);
         let then = Box::new(move |found: Vec<IpAddr>| {
             let mut state = shared.state.lock();
-            // A late answer to a question that was forgotten and put again is none to the new one.
+            // A late answer to a forgotten question does not answer a newer one for the same address.
             if let Some(question) = state.question(address)
                 && question.asked_at == asked_at
             {
@@ -213,18 +213,18 @@ impl Names {
                 }
                 Some(obstacle) if left.is_zero() => return Err(obstacle.to_string()),
                 None if left.is_zero() => return Err(String::from("the name was not resolved in time")),
-                // Whoever resolves rings when it is done.
+                // The resolving thread notifies when it is done.
                 Some(Obstacle::TooMany) | None => self.shared.changed.wait_for(state, left),
             };
         }
     }
 
-    /// Resolves `host` on a thread of its own, which then calls `then` without a lock held. It may outlive the session, this
-    /// object and the log.
+    /// Resolves `host` on a new thread, which then calls `then` without a lock held. The thread may outlive the
+    /// session, this object and the log.
     ///
     /// # Errors
     ///
-    /// There are too many such threads, or the system gives none.
+    /// There are too many such threads, or none can be started.
     fn resolve_on_thread(
         &self,
         host: String,
@@ -244,7 +244,7 @@ impl Names {
             }
         });
         match start_thread("plum-names", None, body) {
-            // Nobody waits for its end.
+            // The thread is not joined.
             Ok(_) => Ok(()),
             Err(error) => {
                 threads().fetch_sub(1, Ordering::Relaxed);
@@ -254,13 +254,14 @@ impl Names {
     }
 }
 
-/// Counts a resolving thread out, also when it panics.
+/// Counts the end of a resolving thread, also by a panic.
 struct ThreadGuard(Arc<Shared>);
 
 impl Drop for ThreadGuard {
     fn drop(&mut self) {
         threads().fetch_sub(1, Ordering::Relaxed);
-        // Whoever has found no answer and no free thread, and is about to wait, holds the lock until it waits.
+        // A caller that found neither an answer nor a free thread holds the lock until it waits: taking it here ensures
+        // that the caller is notified.
         drop(self.0.state.lock());
         self.0.changed.notify_all();
         (self.0.notify)();

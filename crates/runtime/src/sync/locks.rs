@@ -1,4 +1,4 @@
-//! Locks whose guards survive a panic, made of those that stand in `super::base`: std's, or the checker's.
+//! Locks without poisoning, made from those in `super::base`: std's, or the checker's.
 
 #![forbid(unsafe_code)]
 
@@ -6,12 +6,13 @@ use super::base::{self, MutexGuard};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// A lock that does not poison: what it guards is changed in steps that each leave it valid.
+/// A mutex without poisoning: every change of its data leaves it valid.
 #[derive(Debug, Default)]
 pub struct Mutex<T>(base::Mutex<T>);
 
 impl<T> Mutex<T> {
-    /// Not const: a thread that the child of a fork does not have may hold a lock that is a `static`.
+    /// Not const, so that no `static` has a lock: in the child of a fork a thread that does not exist there may hold
+    /// it.
     pub fn new(value: T) -> Mutex<T> {
         Mutex(base::Mutex::new(value))
     }
@@ -21,7 +22,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// What to wait on for a change of what a [`Mutex`] guards.
+/// A condition variable for a [`Mutex`].
 #[derive(Debug, Default)]
 pub struct Condvar(base::Condvar);
 
@@ -49,7 +50,7 @@ impl Condvar {
         self.0.wait_timeout_while(guard, timeout, condition).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Waits for a notification, or none, but not longer than `timeout`.
+    /// Waits for a notification, at most for `timeout`; wake-ups may be spurious.
     pub fn wait_for<'a, T>(&self, guard: MutexGuard<'a, T>, timeout: Duration) -> MutexGuard<'a, T> {
         self.0.wait_timeout(guard, timeout).unwrap_or_else(PoisonError::into_inner).0
     }

@@ -1,6 +1,6 @@
-//! What is left when the machine, or the loop, has panicked: the program's calls still come to an end.
+//! The worker after a panic of the machine or the loop: the program's calls still come to an end.
 //!
-//! Nothing is sent any more and no socket is polled; the inbox alone drive this loop.
+//! No packet is sent and no socket is polled any more; this loop handles the inbox only.
 
 #![forbid(unsafe_code)]
 
@@ -13,11 +13,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Serves the program until it cleans up.
 pub(super) fn serve(side: &mut ProgramSide) {
     guard(|| side.program.handle_panic());
-    // Those that wait for a Destroyed which the machine owed them, or had given out in vain.
+    // Reports the `Destroyed` events that the machine still owed, or that were lost in its output queue.
     for id in side.live.keys_where(|_, &destroying| destroying) {
         tell(side, id, Event::Destroyed);
     }
-    // What panics once would panic for ever.
+    // A program side that has panicked would panic again.
     let mut is_program_sound = true;
     while !side.cleaning {
         if is_program_sound && side.is_program_due(clock::now()) {
@@ -32,7 +32,7 @@ pub(super) fn serve(side: &mut ProgramSide) {
         } else {
             side.program.poll_timeout()
         };
-        // Whoever drops the `Worker` leaves a Cleanup: this ends.
+        // Dropping the `Worker` sends a Cleanup, so this loop ends.
         let message = side.inbox.wait(timeout.map(|at| at.since(clock::now())));
         match message.and_then(|message| side.take_in(message)) {
             Some(Command::Create(id, _)) => tell(side, id, Event::Failure),
@@ -50,7 +50,7 @@ fn tell(side: &mut ProgramSide, id: MappingId, event: Event) {
     guard(|| side.tell(clock::now(), id, event));
 }
 
-/// Calls the program; `None`: it panicked, too.
+/// Calls the program; `None`: it has panicked, too.
 fn guard<T>(call: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(value) => Some(value),

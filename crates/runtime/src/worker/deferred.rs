@@ -1,4 +1,4 @@
-//! Mappings that there is no memory for: told FAILURE, and tried again.
+//! Mappings for which there is no memory: they get FAILURE, and are tried again.
 
 #![forbid(unsafe_code)]
 
@@ -7,23 +7,23 @@ use plum_engine::ordered::Pieces;
 use plum_engine::time::Time;
 use std::time::Duration;
 
-/// A mapping is taken on if there is as much memory as this, in bytes: some ten times what one needs, with its requests under way.
-/// It is asked for in pieces of a few hundred bytes later, and the program's other threads want some, too.
+/// The memory that must be available for a mapping, in bytes: some ten times its need, requests in flight included. The
+/// mapping allocates it later, in pieces of a few hundred bytes, and the program's other threads need some, too.
 const MAPPING_ROOM: usize = 64 * 1024;
 
-/// How long a mapping waits for memory.
+/// The wait before deferred mappings are tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Whether there is memory for another mapping.
 pub(super) fn has_room() -> bool {
     let mut room = Vec::<u8>::new();
     let is_there = room.try_reserve_exact(MAPPING_ROOM).is_ok();
-    // Else the compiler sees that nobody uses it, and does without.
+    // Keeps the compiler from removing the unused allocation.
     std::hint::black_box(room);
     is_there
 }
 
-/// The mappings that wait.
+/// The mappings that wait for memory.
 #[derive(Default)]
 pub(super) struct Deferred {
     waiting: Pieces<(MappingId, Wanted)>,
@@ -31,13 +31,13 @@ pub(super) struct Deferred {
 }
 
 impl Deferred {
-    /// A mapping waits from now on.
+    /// Defers a mapping.
     pub(super) fn add(&mut self, now: Time, id: MappingId, wanted: Wanted) {
         self.waiting.push((id, wanted));
         self.retry_at.get_or_insert(now + RETRY_INTERVAL);
     }
 
-    /// A mapping is wanted no more; `false`: it does not wait.
+    /// Removes a mapping; `false`: it is not deferred.
     pub(super) fn remove(&mut self, id: MappingId) -> bool {
         if !self.waiting.iter().any(|(waiting, _)| *waiting == id) {
             return false;
@@ -55,7 +55,7 @@ impl Deferred {
         self.retry_at
     }
 
-    /// Takes all of them out.
+    /// Takes all mappings.
     pub(super) fn take(&mut self) -> Pieces<(MappingId, Wanted)> {
         self.retry_at = None;
         std::mem::take(&mut self.waiting)

@@ -1,5 +1,5 @@
-//! Under `--cfg shuttle`, which tests/interleavings sets: a worker without sockets. All that it shares with other threads is
-//! the real one's (the inbox and the use of the signal, the side, what follows a panic); its turns are a model of `run`'s.
+//! A worker without sockets, for tests/interleavings (`--cfg shuttle`). All that it shares with other threads is the
+//! real worker's (inbox, wake-ups, program side, behaviour after a panic); its turns are a model of those of `run`.
 
 #![forbid(unsafe_code)]
 
@@ -12,19 +12,19 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-/// Commands taken in one turn: so few that some are left for the next.
+/// Commands taken in one turn: few enough to leave some for the next.
 const COMMANDS_A_TURN: usize = 2;
 
-/// What the machine does besides what it is asked to.
+/// What the machine does besides handling commands.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// A mapping's first event, and what follows each that has been told, as long as the mapping lives.
+    /// The events of each mapping, each sent after the previous one was delivered.
     pub events: Vec<Event>,
-    /// After so many turns it is no more, as after a panic.
+    /// The number of turns after which the machine is gone, as after a panic.
     pub turns: Option<usize>,
 }
 
-/// The signal that gets the worker out of its wait, in place of one that a poll hears.
+/// Wakes the worker, in place of a poll's waker.
 struct WakeSignal {
     is_set: Mutex<bool>,
     changed: Condvar,
@@ -52,7 +52,7 @@ struct Model {
     side: ProgramSide,
     signal: Arc<WakeSignal>,
     script: Script,
-    /// Mappings that the machine was not yet told to destroy, and how many of their events have been.
+    /// The mappings not destroyed yet, with the number of events that each has had.
     live: Map<MappingId, usize>,
     deliveries: VecDeque<Delivery>,
 }
@@ -62,7 +62,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// None; it is the real one's signature.
+    /// None; the signature is that of the real worker.
     pub fn start_explored(
         script: Script,
         make_program: impl FnOnce(Wake) -> Box<dyn Program>,
@@ -139,7 +139,7 @@ impl Model {
         }
     }
 
-    /// Tells the program one thing; `true`: it was the last.
+    /// Delivers one event to the program; `true`: it was the last.
     fn deliver(&mut self) -> bool {
         let now = clock::now();
         if self.side.is_program_due(now) {

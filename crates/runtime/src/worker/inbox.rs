@@ -1,4 +1,4 @@
-//! What other threads leave for the worker, and the bell that gets it out of its wait.
+//! The queue of messages from other threads to the worker, and its wake-up.
 
 #![forbid(unsafe_code)]
 
@@ -10,20 +10,20 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Message {
     Command(Command),
-    /// `Program::handle_timeout` is to be called.
+    /// Call `Program::handle_timeout`.
     Wake,
 }
 
-/// The inbox, in their order. Whoever leaves one never waits for the worker.
+/// The messages in their order. Sending never waits for the worker.
 pub(super) struct Inbox {
-    /// Without a limit: a message is a call of the program's that it may count on, and it needs a mapping each.
+    /// Unbounded: each message is a call of the program that must not be lost, and needs a mapping.
     sender: Sender<Message>,
     receiver: Receiver<Message>,
-    /// Gets the worker out of its wait, or keeps it from the next.
+    /// Wakes the worker, or keeps it from waiting next time.
     wake: Box<dyn Fn() + Send + Sync>,
-    /// Rung, and the worker has not looked at its inbox since: no need to ring again.
+    /// The worker was woken and has not read its inbox since: it need not be woken again.
     is_signalled: AtomicBool,
-    /// A `Message::Wake` is among the inbox.
+    /// There is a `Message::Wake` in the queue.
     has_wake: AtomicBool,
 }
 
@@ -39,12 +39,12 @@ impl Inbox {
         }
     }
 
-    /// Leaves a command. After the worker's end nobody takes it, and there is nothing left to be done.
+    /// Sends a command. After the worker's end it has no effect, and none is needed.
     pub(super) fn send(&self, command: Command) {
         self.push(Message::Command(command));
     }
 
-    /// Leaves a `Wake`, unless there is one.
+    /// Sends a `Wake`, unless there is one in the queue.
     pub(super) fn send_wake(&self) {
         if !self.has_wake.swap(true, Ordering::AcqRel) {
             self.push(Message::Wake);
@@ -52,15 +52,14 @@ impl Inbox {
     }
 
     fn push(&self, message: Message) {
-        // It fails when there is no receiver, and there is one as long as there is `self`.
+        // This cannot fail: `self` has the receiver.
         let _ = self.sender.send(message);
         if !self.is_signalled.swap(true, Ordering::AcqRel) {
             (self.wake)();
         }
     }
 
-    /// To be called before the inbox are taken: a message that is missed then was left after this, and its ring
-    /// comes through.
+    /// To be called before messages are taken: the sender of a message that is missed then wakes the worker.
     pub(super) fn clear_signal(&self) {
         self.is_signalled.swap(false, Ordering::AcqRel);
     }
@@ -69,12 +68,12 @@ impl Inbox {
         self.receiver.is_empty()
     }
 
-    /// Takes the first.
+    /// Takes the first message.
     pub(super) fn take(&self) -> Option<Message> {
         self.taken(self.receiver.try_recv().ok())
     }
 
-    /// Takes the first, and waits for one if there is none: until `timeout`, for ever without one.
+    /// Takes the first message, waiting for one until `timeout`, or without limit.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<Message> {
         self.taken(match timeout {
             Some(timeout) => self.receiver.recv_timeout(timeout).ok(),

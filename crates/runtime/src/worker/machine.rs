@@ -1,4 +1,4 @@
-//! What the worker carries inputs to and outputs from.
+//! The interface of the state machine that the worker runs.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use plum_engine::reason::Reason;
 use plum_engine::time::Time;
 use std::net::SocketAddr;
 
-/// A decider without I/O: [`Engine`], which documents each method, or a script in tests.
+/// A state machine without I/O: [`Engine`], which documents each method, or a script in tests.
 #[allow(missing_docs)]
 pub trait Machine: 'static {
     fn handle_command(&mut self, now: Time, command: Command);

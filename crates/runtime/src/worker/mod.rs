@@ -1,8 +1,8 @@
-//! One thread that owns the sockets and the clock and carries inputs and outputs; it decides nothing.
+//! The worker: a thread that owns the sockets and the clock, and passes inputs and outputs. It makes no decisions.
 //!
-//! `run` is the thread's loop, `sockets` what it polls, `inbox` what other threads leave for it, `machine` what it
-//! carries for (the engine), `watched` the engine where other threads look at it, and `after_panic` what is left of it when
-//! something in it has panicked.
+//! `run` is the loop of the thread, `sockets` what it polls, `inbox` the queue of messages from other threads,
+//! `machine` the interface of the engine, `queries` an engine that other threads can query, and `after_panic` the loop
+//! after a panic.
 
 #![forbid(unsafe_code)]
 
@@ -41,60 +41,61 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// The thread's stack in bytes. Callbacks of the program run on it, and C programs are used to this much.
-/// Memory is only taken for what is used of it.
+/// The stack of the thread in bytes. The program's callbacks run on it, and C programs are used to this size. Only the
+/// used part takes memory.
 const STACK_LEN: usize = 8 << 20;
 
-/// What `client` asks of the worker.
+/// A command of `client` to the worker.
 #[derive(Clone, Copy, Debug)]
 pub enum Command {
-    /// Make a mapping.
+    /// Create a mapping.
     Create(MappingId, Wanted),
-    /// Remove it.
+    /// Destroy a mapping.
     Destroy(MappingId),
-    /// Remove all, then end the thread.
+    /// Destroy all mappings, then end the thread.
     Cleanup,
 }
 
-/// The program's side, called on the worker thread only, never with a lock of the worker's held.
+/// The receiver of events, called on the worker thread only, and never with a lock of the worker held.
 pub trait Program: Send + 'static {
-    /// The engine's event for a mapping; may call the program back, however long that takes.
+    /// Handles an event of a mapping; may call the program back, for any time.
     fn handle_event(&mut self, now: Time, id: MappingId, event: Event);
 
-    /// When `handle_timeout` is to be called (an event is held back for a name to be resolved).
+    /// When `handle_timeout` is to be called (an event waits for a name to be resolved).
     fn poll_timeout(&self) -> Option<Time>;
 
-    /// Time has passed, or the worker was woken: deliver what is due. At most one callback of the program a
-    /// call; `true` if there may be more to do at once. (The worker reads its sockets between calls.)
+    /// Delivers what is due, after a timeout or a wake-up. At most one callback of the program in each call; `true`:
+    /// there may be more at once. (The worker reads its sockets between calls.)
     fn handle_timeout(&mut self, now: Time) -> bool;
 
-    /// The engine has finished (or the worker panicked): deliver all that is held back, now.
+    /// The engine has finished, or the worker has panicked: delivers all that is held back.
     fn handle_finished(&mut self, now: Time);
 
-    /// The worker is at an end by a panic: the mappings get FAILURE, cleanup still works.
+    /// The worker has panicked: the mappings get FAILURE; cleanup still works.
     fn handle_panic(&mut self);
 }
 
-/// The worker, as `client` holds it. Dropped without [`Worker::join`], it still removes all mappings and ends.
+/// The handle of the worker. If it is dropped without [`Worker::join`], the worker still destroys all mappings and
+/// ends.
 pub struct Worker {
     inbox: Arc<Inbox>,
-    /// `None` once it is being joined.
+    /// `None`: it is being joined.
     thread: Option<JoinHandle<()>>,
 }
 
-/// Wakes the worker from any thread: its `Program`'s `handle_timeout` is called soon.
+/// Wakes the worker from any thread, so that it calls `Program::handle_timeout` soon.
 #[derive(Clone)]
 pub struct Wake(Arc<Inbox>);
 
 impl Wake {
-    /// Wakes the worker; cheap, never blocks, harmless after its end.
+    /// Wakes the worker. Cheap, never blocks, harmless after the worker's end.
     pub fn wake(&self) {
         self.0.send_wake();
     }
 }
 
 impl Worker {
-    /// Starts the thread (all signals blocked). `make_program` is called here, on the caller's thread.
+    /// Starts the thread, with all signals blocked. `make_program` is called on the caller's thread.
     ///
     /// # Errors
     ///
@@ -117,7 +118,7 @@ impl Worker {
         let sockets = Sockets::new().map_err(no_descriptor)?;
         let inbox = {
             let waker = sockets.waker().map_err(no_descriptor)?;
-            // It writes to a counter and cannot fail but for a descriptor that the program closed behind our back.
+            // It writes to a counter, and fails only if the program has closed our descriptor.
             Arc::new(Inbox::new(Box::new(move || drop(waker.wake()))))
         };
         let program = make_program(Wake(Arc::clone(&inbox)));
@@ -129,7 +130,7 @@ impl Worker {
         Ok(Worker { inbox, thread: Some(thread) })
     }
 
-    /// Hands over a command: never blocks, never touches the network. Commands are carried out in order.
+    /// Sends a command: never blocks, never accesses the network. Commands are executed in order.
     pub fn send(&self, command: Command) {
         self.inbox.send(command);
     }
@@ -139,10 +140,10 @@ impl Worker {
         self.thread.as_ref().is_some_and(|thread| thread.thread().id() == thread::current().id())
     }
 
-    /// Waits until the thread has ended; it does so after [`Command::Cleanup`].
+    /// Waits for the end of the thread, which follows [`Command::Cleanup`].
     pub fn join(mut self) {
         if let Some(thread) = self.thread.take() {
-            // A panic in it was logged there.
+            // Its panic was logged on the thread.
             let _ = thread.join();
         }
     }
@@ -161,20 +162,20 @@ fn os_random() -> io::Result<Box<OsRandom>> {
     OsRandom::new().map(Box::new).map_err(|error| without("random numbers", &error))
 }
 
-/// The error of a worker that could not be started, with what it lacks.
+/// The error of a worker that could not be started, with the missing resource.
 fn without(what: &str, error: &io::Error) -> io::Error {
     io::Error::other(format!("it does not get {what}: {error}"))
 }
 
-/// The side toward the program: what must go on even when the machine is no more.
+/// The side of the worker toward the program, which continues after a panic of the machine.
 struct ProgramSide {
     program: Box<dyn Program>,
     inbox: Arc<Inbox>,
-    /// Mappings that have not had their `Destroyed`, and whether the program waits for it.
+    /// The mappings without a `Destroyed` yet, and whether the program waits for it.
     live: Map<MappingId, bool>,
-    /// `Command::Cleanup` has come.
+    /// `Command::Cleanup` was received.
     cleaning: bool,
-    /// `Program::handle_timeout` is to be called whatever its timeout.
+    /// `Program::handle_timeout` is to be called now, whatever its timeout.
     program_due: bool,
 }
 
@@ -183,7 +184,7 @@ impl ProgramSide {
         ProgramSide { program, inbox, live: Map::new(), cleaning: false, program_due: false }
     }
 
-    /// Remembers what a note means for the program; gives back the command that is the machine's.
+    /// Records the effect of a message on the program side; returns the command for the machine, if it has one.
     fn take_in(&mut self, message: Message) -> Option<Command> {
         match message {
             Message::Wake => {
@@ -210,7 +211,7 @@ impl ProgramSide {
         }
     }
 
-    /// Tells the program; a `Destroyed` is the last of its mapping even if the program panics on it.
+    /// Delivers an event to the program. A `Destroyed` is the last of its mapping, even if the program panics on it.
     fn tell(&mut self, now: Time, id: MappingId, event: Event) {
         if event == Event::Destroyed {
             self.live.remove(&id);
@@ -224,21 +225,20 @@ impl ProgramSide {
 }
 
 thread_local! {
-    /// This thread is a worker's.
+    /// Whether this thread is a worker's.
     static IS_WORKER: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Whether the calling thread is a worker's. (The copy of one in the child of a fork is none.)
+/// Whether the calling thread is a worker's. (In the child of a fork no thread is.)
 pub fn is_worker_thread() -> bool {
     is_marked(&IS_WORKER)
 }
 
-/// Marks the calling thread as a worker's.
 fn mark_worker_thread() {
     set_mark(&IS_WORKER);
 }
 
-/// What is read from sockets comes into this.
+/// The buffer for reading sockets.
 fn make_buffer() -> Result<Vec<u8>, TryReserveError> {
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(DATAGRAM_LEN_MAX)?;
@@ -246,7 +246,7 @@ fn make_buffer() -> Result<Vec<u8>, TryReserveError> {
     Ok(buffer)
 }
 
-/// The thread.
+/// The body of the thread.
 fn serve<M: Machine>(
     make_machine: impl FnOnce() -> M,
     sockets: Sockets,

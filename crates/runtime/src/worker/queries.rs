@@ -1,6 +1,6 @@
-//! The engine under a engine: other threads query at it, between two of its turns, on the worker.
+//! Queries of other threads to the engine, run on the worker between two turns of the engine.
 //!
-//! For the Rust API alone. The C library carries for the bare engine, and has none of this code in it.
+//! For the Rust API only. The worker of the C library runs the plain engine, without this code.
 
 #![forbid(unsafe_code)]
 
@@ -18,13 +18,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-/// Queries at the engine.
+/// A query to the engine.
 type Query = Box<dyn FnOnce(Time, &Engine) + Send>;
 
-/// The queries that wait for their turn, one for each thread that is in [`EngineHandle::query`]; `None`: the engine is gone.
+/// The waiting queries, one for each thread in [`EngineHandle::query`]; `None`: the engine is gone.
 type Queries = Arc<Mutex<Option<VecDeque<Query>>>>;
 
-/// What other threads query at the engine through.
+/// A handle for queries to the engine from other threads.
 #[derive(Clone)]
 pub struct EngineHandle {
     queries: Queries,
@@ -32,8 +32,9 @@ pub struct EngineHandle {
 }
 
 impl EngineHandle {
-    /// Calls `query` on the worker's thread and gives back what it gave: waits for the worker's turn, which a log callback
-    /// may hold up. `None`: the engine is gone, or the caller is the worker or a log callback, which cannot wait for it.
+    /// Runs `query` on the worker thread and returns its result. Waits for the worker's turn, which a log callback may
+    /// delay. `None`: the engine is gone, or the caller is the worker or a log callback, which must not wait for the
+    /// worker.
     pub fn query<T: Send + 'static>(
         &self,
         query: impl FnOnce(Time, &Engine) -> T + Send + 'static,
@@ -43,29 +44,29 @@ impl EngineHandle {
         }
         let (answer, answered) = sync_channel(1);
         let query = move |now: Time, engine: &Engine| {
-            // Whoever asked waits for it.
+            // The caller waits for the answer.
             let _ = answer.send(query(now, engine));
         };
         self.queries.lock().as_mut()?.push_back(Box::new(query));
         self.wake.wake();
-        // The engine's end drops the query, and with it the other end of the channel.
+        // When the engine ends, the query and its channel are dropped.
         answered.recv().ok()
     }
 }
 
-/// Closes the engine when the engine is gone, also by a panic.
+/// The queue on the engine's side: dropped with the engine, also by a panic, it ends all queries.
 struct QueryQueue(Queries);
 
 impl Drop for QueryQueue {
     fn drop(&mut self) {
         let queries = self.0.lock().take();
-        // Whoever waits is told without the lock held.
+        // Dropped after the lock is released: this ends the waits.
         drop(queries);
     }
 }
 
 impl Worker {
-    /// [`Worker::start`], with a engine to query at the engine through.
+    /// [`Worker::start`], with a handle for queries to the engine.
     ///
     /// # Errors
     ///
@@ -151,7 +152,7 @@ impl Machine for QueriedEngine {
         self.engine.poll_output()
     }
     fn poll_timeout(&self) -> Option<Time> {
-        // Whoever queries has woken the worker; now its turn is due.
+        // A query has woken the worker: its turn is due now.
         if self.is_queried() { Some(Time::ZERO) } else { self.engine.poll_timeout() }
     }
 }

@@ -7,19 +7,19 @@ use crate::net;
 use plum_engine::io::Random;
 use std::io;
 
-/// Times and ports come from a generator, so that they go on to come where a sandbox that was entered since the start refuses
-/// randomness; nonces come from the operating system.
+/// Times and ports come from a generator, which still works in a sandbox that was entered since the start and refuses
+/// randomness. Nonces come from the operating system.
 pub(super) struct OsRandom {
     state: u64,
     has_warned: bool,
 }
 
 impl OsRandom {
-    /// With a seed of the operating system's.
+    /// A generator with a seed from the operating system.
     ///
     /// # Errors
     ///
-    /// It has none.
+    /// The operating system gives no randomness.
     pub(super) fn new() -> io::Result<OsRandom> {
         let mut seed = [0; 8];
         net::fill_random(&mut seed)?;

@@ -1,4 +1,4 @@
-//! What the system refuses, said once: a fault that lasts would otherwise fill the log.
+//! Refusals of the system, each warned of once: a lasting fault would fill the log.
 
 #![forbid(unsafe_code)]
 
@@ -7,10 +7,10 @@ use plum_engine::time::Time;
 use std::io;
 use std::time::Duration;
 
-/// A thing that comes and goes is not complained of more often than this.
+/// The shortest time between two warnings of a fault that comes and goes.
 const INTERVAL_MIN: Duration = Duration::from_secs(10);
 
-/// What was asked of the system.
+/// A request to the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     LookUpRoute,
@@ -21,7 +21,7 @@ pub(super) enum Request {
     Connect,
 }
 
-/// The requests that were refused, one entry each.
+/// The refused requests, one entry each.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Vec<Refusal>);
 
@@ -34,7 +34,7 @@ struct Refusal {
 }
 
 impl Refusals {
-    /// A request was refused; `true` if that is news.
+    /// Records a refusal; returns whether to warn of it.
     pub(super) fn is_news(&mut self, now: Time, request: Request, error: &io::Error) -> bool {
         let error = error.raw_os_error();
         let refusal = Refusal { request, error, said_at: now, granted_since: false };
@@ -47,7 +47,7 @@ impl Refusals {
         true
     }
 
-    /// A request was granted.
+    /// Records that a request was granted.
     pub(super) fn note_granted(&mut self, request: Request) {
         if let Some(refusal) = self.0.iter_mut().find(|refusal| refusal.request == request) {
             refusal.granted_since = true;
@@ -55,7 +55,7 @@ impl Refusals {
     }
 }
 
-/// What a user can do about an error, as the end of a sentence; empty: nothing that we know of.
+/// A hint for the user about an error, as the end of a sentence; empty: none.
 pub(super) fn advice(request: Request, error: &io::Error) -> &'static str {
     match (request, error.kind()) {
         (Request::Open(Socket::Announcements), io::ErrorKind::AddrInUse) => {

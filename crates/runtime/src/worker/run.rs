@@ -1,9 +1,8 @@
-//! The thread's loop.
+//! The loop of the worker thread.
 //!
-//! Each turn reads the clock, then the sockets until they are empty, then judges timers by that clock: whatever came
-//! before a timer was due is seen before the timer is judged, however long the thread was kept from its work.
-//! A turn calls the program back at most once. So a slow callback causes no false timeouts: what came meanwhile is
-//! read before a timer that came due meanwhile.
+//! Each turn reads the clock, then the sockets until they are empty, then handles timers by that clock: a packet that
+//! arrived before a timer was due is handled before the timer, however long the thread was delayed. A turn calls the
+//! program back at most once, so a slow callback causes no false timeouts.
 
 #![forbid(unsafe_code)]
 
@@ -25,25 +24,25 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Commands taken in one turn; the replies to those before must be read before the receive buffer is full.
+/// Commands taken in one turn: replies to earlier ones must be read before the receive buffer is full.
 const COMMANDS_A_TURN: usize = 64;
 
-/// Datagrams read from one socket in one turn: a flood must not keep the thread from its timers. More than a receive
-/// buffer of 1 MiB holds (the kernel counts a small datagram as 768 bytes or more).
+/// Datagrams read from one socket in one turn: a flood must not keep the thread from its timers. More than fit into a
+/// receive buffer of 1 MiB (the kernel counts a small datagram as 768 bytes or more).
 const DATAGRAMS_A_TURN: usize = 2048;
 
-/// Errors in a row that reading a socket may give in one turn. Those of earlier datagrams come once each; one that stays
-/// must not be read for ever.
+/// Consecutive read errors of a socket in one turn. Errors of earlier datagrams come once each; a lasting one must not
+/// be read for ever.
 const ERRORS_A_TURN: usize = 8;
 
-/// Reads from one connection in one turn, each of up to a buffer.
+/// Reads from one connection in one turn, each up to the size of the buffer.
 const READS_A_TURN: usize = 16;
 
-/// Events that may wait for a slow program. With more, sockets are left unread until it has caught up: then
-/// the system's buffers are the limit. Some hundred times what a well-behaved gateway can cause.
+/// Events that may wait for a slow program. Beyond that, sockets are not read until it has caught up, and the system's
+/// buffers are the limit. Some hundred times what a well-behaved gateway can cause.
 const DELIVERIES_MAX: usize = 65_536;
 
-/// What the program is to be told.
+/// An event to be delivered to the program.
 enum Delivery {
     Event(MappingId, Event),
     Finished,
@@ -58,7 +57,7 @@ struct Run<'a, M> {
     now: Time,
     sleep: Sleep,
     refusals: Refusals,
-    /// The route that was found last.
+    /// The last route found.
     route: Option<net::Route>,
     deferred: Deferred,
     buffer: Vec<u8>,
@@ -80,7 +79,7 @@ impl<M: Machine> Run<'_, M> {
     fn turn(&mut self) -> bool {
         self.wait();
         self.read_clock();
-        // Once more after the clock was read: see above.
+        // After the clock was read, for the order described above.
         self.sockets.wait(Some(Duration::ZERO));
         self.take_messages();
         self.retry_deferred();
@@ -92,7 +91,7 @@ impl<M: Machine> Run<'_, M> {
         self.deliver()
     }
 
-    /// Waits until there is something to do. There is no other wake-up: an idle library costs nothing.
+    /// Waits until there is something to do. There are no other wake-ups: an idle library uses no CPU time.
     fn wait(&mut self) {
         let busy = self.sockets.has_ready()
             || !self.deliveries.is_empty()
@@ -108,7 +107,7 @@ impl<M: Machine> Run<'_, M> {
     }
 
     fn read_clock(&mut self) {
-        // A clock of the kernel's never goes back; for the machine it must not.
+        // The machine's time must never go backwards.
         self.now = clock::now().max(self.now);
         if let Some(slept) = self.sleep.seen(self.now, clock::monotonic()) {
             log!(Debug, "network: the machine slept for {} s", slept.as_secs());
@@ -126,7 +125,7 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    /// Hands a command over to the machine, but for mappings that there is no memory for.
+    /// Passes a command to the machine, except for mappings without memory.
     fn hand_over(&mut self, command: Command) {
         match command {
             Command::Create(id, wanted) => {
@@ -151,7 +150,7 @@ impl<M: Machine> Run<'_, M> {
         self.carry_out();
     }
 
-    /// Tries again what there was no memory for.
+    /// Tries deferred mappings again.
     fn retry_deferred(&mut self) {
         if self.deferred.retry_at().is_some_and(|at| at <= self.now) {
             for (id, wanted) in self.deferred.take() {
@@ -176,11 +175,11 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    /// Reads the system's notices; a burst of them is one change.
+    /// Reads the system's change notices; a burst counts as one change.
     fn read_notices(&mut self) -> bool {
         let notices = self.sockets.drain_watch();
         if notices.broken {
-            // The lookup that follows opens another one.
+            // The next route lookup opens another one.
             log!(Warn, "network: the system no longer reports changes");
             self.sockets.close_watch();
         }
@@ -196,7 +195,7 @@ impl<M: Machine> Run<'_, M> {
     fn read_datagrams(&mut self, socket: Socket) -> bool {
         let (mut errors, mut said) = (0, None);
         for _ in 0..DATAGRAMS_A_TURN {
-            // What was read before may have led to its end.
+            // An earlier datagram may have closed it.
             let Some(udp) = self.sockets.udp(socket) else { return true };
             match udp.receive(&mut self.buffer) {
                 Received::Datagram { len, from, interface } => {
@@ -210,7 +209,7 @@ impl<M: Machine> Run<'_, M> {
                     self.machine.handle_refused(self.now, socket);
                 }
                 Received::Failed(code) => {
-                    // An error that lasts would fill the log otherwise.
+                    // Logs a repeated error once.
                     if said.replace(code) != Some(code) {
                         let error = std::io::Error::from_raw_os_error(code);
                         self.log_refusal(
@@ -272,14 +271,14 @@ impl<M: Machine> Run<'_, M> {
         false
     }
 
-    /// A connection has ended, or never came to be.
+    /// A connection has ended, or was not established.
     fn end(&mut self, id: ExchangeId, end: TcpEnd) {
         self.sockets.hang_up(id);
         self.machine.handle_tcp_end(self.now, id, end);
         self.carry_out();
     }
 
-    /// Does what the machine wants done, until it wants no more.
+    /// Carries out the machine's outputs, until there are none.
     fn carry_out(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
@@ -294,7 +293,7 @@ impl<M: Machine> Run<'_, M> {
                 Output::Send { socket, to, bytes } => self.send(socket, to, &bytes),
                 Output::Connect { exchange, to } => {
                     if let Err(error) = self.sockets.connect(exchange, to) {
-                        // Addresses that cannot be reached are what devices tell of, and no trouble of this machine's.
+                        // Devices announce unreachable addresses: that is no fault of this machine.
                         if net::is_shortage(&error) || error.kind() == ErrorKind::PermissionDenied {
                             self.log_refusal(
                                 Request::Connect,
@@ -323,7 +322,7 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    /// Begins to watch for changes of the network, if that is not done yet.
+    /// Opens the watch for network changes, if it is not open.
     fn open_watch(&mut self) {
         let result = self.sockets.open_watch();
         self.note_result(
@@ -334,7 +333,7 @@ impl<M: Machine> Run<'_, M> {
     }
 
     fn look_up_route(&mut self, toward: Option<IpAddr>) {
-        // Before the lookup: what changes after it is told.
+        // Before the lookup, so that later changes are noticed.
         self.open_watch();
         let found = net::find_route(toward);
         self.note_result(
@@ -347,7 +346,8 @@ impl<M: Machine> Run<'_, M> {
             return;
         };
         let route = match (found, self.route) {
-            // A system that tells no more than our address has told more before: a sandbox was entered.
+            // The system reports less than before: a sandbox was entered. The old route is kept while our address stays
+            // the same.
             (Some(net::Route { gateway: None, interface: 0, local }), Some(old)) if old.local == local => {
                 Some(old)
             }
@@ -367,7 +367,7 @@ impl<M: Machine> Run<'_, M> {
             None => log!(Debug, "network: no route"),
         }
         let hardware = route.and_then(|route| {
-            // On the link, or by the next hop.
+            // The neighbour is the next hop, or the target on the link.
             let neighbour = route.gateway.or(toward)?;
             net::find_hardware_address(route.interface, neighbour)
         });
@@ -376,8 +376,8 @@ impl<M: Machine> Run<'_, M> {
         self.machine.handle_route(self.now, route, hardware);
     }
 
-    /// Sends a datagram. One that cannot be sent now (the buffer is full, the link is down) is as good as lost on the
-    /// way: whoever wants it answered sends it again.
+    /// Sends a datagram. One that cannot be sent now (full buffer, link down) counts as lost: the machine retransmits
+    /// it.
     fn send(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8]) {
         let Some(udp) = self.sockets.udp(socket) else {
             log!(Verbose, "{}: drops {} octets to {to}, the socket is not open", name(socket), bytes.len());
@@ -389,7 +389,7 @@ impl<M: Machine> Run<'_, M> {
                 self.refusals.note_granted(Request::Send(socket));
                 log!(Verbose, "{}: sends {} octets to {to}", name(socket), bytes.len());
             }
-            // Of this the machine is told below.
+            // The machine is told below.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 log!(Verbose, "{}: drops {} octets to {to}: {error}", name(socket), bytes.len());
             }
@@ -410,7 +410,7 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    /// What came of a request to the system.
+    /// Records the result of a request to the system.
     fn note_result(&mut self, request: Request, error: Option<&std::io::Error>, what: Arguments<'_>) {
         match error {
             Some(error) => self.log_refusal(request, error, what),
@@ -418,7 +418,7 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    /// The system refuses a request: a warning, if that is news.
+    /// Logs a refusal of the system, as a warning if it is new.
     fn log_refusal(&mut self, request: Request, error: &std::io::Error, what: Arguments<'_>) {
         if self.refusals.is_news(self.now, request, error) {
             log!(Warn, "{what}: {error}{}", advice(request, error));
@@ -427,7 +427,7 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    /// Tells the program one thing; `true`: it was the last.
+    /// Delivers one event to the program; `true`: it was the last.
     fn deliver(&mut self) -> bool {
         if self.side.is_program_due(self.now) {
             self.side.program_due = self.side.program.handle_timeout(self.now);
@@ -437,7 +437,7 @@ impl<M: Machine> Run<'_, M> {
             match delivery {
                 Delivery::Event(id, event) => {
                     self.side.tell(self.now, id, event);
-                    // Pending calls nobody back.
+                    // `Pending` has no callback.
                     if event != Event::Pending {
                         return false;
                     }
@@ -463,7 +463,7 @@ fn name(socket: Socket) -> &'static str {
     }
 }
 
-/// What an error of a socket says of the way to the gateway.
+/// The reason that a socket error gives for an unreachable gateway.
 fn unsent(error: &std::io::Error) -> Option<Reason> {
     match error.kind() {
         ErrorKind::PermissionDenied => Some(Reason::Firewall),

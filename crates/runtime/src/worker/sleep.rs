@@ -1,17 +1,17 @@
-//! Seeing that the machine slept.
+//! Detects that the machine has slept.
 
 #![forbid(unsafe_code)]
 
 use plum_engine::time::Time;
 use std::time::Duration;
 
-/// A gain shorter than this is no sleep worth a look at the network.
+/// A shorter sleep does not need a check of the network.
 const SLEEP_MIN: Duration = Duration::from_secs(2);
 
 /// Compares the clock that counts sleep with the one that does not.
 #[derive(Debug)]
 pub(super) struct Sleep {
-    /// How far the first was ahead of the second when last a sleep was seen.
+    /// How far the first was ahead of the second at the last detected sleep.
     ahead: Duration,
 }
 
@@ -20,8 +20,8 @@ impl Sleep {
         Sleep { ahead: now.since(awake) }
     }
 
-    /// How long the machine slept since the last sleep that was seen, if it did. `now` is to be read before
-    /// `awake`: a pause between the two then only makes the gain smaller.
+    /// How long the machine has slept since the last detected sleep. `now` must be read before `awake`: a delay between
+    /// the two then only shortens the result.
     pub(super) fn seen(&mut self, now: Time, awake: Time) -> Option<Duration> {
         let ahead = now.since(awake);
         let gain = ahead.saturating_sub(self.ahead);

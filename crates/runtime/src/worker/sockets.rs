@@ -1,4 +1,4 @@
-//! What the worker polls: the engine's sockets by their names, connections, and notices of the system.
+//! The event sources of the worker: the engine's UDP sockets, its connections, and the system's change notices.
 
 #![forbid(unsafe_code)]
 
@@ -17,16 +17,16 @@ const WATCH: Token = Token(1);
 const FIRST_UDP: usize = 2;
 const FIRST_TCP: usize = 16;
 
-/// Events taken from the system at once; what does not fit comes with the next call.
+/// Events taken from the system at once; further ones come with the next call.
 const EVENTS: usize = 64;
 
-/// Bytes of one connection that wait for the other side to read. The longest request is a small part of it.
+/// Unsent bytes of one connection, at most. The longest request is a small part of this.
 const UNSENT_MAX: usize = 256 * 1024;
 
-/// Something that can have input.
+/// A source of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
-    /// The system's notices.
+    /// The system's change notices.
     Watch,
     Udp(Socket),
     Tcp(ExchangeId),
@@ -50,9 +50,10 @@ pub(super) struct Sockets {
     udp: Map<Socket, Udp>,
     tcp: Map<ExchangeId, Exchange>,
     next_token: usize,
-    /// What may have input. The system tells once (edge-triggered), so it stays in here until read empty.
+    /// Sources that may have input. The system reports them once (edge-triggered), so they stay here until they are
+    /// read empty.
     ready: Set<Source>,
-    /// What was not read empty since it only failed: nothing to wake up for, but to be read when something else wakes.
+    /// Sources whose reads only failed: no reason to wake up, but they are read again at the next wake-up.
     stalled: Set<Source>,
 }
 
@@ -78,16 +79,16 @@ impl Sockets {
         })
     }
 
-    /// What ends a wait from other threads; to be called once.
+    /// Makes the waker that ends a wait from other threads. To be called once.
     pub(super) fn waker(&self) -> io::Result<Waker> {
         Waker::new(self.poll.registry(), WAKER)
     }
 
-    /// Waits for input, a ring of the waker or the timeout (`None`: for ever), and notes what is ready.
+    /// Waits for input, the waker or the timeout (`None`: no limit), and records the ready sources.
     ///
     /// # Panics
     ///
-    /// The system cannot poll any more: the program has closed descriptors that are not its own.
+    /// The poll fails: the program has closed our descriptors.
     pub(super) fn wait(&mut self, timeout: Option<Duration>) {
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
@@ -113,7 +114,7 @@ impl Sockets {
         !self.ready.is_empty()
     }
 
-    /// What is to be read now, each until it is empty, else to be put back by [`Sockets::read_again`] or
+    /// Takes the sources to be read now. One that is not read empty is put back by [`Sockets::read_again`] or
     /// [`Sockets::read_later`].
     pub(super) fn take_ready(&mut self) -> Set<Source> {
         let mut ready = std::mem::take(&mut self.ready);
@@ -125,17 +126,17 @@ impl Sockets {
         self.ready.insert(source);
     }
 
-    /// Has it read again when there is something else to do. mio tells of new input on Windows only after a read that found
-    /// nothing, so what only failed must not be left for good.
+    /// Has a source read again at the next wake-up. On Windows, mio reports new input only after a read that found
+    /// none, so a source whose read failed must be read again.
     pub(super) fn read_later(&mut self, source: Source) {
         self.stalled.insert(source);
     }
 
-    /// Begins to watch for changes of the network, if that was not done yet.
+    /// Opens the watch for network changes, if it is not open.
     ///
     /// # Errors
     ///
-    /// The system refuses it: for now, or for good, which is said once.
+    /// The system refuses it: for now, or permanently, which is reported once.
     pub(super) fn open_watch(&mut self) -> io::Result<()> {
         if self.watch.is_some() {
             return Ok(());
@@ -151,7 +152,7 @@ impl Sockets {
         self.watch.as_mut().map_or(Notices { changed: false, more: false, broken: false }, Watch::drain)
     }
 
-    /// Ends the watch, which can be opened again.
+    /// Closes the watch, which can be opened again.
     pub(super) fn close_watch(&mut self) {
         if let Some(mut watch) = self.watch.take() {
             // As in `close`.
@@ -160,7 +161,7 @@ impl Sockets {
         self.ready.remove(&Source::Watch);
     }
 
-    /// Opens a socket in place of the one that has its name, and returns its local address.
+    /// Opens a UDP socket, replacing the previous one, and returns its local address.
     pub(super) fn open(
         &mut self,
         socket: Socket,
@@ -182,7 +183,7 @@ impl Sockets {
 
     pub(super) fn close(&mut self, socket: Socket) {
         if let Some(mut udp) = self.udp.remove(&socket) {
-            // To close it is not enough: the child of a fork may hold a copy, which would go on to wake us.
+            // Closing is not enough: the child of a fork may hold a copy, which would still wake us.
             let _ = self.poll.registry().deregister(&mut udp);
         }
         self.ready.remove(&Source::Udp(socket));
@@ -206,11 +207,11 @@ impl Sockets {
         self.tcp.get_mut(&id)
     }
 
-    /// Sends on a connection; what the system does not take now goes when it is writable.
+    /// Sends on a connection; bytes that the system does not take now are sent when it is writable.
     ///
     /// # Errors
     ///
-    /// More waits to be sent than [`UNSENT_MAX`], or there is no memory for it.
+    /// More than [`UNSENT_MAX`] bytes are unsent, or there is no memory for them.
     pub(super) fn write(&mut self, id: ExchangeId, bytes: &[u8]) -> io::Result<()> {
         let Some(exchange) = self.tcp.get_mut(&id) else { return Ok(()) };
         if exchange.unsent.len() + bytes.len() > UNSENT_MAX {
@@ -224,7 +225,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Sends what waits on a connection that is established.
+    /// Sends the unsent bytes of an established connection.
     pub(super) fn flush(&mut self, id: ExchangeId) {
         let Some(exchange) = self.tcp.get_mut(&id) else { return };
         while !exchange.unsent.is_empty() {
@@ -234,7 +235,7 @@ impl Sockets {
                     exchange.unsent.drain(..len.min(exchange.unsent.len()));
                 }
                 Err(_) => {
-                    // The other side may have answered before it closed: reading finds the answer, then the end.
+                    // The peer may have replied before it closed: reading returns the reply, then the end.
                     exchange.unsent.clear();
                     self.ready.insert(Source::Tcp(id));
                 }
