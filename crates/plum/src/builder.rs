@@ -1,4 +1,4 @@
-//! How a session is to be.
+//! The settings of a session.
 
 use super::log::{Callback, Subscription};
 use super::{Error, Level, Protocols, Session};
@@ -80,8 +80,8 @@ impl Builder {
         self
     }
 
-    /// How often the gateway and failed mappings are looked at again (changes of the network are noticed at once).
-    /// Default: 5 min. At least 100 ms, at most 24 days.
+    /// How often the gateway is checked and failed mappings are tried again (changes of the network are noticed at
+    /// once). Default: 5 min. At least 100 ms, at most 24 days.
     pub fn recheck_interval(mut self, interval: Duration) -> Builder {
         self.recheck_interval = Some(interval);
         self

@@ -1,11 +1,11 @@
-//! What goes wrong, and what to do about it.
+//! Errors, with messages that say what to do about them.
 
 use super::Protocol;
 use plum_engine::{Engine, Reason};
 use std::fmt;
 use std::net::IpAddr;
 
-/// Why a call did not do what it was called for. The messages say what to do.
+/// Why a call failed. The messages say what to do.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -79,7 +79,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What is in the way of a mapping.
+/// What prevents a mapping.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Obstacle {
@@ -87,7 +87,7 @@ pub enum Obstacle {
     NoNetwork,
     /// No gateway has answered by any protocol that may be used.
     NoAnswer {
-        /// Whom the route leads to; `None`: it has no next hop.
+        /// The next hop of the route; `None`: it has none.
         gateway: Option<IpAddr>,
     },
     /// The gateway has refused this mapping, or left it unanswered.
@@ -130,7 +130,7 @@ impl fmt::Display for Obstacle {
                     write!(f, " {gateway}")?;
                 }
                 f.write_str(" does not make the mapping")?;
-                // What was silent explains nothing where another has said why.
+                // A reason of a protocol that has answered explains more than silence.
                 let spoken = causes.iter().filter(|cause| !cause.reason.is_silence());
                 for (index, cause) in spoken.enumerate() {
                     write!(f, "{}{cause}", if index == 0 { " (" } else { "; " })?;

@@ -1,4 +1,4 @@
-//! What happens to the mappings of a session, on its way to whoever wants to know.
+//! The events of a session's mappings, and their queues.
 
 use super::{External, MappingId};
 use plum_engine::io::Wanted;
@@ -19,19 +19,20 @@ pub struct Event {
     pub change: Change,
 }
 
-/// What happens to a mapping. (That it is removed is the program's own doing, and no event.)
+/// What happens to a mapping. (Its removal by the program is no event.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is made; or it was made anew after it had been lost, or moved to another external address, port or protocol.
+    /// It was made, made again after a loss, or moved to another external address, port or protocol.
     Mapped(External),
-    /// It cannot be made for now. The library goes on trying.
+    /// It cannot be made for now. The library keeps trying.
     Failed,
 }
 
-/// The events of a session, from the moment on when it was asked for them. Several may listen; each gets them all.
+/// The events of a session from the call of [`Session::events`](super::Session::events) on. There may be several of
+/// these; each gets all events.
 ///
-/// Whoever falls behind gets the newest of each mapping only, and none of mappings that were removed meanwhile: what waits is
-/// never more than one event for each mapping there is.
+/// If events are not taken in time, only the newest of each mapping is kept, and none of removed mappings: at most one
+/// event for each mapping waits.
 ///
 /// As an iterator it waits for the next event, and ends with the session.
 #[derive(Debug)]
@@ -75,13 +76,13 @@ impl Drop for Events {
     }
 }
 
-/// Where the worker leaves news, and everybody else waits for them.
+/// The event queues of a session, filled by the worker, and the condition to wait for.
 #[derive(Debug)]
 pub(super) struct EventQueues {
-    /// The generation of the session's process. Its child after a fork has nobody to wait for.
+    /// The generation of the session's process. The child of a fork has no worker to wait for.
     process: u32,
     state: Mutex<EventQueuesState>,
-    /// News have come, or the end.
+    /// Notified of news and of the end of the session.
     changed: Condvar,
 }
 
@@ -102,9 +103,9 @@ impl EventQueuesState {
 #[derive(Debug, Default)]
 struct Queue {
     next_place: u64,
-    /// The mappings that have news, in the order of these.
+    /// The mappings with events, in the order of the events.
     order: Map<u64, MappingId>,
-    /// The newest of each, and its place.
+    /// The newest event of each mapping, and its place.
     newest: Map<MappingId, (u64, Change)>,
 }
 
@@ -141,7 +142,8 @@ impl EventQueues {
         Arc::new(EventQueues { process: generation(), state: Mutex::default(), changed: Condvar::new() })
     }
 
-    /// Whether this process is the child of a fork of the session's. (Then its locks may be held by threads that do not exist.)
+    /// Whether this process is a forked child of the session's. (Then the locks may be held by threads that do not
+    /// exist here.)
     pub(super) fn is_forked(&self) -> bool {
         self.process != generation()
     }
@@ -162,12 +164,12 @@ impl EventQueues {
         self.changed.notify_all();
     }
 
-    /// Waits until `decide` gives something, or the time is over. `decide` may call the client.
+    /// Waits until `decide` returns something, or for `timeout`. `decide` may call the client.
     pub(super) fn wait_for<T>(&self, timeout: Duration, mut decide: impl FnMut() -> Option<T>) -> Option<T> {
         self.wait(Some(timeout), |_| decide())
     }
 
-    /// `None` as timeout: waits as long as it takes, which the session's end bounds.
+    /// Without a timeout, waits until the end of the session at the latest.
     fn wait<T>(
         &self,
         timeout: Option<Duration>,
@@ -176,7 +178,7 @@ impl EventQueues {
         if self.is_forked() {
             return None;
         }
-        // What is waited for may wait for the log.
+        // The expected event may wait for the log.
         let timeout = if log::in_callback() { Some(Duration::ZERO) } else { timeout };
         let mut decision = None;
         let state = self.state.lock();
@@ -191,7 +193,7 @@ impl EventQueues {
         decision
     }
 
-    /// News of a mapping: the client shows them already.
+    /// Queues the news of a mapping, which the client shows already.
     fn tell(&self, mapping: MappingId, news: &News) {
         let change = match news {
             News::Success(external) => External::new(external).map(Change::Mapped),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// A session's log function.
 pub(super) type Callback = Arc<dyn Fn(Level, &str) + Send + Sync>;
 
-/// A session's wish to be told of messages of this level and above.
+/// The log callback of a session, and its lowest level.
 #[derive(Clone)]
 pub(super) struct Subscription {
     pub(super) level: Level,
@@ -46,9 +46,9 @@ pub(super) fn subscribe(subscription: Subscription) -> Number {
     Number(number)
 }
 
-/// Removes a callback: it may be running still, until the log is closed or reopened.
+/// Removes a callback. It may still be running until the log is closed or reopened.
 pub(super) fn unsubscribe(number: &Number) {
-    // Dropped after the lock is released: it is the program's.
+    // Dropped after the lock is released, since it is the program's code.
     let _removed = {
         let mut all = subscribers().lock();
         let place = all.live.iter().position(|subscriber| subscriber.number == number.0);
@@ -56,12 +56,12 @@ pub(super) fn unsubscribe(number: &Number) {
     };
 }
 
-/// The lowest level that anybody wants; `None`: nobody wants anything.
+/// The lowest level of all subscribers; `None`: there is none.
 pub(super) fn threshold() -> Option<Level> {
     subscribers().lock().live.iter().map(|subscriber| subscriber.subscription.level).min()
 }
 
-/// Goes on to log for the sessions that are left, after the end of one has closed the log. Waits for a message that is being
+/// Reopens the log for the remaining sessions, after the end of one has closed it. Waits for a message that is being
 /// written.
 pub(super) fn reopen() {
     if let Some(threshold) = threshold() {
@@ -69,7 +69,7 @@ pub(super) fn reopen() {
     }
 }
 
-/// The log's callback: tells every session that wants it.
+/// The callback of the log, which calls those of the sessions.
 pub(super) fn tell_all() -> log::Callback {
     Arc::new(|level: Level, message: &CStr| {
         let callbacks: Vec<Callback> = subscribers()

@@ -12,11 +12,11 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The worker tells of the end of a mapping within a second, as plum_destroy_mapping() promises; this
-/// bounds the wait for a worker that a log callback holds up.
+/// How long to wait for the removal of a mapping. The worker reports it within a second, unless a log callback delays
+/// it.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a session is asked to map.
+/// A request for a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     transport: Transport,
@@ -41,14 +41,14 @@ impl Request {
         Request::new(Transport::Udp, internal_port)
     }
 
-    /// The external port that is wished for. The gateway may assign another. 0: no wish, and the internal port is suggested.
+    /// The suggested external port; the gateway may assign another. 0 or not set: the internal port is suggested.
     #[must_use]
     pub const fn external_port(mut self, port: u16) -> Request {
         self.external_port = port;
         self
     }
 
-    /// The external address that is wished for, where the gateway has several.
+    /// The suggested external address, for gateways with several.
     #[must_use]
     pub const fn external_address(mut self, address: IpAddr) -> Request {
         self.external_address = Some(address);
@@ -64,7 +64,7 @@ impl Request {
     }
 }
 
-/// Names a mapping among those of its session. Ordered by age.
+/// Identifies a mapping within its session. Ordered by age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MappingId(pub(super) i32);
 
@@ -74,7 +74,7 @@ impl fmt::Display for MappingId {
     }
 }
 
-/// Where a mapping is reachable from outside.
+/// The external address and port of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct External {
     /// External address and port.
@@ -84,7 +84,7 @@ pub struct External {
 }
 
 impl External {
-    /// `None`: the host is a name, which it is only where a DummyTLS domain is configured.
+    /// `None`: the host is a name, as with a DummyTLS domain only.
     pub(super) fn new(external: &client::ExternalHost) -> Option<External> {
         let address = external.host.parse().ok()?;
         Some(External { address: SocketAddr::new(address, external.port.get()), protocol: external.protocol })
@@ -97,14 +97,14 @@ impl fmt::Display for External {
     }
 }
 
-/// How a mapping stands.
+/// The state of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// It is being made, or was lost and is being made anew.
+    /// It is being made, or made again after a loss.
     Pending,
     /// It is made.
     Mapped(External),
-    /// It cannot be made for now ([`Mapping::obstacle`] says why). The library goes on trying.
+    /// It cannot be made for now ([`Mapping::obstacle`] says why). The library keeps trying.
     Failed,
     /// It is removed, or its session has ended.
     Removed,
@@ -113,14 +113,15 @@ pub enum State {
 /// When a mapping is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Renewal {
-    /// How long until the next renewal goes out; `None`: none is to come, since the mapping is permanent or direct (then
-    /// nothing expires, either), or all its renewals were sent and none was answered.
+    /// The time until the next renewal; `None`: there is none, because the mapping is permanent or direct (then nothing
+    /// expires, either), or all its renewals were sent in vain.
     pub renews_in: Option<Duration>,
-    /// How long until the gateway forgets the mapping unless it is renewed; `None`: permanent or direct.
+    /// The time until the mapping expires unless it is renewed; `None`: permanent or direct.
     pub expires_in: Option<Duration>,
 }
 
-/// A port that is open on the gateway, or is to be. Dropping it removes it there: the worker does that, nobody waits.
+/// A port that is mapped on the gateway, or will be. Dropping it removes the mapping there: the worker does that,
+/// without a wait.
 ///
 /// It does not keep its session alive: after the session's end its state is [`State::Removed`].
 #[must_use = "a mapping that is dropped is removed"]
@@ -148,7 +149,7 @@ impl Mapping {
         self.request.internal_port
     }
 
-    /// How it stands now. Never waits.
+    /// Its state. Never waits.
     pub fn state(&self) -> State {
         if self.queues.is_forked() {
             return State::Removed;
@@ -163,7 +164,7 @@ impl Mapping {
         }
     }
 
-    /// Where it is reachable from outside, if it is made. Never waits.
+    /// Its external address and port, if it is made. Never waits.
     pub fn external(&self) -> Option<External> {
         match self.state() {
             State::Mapped(external) => Some(external),
@@ -171,11 +172,11 @@ impl Mapping {
         }
     }
 
-    /// Waits until it is made, or cannot be made for now, or is gone.
+    /// Waits until it is made, cannot be made for now, or is removed.
     ///
     /// # Errors
     ///
-    /// [`Error::NotMapped`], and what is in the way; [`Error::TimedOut`]; [`Error::Removed`].
+    /// [`Error::NotMapped`] with the obstacle; [`Error::TimedOut`]; [`Error::Removed`].
     pub fn wait(&self, timeout: Duration) -> Result<External, Error> {
         let is_decided = || match self.state() {
             State::Pending => None,
@@ -185,7 +186,7 @@ impl Mapping {
             Some(State::Mapped(external)) => Ok(external),
             Some(State::Failed) => match self.obstacle() {
                 Some(obstacle) => Err(Error::NotMapped(obstacle)),
-                // It has moved on, just now.
+                // Its state has just changed again.
                 None => self.external().ok_or(Error::TimedOut),
             },
             Some(State::Removed) => Err(Error::Removed),
@@ -193,8 +194,8 @@ impl Mapping {
         }
     }
 
-    /// When it is renewed; `None` while it is not made. Waits for the worker's turn, which takes microseconds unless a log
-    /// callback holds it up; from inside a log callback, `None`.
+    /// When it is renewed; `None`: it is not made. Waits for the worker's turn, which takes microseconds unless a log
+    /// callback delays it; in a log callback, returns `None`.
     pub fn renewal(&self) -> Option<Renewal> {
         if self.queues.is_forked() {
             return None;
@@ -211,7 +212,7 @@ impl Mapping {
         })?
     }
 
-    /// What is in the way, while its state is [`State::Failed`]. Waits as [`Mapping::renewal`] does.
+    /// What prevents it, while its state is [`State::Failed`]. Waits as [`Mapping::renewal`] does.
     pub fn obstacle(&self) -> Option<Obstacle> {
         if self.queues.is_forked() {
             return None;
@@ -223,10 +224,9 @@ impl Mapping {
         })?
     }
 
-    /// Removes it, and waits until the gateway has answered, or for 0.8 s and what the worker needs to say so: what dropping
-    /// it does, but for the wait. Gives back whether the gateway has answered, or need not be asked; if not, the mapping
-    /// ends with its lifetime at the latest. After the session's end, which has removed what it could, `true`; in a log
-    /// callback, where nobody can wait, `false`.
+    /// Removes it as dropping does, and waits until the gateway has answered, for about 0.8 s at most. Returns whether
+    /// the gateway has answered or need not be asked; if not, the mapping ends with its lifetime at the latest. After
+    /// the session's end, which has removed what it could: `true`. In a log callback, which must not wait: `false`.
     pub fn remove(self) -> bool {
         self.start_removal();
         let is_gone = || self.client.query(self.id.0).is_err().then_some(());
@@ -238,7 +238,8 @@ impl Mapping {
         !is_open.unwrap_or(log::in_callback())
     }
 
-    /// Begins to remove it, without waiting: for many mappings that are to be [`remove`](Mapping::remove)d at the same time.
+    /// Starts the removal without waiting, for many mappings that are to be [`remove`](Mapping::remove)d at the same
+    /// time.
     pub fn start_removal(&self) {
         if !self.queues.is_forked() {
             // An error means that it is gone.

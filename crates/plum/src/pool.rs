@@ -1,8 +1,8 @@
 //! Clients for sessions.
 //!
-//! A client's callers and its worker refer to each other for as long as they like, which is why it lives for ever. A session
-//! takes one that no other session uses, so there are never more than there were sessions at once. No id is given out twice
-//! by a client: what was a mapping of an ended session is unknown in the next.
+//! A client is referenced by its callers and its worker for any time, so it lives for ever. A session takes an unused
+//! one, so there are never more clients than there were sessions at the same time. A client never reuses an id: a
+//! mapping of an ended session is unknown in the next.
 
 use super::events::EventListener;
 use plum_runtime::client::Client;

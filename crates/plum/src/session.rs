@@ -1,4 +1,4 @@
-//! A session: its client, its worker, its end.
+//! Sessions: their client, worker and end.
 
 use super::events::{EventListener, EventQueues};
 use super::log::{self, Number, Subscription};
@@ -10,10 +10,10 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// A running library: its mappings are kept up until they are dropped, or the session is.
+/// A running library: its mappings are maintained until they or the session are dropped.
 ///
 /// Dropping it removes all its mappings at the gateway and ends its thread. That waits for the gateway's answers: 0.8 s
-/// after its last sign of life, 5 s at most. (In a log callback nobody can wait; there the rest is done by a thread.)
+/// after its last sign of life, 5 s at most. (In a log callback, which must not wait, a thread does it.)
 ///
 /// To share it among threads put it into an [`Arc`]. Several sessions of a process know nothing of each other; two that map the
 /// same internal port of one transport get into each other's way at the gateway.
@@ -36,7 +36,7 @@ impl Session {
 
     pub(super) fn start(mut settings: Settings, log: Option<Subscription>) -> Result<Session, Error> {
         if plum_runtime::log::in_callback() {
-            // To open the log would be to wait for the message that is being written.
+            // Opening the log would wait for the message that is being written.
             return Err(Error::NotStarted(io::Error::other("a log callback cannot start one")));
         }
         let log = log.map(log::subscribe);
@@ -110,7 +110,7 @@ impl Drop for Session {
         let end = SessionEnd { client: self.client, queues: Arc::clone(&self.queues), log: self.log.take() };
         // The client does not clean up in a log callback: it would wait for itself.
         if client::is_worker_thread() || plum_runtime::log::in_callback() {
-            // Without a thread the session goes on without anybody to use it.
+            // Without a thread the session continues unused.
             let _ = start_thread("plum-end", None, Box::new(move || end.run()));
         } else {
             end.run();
@@ -127,7 +127,7 @@ struct SessionEnd {
 
 impl SessionEnd {
     fn run(self) {
-        // It runs, nobody else ends it, and this is no callback: it cannot fail.
+        // This cannot fail: the session runs, only this ends it, and this is no callback.
         if self.client.cleanup().is_ok() {
             end_log(self.log.as_ref());
             pool::give_back(self.client);
@@ -136,7 +136,7 @@ impl SessionEnd {
     }
 }
 
-/// The log was closed with a session, or not opened: whoever is left goes on to listen.
+/// Reopens the log for the remaining sessions, after a session has closed it or failed to start.
 fn end_log(log: Option<&Number>) {
     if let Some(number) = log {
         log::unsubscribe(number);

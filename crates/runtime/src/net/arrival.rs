@@ -1,4 +1,5 @@
-//! By which interface a datagram came in, and how long the prefix of our network is: what tells who is on the link.
+//! The interface that received a datagram, and the prefix length of our network: these show whether a sender is on the
+//! link.
 
 use libc::{c_int, c_void, cmsghdr, sockaddr};
 use socket2::{SockAddr, SockAddrStorage};
@@ -8,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::{from_ref, null_mut};
 
-/// The option that has the system tell, and the message that it tells with. ip(7): IP_PKTINFO, whose in_pktinfo begins with the
-/// index; ip(4) of the BSDs: IP_RECVIF, whose sockaddr_dl has it.
+/// The socket option, and the type of the control message with the interface. ip(7): IP_PKTINFO, whose in_pktinfo
+/// begins with the index; ip(4) of the BSDs: IP_RECVIF, whose sockaddr_dl has it.
 #[cfg(netlink)]
 const TOLD_BY: c_int = libc::IP_PKTINFO;
 #[cfg(routing_sockets)]
@@ -19,9 +20,9 @@ const TOLD_BY: c_int = libc::IP_RECVIF;
 #[repr(C, align(16))]
 struct Control([u8; 96]);
 
-/// Where the message of a control message begins.
+/// The offset of the data in a control message.
 const MESSAGE_AT: usize = {
-    // SAFETY: it computes with numbers alone.
+    // SAFETY: it only computes with numbers.
     let len = unsafe { libc::CMSG_LEN(0) };
     len as usize
 };
@@ -36,7 +37,7 @@ fn loopback() -> u32 {
     return unsafe { libc::if_nametoindex(c"lo0".as_ptr()) };
 }
 
-/// Has the system tell by which interface the datagrams of an IPv4 socket come in. One that does not is read all the same.
+/// Requests the interface of each datagram of an IPv4 socket. If the system refuses, the socket works without.
 pub fn request(socket: &impl AsFd) {
     let on: c_int = 1;
     // SAFETY: both options read an integer of the length given; the descriptor is open.
@@ -51,9 +52,10 @@ pub fn request(socket: &impl AsFd) {
     };
 }
 
-/// Reads one datagram: its length, its sender, and the index of the interface that it came in by, 0 where that is not told.
+/// Reads one datagram: its length, its sender, and the index of the receiving interface, 0 if it is not known.
 ///
-/// What this machine sends to itself comes in by the loopback interface, which is 0 here; Linux names that of the address instead.
+/// Datagrams of this machine to itself arrive on the loopback interface, reported as 0; Linux reports the interface of
+/// the address instead.
 ///
 /// # Errors
 ///
@@ -78,7 +80,7 @@ pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Sock
     Ok((len, from, if interface == loopback() { 0 } else { interface }))
 }
 
-/// The interface that a control message tells, the only one that was asked for.
+/// The interface in a control message, the only kind that was requested.
 fn interface_of(control: &[u8]) -> u32 {
     let number = |at: usize| control.get(at..)?.first_chunk().map(|octets| c_int::from_ne_bytes(*octets));
     let kind = (number(offset_of!(cmsghdr, cmsg_level)), number(offset_of!(cmsghdr, cmsg_type)));
@@ -94,7 +96,7 @@ fn interface_of(control: &[u8]) -> u32 {
     }
 }
 
-/// The length of the prefix that an IPv4 address of this machine has; `None`: it has no such address, or nobody tells.
+/// The prefix length of an IPv4 address of this machine; `None`: it has no such address, or the system does not tell.
 pub fn prefix(address: IpAddr) -> Option<u8> {
     let IpAddr::V4(address) = address else { return None };
     let mut list = null_mut();
@@ -115,7 +117,7 @@ pub fn prefix(address: IpAddr) -> Option<u8> {
         }
         next = entry.ifa_next;
     }
-    // SAFETY: the list that getifaddrs(3) made, and nobody keeps a part of it.
+    // SAFETY: the list of getifaddrs(3), of which no reference is left.
     unsafe { libc::freeifaddrs(list) };
     found
 }

@@ -1,12 +1,12 @@
-//! Keeping pthread_cancel(3) out of the library. A thread that is cancelled unwinds, or ends without unwinding, from a call of the
-//! system: through frames that do not expect it, and with locks held.
+//! Disables thread cancellation (pthread_cancel(3)) inside the library: a cancelled thread would unwind, or end, inside
+//! a system call, through frames that do not expect it, and with locks held.
 
 #[cfg(any(target_os = "linux", routing_sockets))]
 use std::ffi::c_int;
 use std::marker::PhantomData;
 
-/// As long as this lives the calling thread is not cancelled. A cancellation that is asked for meanwhile stays pending, and acts
-/// when the thread may be cancelled again.
+/// Disables cancellation of the calling thread while this value lives. A pending cancellation takes effect when it is
+/// enabled again.
 pub struct Uncancelled {
     #[cfg(any(target_os = "linux", routing_sockets))]
     old: c_int,
@@ -23,7 +23,7 @@ unsafe extern "C" {
 const PTHREAD_CANCEL_DISABLE: c_int = if cfg!(target_vendor = "apple") { 0 } else { 1 };
 
 impl Uncancelled {
-    /// Turns cancellation of the calling thread off.
+    /// Disables cancellation of the calling thread.
     pub fn begin() -> Uncancelled {
         Uncancelled {
             #[cfg(any(target_os = "linux", routing_sockets))]
@@ -35,13 +35,13 @@ impl Uncancelled {
 
 impl Drop for Uncancelled {
     fn drop(&mut self) {
-        // It is no cancellation point: what is pending acts at the next one.
+        // This is not a cancellation point: a pending cancellation takes effect at the next one.
         #[cfg(any(target_os = "linux", routing_sockets))]
         set_state(self.old);
     }
 }
 
-/// Whether the calling thread may be cancelled, from now on; gives back what it was.
+/// Sets whether the calling thread may be cancelled; returns the previous setting.
 #[cfg(any(target_os = "linux", routing_sockets))]
 fn set_state(state: c_int) -> c_int {
     let mut old = state;

@@ -1,9 +1,9 @@
-//! Descriptors that the child of a fork closes at once: it has no use for them, and a socket that it keeps open would hold the
-//! port, and fill with what nobody reads, as long as the child lives.
+//! Descriptors that the child of a fork closes at once: it does not use them, and an open copy of a socket would hold
+//! the port and buffer unread datagrams for the life of the child.
 //!
-//! Closing touches the child's copy alone, where taking a descriptor out of an epoll instance, say, would do so for the parent
-//! too. It is done by the handler of pthread_atfork(3), and only there: later the program may have closed the numbers and used
-//! them for files of its own. So it is not done in a child that was made by clone(2).
+//! Closing affects only the child's copy, whereas removing a descriptor from an epoll instance, for example, would
+//! affect the parent, too. Only the handler of pthread_atfork(3) closes them: later the program may have closed the
+//! numbers and reused them for its own files. So a child made by clone(2) keeps them.
 
 use std::ops::{Deref, DerefMut};
 
@@ -23,15 +23,15 @@ impl Place {
     }
 }
 
-/// What has a descriptor, of which the child of a fork closes its copy.
+/// An owner of a descriptor, whose copy the child of a fork closes.
 pub struct ClosedInChild<T> {
-    /// Dropped first: then the descriptor is closed, and its number belongs to somebody else.
+    /// Dropped first: once the descriptor is closed, its number may be reused.
     _place: Place,
     inner: T,
 }
 
 impl<#[cfg(unix)] T: std::os::fd::AsRawFd, #[cfg(not(unix))] T> ClosedInChild<T> {
-    /// Of something whose descriptor is open, and stays the same.
+    /// Wraps an owner whose descriptor is open and does not change.
     pub fn new(inner: T) -> ClosedInChild<T> {
         ClosedInChild { _place: Place::of(&inner), inner }
     }
@@ -62,7 +62,7 @@ mod unix {
     use std::os::fd::{AsRawFd, RawFd};
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// More than a session has, and few enough to look through. What finds no place stays open in children.
+    /// More than a session uses, and few enough to scan. Further descriptors stay open in children.
     const PLACES: usize = 128;
 
     /// How many bits of a word are the descriptor's, plus one; the others are the generation's. 0: free.
@@ -95,7 +95,7 @@ mod unix {
             let entry = generation_bits(generation) | number;
             let word = OPEN.iter().find(|word| {
                 let found = word.load(Ordering::Relaxed);
-                // What an ancestor had open counts no more.
+                // Entries of an ancestor are free.
                 (found == 0 || !is_of(found, generation))
                     && word.compare_exchange(found, entry, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             });
@@ -106,7 +106,7 @@ mod unix {
     impl Drop for Place {
         fn drop(&mut self) {
             if let Some(word) = self.word {
-                // In a child it may be free, or another's.
+                // In a child the entry may be free, or reused.
                 let _ = word.compare_exchange(self.entry, 0, Ordering::AcqRel, Ordering::Relaxed);
             }
         }

@@ -1,11 +1,12 @@
-//! Which process this is. The child of a fork begins as a copy of its parent, and nothing in the copy tells it so.
+//! Identifies the process. The child of a fork starts as a copy of its parent, and nothing in the copy shows that it is
+//! one.
 //!
-//! The generation is the number of a process in the line of its ancestors that have used this library, the first being 1. So it
-//! tells a process from all whose memory it may have a copy of. It stands in the mark: a word in a page that the kernel hands to
-//! a child as zeroes (MADV_WIPEONFORK), whatever way it is made: fork(3), or clone(2), of which the C library knows nothing.
-//! Where there is no such page, a handler of pthread_atfork(3) zeroes the mark in the child, and the process id is looked at as
-//! well, as far as that goes: parent and child can both be process 1. The child of a vfork(2) has its parent's memory, and its
-//! mark.
+//! The generation numbers the processes in a line of ancestors that have used this library, from 1 on. So it
+//! distinguishes a process from all whose memory it may have a copy of. It is stored in the mark: a word in a page that
+//! the kernel clears in every child (MADV_WIPEONFORK), whether made by fork(3) or by clone(2), which the C library does
+//! not notice. Without such a page, a handler of pthread_atfork(3) clears the mark in the child, and the process id is
+//! compared as well, which helps unless parent and child are both process 1. The child of vfork(2) shares its parent's
+//! memory, and its mark.
 
 #[cfg(unix)]
 pub use unix::generation;
@@ -23,21 +24,21 @@ mod unix {
     use std::ptr::null_mut;
     use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-    /// In the mark: this process has no generation yet.
+    /// Value of the mark: this process has no generation yet.
     const NONE: u32 = 0;
-    /// In the mark: another thread is about to give it one.
+    /// Value of the mark: another thread is setting the generation.
     const BUSY: u32 = u32::MAX;
 
-    /// Where the mark is, once it has been wanted.
+    /// The address of the mark, once it was needed.
     static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(null_mut());
 
-    /// The mark, where the kernel wipes no page.
+    /// The mark, if the kernel wipes no page.
     static KEPT_MARK: AtomicU32 = AtomicU32::new(NONE);
 
-    /// The process that the mark was last set in. It counts for [`KEPT_MARK`] alone.
+    /// The process that last set the mark. Used with [`KEPT_MARK`] only.
     static PROCESS_ID: AtomicU32 = AtomicU32::new(0);
 
-    /// The generation that was given out last: this process's, or, as long as it has none, that of an ancestor.
+    /// The last generation that was assigned: this process's or, as long as it has none, an ancestor's.
     static LAST: AtomicU32 = AtomicU32::new(NONE);
 
     /// The generation of this process. Takes no lock, and some nanoseconds but for the first time.
@@ -56,7 +57,7 @@ mod unix {
         !std::ptr::eq(mark, &raw const KEPT_MARK) || PROCESS_ID.load(Ordering::Acquire) == id()
     }
 
-    /// Gives this process a generation, unless another thread does.
+    /// Assigns a generation to this process, unless another thread does.
     #[cold]
     fn begin(mark: &AtomicU32) -> u32 {
         loop {
@@ -65,7 +66,7 @@ mod unix {
             if old != NONE && old != BUSY && is_ours {
                 return old;
             }
-            // Whoever made it busy is a few instructions from the end of that.
+            // The other thread is a few instructions from the end.
             if old == BUSY || mark.compare_exchange(old, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                 std::thread::yield_now();
                 continue;

@@ -1,14 +1,14 @@
-//! The operating system: clock, randomness, sockets, routes, change notices. One file a platform.
+//! The operating system: clock, randomness, sockets, routes, change notices. One file for each platform.
 //!
 //! No protocol knowledge. Beside `ffi` the only module that may hold `unsafe`.
 //!
 //! `udp`, `tcp` and `signals` are the same everywhere; what differs between systems is in `linux` (Android too), `bsd` (macOS
 //! and iOS too), `windows` and `other` (what is portable), which have the same functions.
 //!
-//! The child of a fork is another process with a copy of this one's memory: `generation` tells them apart, `per_process` has what
-//! is not the child's, `descriptors` what the child closes.
+//! The child of a fork is another process with a copy of this one's memory: `generation` distinguishes them,
+//! `per_process` holds state that the child must not use, `descriptors` closes the child's copies.
 
-// Elsewhere nobody tells us.
+// Other systems have no notices.
 #[cfg(any(netlink, routing_sockets))]
 mod arrival;
 mod cancellation;
@@ -60,33 +60,33 @@ pub use wall_clock::wall_clock;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The way to an address, as the kernel would choose it.
+/// The route to an address, as the kernel would choose it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Next hop; `None`: on-link, or (on systems where we cannot ask) unknown.
+    /// Next hop; `None`: on-link, or unknown (on systems where it cannot be looked up).
     pub gateway: Option<IpAddr>,
     /// Source address.
     pub local: IpAddr,
-    /// Interface index; 0 where the system does not tell.
+    /// Interface index; 0: unknown.
     pub interface: u32,
 }
 
-/// An address of Ethernet or Wi-Fi.
+/// An Ethernet or Wi-Fi address.
 pub type HardwareAddress = [u8; 6];
 
-/// What reading the pending notices of a [`Watch`] gave.
+/// The result of reading the pending notices of a [`Watch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notices {
     /// Links, addresses or routes have changed.
     pub changed: bool,
     /// There were too many to read at once: read again.
     pub more: bool,
-    /// Nothing can be read any more: open another watch.
+    /// The watch is broken: open another.
     pub broken: bool,
 }
 
-/// Addresses that stand for "the internet" in a route lookup. They are set aside for documentation and
-/// never sent to (RFC 5737 §3: TEST-NET-1, TEST-NET-2).
+/// Addresses that represent "the internet" in a route lookup. RFC 5737 §3: they are reserved for documentation
+/// (TEST-NET-1, TEST-NET-2), and no packet is sent to them.
 const INTERNET: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 1)];
 
 /// Fills `bytes` from the operating system's random number generator.
@@ -101,7 +101,7 @@ pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
     })
 }
 
-/// Whether the system refused something for want of descriptors or memory: what was asked for may be had later.
+/// Whether the system is short of descriptors or memory, so that a retry may succeed.
 pub fn is_shortage(error: &io::Error) -> bool {
     #[cfg(unix)]
     let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
@@ -117,21 +117,21 @@ pub fn is_shortage(error: &io::Error) -> bool {
 ///
 /// # Errors
 ///
-/// The system could not be asked, or had no memory for an answer: whether there is a route is not known.
+/// The lookup failed: it is unknown whether there is a route.
 pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
     if let Some(address) = toward {
         return platform::find_route(address);
     }
-    // The first one may be on-link (some networks do use 192.0.2.0/24) or blackholed, which says nothing about
-    // the way to the internet. Then the second one decides, also where it has no route.
+    // The first may be on-link (some networks do use 192.0.2.0/24) or blackholed, which says nothing about the route to
+    // the internet. Then the second decides, even if it has no route.
     match platform::find_route(INTERNET[0].into())? {
         Some(route) if route.gateway.is_some() => Ok(Some(route)),
         _ => platform::find_route(INTERNET[1].into()),
     }
 }
 
-/// The hardware address of a host on the link of an interface, as the neighbour table has it. No packet is sent. `None`: it
-/// has none, or this system does not say.
+/// The hardware address of a host on the link of an interface, from the neighbour table. No packet is sent. `None`: the
+/// table has none, or cannot be read.
 pub fn find_hardware_address(interface: u32, address: IpAddr) -> Option<HardwareAddress> {
     #[cfg(netlink)]
     return platform::find_hardware_address(interface, address);
@@ -142,7 +142,7 @@ pub fn find_hardware_address(interface: u32, address: IpAddr) -> Option<Hardware
     }
 }
 
-/// The length of the prefix of the network that an IPv4 address of this machine is in; `None`: the system does not tell.
+/// The prefix length of an IPv4 address of this machine; `None`: unknown.
 pub fn find_prefix(local: IpAddr) -> Option<u8> {
     #[cfg(any(netlink, routing_sockets))]
     return arrival::prefix(local);
@@ -155,7 +155,7 @@ pub fn find_prefix(local: IpAddr) -> Option<u8> {
     }
 }
 
-/// [`find_route`], where it does not matter why there is none.
+/// [`find_route`], without a distinction of failures.
 pub fn look_up_route(toward: Option<IpAddr>) -> Option<Route> {
     find_route(toward).ok().flatten()
 }

@@ -1,4 +1,4 @@
-//! Multicast where an interface is named by its address.
+//! Multicast on systems that identify an interface by its address.
 
 #![forbid(unsafe_code)]
 

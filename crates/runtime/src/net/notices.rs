@@ -1,4 +1,4 @@
-//! Reading what a system tells of changes, however it does.
+//! Reads change notices, however the system sends them.
 
 #![forbid(unsafe_code)]
 
@@ -8,10 +8,10 @@ use std::io;
 /// Notices read in one go; a flood must not keep the reader from other work.
 const NOTICES_A_TURN: usize = 1024;
 
-/// How many errors in a row mean that the socket is of no use any more: those that tell of something come once each.
+/// Consecutive errors after which the socket counts as broken: errors that report something come once each.
 const ERRORS_A_TURN: usize = 8;
 
-/// Reads all that is pending; `read` takes one notice and says whether it tells of a change.
+/// Reads all pending notices; `read` takes one and returns whether it reports a change.
 pub fn drain(mut read: impl FnMut() -> io::Result<bool>) -> Notices {
     let mut changed = false;
     let mut errors = 0;
@@ -24,9 +24,9 @@ pub fn drain(mut read: impl FnMut() -> io::Result<bool>) -> Notices {
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => return Notices { changed, more: false, broken: false },
                 io::ErrorKind::Interrupted => {}
-                // netlink(7), route(4): ENOBUFS tells that notices were lost, so there were some. It is told once, and
-                // those that were kept still wait behind it. No other error is known here, and one that
-                // stays would be read for ever.
+                // netlink(7), route(4): ENOBUFS reports lost notices, so there was a change. It is reported once, and
+                // the kept notices still wait behind it. No other error is known here; a lasting one would be read for
+                // ever.
                 _ => {
                     changed = true;
                     errors += 1;
@@ -63,7 +63,7 @@ mod tests {
         let interrupted = || Err(io::ErrorKind::Interrupted.into());
         let changed = Notices { changed: true, more: false, broken: false };
         assert_eq!(drain_all(vec![interrupted(), lost(), Ok(false)]), changed);
-        // Seven in a row, one notice, seven more: each of them may have told of something.
+        // Seven in a row, one notice, seven more: each may report something.
         let twice: Vec<_> = (0..15).map(|n| if n == 7 { Ok(false) } else { lost() }).collect();
         assert_eq!(drain_all(twice), changed);
     }

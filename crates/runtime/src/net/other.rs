@@ -1,7 +1,6 @@
-//! Systems whose own ways are still to come: what is portable.
+//! Systems without an implementation of their own: portable functions only.
 //!
-//! A route has a source address but no next hop (so only UPnP is asked), and changes are seen by the
-//! periodic recheck alone.
+//! A route has a source address but no next hop (so only UPnP is used), and changes are seen by rechecks only.
 
 #![forbid(unsafe_code)]
 
@@ -21,13 +20,13 @@ pub mod clock {
     use std::sync::OnceLock;
     use std::time::Instant;
 
-    /// Now. Whether it counts the time the machine sleeps is up to the system here.
+    /// Now. Whether it counts the time that the machine sleeps depends on the system.
     pub fn now() -> Time {
         static START: OnceLock<Instant> = OnceLock::new();
         Time::ZERO + START.get_or_init(Instant::now).elapsed()
     }
 
-    /// The same clock: no sleep is seen.
+    /// The same clock: no sleep is detected.
     pub fn monotonic() -> Time {
         now()
     }
@@ -38,7 +37,7 @@ pub fn environment(name: &CStr) -> Option<String> {
     Some(std::env::var_os(name.to_str().ok()?)?.to_string_lossy().into_owned())
 }
 
-/// Never tells anything.
+/// A watch without notices.
 pub struct Watch {}
 
 impl Watch {
@@ -51,7 +50,7 @@ impl Watch {
         Ok(Watch {})
     }
 
-    /// It cannot be opened and yet not tell of changes.
+    /// An open watch always has notices.
     pub fn take_obstacle(&mut self) -> Option<io::Error> {
         None
     }

@@ -1,13 +1,13 @@
-//! Standard output, without std's lock on it: in the child of a fork a thread that is not there may hold that for ever.
+//! Standard output, without std's lock: in the child of a fork a thread that does not exist there may hold it for ever.
 
-/// Whether it is a terminal.
+/// Whether standard output is a terminal.
 #[cfg(unix)]
 pub fn output_is_terminal() -> bool {
     // SAFETY: isatty(3) takes a number, and says of one that is not open that it is no terminal.
     unsafe { libc::isatty(libc::STDOUT_FILENO) == 1 }
 }
 
-/// Writes to it, without SIGPIPE. That it cannot be written is nobody's business: there is nowhere to tell.
+/// Writes to standard output, without SIGPIPE. Errors are ignored: there is nowhere to report them.
 #[cfg(unix)]
 pub fn write_output(mut bytes: &[u8]) {
     super::signals::without_sigpipe(|| {
@@ -24,13 +24,13 @@ pub fn write_output(mut bytes: &[u8]) {
     });
 }
 
-/// Whether it is a terminal.
+/// Whether standard output is a terminal.
 #[cfg(not(unix))]
 pub fn output_is_terminal() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stdout())
 }
 
-/// Writes to it. That it cannot be written is nobody's business: there is nowhere to tell.
+/// Writes to standard output. Errors are ignored: there is nowhere to report them.
 #[cfg(not(unix))]
 pub fn write_output(bytes: &[u8]) {
     use std::io::Write;

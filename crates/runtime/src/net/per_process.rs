@@ -1,11 +1,11 @@
-//! State of the process that is not its child's: the child of a fork has a copy, in which locks may be held and threads
-//! counted that it does not have.
+//! State of a process that its child must not use: the child of a fork has a copy, in which locks may be held and
+//! threads counted that do not exist there.
 
 use super::generation;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
 
-/// A value for each process. In the child of a fork it is made anew; the parent's stays in its memory, and nobody uses it.
+/// A value for each process. In the child of a fork a new one is made; the parent's stays in its memory, unused.
 pub struct PerProcess<T: 'static> {
     /// Null, or a leaked [`Box`].
     current: AtomicPtr<Owned<T>>,
@@ -17,14 +17,14 @@ struct Owned<T> {
 }
 
 impl<T: Send + Sync> PerProcess<T> {
-    /// A value that is made when it is first wanted.
+    /// A value that is made on first use.
     #[expect(clippy::new_without_default, reason = "it is for statics")]
     pub const fn new() -> PerProcess<T> {
         PerProcess { current: AtomicPtr::new(null_mut()) }
     }
 
-    /// This process's value. `make` makes it, of an ancestor's, if there is one: its locks must not be touched. It may be called
-    /// by several threads at once, of which one succeeds. Takes no lock.
+    /// This process's value. `make` makes it from an ancestor's, if there is one, whose locks it must not take. Several
+    /// threads may call it at once, of which one succeeds. Takes no lock.
     pub fn get(&'static self, make: impl Fn(Option<&T>) -> T) -> &'static T {
         let generation = generation();
         loop {
@@ -38,35 +38,35 @@ impl<T: Send + Sync> PerProcess<T> {
         }
     }
 
-    /// Puts a new value in the place of what was found there, unless another thread has.
+    /// Replaces the value that was found, unless another thread has replaced it.
     #[cold]
     fn replace(&self, found: *mut Owned<T>, new: Owned<T>) {
         let new = Box::into_raw(Box::new(new));
         if self.current.compare_exchange(found, new, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            // SAFETY: made by `into_raw` above, and nobody else has seen it.
+            // SAFETY: made by `into_raw` above, and not shared.
             drop(unsafe { Box::from_raw(new) });
         }
     }
 }
 
-/// What a process leaves to its children. It can be read in a child whatever threads of the parent did at the fork: they do
-/// not hold anything for it, and Linux copies memory for a child in the order in which it was written (it holds up who would
-/// write to what has been copied until all is).
+/// A value that a process leaves to its children. A child can read it whatever the parent's threads did at the fork:
+/// they hold no lock for it, and Linux copies the memory for a child in the order in which it was written (writers to
+/// already copied pages wait until all are copied).
 pub struct Inheritable<T> {
-    /// The generation that has set it; 0: nobody has.
+    /// The generation that has set it; 0: none.
     owner: AtomicU32,
     /// Null, or a box.
     value: AtomicPtr<T>,
 }
 
 impl<T: Send + Sync> Inheritable<T> {
-    /// Nothing is left to anybody, for now.
+    /// A value that is not set.
     #[expect(clippy::new_without_default, reason = "it is for what is made as a constant")]
     pub const fn new() -> Inheritable<T> {
         Inheritable { owner: AtomicU32::new(0), value: AtomicPtr::new(null_mut()) }
     }
 
-    /// What children that are forked from now on find. No effect on what an ancestor has set.
+    /// Sets the value for children forked from now on. An ancestor's value is not changed.
     pub fn set(&self, value: Option<T>) {
         let generation = generation();
         if ![0, generation].contains(&self.owner.load(Ordering::Relaxed)) {
@@ -75,12 +75,12 @@ impl<T: Send + Sync> Inheritable<T> {
         self.owner.store(generation, Ordering::Relaxed);
         let new = value.map_or(null_mut(), |value| Box::into_raw(Box::new(value)));
         let old = self.value.swap(new, Ordering::AcqRel);
-        // A child that finds the old one finds it whole: it is freed after it was replaced, in this order.
+        // A child that finds the old value finds it whole: it is freed only after it was replaced.
         fence(Ordering::SeqCst);
         drop_boxed(old);
     }
 
-    /// What an ancestor has left; `None` also in the process that has set it.
+    /// The value of an ancestor; `None` also in the process that has set it.
     pub fn inherited(&self) -> Option<&T> {
         if self.owner.load(Ordering::Relaxed) == generation() {
             return None;

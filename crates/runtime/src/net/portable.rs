@@ -1,4 +1,4 @@
-//! The lookup of a route that every system with sockets can do, and that others fall back on.
+//! A route lookup for every system with sockets, also the fallback of the others.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ const DISCARD_PORT: u16 = 9;
 ///
 /// # Errors
 ///
-/// The system has no socket to ask with.
+/// No socket can be opened.
 pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
     let local = source_toward(address)?;
     Ok(local.map(|local| Route { gateway: None, local, interface: 0 }))
@@ -24,7 +24,7 @@ fn source_toward(address: IpAddr) -> io::Result<Option<IpAddr>> {
     let any: IpAddr =
         if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-    // Connecting a UDP socket chooses the route and sends nothing.
+    // Connecting a UDP socket selects the route and sends nothing.
     match socket.connect(SocketAddr::new(address, DISCARD_PORT)) {
         Ok(()) => Ok(Some(socket.local_addr()?.ip())),
         Err(error) if is_shortage(&error) => Err(error),

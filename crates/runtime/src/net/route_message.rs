@@ -1,20 +1,20 @@
 //! The messages of routing sockets: route(4) of macOS, FreeBSD, OpenBSD and NetBSD.
 //!
-//! They have the same parts in the same order everywhere, but not in the same places: a header, then one socket address
-//! after the other, as far as bits of the header name them. A [`Layout`] says where things stand; so all of them are
-//! read by the same code, which any machine can test.
+//! They have the same parts in the same order everywhere, but at different offsets: a header, then one socket address
+//! after the other, as selected by bits of the header. A [`Layout`] has the offsets, so all are read by the same code,
+//! which can be tested on any machine.
 //!
-//! What a layout says was compared with the systems' own sources: net/route.h (the header, the numbers of types and flags),
-//! sys/socket.h (families) and what answers, which is net/rtsock.c, on NetBSD net/rtsock_shared.c. All of them look for the
-//! longest prefix where a question has no netmask, answer to every routing socket with the process and the number of the
-//! question, and refuse with ESRCH, by write(2) and by the answer, where they find none.
+//! The layouts were compared with the systems' sources: net/route.h (the header, the numbers of types and flags),
+//! sys/socket.h (families), and the code that answers: net/rtsock.c, on NetBSD net/rtsock_shared.c. All look for the
+//! longest prefix if a request has no netmask, answer to every routing socket with the process and number of the
+//! request, and report ESRCH, by write(2) and in the answer, if there is no route.
 
 #![forbid(unsafe_code)]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-// What is the same everywhere: net/route.h, sys/socket.h.
+// The same on all systems: net/route.h, sys/socket.h.
 const LENGTH_AT: usize = 0;
 const VERSION_AT: usize = 2;
 const TYPE_AT: usize = 3;
@@ -24,12 +24,12 @@ const RTM_DELETE: u8 = 2;
 const RTM_CHANGE: u8 = 3;
 const RTM_GET: u8 = 4;
 
-/// Messages that tell of a lookup, of one host, or of the way to a neighbour's link-layer address; none of them of a change:
-/// RTM_GET (of whatever program, this one too), RTM_LOSING, RTM_REDIRECT, RTM_MISS, RTM_LOCK, RTM_RESOLVE.
+/// Messages about a lookup, one host, or a neighbour's link-layer address, which report no change: RTM_GET (of any
+/// program, this one included), RTM_LOSING, RTM_REDIRECT, RTM_MISS, RTM_LOCK, RTM_RESOLVE.
 const NO_CHANGES: [u8; 6] = [RTM_GET, 5, 6, 7, 8, 0xb];
 
 const RTF_UP: u32 = 0x1;
-/// The route leads by a next hop.
+/// The route has a next hop.
 pub const RTF_GATEWAY: u32 = 0x2;
 const RTF_REJECT: u32 = 0x8;
 /// RTF_LLINFO or RTF_LLDATA: a neighbour's link-layer address.
@@ -53,16 +53,16 @@ const SOCKADDR_IN6_ADDRESS_AT: usize = 8;
 /// `sockaddr_dl` without a name.
 const SOCKADDR_DL_LEN: usize = 20;
 
-/// How one system lays its messages out.
+/// The layout of one system's messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// RTM_VERSION.
     version: u8,
     /// `sizeof(struct rt_msghdr)`.
     header_len: usize,
-    /// Where a message names the length of its header, if it does.
+    /// The offset of the header's length, if a message has it.
     header_len_at: Option<usize>,
-    /// Where a question names the table of routes, if it does; else it is that of the socket.
+    /// The offset of the routing table's number, if a request has it; otherwise it is a property of the socket.
     table_at: Option<usize>,
     index_at: usize,
     flags_at: usize,
@@ -70,17 +70,17 @@ pub struct Layout {
     pid_at: usize,
     sequence_at: usize,
     error_at: usize,
-    /// What the room of a socket address is rounded up to; an empty one takes as much.
+    /// The alignment of socket addresses; an empty one takes this much.
     alignment: usize,
     /// AF_INET6.
     inet6: u8,
-    /// Whether the interface is told only to those who ask for it: on NetBSD (net/rtsock_shared.c). FreeBSD and macOS tell it
-    /// to all now and are asked because older versions need not.
+    /// Whether the interface is reported only on request: on NetBSD (net/rtsock_shared.c). FreeBSD and macOS always
+    /// report it now, but older versions need the request.
     must_ask_for_interface: bool,
     /// Flags of routes that the kernel makes by itself for each host it sends to.
     cloned: u32,
-    /// Types, besides [`NO_CHANGES`], that tell of nothing that concerns us: multicast groups that somebody joined (we do),
-    /// neighbours, packets and name servers.
+    /// Types, besides [`NO_CHANGES`], that are irrelevant: joined multicast groups (ours included), neighbours, packets
+    /// and name servers.
     no_changes: &'static [u8],
     /// RTF_IFSCOPE: a route that counts only for sockets bound to its interface.
     scoped: u32,
@@ -168,12 +168,12 @@ pub const HERE: Layout = if cfg!(target_os = "freebsd") {
     APPLE
 };
 
-/// What a route says of the way to its destination.
+/// The next hop and interface of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
     /// The next hop; `None`: the destination is on the link.
     pub gateway: Option<IpAddr>,
-    /// The interface's index; 0: not told.
+    /// The interface's index; 0: unknown.
     pub interface: u32,
 }
 
@@ -215,14 +215,15 @@ impl Layout {
         bytes
     }
 
-    /// What a message says if it is the answer to the [`Layout::question`] of this process and number; else `None`.
+    /// The content of a message, if it is the answer to the [`Layout::question`] of this process and number; else
+    /// `None`.
     ///
     /// # Errors
     ///
-    /// The kernel has no way there, or drops what is sent there.
+    /// The kernel has no route to the address, or drops packets to it.
     pub fn read_answer(&self, bytes: &[u8], pid: u32, sequence: u32) -> Option<io::Result<Hop>> {
         let message = Message::read(self, bytes)?;
-        // Every routing socket hears the answers to all others.
+        // Every routing socket receives the answers to all others.
         if message.kind != RTM_GET || message.u32_at(self.pid_at)? != pid {
             return None;
         }
@@ -235,8 +236,7 @@ impl Layout {
         }
     }
 
-    /// Whether a message that nobody asked for tells of a link, an address or a route that has changed. The start of
-    /// one is enough.
+    /// Whether an unsolicited message reports a changed link, address or route. The start of a message is enough.
     pub fn tells_of_change(&self, bytes: &[u8]) -> bool {
         let (Some(&version), Some(&kind)) = (bytes.get(VERSION_AT), bytes.get(TYPE_AT)) else { return false };
         if version != self.version || NO_CHANGES.contains(&kind) || self.no_changes.contains(&kind) {
@@ -245,7 +245,7 @@ impl Layout {
         if !matches!(kind, RTM_ADD | RTM_DELETE | RTM_CHANGE) {
             return true;
         }
-        // What a lookup and a packet make the kernel note about hosts and neighbours: a recheck would cause the next.
+        // Lookups and packets make the kernel record hosts and neighbours: reacting to that would cause the next.
         let flags = array_at(bytes, self.flags_at).map_or(0, u32::from_ne_bytes);
         flags & (RTF_LINK_LAYER | self.cloned) == 0
     }
@@ -287,12 +287,12 @@ impl Layout {
     }
 }
 
-/// A message about a route, whole.
+/// A complete message about a route.
 struct Message<'a> {
     layout: &'a Layout,
     kind: u8,
     flags: u32,
-    /// As long as the message says.
+    /// Of the length given in the message.
     bytes: &'a [u8],
     destination: Option<&'a [u8]>,
     gateway: Option<&'a [u8]>,
@@ -317,7 +317,7 @@ impl<'a> Message<'a> {
         let mut take = |bit: u32| {
             let len = usize::from(*rest.first().filter(|_| present & bit != 0)?);
             let sockaddr = rest.get(..len);
-            // Nothing need follow the last one, not even what it would be rounded up with.
+            // The last address need not have its padding.
             rest = rest.get(layout.room(len)..).unwrap_or_default();
             sockaddr
         };
@@ -326,7 +326,7 @@ impl<'a> Message<'a> {
         Some(Message { layout, kind: bytes[TYPE_AT], flags, bytes, destination, gateway, netmask })
     }
 
-    /// The way that the route leads; `None`: nowhere, or where we cannot read it.
+    /// The next hop and interface of the route; `None`: packets are dropped, or it cannot be read.
     fn hop(&self) -> Option<Hop> {
         if self.flags & (RTF_REJECT | RTF_BLACKHOLE) != 0 {
             return None;
@@ -345,7 +345,7 @@ impl<'a> Message<'a> {
         Some(Hop { gateway, interface: interface.into() })
     }
 
-    /// Whether the route is in use for all that has no other.
+    /// Whether this is the default route, and in use.
     fn is_default(&self, v6: bool) -> bool {
         let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv4Addr::UNSPECIFIED) };
         self.flags & RTF_UP != 0

@@ -1,4 +1,4 @@
-//! Keeping signals away from a thread, and a thread from the child of a fork.
+//! Threads of the library: signals blocked, and ended in the child of a fork.
 
 use super::thread_mark::{marked_in, set_mark};
 use super::{Uncancelled, generation};
@@ -9,7 +9,7 @@ use std::io;
 
 #[cfg(unix)]
 mod mask {
-    //! Sets of signals, and the calling thread's mask.
+    //! Sets of signals, and the signal mask of the calling thread.
     //!
     //! A set begins as zeroes, which are a valid one: glibc's has 128 bytes, of which it and the kernel fill the first 8.
 
@@ -34,7 +34,7 @@ mod mask {
         one
     }
 
-    /// Changes the calling thread's mask; the old one. `how` is SIG_BLOCK or SIG_SETMASK.
+    /// Changes the calling thread's mask and returns the old one. `how`: SIG_BLOCK or SIG_SETMASK.
     pub fn change(how: c_int, set: &sigset_t) -> sigset_t {
         let mut old = MaybeUninit::zeroed();
         // SAFETY: pthread_sigmask(3): it reads the set and writes the old mask; both pointers are valid. It cannot fail for these `how`.
@@ -43,13 +43,13 @@ mod mask {
         unsafe { old.assume_init() }
     }
 
-    /// Puts back what [`change`] has given.
+    /// Restores the mask that [`change`] returned.
     pub fn put_back(old: &sigset_t) {
         // SAFETY: pthread_sigmask(3): it reads the set, and takes null for the old mask.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old, null_mut()) };
     }
 
-    /// Whether a blocked signal waits for this thread, or for the process.
+    /// Whether a blocked signal is pending for this thread or the process.
     pub fn is_pending(signal: c_int) -> bool {
         let mut pending = MaybeUninit::zeroed();
         // SAFETY: sigpending(2): it writes a set to the pointer, which is valid for that.
@@ -58,17 +58,17 @@ mod mask {
         unsafe { libc::sigismember(pending.as_ptr(), signal) == 1 }
     }
 
-    /// Takes one signal of the set, if there still is one.
+    /// Takes one pending signal of the set, if there still is one.
     pub fn take_pending(set: &sigset_t) {
-        // It does not wait: what was sent to the whole process another thread may have taken meanwhile.
+        // This must not wait: another thread may have taken a signal that was sent to the process.
         #[cfg(not(any(target_vendor = "apple", target_os = "openbsd")))]
         {
             let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
             // SAFETY: sigtimedwait(2): it reads the set and the time, and takes null for what it might tell.
             unsafe { libc::sigtimedwait(set, null_mut(), &raw const now) };
         }
-        // These have no call that does not wait. A program in which several threads block SIGPIPE, and one of them takes the
-        // signal in this very moment, is not known.
+        // These systems have no call that does not wait. No program is known in which several threads block SIGPIPE and
+        // one of them takes the signal at this moment.
         #[cfg(any(target_vendor = "apple", target_os = "openbsd"))]
         {
             let mut signal = 0;
@@ -78,11 +78,11 @@ mod mask {
     }
 }
 
-/// Calls `body` with all signals blocked in this thread. Threads started in it have them blocked for all their
-/// life, without a gap: a thread inherits the mask of its maker.
+/// Calls `body` with all signals blocked in this thread. Threads started in it keep them blocked, without a gap: a
+/// thread inherits the mask of its creator.
 #[cfg(unix)]
 fn with_all_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
-    /// Puts the old mask back, also when `body` panics.
+    /// Restores the old mask, also when `body` panics.
     struct Restore(libc::sigset_t);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -101,18 +101,17 @@ fn with_all_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
 }
 
 thread_local! {
-    /// This thread is one of the library's.
+    /// Whether this thread is one of the library's.
     static STARTED_IN: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Starts a thread that has all signals blocked, and is not cancelled: the program's handlers are not to run on a thread it does not
-/// know.
-/// `None`: the usual stack.
+/// Starts a thread with all signals blocked and without cancellation: the program's handlers must not run on a thread
+/// that it does not know.
 ///
 /// # Errors
 ///
 /// The system gives no thread.
-// One type of body, since starting a thread is four kilobytes of code for each.
+// One type of body: starting a thread is four kilobytes of code for each type.
 pub fn start_thread(
     name: &str,
     stack_len: Option<usize>,
@@ -132,14 +131,14 @@ pub fn start_thread(
     with_all_signals_blocked(|| builder.spawn(body))
 }
 
-/// Calls `body`, whose writes to a pipe that nobody reads give an error and no SIGPIPE.
+/// Calls `body`, in which a write to a closed pipe returns an error without SIGPIPE.
 #[cfg(unix)]
 pub(super) fn without_sigpipe<T>(body: impl FnOnce() -> T) -> T {
     let sigpipe = mask::set_of(libc::SIGPIPE);
     let old = mask::change(libc::SIG_BLOCK, &sigpipe);
     let was_pending = mask::is_pending(libc::SIGPIPE);
     let result = body();
-    // One that waited before is somebody else's.
+    // A signal that was pending before is not ours.
     if !was_pending && mask::is_pending(libc::SIGPIPE) {
         mask::take_pending(&sigpipe);
     }
@@ -147,8 +146,8 @@ pub(super) fn without_sigpipe<T>(body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// To be called when a function of the program's has returned, which may have forked: ends the child's copy of a thread of this
-/// library's. It would go on with the work of the parent's, on the parent's sockets and locks.
+/// To be called after a function of the program that may have forked: ends the child's copy of a library thread, which
+/// would otherwise continue the parent's work on the parent's sockets and locks.
 pub fn end_thread_in_child() {
     let started_in = marked_in(&STARTED_IN);
     if started_in != 0 && started_in != generation() {
@@ -156,7 +155,7 @@ pub fn end_thread_in_child() {
     }
 }
 
-/// Ends the calling thread, and the process if it has no other: nothing is unwound, no exit handler runs.
+/// Ends the calling thread, and the process if it has no other, without unwinding or exit handlers.
 fn end_thread() -> ! {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     loop {

@@ -9,32 +9,32 @@ use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
-/// A TCP connection of ours. A source for mio, edge-triggered: read and write until there is nothing more to.
+/// A TCP connection. An edge-triggered mio source: read and write until there is nothing left.
 #[derive(Debug)]
 pub struct Tcp {
     stream: ClosedInChild<TcpStream>,
 }
 
-/// What reading a connection gave.
+/// The result of reading a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// So many bytes of the buffer are filled.
+    /// The number of bytes read into the buffer.
     Data(usize),
-    /// Nothing more for now.
+    /// No more data for now.
     Empty,
-    /// The other side has closed it.
+    /// The peer has closed it.
     Closed,
 }
 
 impl Tcp {
-    /// Begins to connect; [`Tcp::established`] tells what came of it.
+    /// Starts to connect; [`Tcp::established`] returns the result.
     ///
     /// # Errors
     ///
-    /// Those that `connect` has at once: no route, or already refused.
+    /// Immediate errors of `connect`: no route, or refused.
     pub fn connect(to: SocketAddr) -> io::Result<Tcp> {
         let stream = ClosedInChild::new(TcpStream::connect(to)?);
-        // Requests are written whole; a part of one must not wait for an acknowledgement.
+        // Requests are written at once: no part must wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
         Ok(Tcp { stream })
     }
@@ -43,9 +43,9 @@ impl Tcp {
     ///
     /// # Errors
     ///
-    /// Why it will never be: refused, unreachable.
+    /// The connection failed: refused, unreachable.
     pub fn established(&self) -> io::Result<Option<SocketAddr>> {
-        // A refused connection is readable and writable, as a good one is: the error comes first.
+        // A refused connection is readable and writable like an established one, so the error is checked first.
         if let Some(error) = self.stream.take_error()? {
             return Err(error);
         }
@@ -56,7 +56,7 @@ impl Tcp {
         }
     }
 
-    /// Reads what is there, as far as `buffer` holds it.
+    /// Reads available data into `buffer`.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl Tcp {
         }
     }
 
-    /// Writes what the system takes at once and returns how much that was; 0: nothing for now.
+    /// Writes as much as the system takes at once; returns the number of bytes, 0: none for now.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! What a thread is in the midst of. The child of a fork has a copy of the thread that forked, in which such marks stand as well;
-//! they tell whose they are.
+//! Marks of what a thread is inside of. The child of a fork inherits the marks of the thread that forked; the
+//! generation in a mark shows whose it is.
 
 #![forbid(unsafe_code)]
 
@@ -7,12 +7,12 @@ use super::generation;
 use crate::sync::thread::LocalKey;
 use std::cell::Cell;
 
-/// The generation of the process that has marked the thread; 0: nobody has. To be declared by `thread_local!`.
+/// The generation of the process that has marked the thread; 0: none. To be declared by `thread_local!`.
 pub type ThreadMark = LocalKey<Cell<u32>>;
 
 /// The process that has marked the calling thread; 0: none.
 pub fn marked_in(mark: &'static ThreadMark) -> u32 {
-    // A thread that is being torn down has no thread-locals any more, and is in the midst of nothing.
+    // A thread that is ending has no thread-locals any more, and no mark.
     mark.try_with(Cell::get).unwrap_or(0)
 }
 
@@ -21,12 +21,12 @@ pub fn is_marked(mark: &'static ThreadMark) -> bool {
     marked_in(mark) == generation()
 }
 
-/// Marks the calling thread, for good.
+/// Marks the calling thread permanently.
 pub fn set_mark(mark: &'static ThreadMark) {
     let _ = mark.try_with(|mark| mark.set(generation()));
 }
 
-/// The calling thread is marked as long as this lives, also when it panics.
+/// Marks the calling thread while this value lives, also during a panic.
 pub struct Marked(&'static ThreadMark);
 
 impl Marked {

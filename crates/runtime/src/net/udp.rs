@@ -12,59 +12,58 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-/// Room for the answers to many requests at once while the reader is kept busy. The kernel may allow less.
+/// The receive buffer: room for the replies to many requests while the reader is busy. The kernel may grant less.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// The largest UDP payload is shorter than this.
 pub const DATAGRAM_LEN_MAX: usize = 65_536;
 
-/// How often one datagram is sent again because an error of an earlier one came out of its send.
+/// How often a datagram is sent again because its send returned the error of an earlier one.
 const SEND_ATTEMPTS: usize = 4;
 
-/// A UDP socket. A source for mio, edge-triggered: read until [`Received::Empty`] or be never told again.
+/// A UDP socket. An edge-triggered mio source: read until [`Received::Empty`], or no event follows.
 #[derive(Debug)]
 pub struct Udp {
     socket: ClosedInChild<UdpSocket>,
     peer: Option<SocketAddr>,
-    /// The length of the prefix of our network, as far as anyone may send here.
+    /// The prefix length of our network, for unconnected sockets.
     prefix: Option<u8>,
 }
 
-/// What reading a socket gave.
+/// The result of reading a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// A datagram.
     Datagram {
-        /// Bytes of the buffer that are filled.
+        /// The number of bytes read into the buffer.
         len: usize,
         from: SocketAddr,
-        /// The index of the interface that it came in by; 0 where the system does not tell, or that is the loopback one.
+        /// The index of the receiving interface; 0: unknown, or the loopback interface.
         interface: u32,
     },
     /// The port this socket is connected to is closed (ICMP port unreachable).
     Refused,
-    /// The system could not give what is there, if anything: the error's number, 0 if it has none.
+    /// Reading failed: the number of the error, 0 if it has none.
     Failed(i32),
     /// Nothing more for now.
     Empty,
 }
 
-/// What sending a datagram gave.
+/// The result of sending a datagram.
 #[derive(Debug)]
 pub struct Sent {
-    /// The port this socket is connected to is closed: the answer to an earlier datagram said so.
+    /// The reply to an earlier datagram reported that the peer's port is closed.
     pub refused: bool,
     /// Whether this one was sent.
     pub result: io::Result<()>,
 }
 
 impl Udp {
-    /// A socket of the address `local` that speaks to `remote` alone. `interface` counts for IPv6 link-local
-    /// addresses.
+    /// A socket at the address `local`, connected to `remote`. `interface` is used for IPv6 link-local addresses.
     ///
     /// # Errors
     ///
-    /// `local` is no address of this machine, there is no route, or what opening a socket gives.
+    /// `local` is not an address of this machine, there is no route, or the socket cannot be opened.
     pub fn connected(local: IpAddr, interface: u32, remote: SocketAddr) -> io::Result<Udp> {
         let socket = open(local)?;
         socket.bind(&scoped(SocketAddr::new(local, 0), interface).into())?;
@@ -73,12 +72,12 @@ impl Udp {
         Ok(Udp { socket: finish(socket), peer: Some(peer), prefix: None })
     }
 
-    /// A socket of the address `local` that speaks to anyone, and multicasts on `interface`, through `hops - 1`
-    /// routers at most.
+    /// An unconnected socket at the address `local`, which multicasts on `interface` through at most `hops - 1`
+    /// routers.
     ///
     /// # Errors
     ///
-    /// `local` is no address of this machine, or what opening a socket gives.
+    /// `local` is not an address of this machine, or the socket cannot be opened.
     pub fn unconnected(local: IpAddr, interface: u32, hops: u32) -> io::Result<Udp> {
         let socket = open(local)?;
         match local {
@@ -97,12 +96,12 @@ impl Udp {
         Ok(open_to_all(socket, local))
     }
 
-    /// A socket that receives what is sent to a multicast group and port on `interface` (the one of the address
-    /// `local`). The port is shared with other programs that are ready to share it.
+    /// A socket that receives datagrams to a multicast group and port on `interface` (the one with the address
+    /// `local`). Other programs may share the port.
     ///
     /// # Errors
     ///
-    /// The port is taken by a program that does not share it (on Windows: that has it exclusively), or what opening a socket gives.
+    /// Another program has the port without sharing it (on Windows: exclusively), or the socket cannot be opened.
     pub fn listening(group: SocketAddr, local: IpAddr, interface: u32) -> io::Result<Udp> {
         let socket = open(group.ip())?;
         #[cfg(windows)]
@@ -117,7 +116,7 @@ impl Udp {
         Ok(open_to_all(socket, local))
     }
 
-    /// The address and port of this side.
+    /// The local address and port.
     ///
     /// # Errors
     ///
@@ -126,7 +125,7 @@ impl Udp {
         self.socket.local_addr()
     }
 
-    /// The length of the prefix of our network, where anyone may send here; `None`: the system does not tell.
+    /// The prefix length of our network, for unconnected sockets; `None`: unknown.
     pub fn prefix(&self) -> Option<u8> {
         self.prefix
     }
@@ -140,8 +139,7 @@ impl Udp {
                 None => self.socket.send_to(bytes, to),
             };
             match result {
-                // udp(7): an error of an earlier datagram comes out of the next call, which then has not
-                // sent its own.
+                // udp(7): the next call returns the error of an earlier datagram, and has not sent its own.
                 Err(error) if self.is_refusal(&error) => refused = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => return Sent { refused, result: other.map(|_| ()) },
@@ -175,7 +173,7 @@ impl Udp {
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Received::Empty,
                     io::ErrorKind::Interrupted => {}
-                    // That of an earlier datagram is told once: whoever sent it will send again.
+                    // The error of an earlier datagram is reported once: the sender retransmits.
                     _ => return Received::Failed(error.raw_os_error().unwrap_or(0)),
                 },
             }
@@ -212,7 +210,7 @@ fn open_to_all(socket: Socket, local: IpAddr) -> Udp {
     Udp { socket: finish(socket), peer: None, prefix: find_prefix(local) }
 }
 
-/// Has the system tell by which interface the datagrams of a socket come in that waits for them, as far as it does.
+/// Requests the receiving interface of each datagram of an unconnected socket, where the system supports that.
 pub fn request_interfaces(socket: &std::net::UdpSocket) {
     #[cfg(any(netlink, routing_sockets))]
     arrival::request(socket);
@@ -220,8 +218,8 @@ pub fn request_interfaces(socket: &std::net::UdpSocket) {
     let _ = socket;
 }
 
-/// Reads one datagram of a socket that waits: its length, its sender, and the index of the interface that it came in by, 0 where
-/// that is not told, or is the loopback one.
+/// Reads one datagram of an unconnected socket: its length, its sender, and the index of the receiving interface, 0 if
+/// unknown or loopback.
 ///
 /// # Errors
 ///

@@ -17,12 +17,12 @@ fn of_day(secs: u64) -> (u32, u32, u32) {
     ((secs / 3600 % 24) as u32, (secs / 60 % 60) as u32, (secs % 60) as u32)
 }
 
-/// glibc has a lock for time zones and does nothing about it at a fork: in a child that is made while another thread is in
-/// localtime_r, that function never returns. So a child goes on with the time zone as its parent knew it, summer time or not.
+/// glibc has a lock for time zones that it does not reset at a fork: in a child forked while another thread is in
+/// localtime_r, that function never returns. So a child keeps the UTC offset that its parent knew.
 #[cfg(unix)]
 fn local(secs: u64) -> Option<(u32, u32, u32)> {
     const DAY_SECS: u64 = 24 * 60 * 60;
-    /// By how much the local time of day is ahead of UTC's, in seconds; the day's length: not known.
+    /// How far local time is ahead of UTC, in seconds; the length of a day: not known.
     static AHEAD_SECS: AtomicU32 = AtomicU32::new(DAY_SECS as u32);
     let ahead = AHEAD_SECS.load(Ordering::Relaxed);
     if generation() > 1 && u64::from(ahead) < DAY_SECS {

@@ -23,12 +23,12 @@ const CLOCKS: [libc::clockid_t; 2] = [libc::CLOCK_MONOTONIC, libc::CLOCK_UPTIME]
 #[cfg(not(any(target_vendor = "apple", target_os = "openbsd", target_os = "freebsd")))]
 const CLOCKS: [libc::clockid_t; 2] = [libc::CLOCK_MONOTONIC; 2];
 
-/// Now, on the clock that counts the time the machine sleeps.
+/// Now, on the clock that counts the time that the machine sleeps.
 pub fn now() -> Time {
     read(CLOCKS[0]).unwrap_or_else(monotonic)
 }
 
-/// Now, on the clock that stands still while the machine sleeps: [`now`] has gained on it by the time slept.
+/// Now, on the clock that does not count the time that the machine sleeps: [`now`] gains on it by each sleep.
 pub fn monotonic() -> Time {
     read(CLOCKS[1]).unwrap_or(Time::ZERO)
 }

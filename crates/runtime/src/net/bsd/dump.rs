@@ -1,16 +1,16 @@
-//! The table of routes as sysctl(3) gives it, for where a sandbox forbids routing sockets.
+//! The routing table from sysctl(3), for sandboxes that forbid routing sockets.
 
 use super::super::route_message::RTF_GATEWAY;
 use libc::{c_int, c_void};
 use std::ptr::null_mut;
 
-/// A table that is longer than this is no phone's.
+/// The longest table that is read: far longer than that of a phone.
 const DUMP_LEN_MAX: usize = 1 << 20;
 
-/// Room for routes that come between asking for the length and reading.
+/// Room for routes added between the query of the length and the read.
 const SLACK: usize = 4096;
 
-/// All routes by a next hop, one message after the other. `None`: not to be had.
+/// All routes with a next hop, one message after the other; `None`: not available.
 pub fn gateway_routes(v6: bool) -> Option<Vec<u8>> {
     let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     // sysctl(3): CTL_NET, PF_ROUTE: protocol number, address family, what, which flags. With NET_RT_FLAGS it is the routes that
@@ -26,7 +26,7 @@ pub fn gateway_routes(v6: bool) -> Option<Vec<u8>> {
     Some(dump)
 }
 
-/// Reads into the buffer and gives how much that was; without one how much there is.
+/// Reads into the buffer and returns the length; without a buffer, returns the available length.
 fn read(name: &mut [c_int; 6], buffer: Option<&mut [u8]>) -> Option<usize> {
     let (start, mut len) = match buffer {
         Some(buffer) => (buffer.as_mut_ptr().cast::<c_void>(), buffer.len()),

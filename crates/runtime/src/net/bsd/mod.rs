@@ -29,8 +29,8 @@ pub(super) fn listening_address(group: SocketAddr) -> SocketAddr {
     group
 }
 
-/// The number of this process's table of routes, which OpenBSD wants to hear (sys/net/rtsock.c: it hands the answers for one
-/// table only to the sockets of processes that use it). Elsewhere that is the socket's own affair.
+/// The number of this process's routing table, which OpenBSD requires (sys/net/rtsock.c: answers for a table reach only
+/// sockets of processes that use it). On other systems it is a property of the socket.
 #[cfg(target_os = "openbsd")]
 fn table() -> u16 {
     // sys/socket.h, since OpenBSD 4.8; the libc crate does not name it.

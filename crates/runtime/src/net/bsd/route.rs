@@ -1,4 +1,4 @@
-//! Looking up a route: the source address by a socket that connects, the next hop by a routing socket.
+//! Route lookups: the source address from a connected socket, the next hop from a routing socket.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The kernel answers while it takes the question, or at once afterwards; this is only used up where something is broken.
+/// The kernel answers during the request or at once afterwards: this timeout expires only if something is broken.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// An answer has some 200 bytes.
@@ -27,23 +27,23 @@ pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
         Err(error) if is_shortage(&error) => return Err(error),
         Ok(None) => return Ok(None),
         Ok(Some(hop)) => hop,
-        // A sandbox keeps routing sockets from us (iOS), or routes from them: a jail of FreeBSD without a network stack of its
-        // own is told ESRCH of every network (sys/net/rtsock.c: can_export_rte). But there is a way: see above.
+        // A sandbox refuses routing sockets (iOS) or hides routes: a FreeBSD jail without its own network stack gets
+        // ESRCH for every network (sys/net/rtsock.c: can_export_rte). But there is a route: see above.
         Err(_) => fall_back(address).unwrap_or(Hop { gateway: None, interface: 0 }),
     };
     Ok(Some(Route { gateway: hop.gateway, interface: hop.interface, ..route }))
 }
 
-/// Asks the kernel; `None`: it refuses or drops what is sent there.
+/// Asks the kernel; `None`: packets to the address are refused or dropped.
 ///
 /// # Errors
 ///
-/// It could not be asked, or it told us of no route.
+/// The request failed, or the kernel reported no route.
 fn ask(address: IpAddr) -> io::Result<Option<Hop>> {
     let mut socket = open_routing_socket()?;
     socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
     let mut sequence = [0; 4];
-    // Another copy of this library in the process may ask at the same time, and hears both answers.
+    // Another copy of this library in the process may ask at the same time: both receive both answers.
     fill_random(&mut sequence)?;
     let sequence = u32::from_ne_bytes(sequence);
     socket.send(&HERE.question(address, sequence, table()))?;
@@ -64,7 +64,7 @@ fn ask(address: IpAddr) -> io::Result<Option<Hop>> {
     Err(io::ErrorKind::TimedOut.into())
 }
 
-/// The default route, from the table that a program in a sandbox may still read (iOS).
+/// The default route, from the table that a sandboxed program may still read (iOS).
 fn fall_back(address: IpAddr) -> Option<Hop> {
     let v6 = address.is_ipv6();
     HERE.find_default(&gateway_routes(v6)?, v6)

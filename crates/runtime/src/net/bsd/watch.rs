@@ -1,4 +1,4 @@
-//! Notices of the kernel: links, addresses and routes that change.
+//! The kernel's change notices: links, addresses and routes.
 
 #![forbid(unsafe_code)]
 
@@ -18,7 +18,7 @@ const NOTICE_LEN: usize = 64;
 
 /// Becomes readable when links, addresses or routes have changed.
 ///
-/// A source for mio, edge-triggered: after an event call [`Watch::drain`].
+/// An edge-triggered mio source: call [`Watch::drain`] after each event.
 pub struct Watch {
     changes: ClosedInChild<Socket>,
 }
@@ -35,12 +35,12 @@ impl Watch {
         Ok(Watch { changes: ClosedInChild::new(changes) })
     }
 
-    /// It cannot be opened and yet not tell of changes.
+    /// An open watch always has notices.
     pub fn take_obstacle(&mut self) -> Option<io::Error> {
         None
     }
 
-    /// Reads all that is pending.
+    /// Reads all pending notices.
     pub fn drain(&mut self) -> Notices {
         drain(|| {
             let mut notice = [0; NOTICE_LEN];

@@ -1,4 +1,4 @@
-//! The main table of IPv4 routes as /proc shows it, for where netlink is refused. It knows nothing of rules and of other tables.
+//! The main table of IPv4 routes from /proc, for sandboxes that refuse netlink. Rules and other tables are not in it.
 
 #![forbid(unsafe_code)]
 

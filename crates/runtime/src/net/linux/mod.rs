@@ -25,18 +25,19 @@ use std::os::fd::AsRawFd;
 /// The kernel could not be asked, or had no memory for an answer: whether there is a route is not known.
 pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
     match route::find_route(address) {
-        // A sandbox keeps netlink from us.
+        // A sandbox refuses netlink.
         Err(error) if !is_shortage(&error) => find_route_without_netlink(address),
         other => other,
     }
 }
 
-/// The source address as the kernel would choose it, with the next hop and interface that the main table has, where it can be read.
+/// The source address that the kernel would choose, with the next hop and interface from the main table, if it can be
+/// read.
 fn find_route_without_netlink(address: IpAddr) -> io::Result<Option<Route>> {
     let Some(route) = portable::find_route(address)? else { return Ok(None) };
     let IpAddr::V4(v4) = address else { return Ok(Some(route)) };
     let Some(entry) = main_table::find(v4) else { return Ok(Some(route)) };
-    // A rule may lead past the main table, by an interface that has another address.
+    // A rule may select another table, and an interface with another address.
     if let Some(gateway) = entry.gateway
         && portable::find_route(gateway.into())?.is_none_or(|toward_it| toward_it.local != route.local)
     {
@@ -83,13 +84,13 @@ pub(super) fn listening_address(group: SocketAddr) -> SocketAddr {
     group
 }
 
-/// Lets the port be shared with other programs, and keeps out what only they joined.
+/// Lets other programs share the port, and excludes multicast groups that only they have joined.
 pub(super) fn prepare_listener(
     socket: &Socket,
     #[cfg_attr(target_os = "android", expect(unused_variables))] group: SocketAddr,
 ) -> io::Result<()> {
     socket.set_reuse_address(true)?;
-    // For those that share by this option only; refused by kernels before 3.9, which need it not.
+    // For programs that share by this option only. Kernels before 3.9 refuse it and do not need it.
     let _ = socket.set_reuse_port(true);
     // ip(7): IP_MULTICAST_ALL is on by default and delivers the groups that any socket of this machine joined,
     // on whatever interface. Android has it too, but no crate names it there; its apps see one network.

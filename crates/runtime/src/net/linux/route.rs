@@ -1,4 +1,5 @@
-//! Lookups of routes, as `ip route get` does them, and of neighbours: one rtnetlink question, policy routing and metrics honoured.
+//! Lookups of routes (as `ip route get` does, with policy routing and metrics) and of neighbours: one rtnetlink request
+//! each.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The kernel answers while it takes the question, so this is only ever used up where netlink is broken.
+/// The kernel answers during the request: this timeout expires only if netlink is broken.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Messages read for one reply, foreign ones (of privileged processes) included.
@@ -42,10 +43,10 @@ const RTM_F_FIB_MATCH: u32 = 0x2000;
 
 const ATTRIBUTE_HEADER_LEN: usize = 4;
 
-/// One question a socket, so any number will do.
+/// One request for each socket, so any number will do.
 const SEQUENCE_NUMBER: u32 = 1;
 
-/// What the kernel says of a route.
+/// The kernel's answer about a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Answer {
     gateway: Option<IpAddr>,
@@ -55,7 +56,7 @@ struct Answer {
 
 /// Looks up the route toward an address. No packet is sent. `None`: there is none.
 ///
-/// Takes some 50 to 100 microseconds, twice as long without a next hop, two seconds at the very most.
+/// Takes about 50 to 100 microseconds, twice as long without a next hop, and never more than two seconds.
 ///
 /// # Errors
 ///
@@ -66,15 +67,15 @@ pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
         return Ok(None);
     };
     if gateway.is_none() {
-        // A next hop that is an address of this machine is no next hop for packets, so the kernel leaves it out. The
-        // entry of its table names it: the gateway may run on this very machine.
+        // The kernel omits a next hop that is an address of this machine. The entry of its table has it: the gateway
+        // may run on this machine.
         gateway = ask(address, RTM_F_FIB_MATCH)?.and_then(|entry| entry.gateway);
     }
     Ok(Some(Route { gateway, local, interface }))
 }
 
-/// The hardware address that an interface has for an address; `None`: none is known, or the kernel does not say (before
-/// Linux 5.0, and to the apps of Android 11 and later).
+/// The hardware address of a neighbour on an interface; `None`: unknown, or not reported (before Linux 5.0, and to apps
+/// since Android 11).
 pub fn find_hardware_address(interface: u32, address: IpAddr) -> Option<HardwareAddress> {
     let question = question(libc::RTM_GETNEIGH, libc::NDA_DST, address, |header| {
         header[NEIGHBOUR_INTERFACE..NEIGHBOUR_STATE].copy_from_slice(&interface.to_ne_bytes());
@@ -91,7 +92,7 @@ fn ask(address: IpAddr, flags: u32) -> io::Result<Option<Answer>> {
     exchange(&question, read_reply)
 }
 
-/// Asks one question; `None`: what was asked for is not there.
+/// Sends one request; `None`: there is no such route or neighbour.
 fn exchange<T>(
     question: &[u8],
     read_reply: impl Fn(&[u8]) -> Option<io::Result<T>>,
@@ -145,12 +146,12 @@ fn question(kind: u16, attribute_kind: u16, address: IpAddr, fill: impl FnOnce(&
     bytes
 }
 
-/// What a message of the kernel says of a route; `None`: it is not the answer to the question.
+/// The route in a message of the kernel; `None`: it is not the answer to the request.
 fn read_reply(bytes: &[u8]) -> Option<io::Result<Answer>> {
     read(bytes, libc::RTM_NEWROUTE, |header, attributes| read_route(header[ROUTE_TYPE], attributes))
 }
 
-/// The same of a neighbour.
+/// The neighbour in a message of the kernel; `None`: it is not the answer to the request.
 fn read_neighbour(bytes: &[u8]) -> Option<io::Result<HardwareAddress>> {
     read(bytes, libc::RTM_NEWNEIGH, |header, attributes| {
         let state = u16::from_ne_bytes([header[NEIGHBOUR_STATE], header[NEIGHBOUR_STATE + 1]]);

@@ -1,4 +1,4 @@
-//! Notices of the kernel: links, addresses and routes that change, and the end of a sleep.
+//! The kernel's change notices: links, addresses, routes, and the end of a sleep.
 
 use super::super::notices::drain;
 use super::super::{ClosedInChild, Notices, is_shortage};
@@ -14,18 +14,18 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 /// name them for Android.)
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400;
 
-/// The start of a notice is enough: that there is one says all we want to know.
+/// The start of a notice is enough: only its existence matters.
 const NOTICE_LEN: usize = 16;
 
 /// Becomes readable when links, addresses or routes have changed, and when the machine may have slept.
 ///
-/// A source for mio, edge-triggered: after an event call [`Watch::drain`].
+/// An edge-triggered mio source: call [`Watch::drain`] after each event.
 pub struct Watch {
-    /// `None` where a sandbox keeps it from us: changes are then seen by the periodic recheck.
+    /// `None`: a sandbox refuses it, and changes are seen at rechecks only.
     changes: Option<ClosedInChild<Socket>>,
-    /// Why there is none.
+    /// Why the notices are refused.
     obstacle: Option<io::Error>,
-    /// `None` where the kernel has none. A sleep is then seen at the next wake of whatever reason.
+    /// `None`: the kernel has none, and a sleep is detected at the next wake-up for another reason.
     clock_steps: Option<ClockSteps>,
 }
 
@@ -39,7 +39,7 @@ impl Watch {
         let (changes, obstacle) = match watch_changes() {
             Ok(changes) => (Some(ClosedInChild::new(changes)), None),
             Err(error) if is_shortage(&error) => return Err(error),
-            // A sandbox. Asked again, it would refuse again.
+            // A sandbox, which would refuse it again.
             Err(error) => (None, Some(error)),
         };
         let clock_steps = match ClockSteps::watch() {
@@ -51,12 +51,12 @@ impl Watch {
         Ok(Watch { changes, obstacle, clock_steps })
     }
 
-    /// Why changes are not told, which is said once.
+    /// Takes the reason why there are no change notices, to be logged once.
     pub fn take_obstacle(&mut self) -> Option<io::Error> {
         self.obstacle.take()
     }
 
-    /// Reads all that is pending.
+    /// Reads all pending notices.
     pub fn drain(&mut self) -> Notices {
         if let Some(clock_steps) = &mut self.clock_steps {
             clock_steps.clear();
@@ -72,7 +72,6 @@ impl Watch {
         })
     }
 
-    /// What is watched.
     fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let changes = self.changes.as_ref().map(|changes| changes.as_raw_fd());
         changes.into_iter().chain(self.clock_steps.as_ref().map(|steps| steps.timer.as_raw_fd()))
@@ -101,8 +100,8 @@ impl Source for Watch {
     }
 }
 
-/// Becomes readable when the wall clock makes a step against the monotonic one: when it is set, and when the
-/// machine wakes up. So nobody must look at the clock every few seconds to notice a sleep.
+/// Becomes readable when the wall clock is set or the machine wakes up, so that a sleep is detected without polling the
+/// clock.
 struct ClockSteps {
     timer: ClosedInChild<File>,
 }
@@ -131,10 +130,10 @@ impl ClockSteps {
         if result == 0 { Ok(ClockSteps { timer }) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Takes notice of a step, so that the next one is told again.
+    /// Reads a step, so that the next one is reported again.
     fn clear(&mut self) {
-        // timerfd_create(2): after a step the read fails with ECANCELED, else with EAGAIN. Who sees a sleep is
-        // the reader of the clocks; here it is enough to have been woken.
+        // timerfd_create(2): after a step the read fails with ECANCELED, else with EAGAIN. The sleep itself is detected
+        // from the clocks; here the wake-up suffices.
         let _ = self.timer.read(&mut [0; 8]);
     }
 }

@@ -21,7 +21,7 @@ struct Precise {
     awake: Query,
 }
 
-/// Now, on the clock that counts the time the machine sleeps.
+/// Now, on the clock that counts the time that the machine sleeps.
 pub fn now() -> Time {
     match precise() {
         Some(precise) => read(precise.with_sleep),
@@ -30,7 +30,7 @@ pub fn now() -> Time {
     }
 }
 
-/// Now, on the clock that stands still while the machine sleeps: [`now`] has gained on it by the time slept.
+/// Now, on the clock that does not count the time that the machine sleeps: [`now`] gains on it by each sleep.
 pub fn monotonic() -> Time {
     if let Some(precise) = precise() {
         return read(precise.awake);

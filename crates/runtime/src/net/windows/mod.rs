@@ -1,4 +1,4 @@
-//! Windows 10 and later, and Wine, which lacks some of its functions: what then is done instead stands where they are called.
+//! Windows 10 and later, and Wine, which lacks some functions: the fallbacks are where they are called.
 
 pub mod clock;
 mod route;
@@ -48,8 +48,8 @@ pub(super) fn local_time() -> (u32, u32, u32) {
     (time.wHour.into(), time.wMinute.into(), time.wSecond.into())
 }
 
-/// Keeps the code where it is until the process ends, also where the program frees the DLL: a thread of ours, or one of the
-/// system's that calls us back, may still run then. (As `-z nodelete` does elsewhere.)
+/// Keeps the DLL loaded until the process ends, even if the program frees it: a thread of ours, or of the system
+/// calling us, may still run. (As `-z nodelete` does elsewhere.)
 pub(super) fn stay_loaded() {
     let mut module = null_mut();
     // With FROM_ADDRESS the name is any address inside of the module.
@@ -65,22 +65,22 @@ pub(super) fn stay_loaded() {
     };
 }
 
-/// Lies where this code does.
+/// An address inside this module.
 static INSIDE: u8 = 0;
 
-/// Has an unconnected socket not hear of closed ports: by default what one datagram met with fails a later read, and
-/// does not say whose it was.
+/// Disables reports of closed ports on an unconnected socket: by default, the error of one datagram fails a later read,
+/// without its address.
 pub(super) fn ignore_refusals(socket: &Socket) {
     turn_off(socket, SIO_UDP_CONNRESET);
 }
 
-/// Has a socket not hear of datagrams that lived too short to arrive: by default each of these ICMP errors, which anybody can
-/// send, fails a read.
+/// Disables reports of expired TTLs on a socket: by default each of these ICMP errors, which anyone can send, fails a
+/// read.
 pub(super) fn ignore_expiries(socket: &Socket) {
     turn_off(socket, SIO_UDP_NETRESET);
 }
 
-/// A system that has no such option tells of such errors, which is no more than a line in the log each.
+/// A system without this option reports these errors: each is only a line in the log.
 fn turn_off(socket: &Socket, option: u32) {
     let (off, mut returned) = (0u32, 0);
     // SAFETY: WSAIoctl: the socket is open, the options above read a BOOL, which has the length given, and write nothing; without an
@@ -108,14 +108,14 @@ pub(super) fn listening_address(group: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Lets the port be shared with other programs. On Windows that takes it also from those that have not asked for sharing, unless they
-/// have asked for the contrary (SO_EXCLUSIVEADDRUSE): of what is sent to their address alone some may then come here.
+/// Lets other programs share the port. On Windows this also shares the port of programs that did not ask for it, unless
+/// they prevent it (SO_EXCLUSIVEADDRUSE): some of their unicast datagrams may then arrive here.
 pub(super) fn prepare_listener(socket: &Socket, _group: SocketAddr) -> io::Result<()> {
     socket.set_reuse_address(true)
 }
 
-/// The way in which Windows names an interface where an IPv4 address is asked for: "IP_MULTICAST_IF: any IP address in the 0.x.x.x
-/// block is treated as an interface index". `None` where it has no such name.
+/// An interface index as Windows expects it in place of an IPv4 address: "IP_MULTICAST_IF: any IP address in the
+/// 0.x.x.x block is treated as an interface index". `None`: the index is too large.
 fn as_address(interface: u32) -> Option<Ipv4Addr> {
     (1..1 << 24).contains(&interface).then(|| Ipv4Addr::from(interface))
 }

@@ -14,7 +14,7 @@ use windows_sys::Win32::Networking::WinSock::{
     AF_INET, AF_INET6, IN_ADDR, IN_ADDR_0, IN6_ADDR, IN6_ADDR_0, SOCKADDR_IN, SOCKADDR_IN6, SOCKADDR_INET,
 };
 
-/// The UDP port of the discard service: where nothing is sent to, any would do.
+/// The UDP port of the discard service; nothing is sent to it.
 const DISCARD: u16 = 9;
 
 /// Looks up the route toward an address. No packet is sent. `None`: there is none.
@@ -45,14 +45,14 @@ pub fn find_route(toward: IpAddr) -> io::Result<Option<Route>> {
     }))
 }
 
-/// Whether the next hop of a route is another machine. For what is on-link, Windows tells no address or its own. (For loopback Wine's
-/// GetBestRoute tells the default route.)
+/// Whether the next hop of a route is another machine. For on-link routes Windows reports no address or its own. (For
+/// loopback, Wine's GetBestRoute reports the default route.)
 fn is_gateway(next_hop: IpAddr, local: IpAddr) -> bool {
     !next_hop.is_unspecified() && next_hop != local && !local.is_loopback()
 }
 
-/// The same, without GetBestRoute2, which Wine does not have (as of 8.0): the source is what a socket gets that is connected, which
-/// sends nothing; the next hop is asked of GetBestRoute, which knows IPv4 alone.
+/// The same without GetBestRoute2, which Wine lacks (as of 8.0): the source is that of a connected socket, which sends
+/// nothing; the next hop is from GetBestRoute, for IPv4 only.
 fn ask_as_before(toward: IpAddr) -> io::Result<Option<Route>> {
     let any: IpAddr =
         if toward.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -78,7 +78,7 @@ fn ask_as_before(toward: IpAddr) -> io::Result<Option<Route>> {
     }))
 }
 
-/// The length of the prefix that an IPv4 address of this machine has; `None`: it has no such address, or the system does not tell.
+/// The prefix length of an IPv4 address of this machine; `None`: it has no such address, or the system does not tell.
 pub fn find_prefix(local: IpAddr) -> Option<u8> {
     let mut table = null_mut();
     // SAFETY: GetUnicastIpAddressTable writes a pointer.
@@ -93,7 +93,7 @@ pub fn find_prefix(local: IpAddr) -> Option<u8> {
     let rows = unsafe { slice::from_raw_parts(first, count) };
     let own = rows.iter().find(|row| decode(&row.Address) == Some(local));
     let found = own.map(|row| row.OnLinkPrefixLength);
-    // SAFETY: what GetUnicastIpAddressTable made, and nobody keeps a part of it.
+    // SAFETY: the table of GetUnicastIpAddressTable, of which no reference is left.
     unsafe { FreeMibTable(table.cast_const().cast()) };
     found
 }
@@ -117,7 +117,7 @@ fn encode(address: IpAddr) -> SOCKADDR_INET {
     }
 }
 
-/// The address; `None`: of neither family.
+/// The address; `None`: of another family.
 fn decode(address: &SOCKADDR_INET) -> Option<IpAddr> {
     // SAFETY: the union is larger than its family, which every variant begins with, and was set as a whole.
     match unsafe { address.si_family } {

@@ -1,9 +1,9 @@
-//! Notices of the system: routes and addresses that change, and the end of a sleep.
+//! The system's change notices: routes, addresses, and the end of a sleep.
 //!
-//! They come as calls on threads of the system. mio waits for sockets, so such a call sends a datagram from one to another, on
-//! loopback: the way in which programs with no pipe to wait for have always been woken.
+//! They arrive as calls on threads of the system. mio waits for sockets, so such a call sends a datagram from one
+//! loopback socket to another, the usual way to wake a poll without a pipe.
 
-use super::super::Notices;
+use super::super::{Notices, PerProcess};
 use crate::sync::Mutex;
 use mio::event::Source;
 use mio::net::UdpSocket;
@@ -27,16 +27,16 @@ use windows_sys::Win32::UI::WindowsAndMessaging::{
     DEVICE_NOTIFY_CALLBACK, PBT_APMRESUMEAUTOMATIC, PBT_APMRESUMESUSPEND,
 };
 
-/// Datagrams read in one go. There are hardly ever two: who has sent one is not to send another before it is read.
+/// Datagrams read in one go. There is rarely more than one: a second is sent only after the first was read.
 const RINGS_A_TURN: usize = 16;
 
 /// Becomes readable when addresses or routes have changed, and when the machine has slept.
 ///
-/// A source for mio, edge-triggered: after an event call [`Watch::drain`].
+/// An edge-triggered mio source: call [`Watch::drain`] after each event.
 pub struct Watch {
-    /// Hears the bell, and nobody else.
+    /// Receives from the signal's socket only.
     socket: UdpSocket,
-    bell: Arc<Bell>,
+    signal: Arc<ChangeSignal>,
     /// Registered until it is dropped.
     _calls: [Calls; 2],
 }
@@ -49,99 +49,99 @@ impl Watch {
     /// The system has no socket, or no notices.
     pub fn open() -> io::Result<Watch> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0).into())?;
-        let bell = Arc::new(Bell::new(socket.local_addr()?)?);
-        socket.connect(bell.socket.local_addr()?)?;
-        let calls = [Calls::of_routes(&bell)?, Calls::of_addresses(&bell)?];
-        wake_after_sleep(&bell);
-        Ok(Watch { socket, bell, _calls: calls })
+        let signal = Arc::new(ChangeSignal::new(socket.local_addr()?)?);
+        socket.connect(signal.socket.local_addr()?)?;
+        let calls = [Calls::of_routes(&signal)?, Calls::of_addresses(&signal)?];
+        wake_after_sleep(&signal);
+        Ok(Watch { socket, signal, _calls: calls })
     }
 
-    /// It cannot be opened and yet not tell of changes.
+    /// An open watch always has notices.
     pub fn take_obstacle(&mut self) -> Option<io::Error> {
         None
     }
 
-    /// Reads all that is pending.
+    /// Reads all pending notices.
     pub fn drain(&mut self) -> Notices {
-        // Before the rest is taken: whoever comes after this sends another datagram.
-        self.bell.rung.store(false, Ordering::Release);
-        // To the end, or mio tells of no more.
+        // Reset first, so that a later notice sends another datagram.
+        self.signal.is_notified.store(false, Ordering::Release);
+        // Read to the end, or mio reports no more events.
         let more = (0..RINGS_A_TURN).all(|_| self.socket.recv(&mut [0]).is_ok());
-        Notices { changed: self.bell.changed.swap(false, Ordering::AcqRel), more, broken: false }
+        Notices { changed: self.signal.changed.swap(false, Ordering::AcqRel), more, broken: false }
     }
 }
 
-/// What a call on another thread rings.
-struct Bell {
-    /// Connected to the watch's.
+/// Wakes the poll from other threads.
+struct ChangeSignal {
+    /// Connected to the socket of the watch.
     socket: std::net::UdpSocket,
-    /// A datagram is under way, or nobody has read it yet: another one would tell nothing more.
-    rung: AtomicBool,
+    /// A datagram was sent and not read yet: another would add nothing.
+    is_notified: AtomicBool,
     changed: AtomicBool,
 }
 
-impl Bell {
-    fn new(hearer: SocketAddr) -> io::Result<Bell> {
+impl ChangeSignal {
+    fn new(receiver: SocketAddr) -> io::Result<ChangeSignal> {
         let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        socket.connect(hearer)?;
+        socket.connect(receiver)?;
         socket.set_nonblocking(true)?;
-        Ok(Bell { socket, rung: AtomicBool::new(false), changed: AtomicBool::new(false) })
+        Ok(ChangeSignal { socket, is_notified: AtomicBool::new(false), changed: AtomicBool::new(false) })
     }
 
-    /// Wakes whoever polls. It never waits, and takes no lock that is held for long.
-    fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) && self.socket.send(&[0]).is_err() {
-            self.rung.store(false, Ordering::Release);
+    /// Wakes the poll. Never waits, and takes no lock that is held for long.
+    fn notify(&self) {
+        if !self.is_notified.swap(true, Ordering::AcqRel) && self.socket.send(&[0]).is_err() {
+            self.is_notified.store(false, Ordering::Release);
         }
     }
 
-    /// Rings for a change.
-    fn tell_of_change(&self) {
+    /// Reports a change.
+    fn notify_change(&self) {
         self.changed.store(true, Ordering::Release);
-        self.ring();
+        self.notify();
     }
 }
 
-/// Calls of the system, which come until this is dropped.
+/// A registration for calls of the system, until it is dropped.
 struct Calls {
     handle: HANDLE,
-    /// What the calls are handed a pointer to.
-    bell: Arc<Bell>,
+    /// The context pointer of the calls.
+    signal: Arc<ChangeSignal>,
 }
 
 // SAFETY: CancelMibChangeNotify2 may be called on any thread with a handle of another one, and nothing else uses the handle.
 unsafe impl Send for Calls {}
 
 impl Calls {
-    fn of_routes(bell: &Arc<Bell>) -> io::Result<Calls> {
+    fn of_routes(signal: &Arc<ChangeSignal>) -> io::Result<Calls> {
         let mut handle = null_mut();
         // SAFETY: NotifyRouteChange2 writes a handle to the pointer, which is valid for that, and hands the context to the callback, which
         // says what it asks of it; see `new`.
         let result = unsafe {
-            NotifyRouteChange2(AF_UNSPEC, Some(route_changed), context(bell), false, &raw mut handle)
+            NotifyRouteChange2(AF_UNSPEC, Some(route_changed), context(signal), false, &raw mut handle)
         };
-        Calls::new(result, handle, bell)
+        Calls::new(result, handle, signal)
     }
 
-    fn of_addresses(bell: &Arc<Bell>) -> io::Result<Calls> {
+    fn of_addresses(signal: &Arc<ChangeSignal>) -> io::Result<Calls> {
         let mut handle = null_mut();
         // SAFETY: as in `of_routes`.
         let result = unsafe {
             NotifyUnicastIpAddressChange(
                 AF_UNSPEC,
                 Some(address_changed),
-                context(bell),
+                context(signal),
                 false,
                 &raw mut handle,
             )
         };
-        Calls::new(result, handle, bell)
+        Calls::new(result, handle, signal)
     }
 
-    /// Of the results of a registration with [`context`]: the bell stays as long as the calls may come.
-    fn new(result: u32, handle: HANDLE, bell: &Arc<Bell>) -> io::Result<Calls> {
+    /// The result of a registration with [`context`]: the signal stays as long as calls may come.
+    fn new(result: u32, handle: HANDLE, signal: &Arc<ChangeSignal>) -> io::Result<Calls> {
         match result {
-            NO_ERROR => Ok(Calls { handle, bell: Arc::clone(bell) }),
+            NO_ERROR => Ok(Calls { handle, signal: Arc::clone(signal) }),
             code => Err(io::Error::from_raw_os_error(code.cast_signed())),
         }
     }
@@ -152,55 +152,57 @@ impl Drop for Calls {
         if self.handle.is_null() {
             return; // Wine (as of 8.0) takes every registration, gives this handle, and never calls
         }
-        // It waits for calls under way. They wait for nobody: see `Bell::ring`.
-        // SAFETY: CancelMibChangeNotify2 takes the handle of a registration, once; this is no callback's thread.
+        // It waits for running calls, which never wait: see `ChangeSignal::notify`.
         let result = unsafe { CancelMibChangeNotify2(self.handle) };
         if result != NO_ERROR {
-            // Then calls may still come: what they use must stay.
-            std::mem::forget(Arc::clone(&self.bell));
+            // Calls may still come, so their context must stay.
+            std::mem::forget(Arc::clone(&self.signal));
         }
     }
 }
 
-fn context(bell: &Arc<Bell>) -> *const c_void {
-    Arc::as_ptr(bell).cast()
+fn context(signal: &Arc<ChangeSignal>) -> *const c_void {
+    Arc::as_ptr(signal).cast()
 }
 
 /// # Safety
 ///
-/// `context` is of [`context`], and its bell still there.
+/// `context` is of [`context`], and its signal still there.
 unsafe extern "system" fn route_changed(
     context: *const c_void,
     _: *const MIB_IPFORWARD_ROW2,
     _: MIB_NOTIFICATION_TYPE,
 ) {
-    // SAFETY: the promise of this function. A bell is only ever shared.
-    unsafe { &*context.cast::<Bell>() }.tell_of_change();
+    // SAFETY: the promise of this function. The signal is only shared.
+    unsafe { &*context.cast::<ChangeSignal>() }.notify_change();
 }
 
 /// # Safety
 ///
-/// `context` is of [`context`], and its bell still there.
+/// `context` is of [`context`], and its signal still there.
 unsafe extern "system" fn address_changed(
     context: *const c_void,
     _: *const MIB_UNICASTIPADDRESS_ROW,
     _: MIB_NOTIFICATION_TYPE,
 ) {
-    // SAFETY: the promise of this function. A bell is only ever shared.
-    unsafe { &*context.cast::<Bell>() }.tell_of_change();
+    // SAFETY: the promise of this function. The signal is only shared.
+    unsafe { &*context.cast::<ChangeSignal>() }.notify_change();
 }
 
-/// The bells to ring when the machine wakes up. Not by a pointer to a bell: nothing says that no call comes any more when
-/// PowerUnregisterSuspendResumeNotification has returned. So one registration stays until the process ends.
-static SLEEPERS: Mutex<Vec<Weak<Bell>>> = Mutex::new(Vec::new());
+/// The signals to notify when the machine wakes up. Not by a pointer to each: there is no guarantee that no call comes
+/// after PowerUnregisterSuspendResumeNotification has returned. So one registration stays until the process ends.
+fn sleepers() -> &'static Mutex<Vec<Weak<ChangeSignal>>> {
+    static SLEEPERS: PerProcess<Mutex<Vec<Weak<ChangeSignal>>>> = PerProcess::new();
+    SLEEPERS.get(|_| Mutex::new(Vec::new()))
+}
 
-/// Rings the bell whenever the machine has slept, if the system tells of that. A sleep is else seen at the next wake of
-/// whatever reason.
-fn wake_after_sleep(bell: &Arc<Bell>) {
+/// Notifies the signal whenever the machine has slept, if the system reports that. Otherwise a sleep is detected at the
+/// next wake-up for another reason.
+fn wake_after_sleep(signal: &Arc<ChangeSignal>) {
     static REGISTERED: OnceLock<()> = OnceLock::new();
-    let mut sleepers = SLEEPERS.lock();
+    let mut sleepers = sleepers().lock();
     sleepers.retain(|other| other.strong_count() > 0);
-    sleepers.push(Arc::downgrade(bell));
+    sleepers.push(Arc::downgrade(signal));
     drop(sleepers);
     REGISTERED.get_or_init(|| {
         let mut registration = null_mut();
@@ -218,11 +220,11 @@ fn wake_after_sleep(bell: &Arc<Bell>) {
     });
 }
 
-/// Who sees the sleep is the reader of the clocks; here it is enough to have been woken.
+/// The sleep itself is detected from the clocks; here the wake-up suffices.
 unsafe extern "system" fn slept(_: *const c_void, kind: u32, _: *const c_void) -> u32 {
     if matches!(kind, PBT_APMRESUMEAUTOMATIC | PBT_APMRESUMESUSPEND) {
-        for bell in SLEEPERS.lock().iter().filter_map(Weak::upgrade) {
-            bell.ring();
+        for signal in sleepers().lock().iter().filter_map(Weak::upgrade) {
+            signal.notify();
         }
     }
     NO_ERROR
@@ -265,9 +267,9 @@ mod tests {
     fn every_change_wakes_who_polls() {
         let (mut watch, mut poll) = watching();
         for _ in 0..50 {
-            let context = context(&watch.bell) as usize;
+            let context = context(&watch.signal) as usize;
             let system = std::thread::spawn(move || {
-                // SAFETY: the bell is there until the watch is dropped, which is after this thread has ended.
+                // SAFETY: the signal is there until the watch is dropped, which is after this thread has ended.
                 unsafe { route_changed(context as *const c_void, std::ptr::null(), 0) };
                 // SAFETY: as above.
                 unsafe { address_changed(context as *const c_void, std::ptr::null(), 0) };
@@ -299,6 +301,6 @@ mod tests {
             poll.registry().deregister(&mut watch).unwrap();
         }
         // Of those that are gone none is remembered, but for other tests' at the same time.
-        assert!(SLEEPERS.lock().len() < 10);
+        assert!(sleepers().lock().len() < 10);
     }
 }
