@@ -1,4 +1,4 @@
-//! The little language in which scripts and command lines speak to a gateway: one command a line.
+//! The command language of the gateway, for scripts and command lines: one command in each line.
 
 use crate::core::{
     AssignedPort, Chance, Faults, Framing, Gateway, Junk, Kind, Refusal, Spoken, Times, Transport,
@@ -53,10 +53,10 @@ help                              this
 quit                              end (with --control)
 TIMES: always, never, or a number";
 
-/// Carries out one command; what it prints, without a last line break.
+/// Executes one command; returns its output, without the last line break.
 ///
 /// # Errors
-/// The command cannot be understood: a sentence that says why. Then nothing has changed.
+/// The command is invalid: a sentence that says why. Nothing has changed.
 pub fn carry_out(gateway: &mut Gateway, line: &str) -> Result<String, String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words[..] {

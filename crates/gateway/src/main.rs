@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Carries out the commands on standard input until it ends, or nobody reads the answers.
+/// Executes the commands on standard input until it ends, or standard output is closed.
 fn obey(server: &Server) {
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { return };
@@ -94,19 +94,19 @@ fn obey(server: &Server) {
     }
 }
 
-/// Prints a line at once; false where nobody reads.
+/// Prints a line at once; `false`: standard output is closed.
 fn say(text: &str) -> bool {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
 }
 
 fn fail(error: &str) -> ExitCode {
-    // Where standard error is closed too, the exit code has to do.
+    // If standard error is closed, too, the exit code must suffice.
     let _ = writeln!(std::io::stderr(), "plum-gateway: {error}");
     ExitCode::FAILURE
 }
 
-/// `None`: help is wanted.
+/// `None`: help was requested.
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
     let mut config = Config::at(Ipv4Addr::new(127, 77, 0, 1));
     let (mut faults, mut odd, mut control) = (Vec::new(), Vec::new(), false);

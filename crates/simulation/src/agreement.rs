@@ -1,4 +1,4 @@
-//! What is true of a quiet world: what the program was told is what the gateways have.
+//! Checks of a quiet world: the program's view agrees with the gateways' tables.
 
 use crate::checked_engine::CheckedEngine;
 use crate::expectation::{Expectation, expectation};

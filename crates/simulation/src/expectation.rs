@@ -1,5 +1,4 @@
-//! What should become of a mapping by the rules: the requests that docs/protocols.md has sent for it are asked of reference gateways of the
-//! gateways.
+//! The expected state of a mapping by the rules: the requests of docs/protocols.md are sent to copies of the gateways.
 
 use crate::agreement::{Place, is_spoken, transport};
 use crate::checked_engine::CheckedEngine;
@@ -10,7 +9,7 @@ use plum_engine::io::{Allowed, Protocol};
 use plum_gateway::core::{Gateway, WanKind};
 use std::net::SocketAddr;
 
-/// What should become of a mapping that is made now.
+/// The expected state of a mapping that is made now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expectation {
     /// It is made, by this protocol.
@@ -23,7 +22,7 @@ pub enum Expectation {
     Unclear,
 }
 
-/// What one protocol would do.
+/// The expected reply of one protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ExpectedReply {
     Grants,

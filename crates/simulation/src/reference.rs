@@ -1,6 +1,6 @@
-//! A reference of a gateway, which is asked in place of the gateway: what it grants, deletes and shows now.
+//! A copy of a gateway, which is asked in place of the original: what it grants, deletes and shows now.
 //!
-//! The requests are written here anew, from the standards: a mistake in libplum's is not mirrored and hidden.
+//! The requests are encoded independently of libplum, from the standards, so that its mistakes are not mirrored.
 
 use crate::traits::Traits;
 use plum_gateway::core::{Action, Config, ConnectionId, Faults, Framing, Gateway, Output, Protocol, UdpPort};
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How long it may take to answer; the mapping timeouts of stories are longer.
 const PATIENCE: Duration = Duration::from_millis(4500);
 
-/// What the reference is made from.
+/// The gateway to copy, and how it is asked.
 pub struct ReferenceGateway<'a> {
     original: &'a Gateway,
     traits: &'a Traits,

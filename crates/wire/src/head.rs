@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 use super::{Malformed, printable};
 
-/// Fields kept of one head; more than twice what any gateway seen sends. Later ones are ignored.
+/// Header fields kept of one head, at most: more than twice as many as any known gateway sends. Later ones are ignored.
 const MAX_FIELDS: usize = 64;
 
-/// Characters kept of a line: longer than any URL we would follow.
+/// Characters kept of a line, at most: longer than any URL that is followed.
 const MAX_VALUE_CHARS: usize = 4096;
 
 /// A parsed head.
@@ -31,7 +31,7 @@ pub(super) fn status(line: &str) -> Option<u16> {
     }
     // RFC 9112 §4: status-code = 3DIGIT. Some devices glue the reason to it.
     let digits = words.next()?.get(..3)?;
-    // RFC 9110 §15: they begin with 100.
+    // RFC 9110 §15: status codes start at 100.
     digits
         .bytes()
         .all(|b| b.is_ascii_digit())

@@ -21,7 +21,7 @@ const DEFAULT_PORT: u16 = 80;
 /// A URL whose host is an IP address literal: the only kind the engine follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
-    /// Where to connect to.
+    /// The address to connect to.
     pub address: SocketAddr,
     /// Path and query, always with a leading slash, cleaned of control characters and spaces (percent-encoded).
     pub path: String,
@@ -33,8 +33,8 @@ impl Url {
         Url::parse_at(text, |host| host)
     }
 
-    /// Parses an absolute URL whose host may be a name or anybody's address: `place` says whom to connect to in its stead,
-    /// given the address that stands there, if one does; `None`: nobody.
+    /// Parses an absolute URL whose host may be a name or any address. `place` returns the address to connect to
+    /// instead, given the address in the URL, if it has one; `None`: the URL is refused.
     pub fn parse_at(text: &str, place: impl Fn(Option<IpAddr>) -> Option<IpAddr>) -> Result<Url, Malformed> {
         let text = text.trim();
         let scheme = text.get(..7).ok_or(Malformed)?;
@@ -48,11 +48,11 @@ impl Url {
         Ok(Url { address, path: encode_path(path)? })
     }
 
-    /// The URL that `reference` means on a page at `self`: absolute, `//host/..`, absolute path or relative path
-    /// (with or without `.`/`..`); a relative path may lack its slash.
+    /// Resolves `reference` against this URL: absolute, `//host/..`, absolute path or relative path (with or without
+    /// `.`/`..`); a relative path may lack its slash.
     pub fn join(&self, reference: &str) -> Result<Url, Malformed> {
         let reference = reference.trim();
-        // Whatever host it names, the server is the one that gave the reference.
+        // Whatever host the reference names, the server stays the same.
         let same_host = |_| Some(self.address.ip());
         if has_scheme(reference) {
             return Url::parse_at(reference, same_host);
@@ -91,7 +91,7 @@ fn parse_authority(authority: &str) -> Result<(Option<IpAddr>, u16), Malformed> 
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or(Malformed)?;
-            // RFC 6874: a zone is of the sender's machine.
+            // RFC 6874: a zone means something on the sender's machine only.
             let address = host.split('%').next().unwrap_or_default();
             (Some(IpAddr::V6(address.parse().map_err(|_| Malformed)?)), port)
         }
@@ -157,7 +157,7 @@ fn remove_dot_segments(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// What both requests have in common. UDA 2.0 §2.11 (GET), §3.2.1 (POST): HOST names the port, too.
+/// The lines that both requests have in common. UDA 2.0 §2.11 (GET), §3.2.1 (POST): HOST names the port, too.
 fn emit_head(method: &str, url: &Url) -> String {
     let host = SocketAddr::new(url.address.ip(), url.address.port());
     format!(
@@ -180,7 +180,7 @@ pub fn emit_get(url: &Url) -> Vec<u8> {
 /// A SOAP POST request: `soap_action` is put in quotes.
 pub fn emit_post(url: &Url, soap_action: &str, body: &str) -> Vec<u8> {
     let mut request = emit_head("POST", url);
-    // The service type in it comes from the network: nothing may end the quotes or the line.
+    // It has the service type from the network, which must not end the quotes or the line.
     let soap_action = printable(soap_action, usize::MAX).replace('"', "");
     request.push_str(&format!(
         "Content-Type: text/xml; charset=\"utf-8\"\r\n\

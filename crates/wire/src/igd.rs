@@ -7,13 +7,13 @@ use super::{Malformed, lossy_text, printable};
 #[cfg(test)]
 mod tests;
 
-/// Services kept of one description. Real gateways list one to four; the rest would only cost requests.
+/// Services kept of one description, at most. Real gateways list one to four; more would only cost requests.
 const MAX_SERVICES: usize = 32;
 
-/// Characters kept of each part of a device's name.
+/// Characters kept of each part of a device's name, at most.
 const MAX_NAME_CHARS: usize = 64;
 
-/// What a description says that matters.
+/// The relevant content of a device description.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
     /// URLBase, trimmed, when present and not empty.
@@ -71,7 +71,7 @@ fn split_type(service_type: &str) -> Option<(&str, &str, &str)> {
 }
 
 impl Service {
-    /// What kind of service a type of the DSL forum is. It is of use only on a device that has none of the UPnP Forum's.
+    /// The kind of a service type of the DSL Forum, used only on devices without services of the UPnP Forum.
     pub fn dsl_forum_kind(&self) -> Option<WanService> {
         let (vendor, name, _) = split_type(&self.service_type)?;
         if !vendor.eq_ignore_ascii_case("dslforum-org") || self.control_url.is_empty() {
@@ -84,7 +84,7 @@ impl Service {
         }
     }
 
-    /// Which of the services we can use it is: only `urn:schemas-upnp-org`, and only with a control URL.
+    /// The kind of the service: only for `urn:schemas-upnp-org`, and only with a control URL.
     pub fn kind(&self) -> Option<WanService> {
         let (vendor, name, version) = split_type(&self.service_type)?;
         if !vendor.eq_ignore_ascii_case("schemas-upnp-org") || self.control_url.is_empty() {
@@ -108,7 +108,7 @@ impl Service {
     }
 }
 
-/// Reads a description, however sloppy; `Malformed` when there is nothing of a device description in it.
+/// Reads a description, tolerating errors; `Malformed`: it has no element of a device description.
 pub fn parse(bytes: &[u8]) -> Result<Description, Malformed> {
     let text = lossy_text(bytes)?;
     let (mut url_base, mut root_device_type) = (None, None);
@@ -122,8 +122,8 @@ pub fn parse(bytes: &[u8]) -> Result<Description, Malformed> {
             services.push(service);
         }
     };
-    // Which elements are inside which is not asked: the root device is the first, and a service's parts lie between
-    // two tags that are none of its own. So cut and misnested descriptions can be read.
+    // Nesting is ignored: the root device is the first, and the parts of a service lie between two tags that are not
+    // its own. So cut and misnested descriptions can be read.
     for tag in Tags::new(&text) {
         let name = match &tag {
             Tag::Open(name) | Tag::Close(name) | Tag::Leaf(name, _) => name.to_ascii_lowercase(),

@@ -1,7 +1,7 @@
-//! Wire formats: bytes to meaning and back, and their limits.
+//! Wire formats: parsing and emitting messages, and their limits.
 //!
-//! Nothing here does I/O, reads a clock or logs, and no parser panics, whatever the bytes: what it
-//! cannot make sense of is [`Malformed`], and the caller drops it.
+//! Nothing here does I/O, reads a clock or logs, and no parser panics on any input: unreadable input is [`Malformed`],
+//! and the caller drops it.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::dbg_macro, clippy::print_stderr, clippy::print_stdout, clippy::todo, clippy::unimplemented)]
@@ -40,8 +40,8 @@ impl std::fmt::Display for Transport {
     }
 }
 
-/// Whether a character does something to the text around it: controls, line separators, and what turns the direction of
-/// text (Unicode Standard Annex #9 §2), so that a line reads as it does not stand there.
+/// Whether a character affects the text around it: controls, line separators, and changes of text direction (Unicode
+/// Standard Annex #9 §2), which make a line read differently.
 pub fn is_disruptive(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -50,15 +50,15 @@ pub fn is_disruptive(character: char) -> bool {
         )
 }
 
-/// Adds bytes that came from the network, as far as there is memory for them.
+/// Appends bytes from the network, if there is memory for them.
 fn append(bytes: &mut Vec<u8>, more: &[u8]) -> Result<(), TryReserveError> {
     bytes.try_reserve(more.len())?;
     bytes.extend_from_slice(more);
     Ok(())
 }
 
-/// Bytes that came from the network as text. What is no UTF-8 becomes U+FFFD: then the text is a copy, up to three times as long,
-/// if there is memory for one.
+/// Bytes from the network as text. Invalid UTF-8 becomes U+FFFD: then the text is a copy, up to three times as long, if
+/// there is memory for it.
 fn lossy_text(bytes: &[u8]) -> Result<Cow<'_, str>, Malformed> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Ok(Cow::Borrowed(text));
@@ -75,13 +75,12 @@ fn lossy_text(bytes: &[u8]) -> Result<Cow<'_, str>, Malformed> {
     Ok(Cow::Owned(text))
 }
 
-/// `text` without disruptive characters (each becomes a space), trimmed and cut to `max_chars` characters: what
-/// came from the network, made fit for a terminal, a line of a log or of a request. All text of the network that a parser here
-/// gives out has gone through it.
+/// `text` without disruptive characters (each becomes a space), trimmed and cut to `max_chars` characters: safe for a
+/// terminal, a log line or a request. All text from the network that a parser here returns has passed through it.
 pub fn printable(text: &str, max_chars: usize) -> String {
     let spaced = |c: char| if is_disruptive(c) { ' ' } else { c };
     let cleaned: String = text.trim().chars().take(max_chars).map(spaced).collect();
-    // What stood at the ends has become spaces only now.
+    // Disruptive characters at the ends have become spaces.
     if cleaned.starts_with(' ') || cleaned.ends_with(' ') { cleaned.trim().to_owned() } else { cleaned }
 }
 

@@ -4,7 +4,7 @@ use super::{Malformed, Transport};
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 
-/// Length of a public-address request.
+/// Length of an external address request.
 pub const ADDRESS_REQUEST_LEN: usize = 2;
 
 /// Length of a mapping request.
@@ -20,10 +20,10 @@ const ADDRESS: u8 = 0;
 const MAP_UDP: u8 = 1;
 const MAP_TCP: u8 = 2;
 
-/// PCP's version (RFC 6887 §7.1), which a server that speaks only PCP answers with.
+/// PCP's version (RFC 6887 §7.1), with which a PCP-only server replies.
 const PCP_VERSION: u8 = 2;
 
-/// How a request went (RFC 6886 §3.5).
+/// A result code (RFC 6886 §3.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResultCode {
     /// 0.
@@ -71,7 +71,7 @@ impl From<u16> for ResultCode {
     }
 }
 
-/// The bytes of a public-address request (RFC 6886 §3.2).
+/// The bytes of an external address request (RFC 6886 §3.2).
 pub const fn emit_address_request() -> [u8; ADDRESS_REQUEST_LEN] {
     [VERSION, ADDRESS]
 }
@@ -81,7 +81,7 @@ pub const fn emit_address_request() -> [u8; ADDRESS_REQUEST_LEN] {
 pub struct MapRequest {
     /// TCP or UDP.
     pub transport: Transport,
-    /// The port on this machine.
+    /// The internal port.
     pub internal_port: NonZeroU16,
     /// Suggested external port; `None` (no suggestion) in deletions.
     pub suggested_port: Option<NonZeroU16>,
@@ -103,45 +103,45 @@ impl MapRequest {
 /// A reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// To the public-address request, or a multicast announcement of a changed address.
+    /// To an external address request, or a multicast announcement of a changed address.
     Address {
-        /// How it went.
+        /// The result code.
         result: ResultCode,
         /// Seconds since the start of the epoch.
         epoch_secs: u32,
-        /// The external address; 0.0.0.0 where an error says none.
+        /// The external address; 0.0.0.0 in an error without one.
         address: Ipv4Addr,
     },
     /// To a mapping request.
     Map {
-        /// How it went.
+        /// The result code.
         result: ResultCode,
         /// Seconds since the start of the epoch.
         epoch_secs: u32,
         /// TCP or UDP.
         transport: Transport,
-        /// The port on this machine.
+        /// The internal port.
         internal_port: u16,
         /// Assigned external port; 0 in a deletion.
         external_port: u16,
         /// Granted lifetime; 0: deleted.
         lifetime_secs: u32,
     },
-    /// An error to a mapping request, cut short after the epoch as some gateways do: it does not say which.
+    /// An error to a mapping request, cut off after the epoch, as some gateways do: it does not name the mapping.
     CutMapError {
-        /// How it went: not `Success`.
+        /// The result code, which is not `Success`.
         result: ResultCode,
         /// Seconds since the start of the epoch.
         epoch_secs: u32,
         /// TCP or UDP.
         transport: Transport,
     },
-    /// A PCP server's word for a version that it does not speak.
+    /// A PCP server's reply to an unsupported version.
     SpeaksPcp,
 }
 
-/// Parses what came from a server. Requests and anything of another version or opcode are `Malformed`, but
-/// for PCP's version together with result 1. Bytes after the message are passed over.
+/// Parses a datagram from a server. Requests and other versions or opcodes are `Malformed`, except PCP's version with
+/// result 1. Bytes after the message are ignored.
 pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
     let start: &[u8; 4] = bytes.first_chunk().ok_or(Malformed)?;
     let opcode = start[1].checked_sub(REPLY).ok_or(Malformed)?;
@@ -160,7 +160,7 @@ pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
     let result = ResultCode::from(u16::from_be_bytes([start[2], start[3]]));
     let whole_len = if transport.is_none() { 12 } else { 16 };
     if matches!(result, ResultCode::Other(_)) && bytes.len() != whole_len {
-        // A code that no RFC has, in a message that has another length than any: not NAT-PMP.
+        // An unassigned code in a message of an unknown length is not NAT-PMP.
         return Err(Malformed);
     }
     let head: &[u8; 8] = bytes.first_chunk().ok_or(Malformed)?;
@@ -169,7 +169,7 @@ pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
         None => {
             let address = match bytes.get(8..12).and_then(|octets| <[u8; 4]>::try_from(octets).ok()) {
                 Some(octets) => Ipv4Addr::from(octets),
-                // Some gateways cut an error short after the epoch.
+                // Some gateways cut off an error after the epoch.
                 None if result != ResultCode::Success => Ipv4Addr::UNSPECIFIED,
                 None => return Err(Malformed),
             };

@@ -1,7 +1,7 @@
 //! PCP, RFC 6887: the requests a client sends (MAP, ANNOUNCE) and the replies to them.
 //!
-//! Options are neither sent nor read: all that a server may add to the replies to our requests is optional
-//! information (RFC 6887 §7.3), so whatever follows the fixed part is passed over.
+//! Options are neither sent nor read: all that a server may add to the replies to our requests is optional information
+//! (RFC 6887 §7.3), so bytes after the fixed part are ignored.
 
 use super::{Malformed, Transport};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,10 +31,10 @@ const REPLY: u8 = 0x80;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nonce(pub [u8; 12]);
 
-/// What a request asks for.
+/// An opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
-    /// 0: tells the epoch.
+    /// 0: asks for the epoch.
     Announce,
     /// 1: makes, renews or deletes a mapping.
     Map,
@@ -56,7 +56,7 @@ impl Opcode {
     }
 }
 
-/// How a request went (RFC 6887 §7.4).
+/// A result code (RFC 6887 §7.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the standard's")]
 pub enum ResultCode {
@@ -126,13 +126,13 @@ impl From<u8> for ResultCode {
 /// A MAP request (RFC 6887 §11.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapRequest {
-    /// Our address, as the socket has it.
+    /// The local address of the socket.
     pub client: IpAddr,
     /// The mapping's nonce.
     pub nonce: Nonce,
     /// TCP or UDP.
     pub transport: Transport,
-    /// The port on this machine.
+    /// The internal port.
     pub internal_port: NonZeroU16,
     /// Suggested external port; `None`: no suggestion.
     pub suggested_port: Option<NonZeroU16>,
@@ -152,7 +152,7 @@ impl MapRequest {
         bytes[field::INTERNAL_PORT].copy_from_slice(&self.internal_port.get().to_be_bytes());
         let port = self.suggested_port.map_or(0, NonZeroU16::get);
         bytes[field::EXTERNAL_PORT].copy_from_slice(&port.to_be_bytes());
-        // RFC 6887 §11.1: "any" is written in the family that is wanted, for IPv4 ::ffff:0.0.0.0.
+        // RFC 6887 §11.1: "any" is the all-zeroes address of the wanted family, for IPv4 ::ffff:0.0.0.0.
         let any = match self.client {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -168,10 +168,10 @@ pub fn emit_announce_request(client: IpAddr) -> [u8; HEADER_LEN] {
     emit_header(Opcode::Announce, 0, client)
 }
 
-/// What all replies say (RFC 6887 §7.2).
+/// The common header of replies (RFC 6887 §7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// How it went.
+    /// The result code.
     pub result: ResultCode,
     /// Lifetime of the mapping, or of the error.
     pub lifetime_secs: u32,
@@ -179,14 +179,14 @@ pub struct Header {
     pub epoch_secs: u32,
 }
 
-/// What a reply to MAP says beside (RFC 6887 §11.1). In an error it is the request's, copied.
+/// The MAP part of a reply (RFC 6887 §11.1). In an error it is copied from the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Map {
     /// The nonce of the request.
     pub nonce: Nonce,
     /// TCP or UDP.
     pub transport: Transport,
-    /// The port on this machine.
+    /// The internal port.
     pub internal_port: u16,
     /// Assigned external port; the suggested one in an error.
     pub external_port: u16,
@@ -201,16 +201,16 @@ pub enum Reply {
     Announce(Header),
     /// To MAP.
     Map(Header, Map),
-    /// UNSUPP_VERSION, whatever version it carries and however long it is: servers that do not know PCP answer in NAT-PMP's
-    /// form, some with PCP's version.
+    /// UNSUPP_VERSION, with any version and length: servers that do not know PCP reply in NAT-PMP's form, some with
+    /// PCP's version.
     UnsuppVersion {
-        /// The version that the answer carries.
+        /// The version in the reply.
         version: u8,
     },
 }
 
-/// Parses what came from a server. Requests, replies of other versions or opcodes but UNSUPP_VERSION, and lengths that
-/// RFC 6887 §8.3 forbids are `Malformed`.
+/// Parses a datagram from a server. Requests, replies of other versions or opcodes (except UNSUPP_VERSION), and lengths
+/// that RFC 6887 §8.3 forbids are `Malformed`.
 pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
     let &[version, opcode, high, low] = bytes.first_chunk().ok_or(Malformed)?;
     // RFC 6886 §3.5: the result code of NAT-PMP is 16 bits wide, and UNSUPP_VERSION is 1 in both protocols.

@@ -9,7 +9,7 @@ use std::fmt::Write;
 #[cfg(test)]
 mod tests;
 
-/// Out arguments kept of one response; the richest action of WANIPConnection has eight.
+/// Out arguments kept of one response, at most: an action of WANIPConnection has eight at most.
 const MAX_ARGUMENTS: usize = 32;
 
 /// Characters kept of an error description.
@@ -18,7 +18,7 @@ const MAX_DESCRIPTION_CHARS: usize = 200;
 /// The body of a call of `action` of `service_type` with `arguments` in order, XML-escaped. Control characters,
 /// which XML cannot hold, become spaces; spaces at the ends are cut.
 pub fn emit(service_type: &str, action: &str, arguments: &[(&str, &str)]) -> String {
-    // UDA 2.0 §3.2.1: envelope, body and action element with these very attributes.
+    // UDA 2.0 §3.2.1: the envelope, body and action elements with exactly these attributes.
     let mut body = format!(
         "<?xml version=\"1.0\"?>\r\n\
          <s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
@@ -46,7 +46,7 @@ pub enum Reply {
     Response(Vec<(String, String)>),
     /// A UPnP error.
     Fault {
-        /// errorCode of the standard, or the vendor's; 0 when it is missing or no number of 16 bits.
+        /// errorCode, of the standard or the vendor; 0: missing, or not a 16-bit number.
         code: i64,
         /// errorDescription, else faultstring; cleaned of control characters, cut to 200 characters.
         description: String,
@@ -58,8 +58,8 @@ pub fn get<'a>(arguments: &'a [(String, String)], name: &str) -> Option<&'a str>
     arguments.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
 }
 
-/// Reads a reply, however sloppy. An envelope with nothing in it is a response without arguments (some gateways
-/// answer AddPortMapping so).
+/// Reads a reply, tolerating errors. An empty envelope is a response without arguments (some gateways answer
+/// AddPortMapping like this).
 pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
     let text = lossy_text(bytes)?;
     let mut arguments = Vec::new();
@@ -112,7 +112,7 @@ pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
     if is_envelope { Ok(Reply::Response(arguments)) } else { Err(Malformed) }
 }
 
-/// UDA 2.0 §3.2.2: the response's element is the action's name with "Response" behind it.
+/// UDA 2.0 §3.2.2: the name of the response element is that of the action followed by "Response".
 fn is_response(name: &str) -> bool {
     name.len() > "Response".len() && name.ends_with("Response")
 }

@@ -28,7 +28,7 @@ pub fn emit_search(to: SocketAddr, target: &str, mx_secs: u8) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What devices send.
+/// A message of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// The reply to a search.
@@ -39,7 +39,7 @@ pub enum Message {
     ByeBye(Headers),
 }
 
-/// The header fields that matter; empty text where the field was missing. Free of control characters.
+/// The relevant header fields; empty: missing. Free of control characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
     /// ST of a reply, NT of a notification.
@@ -48,13 +48,13 @@ pub struct Headers {
     pub location: String,
     /// Unique service name.
     pub usn: String,
-    /// What the device says it is.
+    /// SERVER: the product that the device names.
     pub server: String,
     /// BOOTID.UPNP.ORG, when given.
     pub boot_id: Option<u32>,
 }
 
-/// Parses a datagram. M-SEARCH of others and anything else is `Malformed`.
+/// Parses a datagram. M-SEARCH of other hosts and anything else is `Malformed`.
 pub fn parse(bytes: &[u8]) -> Result<Message, Malformed> {
     let head = Head::parse(bytes)?;
     let headers = |target: &str| Headers {
@@ -73,7 +73,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message, Malformed> {
         } else if ["ssdp:alive", "ssdp:update"].iter().any(|alive| kind.eq_ignore_ascii_case(alive)) {
             Ok(Message::Alive(headers))
         } else if kind.is_empty() && !headers.location.is_empty() {
-            // Seen from MiniUPnPd 1.7 builds that lose the names of NT, NTS and USN: only the living have a LOCATION.
+            // Some builds of MiniUPnPd 1.7 lose the names of NT, NTS and USN: only ssdp:alive has a LOCATION.
             Ok(Message::Alive(headers))
         } else {
             Err(Malformed)

@@ -1,4 +1,4 @@
-//! Reading the XML of gateways: what a person would still understand of it, flattened to tags and leaf texts.
+//! Reads the XML of gateways, tolerating errors, as a flat sequence of tags and leaf texts.
 //!
 //! Nesting is not checked and not kept, so no depth is too deep: a forgotten, doubled or misspelt end tag costs
 //! one element, not the document. No entities but the five predefined ones and character references are resolved.
@@ -11,7 +11,7 @@ use quick_xml::reader::Reader;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of text collected for one element: more than any URL we follow or value we read.
+/// Bytes of text kept of one element, at most: more than any URL or value that is used.
 const MAX_TEXT_BYTES: usize = 4096;
 
 /// How many bytes may be read once more, in all, after broken tags: a missing bracket or quote can make a tag of
@@ -25,7 +25,7 @@ const MAX_NAME_BYTES: usize = 4096;
 const MAX_OPENED: usize = 1024;
 const MAX_NAMES_BYTES: usize = 16 * 1024;
 
-/// What is found in a document, in order. Names are without their namespace prefix.
+/// A part of a document, in order. Names are without their namespace prefix.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Tag<'a> {
     /// A start tag.
@@ -51,7 +51,7 @@ pub(super) struct Tags<'a> {
     opened: usize,
 }
 
-/// What stands before the first tag with a name that is too long.
+/// The part before the first tag with a name that is too long.
 fn before_long_name(text: &str) -> &str {
     let mut end = 0;
     for (number, piece) in text.split('<').enumerate() {
@@ -102,8 +102,8 @@ impl<'a> Tags<'a> {
         Some(())
     }
 
-    /// quick-xml remembers the names of all elements that are open, however many. Nobody asks it for them: once there are some,
-    /// another reader goes on.
+    /// quick-xml stores the names of all open elements, without a limit. They are not needed: beyond a certain number,
+    /// a new reader continues.
     fn forget_names(&mut self, name: &str) {
         self.names += name.len();
         self.opened += 1;
@@ -139,7 +139,7 @@ fn local_name(tag: &str) -> &str {
     name.rsplit(':').next().unwrap_or(name)
 }
 
-/// What `&name;` stands for.
+/// The meaning of `&name;`.
 fn resolve(name: &str) -> Option<char> {
     match name {
         "lt" => Some('<'),

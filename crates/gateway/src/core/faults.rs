@@ -1,24 +1,24 @@
-//! What goes wrong, by script: every field may be changed at any time.
+//! Scripted faults: every field may be changed at any time.
 
 use super::counts::Kind;
 use super::pcp::SHORT_LIFETIME;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How often a fault strikes.
+/// How often a fault occurs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Times {
     /// Not at all.
     #[default]
     Never,
-    /// For the next so many requests.
+    /// For this many next requests.
     Next(u32),
     /// For every request.
     Always,
 }
 
 impl Times {
-    /// Whether it strikes now; counts down.
+    /// Whether the fault occurs now; counts down.
     pub const fn strike(&mut self) -> bool {
         match self {
             Times::Never | Times::Next(0) => false,
@@ -105,7 +105,7 @@ pub enum WrongSource {
     Address(IpAddr),
 }
 
-/// Bytes that are no answer. Half of them are cut-off answers, the rest random.
+/// Datagrams that are no answers: half of them cut-off answers, the rest random bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Junk {
     /// None.
@@ -133,7 +133,7 @@ pub struct Refusal {
     pub times: Times,
 }
 
-/// What becomes of leases that UPnP was asked for.
+/// How UPnP leases are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Leases {
     /// They live as long as they are granted.
@@ -141,11 +141,11 @@ pub enum Leases {
     Kept,
     /// They are gone after this, whatever was granted. Lease 0 stays.
     GoneAfter(Duration),
-    /// Asked for again they are not prolonged: they end when the first request's lease does.
+    /// Renewals do not prolong them: they end with the first lease.
     NotExtended,
 }
 
-/// How the length of an HTTP body is told.
+/// How the length of an HTTP body is indicated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// By a right Content-Length.
@@ -161,7 +161,7 @@ pub enum Framing {
     TooShort(usize),
 }
 
-/// What goes wrong in HTTP.
+/// Faults of HTTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpFaults {
     /// How the body's length is told.
@@ -253,7 +253,7 @@ pub struct Faults {
     pub extra_locations: Vec<String>,
     /// The unique part of the names in those answers; `None`: that of the gateway's own device.
     pub extra_uuid: Option<String>,
-    /// What goes wrong in HTTP.
+    /// Faults of HTTP.
     pub http: HttpFaults,
 }
 

@@ -1,4 +1,4 @@
-//! The gateway without I/O: it takes (time, input) and gives back outputs with the time they are due.
+//! The gateway without I/O: it takes (time, input) and returns outputs with the time when they are due.
 //!
 //! Times are spans since the gateway's clock started; they may not go backwards. One input (`handle_*`),
 //! then the outputs that are due (`poll_output` until `None`), then wait until `poll_timeout`.
@@ -39,7 +39,7 @@ pub const ANNOUNCEMENTS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(2
 /// Where UPnP devices are searched and announce themselves.
 pub const SSDP_GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250)), 1900);
 
-/// What a gateway is, apart from its faults.
+/// The configuration of a gateway, apart from its faults.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Its address inside.
@@ -92,7 +92,7 @@ pub enum UdpPort {
     Ssdp,
 }
 
-/// What the gateway wants done, now.
+/// An output, to be carried out now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Send a datagram.
@@ -227,12 +227,12 @@ impl Gateway {
         }
     }
 
-    /// Loses all mappings without a restart: nothing tells of it but that they are gone.
+    /// Loses all mappings without a restart or an announcement.
     pub fn forget_mappings(&mut self) {
         self.table.clear();
     }
 
-    /// The script takes an external port for somebody else inside.
+    /// Maps an external port to another internal host.
     pub fn occupy(&mut self, transport: Transport, external_port: u16, internal: SocketAddr) {
         self.table.insert(TableEntry {
             transport,
@@ -439,7 +439,7 @@ impl Gateway {
         }
     }
 
-    /// Random bytes, or the beginning of an answer: too short to be one, whatever the protocol.
+    /// Random bytes, or the start of an answer that is too short for any protocol.
     fn junk(&mut self, answer: &[u8]) -> Vec<u8> {
         if self.random.chance(0.5) {
             let most = answer.len().saturating_sub(1).min(11) as u64;

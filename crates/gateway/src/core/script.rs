@@ -1,4 +1,4 @@
-//! Scripts: what a gateway answers in place of what it would, request by request.
+//! Scripts: replacements of a gateway's replies, request by request.
 
 use super::{Gateway, Kind, Task, Transport, UdpPort};
 use std::net::SocketAddr;
@@ -46,7 +46,7 @@ type Edit = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
 /// Decides what becomes of a request.
 pub type Script = Box<dyn FnMut(&Request) -> Reply + Send>;
 
-/// What becomes of a request.
+/// The reply of a script to a request.
 #[derive(Default)]
 pub struct Reply {
     content: Content,
@@ -132,7 +132,7 @@ impl Reply {
         Reply { has_no_effect: true, ..self }
     }
 
-    /// The same reply, though the request is carried out.
+    /// The same reply, but the request is carried out.
     pub fn with_effect(self) -> Reply {
         Reply { has_no_effect: false, ..self }
     }

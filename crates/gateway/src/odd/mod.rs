@@ -1,4 +1,4 @@
-//! Odd gateways: what real ones do that no standard foresees, each as a script.
+//! Odd gateways: behaviour of real ones that no standard foresees, each as a script.
 //!
 //! Each function makes a gateway odd in one way; several may be applied to one. The comment names the class of device that
 //! was seen to be so. [`LIST`] has them by name, for the command line; [`traits`] in groups, to be drawn from.
@@ -81,7 +81,7 @@ pub type Replies = fn() -> Reply;
 /// A page of a web server that knows nothing of SOAP.
 pub const HTML: &str = "<html><head><title>Router</title></head><body>OK</body></html>";
 
-/// All ways in which a control URL was seen to answer what it does not know, with a name each.
+/// The known replies of control URLs to unknown requests, with a name each.
 pub const UNKNOWN: &[(&str, Replies)] = &[
     ("closed", Reply::close),
     ("reset", Reply::reset),
@@ -100,17 +100,17 @@ pub const UNKNOWN: &[(&str, Replies)] = &[
     ("-1", || Reply::code(-1)),
 ];
 
-/// Replies so to one kind of request.
+/// Gives this reply to one kind of request.
 fn on(gateway: &mut Gateway, kind: Kind, mut reply: impl FnMut(&Request) -> Reply + Send + 'static) {
     gateway.add_script(move |request| if request.kind == kind { reply(request) } else { Reply::usual() });
 }
 
-/// Replies so to one action.
+/// Gives this reply to one action.
 fn on_action(gateway: &mut Gateway, action: Action, reply: impl FnMut(&Request) -> Reply + Send + 'static) {
     on(gateway, Kind::Soap(action), reply);
 }
 
-/// Replies so to what adds an entry.
+/// Gives this reply to requests that add an entry.
 fn on_additions(gateway: &mut Gateway, reply: impl FnMut(&Request) -> Reply + Send + 'static) {
     let mut reply = reply;
     gateway.add_script(move |request| match request.kind {

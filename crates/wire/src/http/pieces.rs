@@ -1,4 +1,4 @@
-//! What comes in pieces, perhaps a byte at a time: no byte is looked at again because another one has come.
+//! Input that arrives in pieces, perhaps a byte at a time: no byte is scanned again because another has arrived.
 
 use super::ReadError;
 use crate::append;
@@ -6,17 +6,18 @@ use crate::append;
 #[cfg(test)]
 mod tests;
 
-/// A document's root element is looked for in so many bytes: a declaration and comments may stand before it.
+/// The root element is searched for in this many bytes: a declaration and comments may precede it.
 const ROOT_SEARCH_BYTES: usize = 4096;
 
-/// How far a search has come in bytes that still come.
+/// The progress of a search in growing input.
 #[derive(Debug, Default)]
 struct Search {
     looked_at: usize,
 }
 
 impl Search {
-    /// Where the first byte is for which `wanted` holds; it is the same for all calls, and so are the bytes that were there.
+    /// The position of the first byte for which `wanted` holds. `wanted` and the earlier bytes must be the same in all
+    /// calls.
     fn find(&mut self, bytes: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
         let rest = &bytes[self.looked_at.min(bytes.len())..];
         let here = position(rest, wanted);
@@ -25,7 +26,7 @@ impl Search {
     }
 }
 
-/// A line whose end may not have come yet.
+/// A line that may still be incomplete.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     pub(super) bytes: Vec<u8>,
@@ -33,7 +34,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Moves bytes from `input` to the line, up to its LF: whether that has come.
+    /// Moves bytes from `input` to the line, up to its LF; returns whether the line is complete.
     ///
     /// # Errors
     ///
@@ -47,31 +48,31 @@ impl Line {
         if taken < length { Err(ReadError::TooLong) } else { Ok(end.is_some()) }
     }
 
-    /// The line from its first byte on for which `counts` holds; the same for all calls about one line.
+    /// The line from the first byte on for which `counts` holds; `counts` must be the same in all calls about one line.
     pub(super) fn text_from(&mut self, counts: impl Fn(u8) -> bool) -> &[u8] {
         let begin = self.begin.find(&self.bytes, counts).unwrap_or(self.bytes.len());
         &self.bytes[begin..]
     }
 
-    /// The line; the next one begins.
+    /// Takes the line, and starts the next.
     pub(super) fn end(&mut self) -> Vec<u8> {
         std::mem::take(self).bytes
     }
 }
 
-/// Whether a body is an XML document that has come to its end: some servers give no length and keep the connection open.
+/// Whether a body is a complete XML document: some servers send no length and keep the connection open.
 #[derive(Debug, Default)]
 pub(super) struct Document {
     begin: Search,
     root: Search,
     name: Search,
-    /// The body without the NULs and the white space that it ends with: how long it is, and what was looked at of the body.
+    /// The length of the body without trailing NULs and white space, and the scanned length of the body.
     trimmed: usize,
     looked_at: usize,
 }
 
 impl Document {
-    /// `body` is what has come by now.
+    /// `body`: the part received so far.
     pub(super) fn is_whole(&mut self, body: &[u8]) -> bool {
         let new = &body[self.looked_at..];
         let last = new.iter().rposition(|&byte| byte != 0 && !byte.is_ascii_whitespace());
@@ -84,9 +85,9 @@ impl Document {
         body.ends_with(b">") && self.root(body).is_some_and(|root| ends(root, body))
     }
 
-    /// Where the name of the root element stands.
+    /// The position of the root element's name.
     fn root(&mut self, body: &[u8]) -> Option<std::ops::Range<usize>> {
-        // A byte order mark may stand before it. What begins in the middle has no root whose end could be waited for.
+        // A byte order mark may precede it. A document that starts in the middle has no root element to wait for.
         let mark = if body.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         let head = &body[mark..body.len().min(mark + ROOT_SEARCH_BYTES + 1)];
         let begin = self.begin.find(head, |byte| !byte.is_ascii_whitespace())?;
@@ -120,7 +121,7 @@ fn ends(name: std::ops::Range<usize>, body: &[u8]) -> bool {
     body[start + 2..].starts_with(&body[name])
 }
 
-/// Where the first byte is for which `wanted` holds.
+/// The position of the first byte for which `wanted` holds.
 fn position(bytes: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
     let here = bytes.iter().position(|&byte| wanted(byte));
     count_looks(here.map_or(bytes.len(), |at| at + 1));

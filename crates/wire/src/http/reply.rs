@@ -1,4 +1,4 @@
-//! Reading replies, however the bytes are cut.
+//! Reads replies from bytes in pieces of any size.
 
 use super::pieces::{Document, Line};
 use crate::append;
@@ -9,7 +9,7 @@ use std::fmt;
 /// Longest head, in bytes; a gateway's takes some 300.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// Longest line with a chunk's size, in bytes: extensions are allowed, but nobody sends any to speak of.
+/// Longest line with a chunk's size, in bytes: extensions are allowed, but rare and short.
 const MAX_CHUNK_LINE_BYTES: usize = 1024;
 
 /// A complete reply.
@@ -26,7 +26,7 @@ pub struct Reply {
 /// Why a reply cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadError {
-    /// Not HTTP, or cut short so that nothing of the body is known.
+    /// Not HTTP, or cut off before the body.
     Malformed,
     /// Over the limit.
     TooLong,
@@ -50,16 +50,16 @@ impl From<TryReserveError> for ReadError {
     }
 }
 
-/// What is missing of a reply that may be complete.
+/// What may be missing from a reply that may be complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
-    /// The body is a whole document, and Content-Length promises more.
+    /// The body is a complete document, but shorter than Content-Length.
     Promised,
-    /// There is no body, and nothing says whether there will be.
+    /// There is no body yet, and the header does not say whether there will be one.
     Body,
 }
 
-/// What the next bytes are.
+/// The kind of the next bytes.
 #[derive(Debug)]
 enum ReadState {
     /// Lines of the head; the complete ones are in `head`.
@@ -73,7 +73,7 @@ enum ReadState {
     ChunkSize { first: Option<Box<ReadState>> },
     /// This many bytes of a chunk.
     Chunk(u64),
-    /// The reply was given out, or there is none.
+    /// The reply was returned, or there is none.
     Done,
 }
 
@@ -86,7 +86,7 @@ pub struct ReplyReader {
     line: Line,
     head: Vec<u8>,
     reply: Reply,
-    /// What is known of the body as a document.
+    /// The state of the body as a document.
     document: Document,
 }
 
@@ -103,11 +103,11 @@ impl ReplyReader {
         }
     }
 
-    /// Takes more bytes; the reply once it is complete by its own account (Content-Length, last chunk).
-    /// Interim replies (1xx) are passed over.
+    /// Takes more bytes; returns the reply once its own length is reached (Content-Length, last chunk). Interim replies
+    /// (1xx) are skipped.
     ///
-    /// What came together with the last byte that Content-Length promised counts as body too: some gateways
-    /// promise too little. It is not waited for. After the reply or an error, further bytes are ignored.
+    /// Bytes received together with the last byte of Content-Length count as body, too: some gateways state too small a
+    /// length. More are not waited for. After the reply or an error, further bytes are ignored.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Reply>, ReadError> {
         let taken = bytes.len().min(self.room);
         self.room -= taken;
@@ -124,7 +124,8 @@ impl ReplyReader {
         result
     }
 
-    /// The connection was closed by the gateway: what is there counts, also when Content-Length promised more.
+    /// Ends the reply when the gateway has closed the connection: the received part counts, even if Content-Length is
+    /// larger.
     pub fn finish(mut self) -> Result<Reply, ReadError> {
         match self.state {
             ReadState::Head | ReadState::Done => Err(ReadError::Malformed),
@@ -140,12 +141,12 @@ impl ReplyReader {
         !matches!(self.state, ReadState::UntilClose | ReadState::Done)
     }
 
-    /// What may be all that comes, though the connection stays open.
+    /// What may be missing, if the received part may be all although the connection stays open.
     pub fn may_be_all(&mut self) -> Option<Rest> {
         match self.state {
-            // Some servers promise too much.
+            // Some servers state too large a length.
             ReadState::Length(_) if self.document.is_whole(&self.reply.body) => Some(Rest::Promised),
-            // Some have nothing to say, and do not say so.
+            // Some send no body without saying so.
             ReadState::UntilClose if self.reply.body.is_empty() => Some(Rest::Body),
             _ => None,
         }
@@ -155,15 +156,15 @@ impl ReplyReader {
         std::mem::replace(&mut self.reply, Reply { status: 0, location: None, body: Vec::new() })
     }
 
-    /// Works `input` off; whether the reply is complete.
+    /// Consumes `input`; returns whether the reply is complete.
     fn read(&mut self, mut input: &[u8]) -> Result<bool, ReadError> {
         loop {
             match &mut self.state {
                 ReadState::Done => return Ok(false),
                 ReadState::Head => {
                     if !self.line.take(&mut input, MAX_HEAD_BYTES)? {
-                        // What does not begin like HTTP never becomes it: its end is not waited for.
-                        // (Control characters may yet turn out to be a blank line, see `is_blank`.)
+                        // Input that does not start like HTTP is refused at once. (Control characters may still turn
+                        // out to be a blank line, see `is_blank`.)
                         return match self.line.text_from(|byte| !is_blank(&[byte])).get(..5) {
                             Some(word) if self.head.is_empty() && !word.eq_ignore_ascii_case(b"HTTP/") => {
                                 Err(ReadError::Malformed)
@@ -200,7 +201,7 @@ impl ReplyReader {
                     if let Some(plain) = first.take_if(|_| begins.is_some_and(|b| !b.is_ascii_hexdigit())) {
                         self.state = *plain;
                         let line = self.line.end();
-                        // Whether that was all is seen in the next round, with the rest of the input.
+                        // The next round, with the rest of the input, shows whether that was all.
                         self.read(&line)?;
                         continue;
                     }
@@ -255,7 +256,7 @@ impl ReplyReader {
     }
 }
 
-/// How the body's end is known. RFC 9112 §6.3, forgiving: a length that is no number is no length.
+/// How the end of the body is recognised. RFC 9112 §6.3, but an invalid length is ignored.
 fn framing(status: u16, head: &Head) -> ReadState {
     let length =
         head.all("Content-Length").flat_map(|value| value.split(',')).find_map(|n| n.trim().parse().ok());
