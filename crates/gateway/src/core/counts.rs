@@ -48,7 +48,7 @@ pub enum Kind {
     PcpDelete,
     /// PCP ANNOUNCE.
     PcpAnnounce,
-    /// NAT-PMP public address request.
+    /// NAT-PMP external address request.
     NatPmpAddress,
     /// NAT-PMP mapping request with a lifetime.
     NatPmpMap,
@@ -115,7 +115,7 @@ pub struct Counts {
     pub pcp_delete: u64,
     /// PCP ANNOUNCE.
     pub pcp_announce: u64,
-    /// NAT-PMP public address requests.
+    /// NAT-PMP external address requests.
     pub natpmp_address: u64,
     /// NAT-PMP mapping requests with a lifetime.
     pub natpmp_map: u64,

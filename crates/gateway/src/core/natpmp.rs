@@ -124,7 +124,7 @@ fn map(
     Ok(bytes)
 }
 
-/// The answer to a public address request; by multicast, the announcement of a changed one.
+/// The answer to an external address request; by multicast, the announcement of a changed one.
 pub(super) fn address_reply(epoch: u32, external_address: Ipv4Addr) -> Vec<u8> {
     let mut bytes = error(0, ADDRESS, SUCCESS, epoch);
     bytes.extend_from_slice(&external_address.octets());
