@@ -63,7 +63,7 @@ impl Place {
         SocketAddr::new(self.local, key.internal_port.get())
     }
 
-    /// A reference of a gateway, to be asked from here.
+    /// A copy of a gateway, for requests from here.
     pub fn reference<'a>(&'a self, world: &'a World<CheckedEngine>, node: usize) -> ReferenceGateway<'a> {
         let gateway = &world.network.nodes[node].gateway;
         ReferenceGateway::of(gateway, &self.traits[node], gateway_time(world.now()), self.local)

@@ -1,4 +1,4 @@
-//! The engine with an observer around it: everything that goes in and comes out is seen, counted and judged at once.
+//! The engine inside an observer, which counts and checks all inputs and outputs.
 
 use crate::allocations;
 use crate::invariants::{self, Flight, Packets, Pending};
@@ -30,7 +30,7 @@ pub struct Counts {
     pub timeouts: u64,
 }
 
-/// The engine and what is known of it from outside.
+/// The engine and what is observed of it.
 pub struct CheckedEngine {
     engine: Engine,
     config: Config,
@@ -115,7 +115,7 @@ impl CheckedEngine {
         &self.config
     }
 
-    /// What everything that went in and came out amounts to: equal runs have equal numbers.
+    /// A hash of all inputs and outputs: equal runs have equal hashes.
     pub fn hash(&self) -> u64 {
         self.hash
     }

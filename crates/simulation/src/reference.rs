@@ -44,7 +44,7 @@ pub enum Answer {
 }
 
 impl<'a> ReferenceGateway<'a> {
-    /// A reference of this gateway, of these traits, that a client asks.
+    /// A copy of this gateway, with these traits, for requests of a client.
     pub fn of(
         original: &'a Gateway,
         traits: &'a Traits,
@@ -153,7 +153,7 @@ impl<'a> ReferenceGateway<'a> {
         !self.drain(&mut self.asked_by_pcp()).is_empty()
     }
 
-    /// A reference with nothing in its table that has got a request for a mapping by PCP.
+    /// A copy with an empty table that has received a PCP request for a mapping.
     fn asked_by_pcp(&self) -> Gateway {
         let mut gateway = self.fresh();
         gateway.table_mut().clear();

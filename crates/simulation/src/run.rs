@@ -1,4 +1,4 @@
-//! StoryOptions stories: one, with its failure caught, or many on several threads.
+//! Runs stories: one, with its failure caught, or many on several threads.
 
 use crate::story::{Outcome, Story, StoryOptions};
 use std::cell::RefCell;

@@ -24,7 +24,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Which part of a story is told, and how loudly.
+/// Which part of a story is run, and how much of it is recorded.
 #[derive(Clone, Debug, Default)]
 pub struct StoryOptions {
     /// How much of what happens is kept for a failure's report.
@@ -35,10 +35,10 @@ pub struct StoryOptions {
     pub brief: bool,
 }
 
-/// What became of a story.
+/// The result of a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What everything that the engine said and heard amounts to.
+    /// A hash of all inputs and outputs of the engine.
     pub hash: u64,
     /// How much time passed in it.
     pub virtual_time: Duration,
@@ -63,13 +63,13 @@ enum Scale {
     Years,
 }
 
-/// What holds of a place that the machine may be in.
+/// A network that the machine may be in.
 #[derive(Clone, Copy, Debug)]
 struct Home {
     route: Route,
 }
 
-/// A story that is being told.
+/// A running story.
 pub struct Story {
     /// The world that it happens in.
     pub world: World<CheckedEngine>,
@@ -96,9 +96,9 @@ pub struct Story {
     losses: Vec<(Duration, Time)>,
     /// The longest lifetime that was granted since all was quiet.
     longest_lifetime: Duration,
-    /// The gateway may have lost what we think it has, without its clock or an announcement options.
+    /// The gateway may have lost entries that we expect it to have, without an epoch or announcement that shows it.
     has_hidden_losses: bool,
-    /// A gateway may have taught the present engine what is not so: see `Trouble::is_remembered`.
+    /// The engine may have wrong knowledge of a gateway: see `Trouble::is_remembered`.
     has_taught: bool,
     /// There was trouble that the present engine may remember for good: see `Trouble::lasts`.
     has_lasting_trouble: bool,
@@ -132,7 +132,7 @@ const PUBLIC_GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(9, 1, 2, 1));
 const PUBLIC_LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(9, 1, 2, 3));
 
 impl Story {
-    /// The beginning of the story of a seed.
+    /// The start of the story of a seed.
     pub fn new(seed: u64, options: &StoryOptions) -> Story {
         let mut rng = fastrand::Rng::with_seed(seed_of(seed, 0));
         let scale = match rng.u32(0..1000) {
@@ -224,7 +224,7 @@ impl Story {
         }
     }
 
-    /// Tells it to the end. Panics where a promise is broken.
+    /// Runs the story to its end. Panics where a promise is broken.
     pub fn tell(&mut self, options: &StoryOptions) -> Outcome {
         let steps = self.steps();
         for n in (0..steps).filter(|n| !options.without.contains(n)) {
