@@ -298,3 +298,17 @@ impl<L: Listener> Default for Client<L> {
 pub fn local_address() -> Option<IpAddr> {
     crate::net::local_address()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_host_has_brackets_beside_its_port() {
+        let external =
+            |host: &str| ExternalHost { host: host.into(), port: NonZeroU16::MIN, protocol: Protocol::Pcp };
+        assert_eq!(external("203.0.113.7").to_string(), "203.0.113.7:1");
+        assert_eq!(external("2001:db8::1").to_string(), "[2001:db8::1]:1");
+        assert_eq!(external("1-2-3-4.dummytls.example").to_string(), "1-2-3-4.dummytls.example:1");
+    }
+}
