@@ -1,6 +1,6 @@
 //! The handshake between the program's threads and the worker, over its interleavings.
 //!
-//! What runs is the library's own client, log, notes to the worker and what follows a panic in it; only the worker's turns
+//! What runs is the library's own client, log, inbox of the worker and what follows a panic in it; only the worker's turns
 //! are a model (crates/runtime/src/worker/explored.rs), since a real one waits in the kernel. Locks, condition variables, atomics and threads
 //! are shuttle's (sync.rs): it runs one thread at a time and chooses at each step which goes on, at random and by
 //! PCT ("A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", Burckhardt et al., 2010). A deadlock
