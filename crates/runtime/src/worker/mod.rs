@@ -1,12 +1,13 @@
 //! The worker: a thread that owns the sockets and the clock, and passes inputs and outputs. It makes no decisions.
 //!
 //! `run` is the loop of the thread, `sockets` what it polls, `inbox` the queue of messages from other threads,
-//! `machine` the interface of the engine, `queries` an engine that other threads can query, and `after_panic` the loop
-//! after a panic.
+//! `machine` the interface of the engine, `queries` an engine that other threads can query, `blocking` the loop on the
+//! thread that waits for its end, and `after_panic` the loop after a panic.
 
 #![forbid(unsafe_code)]
 
 mod after_panic;
+mod blocking;
 mod deferred;
 #[cfg(shuttle)]
 pub mod explored;
@@ -19,6 +20,7 @@ mod run;
 mod sleep;
 mod sockets;
 
+pub use blocking::Blocking;
 pub use machine::Machine;
 pub use queries::EngineHandle;
 
@@ -30,7 +32,7 @@ use crate::sync::thread::{self, JoinHandle};
 use crate::sync::thread_local;
 use inbox::{Inbox, Message};
 use plum_engine::Engine;
-use plum_engine::io::{Config, Event, MappingId, Wanted};
+use plum_engine::io::{Config, Event, MappingId, Random, Wanted};
 use plum_engine::ordered::Map;
 use plum_engine::time::Time;
 use random::OsRandom;
@@ -158,8 +160,13 @@ impl Drop for Worker {
 }
 
 /// The engine's randomness.
-fn os_random() -> io::Result<Box<OsRandom>> {
-    OsRandom::new().map(Box::new).map_err(|error| without("random numbers", &error))
+///
+/// # Errors
+///
+/// The system gives none.
+pub fn os_random() -> io::Result<Box<dyn Random>> {
+    let random = OsRandom::new().map_err(|error| without("random numbers", &error))?;
+    Ok(Box::new(random))
 }
 
 /// The error of a worker that could not be started, with the missing resource.
@@ -255,7 +262,10 @@ fn serve<M: Machine>(
 ) {
     plum_engine::log::set_sink(log::ENGINE_SINK);
     mark_worker_thread();
-    let result = catch_unwind(AssertUnwindSafe(|| run::run(make_machine(), sockets, &mut side, buffer)));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let (mut machine, mut sockets, mut buffer) = (make_machine(), sockets, buffer);
+        run::run(&mut machine, &mut sockets, &mut side, &mut buffer);
+    }));
     if let Err(panic) = result {
         let text = log::panic_text(&*panic);
         log!(Fatal, "defect in the library: the worker panicked, mappings are no longer renewed: {text}");

@@ -49,8 +49,8 @@ enum Delivery {
 }
 
 struct Run<'a, M> {
-    machine: M,
-    sockets: Sockets,
+    machine: &'a mut M,
+    sockets: &'a mut Sockets,
     side: &'a mut ProgramSide,
     deliveries: LinkedList<Delivery>,
     /// The time of this turn.
@@ -60,11 +60,16 @@ struct Run<'a, M> {
     /// The last route found.
     route: Option<net::Route>,
     deferred: Deferred,
-    buffer: Vec<u8>,
+    buffer: &'a mut [u8],
 }
 
 /// Runs until the machine has finished.
-pub(super) fn run<M: Machine>(machine: M, sockets: Sockets, side: &mut ProgramSide, buffer: Vec<u8>) {
+pub(super) fn run<M: Machine>(
+    machine: &mut M,
+    sockets: &mut Sockets,
+    side: &mut ProgramSide,
+    buffer: &mut [u8],
+) {
     let now = clock::now();
     let sleep = Sleep::new(now, clock::monotonic());
     let refusals = Refusals::default();
@@ -197,7 +202,7 @@ impl<M: Machine> Run<'_, M> {
         for _ in 0..DATAGRAMS_A_TURN {
             // An earlier datagram may have closed it.
             let Some(udp) = self.sockets.udp(socket) else { return true };
-            match udp.receive(&mut self.buffer) {
+            match udp.receive(self.buffer) {
                 Received::Datagram { len, from, interface } => {
                     errors = 0;
                     log!(Verbose, "{}: receives {len} octets from {from}", name(socket));
@@ -255,7 +260,7 @@ impl<M: Machine> Run<'_, M> {
         self.sockets.flush(id);
         for _ in 0..READS_A_TURN {
             let Some(exchange) = self.sockets.exchange(id) else { return true };
-            match exchange.tcp.read(&mut self.buffer) {
+            match exchange.tcp.read(self.buffer) {
                 Ok(Incoming::Data(len)) => {
                     self.machine.handle_tcp_data(self.now, id, &self.buffer[..len]);
                     self.carry_out();
