@@ -51,7 +51,7 @@ use ledger::DeletionState;
 use mapping::{GatewayMapping, Hold};
 use network::Network;
 pub use reason::Reason;
-use server::Server;
+pub use server::Server;
 pub use status::MappingStatus;
 use std::net::SocketAddr;
 use timers::Timers;

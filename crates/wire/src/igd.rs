@@ -18,9 +18,9 @@ const MAX_NAME_CHARS: usize = 64;
 pub struct Description {
     /// URLBase, trimmed, when present and not empty.
     pub url_base: Option<String>,
-    /// deviceType of the root device.
+    /// deviceType of the root device, cleaned of control characters and cut, as the next three are; empty when missing.
     pub root_device_type: String,
-    /// friendlyName of the root device, cleaned of control characters and cut, as the next two are; empty when missing.
+    /// Its friendlyName.
     pub friendly_name: String,
     /// Its manufacturer.
     pub manufacturer: String,
@@ -37,6 +37,13 @@ impl Description {
             ("", name) | (name, "") => name.to_owned(),
             (friendly_name, model_name) => format!("{friendly_name} / {model_name}"),
         }
+    }
+
+    /// The version of InternetGatewayDevice; `None`: the root device is something else.
+    pub fn igd_version(&self) -> Option<u32> {
+        let version =
+            self.root_device_type.strip_prefix("urn:schemas-upnp-org:device:InternetGatewayDevice:")?;
+        version.parse().ok()
     }
 }
 
@@ -150,7 +157,7 @@ pub fn parse(bytes: &[u8]) -> Result<Description, Malformed> {
     let name = |text: Option<String>| printable(&text.unwrap_or_default(), MAX_NAME_CHARS);
     let description = Description {
         url_base: url_base.filter(|base: &String| !base.is_empty()),
-        root_device_type: root_device_type.unwrap_or_default(),
+        root_device_type: name(root_device_type),
         friendly_name: name(friendly_name),
         manufacturer: name(manufacturer),
         model_name: name(model_name),

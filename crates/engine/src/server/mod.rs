@@ -83,7 +83,7 @@ enum Answer {
 
 /// The driver of one server.
 #[derive(Debug)]
-pub(super) struct Server {
+pub struct Server {
     rung: Rung,
     remote: Option<SocketAddr>,
     /// The local address of the socket; `None`: nothing can be sent.
@@ -111,7 +111,7 @@ pub(super) struct Server {
 
 impl Server {
     /// The driver of a server, or of none.
-    pub(super) fn new(rung: Rung, remote: Option<SocketAddr>) -> Server {
+    pub fn new(rung: Rung, remote: Option<SocketAddr>) -> Server {
         Server {
             rung,
             remote,
@@ -132,7 +132,7 @@ impl Server {
     }
 
     /// The socket was opened at this local address, or could not be opened.
-    pub(super) fn handle_opened(&mut self, cx: &mut Cx, local: Option<SocketAddr>) {
+    pub fn handle_opened(&mut self, cx: &mut Cx, local: Option<SocketAddr>) {
         self.local = local.map(|local| local.ip().to_canonical());
         if self.local.is_none() {
             self.go_out(cx, Reason::Shortage, None);
@@ -142,8 +142,8 @@ impl Server {
         self.pump(cx);
     }
 
-    /// A datagram was received on the connected socket.
-    pub(super) fn handle_datagram(&mut self, cx: &mut Cx, bytes: &[u8]) {
+    /// A datagram was received on the connected socket. Whether it answers anything.
+    pub fn handle_datagram(&mut self, cx: &mut Cx, bytes: &[u8]) -> bool {
         let counts = match self.rung {
             Rung::NatPmp => self.handle_natpmp(cx, bytes),
             _ => self.handle_pcp(cx, bytes),
@@ -152,6 +152,7 @@ impl Server {
             log!(Verbose, "{}: drops {} octets that answer no request", self.protocol(), bytes.len());
         }
         self.pump(cx);
+        counts
     }
 
     fn protocol(&self) -> Protocol {
@@ -265,7 +266,7 @@ impl Server {
 
     /// Packets cannot be sent, or the port is closed. During discovery the protocol goes out; a gateway that has
     /// answered may be booting, or the ICMP message forged.
-    pub(super) fn handle_trouble(&mut self, cx: &mut Cx, reason: Reason) {
+    pub fn handle_trouble(&mut self, cx: &mut Cx, reason: Reason) {
         if matches!(cx.protocols.state(self.protocol()), ProtocolState::Asked { .. }) {
             self.go_out(cx, reason, None);
         }

@@ -14,7 +14,7 @@ const DESCRIPTION: &str = "libplum";
 
 /// UPnP error codes that need another reaction than the next variant of a request: UDA 2.0 §3.2.5 (401, 606),
 /// WANIPConnection:1 §2.4 and WANIPConnection:2 §2.5 (the others).
-pub(super) mod code {
+pub mod code {
     /// Unknown action: another service is at the control URL.
     pub const INVALID_ACTION: i64 = 401;
     /// Not allowed: another host's entry, or a port that must not be mapped.
@@ -37,26 +37,26 @@ pub(super) mod code {
 
 /// An action to call.
 #[derive(Clone, Debug)]
-pub(super) struct Action {
+pub struct Action {
     /// Its name in the standard.
-    pub(super) name: &'static str,
+    pub name: &'static str,
     /// In the order of the standard, which some servers require.
     arguments: Vec<(&'static str, String)>,
 }
 
 impl Action {
     /// An action with at most one argument.
-    pub(super) fn new(name: &'static str, argument: Option<(&'static str, String)>) -> Action {
+    pub fn new(name: &'static str, argument: Option<(&'static str, String)>) -> Action {
         Action { name, arguments: argument.into_iter().collect() }
     }
 
     /// Reads the entry at an external port.
-    pub(super) fn read_entry(transport: Transport, port: u16) -> Action {
+    pub fn read_entry(transport: Transport, port: u16) -> Action {
         Action::on_entry("GetSpecificPortMappingEntry", transport, port)
     }
 
     /// Deletes the entry at an external port.
-    pub(super) fn delete(transport: Transport, port: u16) -> Action {
+    pub fn delete(transport: Transport, port: u16) -> Action {
         Action::on_entry("DeletePortMapping", transport, port)
     }
 
@@ -91,7 +91,7 @@ impl Action {
 
 /// Why an exchange has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ExchangeError {
+pub enum ExchangeError {
     /// The connection was refused: nothing was sent.
     Refused,
     /// The connection ended before the first byte of a reply.
@@ -104,7 +104,7 @@ pub(super) enum ExchangeError {
 
 /// The outcome of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// HTTP success, whatever the body: the out arguments.
     Done(Vec<(String, String)>),
     /// A UPnP error.
@@ -117,10 +117,10 @@ pub(super) enum Outcome {
 
 impl Outcome {
     /// Reads a reply.
-    pub(super) fn read(result: Result<Reply, ExchangeError>) -> Outcome {
+    pub fn read(result: &Result<Reply, ExchangeError>) -> Outcome {
         let reply = match result {
             Ok(reply) => reply,
-            Err(trouble) => return Outcome::Failed(trouble),
+            Err(trouble) => return Outcome::Failed(*trouble),
         };
         let is_success = (200..300).contains(&reply.status);
         match soap::parse(&reply.body) {
@@ -138,7 +138,7 @@ impl Outcome {
     }
 
     /// The reason of a failure; `None`: success.
-    pub(super) fn reason(&self) -> Option<Reason> {
+    pub fn reason(&self) -> Option<Reason> {
         Some(match *self {
             Outcome::Done(_) => return None,
             Outcome::Fault(code) => Reason::Upnp { code },
@@ -173,12 +173,12 @@ impl Outcome {
     }
 
     /// NewExternalIPAddress; `None`: empty, or not an address.
-    pub(super) fn external_address(&self) -> Option<IpAddr> {
+    pub fn external_address(&self) -> Option<IpAddr> {
         self.parse("NewExternalIPAddress")
     }
 
     /// Whether NewConnectionStatus is that of a working connection.
-    pub(super) fn is_connected(&self) -> bool {
+    pub fn is_connected(&self) -> bool {
         // "Up" is not in the standard, but some gateways use it.
         self.text("NewConnectionStatus")
             .is_some_and(|status| ["Connected", "Up"].iter().any(|up| status.eq_ignore_ascii_case(up)))

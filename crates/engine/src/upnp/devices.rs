@@ -4,6 +4,7 @@ use super::Network;
 use super::exchange::Finished;
 use super::search;
 use crate::log::log;
+use crate::reason::Reason;
 use crate::time::Time;
 use plum_wire::http::{Reply, Url};
 use plum_wire::igd::{self, WanService};
@@ -39,13 +40,13 @@ pub(super) enum NamedBy {
 
 /// A device that has answered.
 #[derive(Clone, Debug)]
-pub(super) struct Device {
+pub struct Device {
     /// A number that is never reused.
-    pub(super) number: u32,
+    pub number: u32,
     /// The source address of its messages.
     pub(super) from: IpAddr,
     /// The URL of its description.
-    pub(super) location: Url,
+    pub location: Url,
     /// Its UUIDs (`uuid:...`).
     uuids: Vec<String>,
     /// BOOTID.UPNP.ORG, if it sends one.
@@ -60,15 +61,24 @@ pub(super) struct Device {
     pub(super) has_restarted: bool,
     redirects: u8,
     pub(super) fetches: u8,
-    pub(super) state: DeviceState,
+    /// How its description stands.
+    pub state: DeviceState,
+    /// What its latest description says of it, without services.
+    pub about: Option<igd::Description>,
+    /// Why its description is not to be had.
+    pub trouble: Option<Reason>,
 }
 
+/// How the description of a device stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DeviceState {
+pub enum DeviceState {
     /// Its description was not fetched yet, or could not be fetched.
     Unknown,
+    /// Its description is outstanding.
     Fetching,
+    /// It names services that map ports.
     Described {
+        /// Since when that is known.
         at: Time,
     },
 }
@@ -86,12 +96,14 @@ pub(super) enum DeviceChange {
 
 /// A service in a device description.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NamedService {
+pub struct NamedService {
     /// Identifies it among all services.
     pub(super) identity: String,
-    pub(super) kind: WanService,
+    /// Which service it is.
+    pub kind: WanService,
     pub(super) service_type: String,
-    pub(super) url: Url,
+    /// Where actions go.
+    pub url: Url,
     /// The port of the description, if URLBase or the control URL has another.
     pub(super) other_port: Option<u16>,
 }
@@ -222,10 +234,11 @@ impl Devices {
             // Fetching it again would give the same.
             device.fetches = MAX_FETCHES;
             log!(Debug, "UPnP-IGD: {} ({}) maps no ports", url.address, description.name());
-            return nothing;
+        } else {
+            log!(Info, "UPnP-IGD: finds gateway {} at {}", description.name(), url.address);
+            device.state = DeviceState::Described { at: now };
         }
-        log!(Info, "UPnP-IGD: finds gateway {} at {}", description.name(), url.address);
-        device.state = DeviceState::Described { at: now };
+        device.about = Some(igd::Description { url_base: None, services: Vec::new(), ..description });
         DescriptionResult::Services(services)
     }
 }
@@ -255,6 +268,8 @@ impl Device {
             redirects: 0,
             fetches: 0,
             state: DeviceState::Unknown,
+            about: None,
+            trouble: None,
         }
     }
 

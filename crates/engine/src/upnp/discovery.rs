@@ -225,10 +225,14 @@ impl Upnp {
     }
 
     pub(super) fn handle_description(&mut self, cx: &mut Cx, number: u32, done: Finished) {
-        match &done.result {
-            Ok(reply) if (200..300).contains(&reply.status) => {}
-            Ok(reply) => self.trouble = Some(Reason::Http { status: reply.status }),
-            Err(trouble) => self.trouble = Outcome::Failed(*trouble).reason(),
+        let trouble = match &done.result {
+            Ok(reply) if (200..300).contains(&reply.status) => None,
+            Ok(reply) => Some(Reason::Http { status: reply.status }),
+            Err(trouble) => Outcome::Failed(*trouble).reason(),
+        };
+        self.trouble = trouble.or(self.trouble);
+        if let Some(device) = self.devices.get_mut(number) {
+            device.trouble = trouble;
         }
         match self.devices.described(cx.now, number, &done) {
             DescriptionResult::Services(services) => self.take_services(cx, number, services),

@@ -52,6 +52,8 @@ pub(super) enum Job {
     DeleteEntry(Slot),
     /// GetSpecificPortMappingEntry, to check an entry.
     CheckEntry(Slot),
+    /// The call of this number, whose reply is for who asks by the driver alone.
+    Call(Rung, u32),
 }
 
 impl Job {
@@ -61,7 +63,7 @@ impl Job {
         match self {
             Job::Describe(_, NamedBy::Gateway | NamedBy::ClaimsGateway) | Job::Status(_) => 0,
             Job::Describe(..) | Job::DeleteEntry(_) | Job::Address(_) => 1,
-            Job::Walk(_) | Job::LateAny(_) => 2,
+            Job::Walk(_) | Job::LateAny(_) | Job::Call(..) => 2,
             Job::CheckEntry(_) => 3,
         }
     }
@@ -82,7 +84,7 @@ impl Job {
     pub(super) fn rung(self) -> Option<Rung> {
         match self {
             Job::Describe(..) => None,
-            Job::Status(id) | Job::Address(id) => Some(id),
+            Job::Status(id) | Job::Address(id) | Job::Call(id, _) => Some(id),
             Job::Walk(id) | Job::LateAny(id) => Some(id.rung),
             Job::DeleteEntry(slot) | Job::CheckEntry(slot) => Some(slot.rung),
         }

@@ -25,18 +25,19 @@ use super::timers::Timers;
 use crate::log::log;
 use crate::ordered::{Map, Word};
 use crate::time::Time;
-use plum_wire::http::{self, Url};
+pub use action::{Action, ExchangeError, Outcome, code};
+pub use devices::{Device, DeviceState, NamedService};
+use plum_wire::http::{self, Reply, Url};
 use plum_wire::soap;
 pub use search::{MULTICAST, MX_SECS, location, may_answer, searches};
-pub use service::preference;
+pub use service::{Service, preference};
 
-use action::{Action, Outcome};
 use deletion::Deletion;
-use devices::{Device, Devices};
+use devices::Devices;
 use entry_checks::EntryChecks;
 use exchange::{Exchanges, Finished, Job, Request};
 use search::Search;
-use service::{Service, Services, Trial, is_usable};
+use service::{Services, Trial, is_usable};
 use std::collections::LinkedList;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -160,6 +161,9 @@ pub struct Upnp {
     deleted: u32,
     entry_checks: EntryChecks,
     exchanges: Exchanges,
+    /// The calls that are not answered yet, and the replies to those that are.
+    calls: Vec<(u32, Action)>,
+    replies: Vec<(u32, Result<Reply, ExchangeError>)>,
     timers: Timers<Timer>,
     notices: LinkedList<Notice>,
 }
@@ -241,6 +245,28 @@ impl Upnp {
         }
     }
 
+    /// The devices that have answered, in the order of their answers.
+    pub fn devices(&self) -> &[Device] {
+        &self.devices.list
+    }
+
+    /// The services that can be asked, in the order in which they were found.
+    pub fn services(&self) -> &[Service] {
+        &self.services.list
+    }
+
+    /// Calls an action of a service, by a number of the caller's, within `timeout`.
+    pub fn call(&mut self, cx: &mut Cx, rung: Rung, number: u32, action: Action, timeout: Duration) {
+        self.calls.push((number, action));
+        self.enqueue(Job::Call(rung, number), timeout);
+        self.settle(cx);
+    }
+
+    /// A reply to a call, with its number.
+    pub fn poll_reply(&mut self) -> Option<(u32, Result<Reply, ExchangeError>)> {
+        self.replies.pop()
+    }
+
     /// Searches cannot be sent, for this reason.
     pub fn handle_trouble(&mut self, _cx: &mut Cx, reason: Reason) {
         self.trouble = Some(reason);
@@ -298,6 +324,7 @@ impl Upnp {
             Job::LateAny(_) => return None,
             Job::DeleteEntry(slot) => self.deletion_action(slot)?,
             Job::CheckEntry(slot) => Action::read_entry(slot.key.transport, slot.port),
+            Job::Call(_, number) => self.calls.iter().find(|(call, _)| *call == number)?.1.clone(),
         };
         let service_type = &self.services.get(job.rung()?)?.named.service_type;
         log!(Verbose, "UPnP-IGD: calls {} at {}", action.name, url.address);
@@ -317,7 +344,7 @@ impl Upnp {
             return self.handle_description(cx, number, done);
         }
         let Finished { request: Request { job, url, timeout, .. }, local, result } = done;
-        let outcome = Outcome::read(result);
+        let outcome = Outcome::read(&result);
         self.note_health(cx, job, &url, &outcome);
         let is_wanted = match job {
             Job::Walk(id) => self.tasks.get(&id).is_some_and(|task| task.state == TaskState::Asks),
@@ -334,6 +361,10 @@ impl Upnp {
         let client = local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         match job {
             Job::Describe(..) => {}
+            Job::Call(_, number) => {
+                self.calls.retain(|(call, _)| *call != number);
+                self.replies.push((number, result));
+            }
             Job::Status(id) => self.handle_status(cx, id, &outcome),
             Job::Address(id) => self.handle_address(cx, id, &outcome),
             Job::Walk(id) => self.handle_walk(cx, id, &outcome, client),

@@ -84,11 +84,13 @@ pub(super) enum Visibility {
 
 /// A service that can map ports.
 #[derive(Clone, Debug)]
-pub(super) struct Service {
-    pub(super) rung: Rung,
+pub struct Service {
+    /// What it is asked by.
+    pub rung: Rung,
     /// The number of its device.
-    pub(super) device: u32,
-    pub(super) named: NamedService,
+    pub device: u32,
+    /// What its description says.
+    pub named: NamedService,
     pub(super) on_gateway: bool,
     /// From GetStatusInfo, which is called if there are several services.
     pub(super) is_connected: Option<bool>,
