@@ -7,6 +7,7 @@ use super::schedule::{Pace, wait_after_failure};
 use crate::ordered::Word;
 use crate::time::Time;
 use plum_wire::Transport;
+use plum_wire::pcp::SERVER_PORT;
 use std::collections::LinkedList;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -86,6 +87,14 @@ impl Default for Config {
             gateway: None,
             on_cleanup: OnCleanup::Remove,
         }
+    }
+}
+
+impl Config {
+    /// Where PCP and NAT-PMP requests go: to the gateway that is named, or to the next hop.
+    pub fn server(&self, route: Route) -> Option<SocketAddr> {
+        let (address, port) = self.gateway.or(route.gateway.map(|address| (address, None)))?;
+        Some(SocketAddr::new(address, port.unwrap_or(SERVER_PORT)))
     }
 }
 

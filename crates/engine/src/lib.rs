@@ -45,7 +45,8 @@ use announcement::Announcements;
 use destruction::Destructions;
 use driver::{Driver, Key, Rung};
 use io::{
-    Arrival, Config, Cx, Event, ExchangeId, MappingId, Output, Protocol, Random, Socket, TcpEnd, Wanted,
+    Arrival, Config, Cx, Event, ExchangeId, MappingId, Output, Protocol, Random, Route, Socket, TcpEnd,
+    Wanted,
 };
 use ledger::DeletionState;
 use mapping::{GatewayMapping, Hold};
@@ -98,16 +99,78 @@ impl Word for Timer {
     }
 }
 
-/// The drivers of the present gateway.
-struct Drivers {
-    pcp: Server,
-    natpmp: Server,
-    upnp: Upnp,
+/// The drivers of the present gateway: for the core, and for who asks a gateway without it.
+pub struct Drivers {
+    /// That of its PCP server.
+    pub pcp: Server,
+    /// That of its NAT-PMP server.
+    pub natpmp: Server,
+    /// That of its UPnP devices.
+    pub upnp: Upnp,
+}
+
+impl Default for Drivers {
+    /// There is no gateway.
+    fn default() -> Drivers {
+        let (pcp, natpmp) = (Server::new(Rung::Pcp, None), Server::new(Rung::NatPmp, None));
+        Drivers { pcp, natpmp, upnp: Upnp::default() }
+    }
 }
 
 impl Drivers {
+    /// Another network, or none; `server`: where PCP and NAT-PMP requests go.
+    pub fn start(&mut self, cx: &mut Cx, route: Option<Route>, server: Option<SocketAddr>) {
+        self.pcp = Server::new(Rung::Pcp, server);
+        self.natpmp = Server::new(Rung::NatPmp, server);
+        let network = route.map(|Route { local, interface, .. }| upnp::Network {
+            gateway: server.map(|server| server.ip()),
+            local,
+            interface,
+            named: cx.config.gateway.is_some(),
+        });
+        self.upnp.start(cx, network);
+    }
+
+    /// A socket's local address, or that it could not be opened.
+    pub fn handle_opened(&mut self, cx: &mut Cx, socket: Socket, local: Option<SocketAddr>) {
+        match socket {
+            Socket::Pcp => self.pcp.handle_opened(cx, local),
+            Socket::NatPmp => self.natpmp.handle_opened(cx, local),
+            Socket::Ssdp => self.upnp.handle_opened(cx, local),
+            Socket::Announcements | Socket::Notifications => {}
+        }
+    }
+
+    /// A datagram came, but for announcements, which are the core's. Whether it answers a request of PCP or NAT-PMP.
+    pub fn handle_datagram(&mut self, cx: &mut Cx, socket: Socket, by: Arrival, bytes: &[u8]) -> bool {
+        match socket {
+            Socket::Pcp => {
+                let counts = self.pcp.handle_datagram(cx, bytes);
+                self.natpmp.handle_stray(cx, bytes);
+                return counts;
+            }
+            Socket::NatPmp => {
+                cx.protocols.is_upnp_there = self.upnp.is_there(cx.now);
+                return self.natpmp.handle_datagram(cx, bytes);
+            }
+            Socket::Announcements => {}
+            Socket::Ssdp | Socket::Notifications => self.upnp.handle_datagram(cx, by, bytes),
+        }
+        false
+    }
+
+    /// A datagram could not be sent, for a reason that lies between us and the gateway.
+    pub fn handle_unsent(&mut self, cx: &mut Cx, socket: Socket, reason: Reason) {
+        match socket {
+            Socket::Pcp => self.pcp.handle_trouble(cx, reason),
+            Socket::NatPmp => self.natpmp.handle_trouble(cx, reason),
+            Socket::Ssdp => self.upnp.handle_trouble(cx, reason),
+            Socket::Announcements | Socket::Notifications => {}
+        }
+    }
+
     /// The driver of a protocol; `Direct` has none.
-    fn of(&mut self, protocol: Protocol) -> Option<&mut dyn Driver> {
+    pub fn of(&mut self, protocol: Protocol) -> Option<&mut dyn Driver> {
         match protocol {
             Protocol::Pcp => Some(&mut self.pcp),
             Protocol::NatPmp => Some(&mut self.natpmp),
@@ -116,7 +179,8 @@ impl Drivers {
         }
     }
 
-    fn poll_timeout(&self) -> Option<Time> {
+    /// When the first of them is to be called for its timeout.
+    pub fn poll_timeout(&self) -> Option<Time> {
         let drivers: [&dyn Driver; 3] = [&self.pcp, &self.natpmp, &self.upnp];
         drivers.into_iter().filter_map(Driver::poll_timeout).min()
     }
@@ -172,11 +236,7 @@ impl Engine {
     pub fn new(mut config: Config, random: Box<dyn Random>) -> Engine {
         config.gateway = config.gateway.map(|(address, port)| (address.to_canonical(), port));
         Engine {
-            drivers: Drivers {
-                pcp: Server::new(Rung::Pcp, None),
-                natpmp: Server::new(Rung::NatPmp, None),
-                upnp: Upnp::default(),
-            },
+            drivers: Drivers::default(),
             cx: Cx::new(config, random),
             timers: Timers::default(),
             network: Network::default(),
@@ -258,13 +318,7 @@ impl Engine {
                 self.note_shortage(now);
             }
         }
-        let cx = self.cx.at(now);
-        match socket {
-            Socket::Pcp => self.drivers.pcp.handle_opened(cx, local),
-            Socket::NatPmp => self.drivers.natpmp.handle_opened(cx, local),
-            Socket::Ssdp => self.drivers.upnp.handle_opened(cx, local),
-            Socket::Announcements | Socket::Notifications => {}
-        }
+        self.drivers.handle_opened(self.cx.at(now), socket, local);
         self.settle(now);
     }
 
@@ -276,23 +330,11 @@ impl Engine {
         if is_from_gateway {
             self.note_sign_of_life(now, from);
         }
-        let cx = self.cx.at(now);
-        match socket {
-            Socket::Pcp => {
-                self.drivers.pcp.handle_datagram(cx, bytes);
-                self.drivers.natpmp.handle_stray(cx, bytes);
-            }
-            Socket::NatPmp => {
-                cx.protocols.is_upnp_there = self.drivers.upnp.is_there(now);
-                self.drivers.natpmp.handle_datagram(cx, bytes);
-            }
-            Socket::Announcements if is_from_gateway => {
-                // RFC 6887 §14.1.3: an announcement counts only if it comes from the PCP server's address.
-                self.handle_announcement(now, bytes);
-            }
-            Socket::Announcements => {}
-            Socket::Ssdp | Socket::Notifications => self.drivers.upnp.handle_datagram(cx, by, bytes),
+        if socket == Socket::Announcements && is_from_gateway {
+            // RFC 6887 §14.1.3: an announcement counts only if it comes from the PCP server's address.
+            self.handle_announcement(now, bytes);
         }
+        self.drivers.handle_datagram(self.cx.at(now), socket, by, bytes);
         self.settle(now);
     }
 
@@ -303,13 +345,7 @@ impl Engine {
 
     /// A datagram could not be sent, because of this host or the path to the gateway.
     pub fn handle_unsent(&mut self, now: Time, socket: Socket, reason: Reason) {
-        let cx = self.cx.at(now);
-        match socket {
-            Socket::Pcp => self.drivers.pcp.handle_trouble(cx, reason),
-            Socket::NatPmp => self.drivers.natpmp.handle_trouble(cx, reason),
-            Socket::Ssdp => self.drivers.upnp.handle_trouble(cx, reason),
-            Socket::Announcements | Socket::Notifications => {}
-        }
+        self.drivers.handle_unsent(self.cx.at(now), socket, reason);
         self.settle(now);
     }
 

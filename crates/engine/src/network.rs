@@ -10,12 +10,10 @@ use super::mapping::MappingState;
 use super::protocols::Protocols;
 use super::reason::Reason;
 use super::schedule::SHORTEST_REFUSAL;
-use super::server::Server;
-use super::{Engine, Timer, upnp, with_driver};
+use super::{Engine, Timer, with_driver};
 use crate::log::log;
 use crate::ordered::Set;
 use crate::time::Time;
-use plum_wire::pcp::SERVER_PORT;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -185,12 +183,8 @@ impl Engine {
 
     /// Moves to another network, or none: all mappings are made again. The ledger keeps the entries of the old gateway.
     fn move_to(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
-        let named = self.cx.config.gateway;
-        let server = match (named, route) {
-            (Some((address, port)), Some(_)) => Some(SocketAddr::new(address, port.unwrap_or(SERVER_PORT))),
-            (None, Some(Route { gateway: Some(address), .. })) => Some(SocketAddr::new(address, SERVER_PORT)),
-            _ => None,
-        };
+        let is_named = self.cx.config.gateway.is_some();
+        let server = route.and_then(|route| self.cx.config.server(route));
         match (route, server) {
             (Some(Route { local, .. }), Some(server)) => {
                 log!(Info, "network: local address {local}, gateway {}", server.ip());
@@ -204,7 +198,7 @@ impl Engine {
             known: true,
             route,
             server,
-            direct: route.map(|route| route.local).filter(|&local| named.is_none() && is_public(local)),
+            direct: route.map(|route| route.local).filter(|&local| !is_named && is_public(local)),
             checked_at: Some(now),
             looked_up_at: self.network.looked_up_at,
             hardware_wanted: hardware.is_none(),
@@ -233,16 +227,7 @@ impl Engine {
     pub(super) fn start_drivers(&mut self, now: Time) {
         let route = self.network.route.filter(|_| self.network.direct.is_none());
         let server = self.network.server.filter(|_| route.is_some());
-        let cx = self.cx.at(now);
-        self.drivers.pcp = Server::new(Rung::Pcp, server);
-        self.drivers.natpmp = Server::new(Rung::NatPmp, server);
-        let network = route.map(|Route { local, interface, .. }| upnp::Network {
-            gateway: server.map(|server| server.ip()),
-            local,
-            interface,
-            named: cx.config.gateway.is_some(),
-        });
-        self.drivers.upnp.start(cx, network);
+        self.drivers.start(self.cx.at(now), route, server);
         self.open_missing();
     }
 

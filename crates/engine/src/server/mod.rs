@@ -111,7 +111,7 @@ pub struct Server {
 
 impl Server {
     /// The driver of a server, or of none.
-    pub fn new(rung: Rung, remote: Option<SocketAddr>) -> Server {
+    pub(super) fn new(rung: Rung, remote: Option<SocketAddr>) -> Server {
         Server {
             rung,
             remote,
@@ -132,7 +132,7 @@ impl Server {
     }
 
     /// The socket was opened at this local address, or could not be opened.
-    pub fn handle_opened(&mut self, cx: &mut Cx, local: Option<SocketAddr>) {
+    pub(super) fn handle_opened(&mut self, cx: &mut Cx, local: Option<SocketAddr>) {
         self.local = local.map(|local| local.ip().to_canonical());
         if self.local.is_none() {
             self.go_out(cx, Reason::Shortage, None);
@@ -143,7 +143,7 @@ impl Server {
     }
 
     /// A datagram was received on the connected socket. Whether it answers anything.
-    pub fn handle_datagram(&mut self, cx: &mut Cx, bytes: &[u8]) -> bool {
+    pub(super) fn handle_datagram(&mut self, cx: &mut Cx, bytes: &[u8]) -> bool {
         let counts = match self.rung {
             Rung::NatPmp => self.handle_natpmp(cx, bytes),
             _ => self.handle_pcp(cx, bytes),
@@ -266,7 +266,7 @@ impl Server {
 
     /// Packets cannot be sent, or the port is closed. During discovery the protocol goes out; a gateway that has
     /// answered may be booting, or the ICMP message forged.
-    pub fn handle_trouble(&mut self, cx: &mut Cx, reason: Reason) {
+    pub(super) fn handle_trouble(&mut self, cx: &mut Cx, reason: Reason) {
         if matches!(cx.protocols.state(self.protocol()), ProtocolState::Asked { .. }) {
             self.go_out(cx, reason, None);
         }
