@@ -3,9 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod commands;
-mod datagram;
 mod exit;
-mod natpmp;
+mod inquiry;
 mod network;
 mod probe;
 mod signals;

@@ -1,9 +1,11 @@
 //! The options that say whom to ask, and how.
 
-use crate::datagram::SILENCE;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+use crate::inquiry::Whom;
 use clap::{Args, ValueEnum};
 use plum::{Builder, Gateway, Level, Protocols};
+use plum_engine::io::Route;
+use plum_engine::protocols::SILENCE;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -108,25 +110,24 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// The gateway that is named.
-    pub fn named_gateway(&self) -> Result<Option<Gateway>, Failure> {
-        named_gateway(self.gateway)
+    /// Whom to ask, and how long from now on. `leaves_half`: half of a short time is for what is done after finding a gateway.
+    pub fn whom(&self, leaves_half: bool) -> Result<Whom, Failure> {
+        let span = |usual| self.timeout.map_or(usual, |timeout| timeout.min(LONGEST_TIME));
+        // As long as the library takes to find a gateway.
+        let patience = span(Duration::from_secs(10));
+        Ok(Whom {
+            named: named_gateway(self.gateway)?,
+            silence: SILENCE.min(if leaves_half { patience / 2 } else { patience }),
+            patience,
+            until: Instant::now() + span(DEFAULT_TIME),
+        })
     }
+}
 
-    /// When all of it has to be over, if it begins now.
-    pub fn deadline(&self) -> Instant {
-        Instant::now() + self.timeout.map_or(DEFAULT_TIME, |timeout| timeout.min(LONGEST_TIME))
-    }
-
-    /// How long finding a gateway may take: as long as the library takes for it.
-    pub fn patience(&self) -> Duration {
-        self.timeout.map_or(Duration::from_secs(10), |timeout| timeout.min(LONGEST_TIME))
-    }
-
-    /// How long nobody may answer.
-    pub fn silence(&self) -> Duration {
-        SILENCE.min(self.patience())
-    }
+/// The route toward a gateway, without which a command can do nothing.
+pub fn route_toward(whom: &Whom) -> Result<Route, Failure> {
+    whom.route()
+        .ok_or_else(|| Failure::new(Exit::NoGateway, "there is no route to a gateway: connect to a network"))
 }
 
 /// The gateway that is named, by the option or by the environment variable that the library reads, too.

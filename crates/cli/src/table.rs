@@ -1,7 +1,9 @@
 //! A gateway's table of mappings, read entry by entry.
 
+use crate::inquiry::Asker;
 use crate::text::clean;
-use crate::upnp::{ActionError, Service};
+use crate::upnp::{ActionError, parse_bool};
+use plum_engine::upnp::{Action, Service};
 use plum_wire::soap;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -70,7 +72,12 @@ impl Entry {
 ///
 /// # Errors
 /// Not even the first entry is to be had, and not because there is none.
-pub fn read(service: &Service, local: IpAddr, until: Instant) -> Result<Table, ActionError> {
+pub fn read(
+    asker: &mut Asker,
+    service: &Service,
+    local: IpAddr,
+    until: Instant,
+) -> Result<Table, ActionError> {
     let own: Vec<IpAddr> = if_addrs::get_if_addrs()
         .unwrap_or_default()
         .iter()
@@ -78,9 +85,9 @@ pub fn read(service: &Service, local: IpAddr, until: Instant) -> Result<Table, A
         .chain([local])
         .collect();
     collect(|index| {
-        let index = index.to_string();
-        let values = service.call("GetGenericPortMappingEntry", &[("NewPortMappingIndex", &index)], until)?;
-        Ok(entry(&values, &own))
+        let argument = ("NewPortMappingIndex", index.to_string());
+        let action = Action::new("GetGenericPortMappingEntry", Some(argument));
+        Ok(entry(&asker.call(service, action, until)?, &own))
     })
 }
 
@@ -143,11 +150,7 @@ fn entry(values: &[(String, String)], own: &[IpAddr]) -> Entry {
         internal_port: number("NewInternalPort"),
         lease_left_secs: value("NewLeaseDuration").parse().ok(),
         description: value("NewPortMappingDescription"),
-        enabled: match value("NewEnabled").to_ascii_lowercase().as_str() {
-            "1" | "true" | "yes" => Some(true),
-            "0" | "false" | "no" => Some(false),
-            _ => None,
-        },
+        enabled: parse_bool(&value("NewEnabled")),
         internal_client,
         is_this_machine,
     }

@@ -1,12 +1,14 @@
 //! `plum list`: the mappings that a UPnP gateway has.
 
 use crate::exit::{Exit, Failure};
-use crate::network::Questions;
+use crate::inquiry::Asker;
+use crate::network::{Questions, route_toward};
 use crate::table::{self, Entry, Table};
-use crate::upnp;
+use crate::upnp::service_name;
 use crate::view::span;
 use anstyle::Style;
 use clap::Args;
+use plum_engine::io::Socket;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -40,15 +42,12 @@ struct Object<'a> {
 }
 
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let until = arguments.questions.deadline();
-    let named = arguments.questions.named_gateway()?.map(|gateway| gateway.address);
-    let route = plum_runtime::net::look_up_route(named).ok_or_else(|| {
-        Failure::new(Exit::NoGateway, "there is no route to a gateway: connect to a network")
-    })?;
-    let gateway = named.or(route.gateway);
-    let found_until = until.min(Instant::now() + arguments.questions.patience());
-    let devices = upnp::find(named, arguments.questions.silence(), found_until)?;
-    let Some((device, service)) = upnp::choose(&devices, gateway, found_until) else {
+    let whom = arguments.questions.whom(false)?;
+    let until = whom.until;
+    let route = route_toward(&whom)?;
+    let mut asker = Asker::new(&whom, route, &[Socket::Ssdp])?;
+    let Some((device, service)) = asker.find_service(until.min(Instant::now() + whom.patience))? else {
+        let gateway = asker.inquiry().gateway();
         let who = match gateway {
             Some(address) => format!("the gateway {address} does not answer by UPnP"),
             None => "no gateway answers by UPnP".to_owned(),
@@ -61,20 +60,19 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
             ),
         ));
     };
-    let device = &devices[device];
-    let service = &device.services[service];
-    let table = table::read(service, route.local, until).map_err(|error| {
+    let table = table::read(&mut asker, &service, route.local, until).map_err(|error| {
         let exit = if until <= Instant::now() { Exit::Unfinished } else { Exit::Failed };
         Failure::new(exit, format!("the gateway does not show its mappings: {error}"))
     })?;
-    let name = crate::text::clean(&device.friendly_name);
+    let name = crate::text::clean(&device.about.unwrap_or_default().friendly_name);
+    let address = device.location.address.ip();
     if arguments.json {
         let mut out = io::stdout().lock();
-        let object = Object { gateway: device.address, name: &name, service: service.name(), table: &table };
+        let object = Object { gateway: address, name: &name, service: service_name(&service), table: &table };
         serde_json::to_writer(&mut out, &object).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
-        show(&mut anstream::stdout().lock(), &format!("\"{name}\" at {}", device.address), &table)?;
+        show(&mut anstream::stdout().lock(), &format!("\"{name}\" at {address}"), &table)?;
     }
     Ok(if table.is_cut { Exit::Unfinished } else { Exit::Done })
 }

@@ -3,7 +3,7 @@
 use crate::exit::{Exit, Failure};
 use crate::network::Questions;
 use crate::probe::verdict::{Verdict, judge};
-use crate::probe::{Findings, Tried, Whom, look_around, try_mapping, view};
+use crate::probe::{Findings, Tried, look_around, try_mapping, view};
 use crate::signals;
 use clap::Args;
 use serde::Serialize;
@@ -42,16 +42,8 @@ struct Object<'a> {
 }
 
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let questions = arguments.questions;
-    // Half of a short time is for the trial.
-    let longest_silence = if arguments.try_map { questions.patience() / 2 } else { questions.patience() };
-    let whom = Whom {
-        named: questions.named_gateway()?,
-        silence: questions.silence().min(longest_silence),
-        patience: questions.patience(),
-        until: questions.deadline(),
-    };
-    let mut findings = look_around(whom);
+    let whom = arguments.questions.whom(arguments.try_map)?;
+    let mut findings = look_around(&whom)?;
     let can_map = matches!(judge(&findings).exit(), Exit::Done);
     let is_to_try = arguments.try_map && can_map && findings.way.as_ref().is_some_and(|way| !way.is_public);
     if is_to_try && whom.until <= Instant::now() {

@@ -1,20 +1,22 @@
 //! `plum unmap`: removes mappings that programs have left behind.
 
 use crate::exit::{Exit, Failure};
-use crate::natpmp::{self, Deletion};
-use crate::network::{Protocol, Questions};
-use crate::spec::{self, Port, Spec, transport_name};
+use crate::inquiry::Asker;
+use crate::network::{Protocol, Questions, route_toward};
+use crate::spec::{self, Port, Spec};
 use crate::text::clean;
-use crate::upnp::{self, ActionError, Service};
+use crate::upnp::ActionError;
 use clap::Args;
+use plum_engine::io::Socket;
+use plum_engine::upnp::code::NO_SUCH_ENTRY;
+use plum_engine::upnp::{Action, Service};
+use plum_engine::{Reason, driver};
+use plum_wire::natpmp::ResultCode;
 use plum_wire::soap;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Instant;
-
-/// UPnP's NoSuchEntryInArray (WANIPConnection:1 §2.4.17): there is no such mapping.
-const NO_SUCH_ENTRY: i64 = 714;
 
 /// Remove mappings at the gateway
 ///
@@ -52,25 +54,28 @@ enum Outcome {
 
 /// The gateway, by the protocols that it is to be asked by.
 struct Target {
-    natpmp: Option<SocketAddr>,
-    upnp: Option<(Service, IpAddr)>,
+    asker: Asker,
+    /// Whether NAT-PMP is to be asked.
+    natpmp: bool,
+    upnp: Option<Service>,
+    /// The address of this machine.
+    local: IpAddr,
 }
 
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let until = arguments.questions.deadline();
-    let mut target = find(&arguments, until)?;
+    let (mut target, until) = find(&arguments)?;
     let (mut heard, mut all_gone) = (false, true);
     let mut out = std::io::stdout();
     let mut ports = arguments.ports.iter().flat_map(Spec::ports).peekable();
     while let Some(port) = ports.next_if(|_| Instant::now() < until) {
         let mut outcomes = Vec::new();
-        if let Some((service, local)) = &target.upnp {
-            outcomes.push(by_upnp(service, *local, port, arguments.others, until));
+        if let Some(service) = target.upnp.clone() {
+            outcomes.push(target.by_upnp(&service, port, arguments.others, until));
         }
-        if let Some(gateway) = target.natpmp {
-            let outcome = by_natpmp(gateway, port, until)?;
+        if target.natpmp {
+            let outcome = target.by_natpmp(port, until)?;
             // A gateway that is silent about one port is not asked about the others: each would take as long.
-            target.natpmp = target.natpmp.filter(|_| outcome != Outcome::NotSpoken);
+            target.natpmp = outcome != Outcome::NotSpoken;
             outcomes.push(outcome);
         }
         heard |= outcomes.iter().any(|outcome| *outcome != Outcome::NotSpoken);
@@ -110,74 +115,79 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     })
 }
 
-/// Finds out whom to ask.
-fn find(arguments: &Arguments, until: Instant) -> Result<Target, Failure> {
-    let named = arguments.questions.named_gateway()?;
-    let address = named.map(|gateway| gateway.address);
-    let route = plum_runtime::net::look_up_route(address).ok_or_else(|| {
-        Failure::new(Exit::NoGateway, "there is no route to a gateway: connect to a network")
-    })?;
-    let gateway = address.or(route.gateway);
-    let natpmp = gateway.filter(|_| arguments.protocol != Protocol::Upnp).map(|address| {
-        SocketAddr::new(address, named.and_then(|gateway| gateway.port).unwrap_or(natpmp::PORT))
-    });
+/// Finds out whom to ask, and until when.
+fn find(arguments: &Arguments) -> Result<(Target, Instant), Failure> {
+    let whom = arguments.questions.whom(true)?;
+    let route = route_toward(&whom)?;
+    let sockets: &[Socket] = match arguments.protocol {
+        Protocol::Any => &[Socket::NatPmp, Socket::Ssdp],
+        Protocol::Pcp => &[Socket::NatPmp],
+        Protocol::Upnp => &[Socket::Ssdp],
+    };
+    let mut asker = Asker::new(&whom, route, sockets)?;
     let mut upnp = None;
     if arguments.protocol != Protocol::Pcp {
-        let until = until.min(Instant::now() + arguments.questions.patience());
-        // Half of a short time is for NAT-PMP.
-        let silence = arguments.questions.silence().min(arguments.questions.patience() / 2);
-        let mut devices = upnp::find(address, silence, until)?;
-        if let Some((device, service)) = upnp::choose(&devices, gateway, until) {
-            upnp = Some((devices.swap_remove(device).services.swap_remove(service), route.local));
-        }
+        upnp =
+            asker.find_service(whom.until.min(Instant::now() + whom.patience))?.map(|(_, service)| service);
     }
-    Ok(Target { natpmp, upnp })
+    let natpmp = arguments.protocol != Protocol::Upnp && asker.inquiry().gateway().is_some();
+    Ok((Target { asker, natpmp, upnp, local: route.local }, whom.until))
 }
 
-fn by_natpmp(gateway: SocketAddr, port: Port, until: Instant) -> Result<Outcome, Failure> {
-    let Some(internal) = NonZeroU16::new(port.internal) else { return Ok(Outcome::NotSpoken) };
-    Ok(match natpmp::delete(gateway, port.transport, internal, until)? {
-        // RFC 6886 §3.4: it is a success, too, if there was none.
-        Deletion::Deleted => Outcome::Gone("is mapped no more by NAT-PMP".into()),
-        Deletion::Refused(result) => Outcome::Left(format!("the gateway refuses by NAT-PMP: {result:?}")),
-        Deletion::SpeaksPcp => Outcome::Left(
-            "by PCP only the program that made a mapping can remove it; it ends with its lifetime".into(),
-        ),
-        Deletion::Silent => Outcome::NotSpoken,
-    })
-}
+impl Target {
+    fn by_natpmp(&mut self, port: Port, until: Instant) -> Result<Outcome, Failure> {
+        let Some(internal) = NonZeroU16::new(port.internal) else { return Ok(Outcome::NotSpoken) };
+        Ok(match self.asker.delete(port.transport, internal, until) {
+            // RFC 6886 §3.4: it is a success, too, if there was none.
+            driver::DeletionOutcome::Deleted | driver::DeletionOutcome::DeletedIn(_) => {
+                Outcome::Gone("is mapped no more by NAT-PMP".into())
+            }
+            driver::DeletionOutcome::NotConfirmed(Reason::Unsupported | Reason::Result { code: 1, .. }) => {
+                Outcome::Left(
+                    "by PCP only the program that made a mapping can remove it; it ends with its lifetime"
+                        .into(),
+                )
+            }
+            driver::DeletionOutcome::NotConfirmed(Reason::Result { code, .. }) => {
+                let result = ResultCode::from(code);
+                Outcome::Left(format!("the gateway refuses by NAT-PMP: {result:?}"))
+            }
+            driver::DeletionOutcome::NotConfirmed(
+                reason @ (Reason::Firewall | Reason::Unreachable | Reason::Shortage),
+            ) => return Err(Failure::new(Exit::Failed, reason.to_string())),
+            driver::DeletionOutcome::NotConfirmed(_) => Outcome::NotSpoken,
+        })
+    }
 
-fn by_upnp(service: &Service, local: IpAddr, port: Port, others: bool, until: Instant) -> Outcome {
-    let external = port.external_or_same();
-    let external_text = external.to_string();
-    let protocol = transport_name(port.transport).to_ascii_uppercase();
-    let entry = [("NewRemoteHost", ""), ("NewExternalPort", &external_text), ("NewProtocol", &protocol)];
-    // Gateways let any host delete any mapping.
-    match service.call("GetSpecificPortMappingEntry", &entry, until) {
-        Ok(values) => {
-            let client = clean(soap::get(&values, "NewInternalClient").unwrap_or_default());
-            if !others && client.parse() != Ok(local) {
+    fn by_upnp(&mut self, service: &Service, port: Port, others: bool, until: Instant) -> Outcome {
+        let external = port.external_or_same();
+        // Gateways let any host delete any mapping.
+        match self.asker.call(service, Action::read_entry(port.transport, external), until) {
+            Ok(values) => {
+                let client = clean(soap::get(&values, "NewInternalClient").unwrap_or_default());
+                if !others && client.parse() != Ok(self.local) {
+                    return Outcome::Left(format!(
+                        "external port {external} is mapped to {client}, not to this machine: --others removes it"
+                    ));
+                }
+            }
+            Err(ActionError::Refused { code: NO_SUCH_ENTRY, .. }) => {
+                return Outcome::Gone(format!("is not mapped by UPnP: the external port {external} is free"));
+            }
+            // Some cannot tell: the deletion will show.
+            Err(_) if others => {}
+            Err(error) => {
                 return Outcome::Left(format!(
-                    "external port {external} is mapped to {client}, not to this machine: --others removes it"
+                    "the gateway does not say whose it is ({error}): --others removes it"
                 ));
             }
         }
-        Err(ActionError::Refused { code: NO_SUCH_ENTRY, .. }) => {
-            return Outcome::Gone(format!("is not mapped by UPnP: the external port {external} is free"));
+        match self.asker.call(service, Action::delete(port.transport, external), until) {
+            Ok(_) => Outcome::Gone(format!("removed by UPnP: the external port {external} is free")),
+            Err(ActionError::Refused { code: NO_SUCH_ENTRY, .. }) => {
+                Outcome::Gone(format!("is not mapped by UPnP: the external port {external} is free"))
+            }
+            Err(error) => Outcome::Left(format!("by UPnP: {error}")),
         }
-        // Some cannot tell: the deletion will show.
-        Err(_) if others => {}
-        Err(error) => {
-            return Outcome::Left(format!(
-                "the gateway does not say whose it is ({error}): --others removes it"
-            ));
-        }
-    }
-    match service.call("DeletePortMapping", &entry, until) {
-        Ok(_) => Outcome::Gone(format!("removed by UPnP: the external port {external} is free")),
-        Err(ActionError::Refused { code: NO_SUCH_ENTRY, .. }) => {
-            Outcome::Gone(format!("is not mapped by UPnP: the external port {external} is free"))
-        }
-        Err(error) => Outcome::Left(format!("by UPnP: {error}")),
     }
 }

@@ -5,11 +5,11 @@ mod surroundings;
 pub mod verdict;
 pub mod view;
 
-pub use ask::{Whom, look_around, try_mapping};
+pub use ask::{look_around, try_mapping};
 pub use surroundings::Surroundings;
 
+use plum_engine::Reason;
 use serde::{Serialize, Serializer};
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -70,9 +70,8 @@ pub enum Finding<T> {
     Silent,
     /// The question did not get out, or not to that host.
     NotSent {
-        reason: String,
-        #[serde(skip)]
-        kind: ErrorKind,
+        #[serde(serialize_with = "text")]
+        reason: Reason,
     },
 }
 
@@ -84,9 +83,9 @@ impl<T> Finding<T> {
         }
     }
 
-    pub fn not_sent(&self) -> Option<ErrorKind> {
+    pub fn not_sent(&self) -> Option<Reason> {
         match self {
-            Finding::NotSent { kind, .. } => Some(*kind),
+            Finding::NotSent { reason } => Some(*reason),
             _ => None,
         }
     }
@@ -191,6 +190,10 @@ impl Upnp {
             .flat_map(|device| device.services.iter().map(move |service| (device, service)))
             .find(|(_, service)| service.is_chosen)
     }
+}
+
+fn text<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(reason)
 }
 
 /// Milliseconds, with three digits behind the point.

@@ -2,11 +2,11 @@
 
 use super::{Findings, Surroundings, Tried, Way};
 use crate::exit::Exit;
+use plum_engine::Reason;
 use plum_engine::addresses::{Scope, scope_of};
 use serde::Serialize;
 use std::fmt::Display;
-use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What it comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -224,7 +224,7 @@ fn judge_unusable(findings: &Findings, way: &Way) -> (Kind, String, Option<Strin
 
 fn judge_silence(findings: &Findings, way: &Way, gateway: &str) -> (Kind, String, Option<String>) {
     let not_sent = [findings.pcp.not_sent(), findings.natpmp.not_sent(), findings.upnp.not_sent()];
-    if not_sent.contains(&Some(ErrorKind::PermissionDenied)) {
+    if not_sent.contains(&Some(Reason::Firewall)) {
         return (
             Kind::Firewalled,
             "This machine does not let the questions out (\"operation not permitted\").".into(),
@@ -235,8 +235,7 @@ fn judge_silence(findings: &Findings, way: &Way, gateway: &str) -> (Kind, String
             ),
         );
     }
-    let unreachable = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable];
-    if way.gateway_is_absent || not_sent.iter().flatten().any(|kind| unreachable.contains(kind)) {
+    if way.gateway_is_absent || not_sent.contains(&Some(Reason::Unreachable)) {
         return (
             Kind::Unreachable,
             format!("Nobody has the address of {gateway}."),
@@ -333,15 +332,10 @@ fn surroundings(findings: &Findings, way: &Way) -> Option<String> {
     Some(advice)
 }
 
-/// 100.64.0.0/10 (RFC 6598), and 192.0.0.0/29, the inner side of DS-Lite (RFC 6333 §5.7).
+/// An address of a provider's NAT, or of 192.0.0.0/29, the inner side of DS-Lite (RFC 6333 §5.7).
 fn is_carrier(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            (a == 100 && b & 0xc0 == 64) || ([a, b, c] == [192, 0, 0] && d < 8)
-        }
-        IpAddr::V6(_) => false,
-    }
+    let is_dslite = |v4: Ipv4Addr| v4.to_bits() >> 3 == Ipv4Addr::new(192, 0, 0, 0).to_bits() >> 3;
+    scope_of(address) == Scope::CarrierNat || matches!(address, IpAddr::V4(v4) if is_dslite(v4))
 }
 
 fn gateway(way: &Way) -> String {

@@ -70,7 +70,7 @@ fn absent<T>(out: &mut impl Write, name: &str, finding: &Finding<T>) -> io::Resu
         Finding::NotAsked => row(out, name, QUIET, "not asked: there is no next hop", None),
         Finding::Closed { took } => row(out, name, QUIET, "not there (port closed)", Some(*took)),
         Finding::Silent => row(out, name, QUIET, "no answer", None),
-        Finding::NotSent { reason, .. } => row(out, name, BAD, &format!("not asked: {reason}"), None),
+        Finding::NotSent { reason } => row(out, name, BAD, &format!("not asked: {reason}"), None),
     }
 }
 

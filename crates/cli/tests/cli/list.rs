@@ -109,6 +109,17 @@ fn refusal_and_silence_in_between_are_told() {
     assert!(output.contains("There may be more: the gateway says no more than error 501."), "{output}");
 }
 
+#[test]
+fn reads_replies_that_promise_more_than_they_have_as_the_library_does() {
+    let server = gateway();
+    insert(&server, Transport::Tcp, 9000, "192.0.2.77:80", "web");
+    order(&server, "set keep-open on");
+    order(&server, "set framing too-long 10");
+    let (code, output, errors) = run(plum_at(&server, "list"));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(output.contains("192.0.2.77:80") && output.lines().count() == 2, "{output}");
+}
+
 /// Scripts the reply to each index of the table, from 0 on.
 fn script_entries(server: &Server, reply: impl Fn(u32) -> Reply + Send + 'static) {
     let mut index = 0;

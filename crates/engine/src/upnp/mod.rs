@@ -29,8 +29,8 @@ pub use action::{Action, ExchangeError, Outcome, code};
 pub use devices::{Device, DeviceState, NamedService};
 use plum_wire::http::{self, Reply, Url};
 use plum_wire::soap;
-pub use search::{MULTICAST, MX_SECS, location, may_answer, searches};
-pub use service::{Service, preference};
+pub use search::may_answer;
+pub use service::Service;
 
 use deletion::Deletion;
 use devices::Devices;

@@ -21,9 +21,9 @@ const TARGETS: [&str; 6] = [
 const ROOT_DEVICE: &str = "upnp:rootdevice";
 /// MX: the seconds within which a device shall answer. Strict servers drop any search without it, unicast ones
 /// included.
-pub const MX_SECS: u8 = 1;
+const MX_SECS: u8 = 1;
 /// UDA 2.0 §1.3.2: the multicast address of searches.
-pub const MULTICAST: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250));
+const MULTICAST: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250));
 /// How long each round waits for answers before the next; the search ends after the last.
 const WAITS: [Duration; 4] = [
     Duration::from_millis(250),
@@ -82,15 +82,11 @@ pub(super) fn send_round(cx: &mut Cx, network: &Network, lost: Option<IpAddr>) {
     for address in [network.gateway, lost, multicast].into_iter().flatten() {
         let to = SocketAddr::new(address, ssdp::PORT);
         cx.pace.spend(cx.now, TARGETS.len() as u32);
-        for bytes in searches(to) {
+        for target in TARGETS {
+            let bytes = ssdp::emit_search(to, target, MX_SECS);
             cx.output(Output::Send { socket: Socket::Ssdp, to, bytes });
         }
     }
-}
-
-/// The messages of one round to one address.
-pub fn searches(to: SocketAddr) -> impl Iterator<Item = Vec<u8>> {
-    TARGETS.into_iter().map(move |target| ssdp::emit_search(to, target, MX_SECS))
 }
 
 /// Whether a search target (ST or NT) is that of a gateway, in any version.
@@ -121,7 +117,7 @@ pub fn may_answer(network: &Network, by: Arrival) -> bool {
 
 /// The URL of a description: at the gateway if it names the gateway's address; otherwise (a name, another or a stale
 /// address) at the sender, with port and path as written.
-pub fn location(network: &Network, from: IpAddr, text: &str) -> Option<Url> {
+pub(super) fn location(network: &Network, from: IpAddr, text: &str) -> Option<Url> {
     let place = |host: Option<IpAddr>| match host.map(|host| host.to_canonical()) {
         Some(host) if Some(host) == network.gateway => Some(host),
         _ => Some(from.to_canonical()),

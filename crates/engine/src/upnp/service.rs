@@ -11,7 +11,6 @@ use crate::io::Cx;
 use crate::ladder::RungState;
 use crate::reason::Reason;
 use crate::time::Time;
-use plum_wire::igd::WanService;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -150,21 +149,10 @@ impl Service {
 
     /// Its preference, the least first: on the gateway, with a usable address, connected, of the better kind.
     fn preference(&self) -> impl Ord + use<> {
-        preference(self.on_gateway, self.named.kind, self.is_connected == Some(true), self.address.last)
+        // An address counts more than the connection status.
+        let has_address = self.address.last.is_some_and(is_usable);
+        (!self.on_gateway, !has_address, self.is_connected != Some(true), self.named.kind)
     }
-}
-
-/// The preference of a service, the least first; equal ones in the order found. `on_gateway`: its device is at the
-/// gateway's address; `connected`: from GetStatusInfo.
-pub fn preference(
-    on_gateway: bool,
-    kind: WanService,
-    connected: bool,
-    external_address: Option<IpAddr>,
-) -> impl Ord + use<> {
-    // An address counts more than the connection status.
-    let has_address = external_address.is_some_and(is_usable);
-    (!on_gateway, !has_address, !connected, kind)
 }
 
 /// Whether an external address is usable.

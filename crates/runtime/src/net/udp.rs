@@ -210,27 +210,6 @@ fn open_to_all(socket: Socket, local: IpAddr) -> Udp {
     Udp { socket: finish(socket), peer: None, prefix: find_prefix(local) }
 }
 
-/// Requests the receiving interface of each datagram of an unconnected socket, where the system supports that.
-pub fn request_interfaces(socket: &std::net::UdpSocket) {
-    #[cfg(any(netlink, routing_sockets))]
-    arrival::request(socket);
-    #[cfg(not(any(netlink, routing_sockets)))]
-    let _ = socket;
-}
-
-/// Reads one datagram of an unconnected socket: its length, its sender, and the index of the receiving interface, 0 if
-/// unknown or loopback.
-///
-/// # Errors
-///
-/// Those of receiving.
-pub fn receive_from(socket: &std::net::UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, u32)> {
-    #[cfg(any(netlink, routing_sockets))]
-    return arrival::receive(socket, buffer);
-    #[cfg(not(any(netlink, routing_sockets)))]
-    socket.recv_from(buffer).map(|(len, from)| (len, from, 0))
-}
-
 fn finish(socket: Socket) -> ClosedInChild<UdpSocket> {
     ClosedInChild::new(UdpSocket::from_std(socket.into()))
 }

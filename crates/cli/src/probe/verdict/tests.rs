@@ -76,8 +76,8 @@ fn upnp(address: Option<&str>) -> Finding<Upnp> {
     upnp_at("192.168.1.1", address)
 }
 
-fn not_sent<T>(kind: ErrorKind) -> Finding<T> {
-    Finding::NotSent { reason: kind.to_string(), kind }
+fn not_sent<T>(reason: Reason) -> Finding<T> {
+    Finding::NotSent { reason }
 }
 
 #[track_caller]
@@ -207,11 +207,11 @@ fn what_stands_in_between_is_the_remedy() {
 
 #[test]
 fn what_this_machine_does_not_send_is_its_own_firewalls() {
-    let denied = ErrorKind::PermissionDenied;
+    let denied = Reason::Firewall;
     let findings =
         Findings { pcp: not_sent(denied), natpmp: not_sent(denied), upnp: not_sent(denied), ..silent() };
     check(&findings, Kind::Firewalled, Exit::Failed, &["firewall", "5351"]);
-    let gone = ErrorKind::HostUnreachable;
+    let gone = Reason::Unreachable;
     let findings = Findings { pcp: not_sent(gone), natpmp: not_sent(gone), ..silent() };
     check(&findings, Kind::Unreachable, Exit::NoGateway, &["Nobody has the address", "192.168.1.1"]);
     let mut absent = silent();
