@@ -28,25 +28,28 @@ pub(super) struct Request {
     name: String,
     service_type: String,
     arguments: Vec<(String, String)>,
+    is_quoted: bool,
     flaw: Option<&'static str>,
 }
 
 impl Request {
     pub(super) fn parse(service: usize, soap_action: Option<&str>, body: &[u8]) -> Request {
-        // SOAPAction: "urn:...:service:WANIPConnection:1#AddPortMapping"
-        let quoted = soap_action.and_then(|text| text.strip_prefix('"')?.strip_suffix('"'));
-        let (service_type, name) = quoted.and_then(|text| text.split_once('#')).unwrap_or_default();
+        // SOAPAction: "urn:...:service:WANIPConnection:1#AddPortMapping". Gateways take it without the quotes, too.
+        let soap_action = soap_action.unwrap_or_default();
+        let quoted = soap_action.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        let (service_type, name) = quoted.unwrap_or(soap_action).split_once('#').unwrap_or_default();
         let mut request = Request {
             action: Action::parse(name).unwrap_or(Action::Unknown),
             service,
             name: name.into(),
             service_type: service_type.into(),
             arguments: Vec::new(),
+            is_quoted: quoted.is_some(),
             flaw: None,
         };
         let text = String::from_utf8_lossy(body);
         match arguments(&text, name, service_type) {
-            _ if name.is_empty() => request.flaw = Some("no quoted SOAPAction"),
+            _ if name.is_empty() => request.flaw = Some("no SOAPAction"),
             Ok(arguments) => request.arguments = arguments,
             Err(flaw) => request.flaw = Some(flaw),
         }
@@ -94,6 +97,9 @@ pub(super) fn carry_out(
     code: Option<i32>,
 ) -> (u16, String) {
     let service = gateway.config().igd.as_ref().and_then(|igd| igd.services.get(request.service)).cloned();
+    if !request.is_quoted {
+        gateway.complain(format!("SOAP: SOAPAction without quotes in the request of {from}"));
+    }
     let result = match (service, request.flaw) {
         _ if code.is_some() => Err(code.unwrap_or_default()),
         (_, Some(flaw)) => {

@@ -283,6 +283,19 @@ fn adding_for_another_host_or_with_wrong_arguments_is_refused() {
 }
 
 #[test]
+fn an_action_without_quotes_is_done_and_complained_of() {
+    let mut gateway = new_gateway();
+    let quoted = String::from_utf8(post(WAN_IP_1, "GetExternalIPAddress", &[])).unwrap();
+    let name = format!("{WAN_IP_1}#GetExternalIPAddress");
+    let unquoted = quoted.replacen(&format!("\"{name}\""), &name, 1);
+    for (request, complaints) in [(quoted, 0), (unquoted, 1)] {
+        let (bytes, _) = exchange(&mut gateway, secs(0), request.as_bytes());
+        assert!(bytes.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        assert_eq!(gateway.complaints().count(), complaints);
+    }
+}
+
+#[test]
 fn unknown_actions_wrong_services_and_bad_bodies_are_refused() {
     let mut gateway = new_gateway();
     assert_eq!(act(&mut gateway, "SetConnectionType", &[]), Err(401));
