@@ -8,6 +8,8 @@
 #[path = "../../crates/testkit/src/world/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "each user takes what it needs")]
 mod world;
+// As in its own crate.
+use plum_testkit::random;
 
 mod addresses;
 mod announcements;

@@ -3,11 +3,12 @@
 //! The engine's outputs pass through here on their way to the world. Connections to a rogue's server are served here; every
 //! other output goes on to the world. Whatever goes to somebody who must not be contacted fails the test.
 
-use crate::world::{EXTERNAL, Endpoint, GATEWAY, LOCAL, Seeded, Setup, World};
+use crate::world::{EXTERNAL, Endpoint, GATEWAY, LOCAL, Setup, World};
 use plum_engine::Engine;
 use plum_engine::io::{Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, TcpEnd, Wanted};
 use plum_engine::ledger::HardwareAddress;
 use plum_engine::time::Time;
+use plum_testkit::random::Seeded;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -416,8 +417,7 @@ pub type Stage = World<Wired>;
 pub fn set_up(change: impl FnOnce(&mut Setup)) -> Stage {
     let mut setup = Setup::default();
     change(&mut setup);
-    let random = Seeded(fastrand::Rng::with_seed(setup.seed));
-    let engine = Engine::new(setup.engine.clone(), Box::new(random));
+    let engine = Engine::new(setup.engine.clone(), Box::new(Seeded::new(setup.seed)));
     World::with_endpoint(setup, Wired::new(engine))
 }
 

@@ -4,7 +4,7 @@ use plum_engine::driver::{Driver, Rung};
 use plum_engine::io::{Arrival, Config, Cx, ExchangeId, Output, Socket, TcpEnd};
 use plum_engine::time::Time;
 use plum_engine::upnp::{Action, DeviceState, ExchangeError, Network, Outcome, Upnp};
-use plum_testkit::random::Longest;
+use plum_testkit::random::Seeded;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const TYPE: &str = "urn:schemas-upnp-org:device:InternetGatewayDevice:2";
 
 /// A driver that has heard the gateway's device, and the connection for its description.
 fn heard() -> (Cx, Upnp, ExchangeId) {
-    let mut cx = Cx::new(Config::default(), Box::new(Longest::default()));
+    let mut cx = Cx::new(Config::default(), Box::new(Seeded::new(1)));
     let mut upnp = Upnp::default();
     let network = Network { gateway: Some(GATEWAY), local: LOCAL, interface: 1, named: false };
     upnp.start(&mut cx, Some(network));

@@ -1,9 +1,10 @@
 //! What the engine tells the Rust API about a mapping is what it then does, on a virtual clock.
 
-use plum_engine::io::{Config, MappingId, Protocol, Random};
+use plum_engine::io::{Config, MappingId, Protocol};
 use plum_engine::{Engine, MappingStatus, Reason};
 use plum_gateway::core::{Action, Kind};
-use plum_testkit::world::{Seeded, Setup, World};
+use plum_testkit::random::Seeded;
+use plum_testkit::world::{Setup, World};
 use plum_wire::Transport::{Tcp, Udp};
 use std::time::Duration;
 
@@ -137,25 +138,11 @@ fn a_removal_is_unconfirmed_until_the_gateway_answers() {
     }
 }
 
-/// Nonces until there are no more.
-struct Drained(Seeded, usize);
-
-impl Random for Drained {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        self.0.fill(bytes);
-    }
-
-    fn nonce(&mut self) -> Option<[u8; 12]> {
-        self.1 = self.1.checked_sub(1)?;
-        self.0.nonce()
-    }
-}
-
 #[test]
 fn without_nonces_pcp_keeps_what_it_has_made_and_the_others_make_the_rest() {
     for (index, next) in [(0, Protocol::NatPmp), (1, Protocol::UpnpIgd)] {
         let setup = Setup::default();
-        let random = Drained(Seeded::new(setup.seed), 1);
+        let random = Seeded::new(setup.seed).with_nonces(1);
         let engine = Engine::new(setup.engine.clone(), Box::new(random));
         let mut world = World::with_endpoint(setup, engine);
         world.gateway().faults.closed.natpmp = index > 0;
@@ -178,7 +165,7 @@ fn without_nonces_pcp_keeps_what_it_has_made_and_the_others_make_the_rest() {
 fn without_any_nonce_pcp_fails_for_that_reason() {
     let mut setup = Setup::default();
     setup.engine.allowed = plum_engine::io::Allowed::Pcp;
-    let engine = Engine::new(setup.engine.clone(), Box::new(Drained(Seeded::new(setup.seed), 0)));
+    let engine = Engine::new(setup.engine.clone(), Box::new(Seeded::new(setup.seed).with_nonces(0)));
     let mut world = World::with_endpoint(setup, engine);
     world.gateway().faults.closed.natpmp = true;
     let id = world.create(Tcp, 8000);

@@ -2,11 +2,12 @@
 
 use crate::allocations;
 use crate::invariants::{self, Flight, Packets, Pending};
-use crate::world::{Endpoint, Seeded};
+use crate::world::Endpoint;
 use plum_engine::Engine;
 use plum_engine::io::{Config, Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
 use plum_engine::ledger::HardwareAddress;
 use plum_engine::time::Time;
+use plum_testkit::random::Seeded;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -64,7 +65,7 @@ const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 const HASH_FACTOR: u64 = 0x0100_0000_01b3;
 
 fn engine(config: &Config, seed: u64) -> Engine {
-    Engine::new(config.clone(), Box::new(Seeded(fastrand::Rng::with_seed(seed))))
+    Engine::new(config.clone(), Box::new(Seeded::new(seed)))
 }
 
 impl CheckedEngine {
@@ -134,6 +135,11 @@ impl CheckedEngine {
     /// A slow gateway or network is fast again: renewals that were due, and waited four at a time for their turn, go out.
     pub fn relieve(&mut self, now: Time) {
         self.be_busy(now);
+    }
+
+    /// The bytes that the engine holds.
+    pub fn held(&self) -> isize {
+        self.heap
     }
 
     /// The most that the engine has held, and for how many mappings at once.

@@ -1,22 +1,35 @@
 //! Randomness for the engine that is the same in every run.
 
-pub use crate::world::Seeded;
-
 use plum_engine::io::Random;
 
-/// The longest of every random span, so that times are exact; bytes that count up, so that nonces differ.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Longest(u8);
+/// Pseudo-random, from a seed.
+pub struct Seeded {
+    generator: fastrand::Rng,
+    nonces: usize,
+}
 
-impl Random for Longest {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for byte in bytes {
-            self.0 = self.0.wrapping_add(1);
-            *byte = self.0;
-        }
+impl Seeded {
+    /// The sequence of this seed.
+    pub fn new(seed: u64) -> Seeded {
+        Seeded { generator: fastrand::Rng::with_seed(seed), nonces: usize::MAX }
     }
 
-    fn in_range(&mut self, _low: u64, high: u64) -> u64 {
-        high
+    /// With so many nonces, and then no more.
+    #[must_use]
+    pub fn with_nonces(self, nonces: usize) -> Seeded {
+        Seeded { nonces, ..self }
+    }
+}
+
+impl Random for Seeded {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.generator.fill(bytes);
+    }
+
+    fn nonce(&mut self) -> Option<[u8; 12]> {
+        self.nonces = self.nonces.checked_sub(1)?;
+        let mut nonce = [0; 12];
+        self.fill(&mut nonce);
+        Some(nonce)
     }
 }

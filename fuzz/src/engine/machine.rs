@@ -6,10 +6,11 @@ use crate::memory;
 use arbitrary::{Result, Unstructured};
 use plum_engine::Engine;
 use plum_engine::io::{
-    Allowed, Config, Event, ExchangeId, MappingId, OnCleanup, Output, Random, Route, Socket, TcpEnd, Wanted,
+    Allowed, Config, Event, ExchangeId, MappingId, OnCleanup, Output, Route, Socket, TcpEnd, Wanted,
 };
 use plum_engine::time::Time;
 use plum_gateway::core::{self as gateway, ConnectionId, Gateway, Igd};
+use plum_testkit::random::Seeded;
 use plum_testkit::world::{Checks, Seen};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -99,14 +100,6 @@ impl Setup {
     }
 }
 
-struct Seeded(fastrand::Rng);
-
-impl Random for Seeded {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        self.0.fill(bytes);
-    }
-}
-
 struct Open {
     local: SocketAddr,
     remote: Option<SocketAddr>,
@@ -160,7 +153,7 @@ impl Machine {
             ..gateway::Config::at(GATEWAY)
         };
         let before = memory::held();
-        let random = Box::new(Seeded(fastrand::Rng::with_seed(setup.seed.into())));
+        let random = Box::new(Seeded::new(setup.seed.into()));
         let engine_config = setup.engine.clone();
         let engine = Engine::new(setup.engine, random);
         Machine {

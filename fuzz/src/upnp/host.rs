@@ -4,10 +4,11 @@ use super::requests::{check_http, check_search};
 use crate::memory;
 use plum_engine::Engine;
 use plum_engine::io::{
-    Allowed, Config, Event, ExchangeId, MappingId, Output, Random, Route, Socket, Suggestion, TcpEnd, Wanted,
+    Allowed, Config, Event, ExchangeId, MappingId, Output, Route, Socket, Suggestion, TcpEnd, Wanted,
 };
 use plum_engine::time::Time;
 use plum_wire::Transport;
+use plum_testkit::random::Seeded;
 use plum_testkit::world::{Checks, Seen};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -67,14 +68,6 @@ impl Origin {
     }
 }
 
-struct Seeded(fastrand::Rng);
-
-impl Random for Seeded {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        self.0.fill(bytes);
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// It comes to be, or is refused, at this time.
@@ -121,7 +114,7 @@ impl Host {
             gateway: named.map(|gateway| (gateway, None)),
             ..Config::default()
         };
-        let random = Box::new(Seeded(fastrand::Rng::with_seed((setup >> 5).into())));
+        let random = Box::new(Seeded::new((setup >> 5).into()));
         let gateway = (setup & 16 == 0).then_some(GATEWAY);
         Host {
             trouble: 0,

@@ -1,7 +1,7 @@
 //! What a world drives: the engine, or in tests of the world itself something scripted.
 
 use plum_engine::Engine;
-use plum_engine::io::{ExchangeId, MappingId, Output, Random, Route, Socket, TcpEnd, Wanted};
+use plum_engine::io::{ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
 use plum_engine::ledger::HardwareAddress;
 use plum_engine::time::Time;
 use std::net::SocketAddr;
@@ -67,21 +67,5 @@ impl Endpoint for Engine {
     }
     fn poll_timeout(&self) -> Option<Time> {
         Engine::poll_timeout(self)
-    }
-}
-
-/// Pseudo-random, from a seed.
-pub struct Seeded(pub fastrand::Rng);
-
-impl Seeded {
-    /// The sequence of this seed.
-    pub fn new(seed: u64) -> Seeded {
-        Seeded(fastrand::Rng::with_seed(seed))
-    }
-}
-
-impl Random for Seeded {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        self.0.fill(bytes);
     }
 }

@@ -23,9 +23,10 @@ mod network;
 mod trace;
 
 pub use checks::{Checks, Seen};
-pub use endpoint::{Endpoint, Seeded};
+pub use endpoint::Endpoint;
 pub use network::{Input, Network, Node, Power, engine_time, gateway_time};
 
+use crate::random::Seeded;
 use plum_engine::Engine;
 use plum_engine::io::{Config, Event, MappingId, Protocol, Route, Socket, Suggestion, Wanted};
 use plum_engine::time::Time;
