@@ -179,20 +179,11 @@ class Stage:
 
     def __init__(self, client_program, gateway_program):
         self._programs = client_program, gateway_program
-        self._client, self._gateway = network.Namespace(), network.Namespace()
-        self._client.ip(
-            f"link add eth0 type veth peer name lan netns {self._gateway.path}",
-            f"addr add {network.CLIENT}/24 dev eth0",
-            "link set eth0 up",
-        )
-        self._gateway.ip(f"addr add {network.ROUTER}/24 dev lan", "link set lan up")
-        # The system limits ICMP over all runs together: here each refusal is to be seen.
-        self._gateway.sysctl("net/ipv4/icmp_ratelimit", 0)
-        self.add_route()
+        self._pair = network.Pair()
+        self._client, self._gateway = self._pair.client, self._pair.gateway
 
     def close(self):
-        self._client.close()
-        self._gateway.close()
+        self._pair.close()
 
     def add_route(self):
         """Gives the client its default route; says when, in milliseconds: it was not there before."""

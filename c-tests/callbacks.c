@@ -446,29 +446,28 @@ static void rule_9_a_slow_callback_delays_no_query_and_no_create(void) {
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
+static const row_t rows[] = {
+    ROW(rule_1_all_callbacks_come_from_one_thread_of_the_library),
+    ROW(rule_2_the_mapping_is_the_programs_own),
+    ROW_SINCE_600(rule_3_success_again_when_the_mapping_was_lost),
+    ROW_SINCE_600(rule_3_success_again_when_the_address_changed),
+    ROW_SINCE_600(rule_4_failure_comes_once_and_success_may_follow),
+    ROW_SINCE_600(rule_5_destroyed_comes_once_and_soon_also_when_pending),
+    ROW_BEFORE_600(rule_5_a_mapping_ends_in_silence),
+    ROW(rule_6_destroy_waits_for_a_running_callback_of_its_id),
+    ROW(rule_6_destroy_of_another_id_does_not_wait),
+    ROW(rule_6_what_callbacks_use_may_be_freed_after_destroy),
+    ROW(rule_7_a_callback_may_call_the_library),
+    ROW_SINCE_600(rule_7_callbacks_may_go_on_by_themselves),
+    ROW(rule_8_the_id_of_the_callback_is_that_of_create),
+    ROW(rule_9_a_slow_callback_delays_no_query_and_no_create),
+};
+
 int main(void) {
 	check_time_limit(100);
 	events_init();
 	main_thread = pthread_self();
-	rule_1_all_callbacks_come_from_one_thread_of_the_library();
-	rule_2_the_mapping_is_the_programs_own();
-#if PLUM_TEST_ABI >= 600
-	rule_3_success_again_when_the_mapping_was_lost();
-	rule_3_success_again_when_the_address_changed();
-	rule_4_failure_comes_once_and_success_may_follow();
-	rule_5_destroyed_comes_once_and_soon_also_when_pending();
-#else
-	rule_5_a_mapping_ends_in_silence();
-#endif
-	rule_6_destroy_waits_for_a_running_callback_of_its_id();
-	rule_6_destroy_of_another_id_does_not_wait();
-	rule_6_what_callbacks_use_may_be_freed_after_destroy();
-	rule_7_a_callback_may_call_the_library();
-#if PLUM_TEST_ABI >= 600
-	rule_7_callbacks_may_go_on_by_themselves();
-#endif
-	rule_8_the_id_of_the_callback_is_that_of_create();
-	rule_9_a_slow_callback_delays_no_query_and_no_create();
+	CHECK_ROWS(rows);
 	check_all_destroyed_once();
 	return 0;
 }

@@ -120,4 +120,52 @@ static inline int check_wait_until(pthread_cond_t *condition, pthread_mutex_t *m
 	return pthread_cond_timedwait(condition, mutex, &deadline) == 0;
 }
 
+// --- rows ---
+
+// One row of a program: a part of the contract that is tested by itself. A program runs all of its rows in one process. PLUM_TEST_ROW
+// names the only one to run, or has them listed (`list`); c-tests/any uses that.
+typedef struct {
+	const char *name;
+	void (*body)(void); // NULL: not for this ABI
+} row_t;
+
+#if PLUM_TEST_ABI >= 600
+#define SINCE_600(body) body
+#define BEFORE_600(body) NULL
+#else
+#define SINCE_600(body) NULL
+#define BEFORE_600(body) body
+#endif
+#if PLUM_TEST_ABI >= 602
+#define SINCE_602(body) body
+#define BEFORE_602(body) NULL
+#else
+#define SINCE_602(body) NULL
+#define BEFORE_602(body) body
+#endif
+
+#define ROW(body) {#body, body}
+#define ROW_SINCE_600(body) {#body, SINCE_600(body)}
+#define ROW_BEFORE_600(body) {#body, BEFORE_600(body)}
+#define ROW_SINCE_602(body) {#body, SINCE_602(body)}
+#define ROW_BEFORE_602(body) {#body, BEFORE_602(body)}
+
+// Whether to run a row now. A list has a `-` before what is not for this ABI.
+static inline int check_runs_row(const row_t *row) {
+	const char *wanted = getenv("PLUM_TEST_ROW");
+	if (wanted != NULL && strcmp(wanted, "list") == 0) {
+		printf("%c %s\n", row->body != NULL ? '+' : '-', row->name);
+		return 0;
+	}
+	return row->body != NULL && (wanted == NULL || strcmp(wanted, row->name) == 0);
+}
+
+#define CHECK_ROWS(rows) check_rows(rows, sizeof(rows) / sizeof((rows)[0]))
+
+static inline void check_rows(const row_t *rows, size_t count) {
+	for (size_t i = 0; i < count; ++i)
+		if (check_runs_row(&rows[i]))
+			rows[i].body();
+}
+
 #endif

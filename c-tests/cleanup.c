@@ -77,16 +77,32 @@ static void a_pending_mapping_is_not_kept(void) {
 	forget();
 }
 
-int main(void) {
-	check_time_limit(100);
-	events_init();
+static void the_default_is_that_of_the_abi(void) {
 	check_cleanup(NULL, DEFAULT_KEEPS, 0);
+}
+
+static void the_environment_decides(void) {
 	check_cleanup("", DEFAULT_KEEPS, 0);
 	check_cleanup("keep", 1, 0);
 	check_cleanup("remove", 0, 0);
+}
+
+static void another_word_is_an_error_in_the_log(void) {
 	check_cleanup("Keep", DEFAULT_KEEPS, 1);
 	check_cleanup("keep ", DEFAULT_KEEPS, 1);
-	a_pending_mapping_is_not_kept();
+}
+
+static const row_t rows[] = {
+    ROW(the_default_is_that_of_the_abi),
+    ROW(the_environment_decides),
+    ROW(another_word_is_an_error_in_the_log),
+    ROW(a_pending_mapping_is_not_kept),
+};
+
+int main(void) {
+	check_time_limit(100);
+	events_init();
+	CHECK_ROWS(rows);
 	check_all_destroyed_once();
 	return 0;
 }

@@ -296,36 +296,52 @@ static const char *program;
 static const char *this_case;
 
 // Each in a process of its own, which is told its name.
-static void check(const char *name, void (*body)(void)) {
+static void check(const row_t *row) {
 	if (this_case != NULL) {
-		if (strcmp(this_case, name) == 0) {
-			body();
+		if (strcmp(this_case, row->name) == 0) {
+			row->body();
 			_exit(1);
 		}
 		return;
 	}
-	char argument[100];
-	snprintf(argument, sizeof(argument), "\"%s\"", name);
-	intptr_t status = _spawnl(_P_WAIT, program, "exit", argument, NULL);
+	intptr_t status = _spawnl(_P_WAIT, program, "exit", row->name, NULL);
 	if (status != STATUS)
-		check_failed(__FILE__, __LINE__, "%s: status 0x%x", name, (unsigned int)status);
+		check_failed(__FILE__, __LINE__, "%s: status 0x%x", row->name, (unsigned int)status);
 }
 #else
 // Each in a process of its own, forked before this one has called plum_init.
-static void check(const char *name, void (*body)(void)) {
+static void check(const row_t *row) {
 	pid_t pid = fork();
 	CHECK(pid >= 0);
 	if (pid == 0) {
 		check_time_limit(60);
-		body();
+		row->body();
 		_exit(1);
 	}
 	int status;
 	CHECK(waitpid(pid, &status, 0) == pid);
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != STATUS)
-		check_failed(__FILE__, __LINE__, "%s: status 0x%x", name, (unsigned int)status);
+		check_failed(__FILE__, __LINE__, "%s: status 0x%x", row->name, (unsigned int)status);
 }
 #endif
+
+static const row_t rows[] = {
+    ROW(while_pending),
+    ROW(while_made),
+    ROW(with_a_handler_that_cleans_up),
+    ROW(in_a_callback),
+    ROW_SINCE_600(in_a_callback_of_cleanup),
+    ROW(in_a_log_callback),
+    ROW(by_underscore_exit),
+    ROW(by_underscore_exit_in_a_callback),
+    ROW(while_threads_call),
+    ROW(while_threads_call_with_a_handler_that_cleans_up),
+    ROW(while_another_thread_cleans_up),
+    ROW(after_the_main_thread_has_ended),
+#ifndef _WIN32
+    ROW(in_a_destructor_of_a_thread),
+#endif
+};
 
 int main(int argc, char *argv[]) {
 	check_time_limit(100);
@@ -338,23 +354,9 @@ int main(int argc, char *argv[]) {
 	(void)argc;
 	(void)argv;
 #endif
-	check("while pending", while_pending);
-	check("while made", while_made);
-	check("with a handler that cleans up", with_a_handler_that_cleans_up);
-	check("in a callback", in_a_callback);
-#if PLUM_TEST_ABI >= 600
-	check("in a callback of cleanup", in_a_callback_of_cleanup);
-#endif
-	check("in a log callback", in_a_log_callback);
-	check("by _exit", by_underscore_exit);
-	check("by _exit in a callback", by_underscore_exit_in_a_callback);
-	check("while threads call", while_threads_call);
-	check("while threads call, with a handler that cleans up", while_threads_call_with_a_handler_that_cleans_up);
-	check("while another thread cleans up", while_another_thread_cleans_up);
-	check("after the main thread has ended", after_the_main_thread_has_ended);
-#ifndef _WIN32
-	check("in a destructor of a thread", in_a_destructor_of_a_thread);
-#endif
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); ++i)
+		if (check_runs_row(&rows[i]))
+			check(&rows[i]);
 	// Nobody waits for the worker, nor for the gateway.
 	CHECK(check_now_ms() - started_ms < check_stretched_ms(10000));
 	return 0;

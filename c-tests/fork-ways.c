@@ -246,6 +246,14 @@ static void parent_and_child_may_both_be_process_1(void) {
 #endif
 }
 
+static const row_t rows[] = {
+    ROW(parent_and_child_may_both_be_process_1),
+    ROW(a_daemon_maps_what_it_was_initialised_for),
+    ROW(a_callback_may_fork),
+    ROW(a_log_callback_may_fork),
+    ROW(a_child_of_clone_stands_as_that_of_fork),
+};
+
 int main(void) {
 	check_time_limit(230);
 	events_init();
@@ -255,11 +263,7 @@ int main(void) {
 	plum_query_mapping(0, NULL, NULL);
 	CHECK(wiped_pages_refused > 0);
 #endif
-	parent_and_child_may_both_be_process_1();
-	a_daemon_maps_what_it_was_initialised_for();
-	a_callback_may_fork();
-	a_log_callback_may_fork();
-	a_child_of_clone_stands_as_that_of_fork();
+	CHECK_ROWS(rows);
 	CHECK_INT(gateway_mappings(), 0);
 	check_all_destroyed_once();
 	return 0;

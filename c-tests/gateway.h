@@ -22,9 +22,9 @@ static inline const char *gateway_forward_address(void) {
 	return gateway_environment("PLUM_TEST_FORWARD");
 }
 
-// Has the gateway carry out a command (plum-gateway --control: `help` lists them); returns how many lines it printed.
-// From one thread at a time.
-static inline int gateway_command(const char *command) {
+// Has the gateway carry out a command (plum-gateway --control: `help` lists them); returns how many of the lines that it printed begin
+// so. From one thread at a time.
+static inline int gateway_lines(const char *command, const char *beginning) {
 	static FILE *commands;
 	static FILE *answers;
 	if (commands == NULL) {
@@ -43,8 +43,13 @@ static inline int gateway_command(const char *command) {
 			return lines;
 		if (strncmp(line, "error", 5) == 0)
 			check_failed(__FILE__, __LINE__, "gateway command \"%s\": %s", command, line);
-		++lines;
+		lines += strncmp(line, beginning, strlen(beginning)) == 0;
 	}
+}
+
+// The same, of all lines.
+static inline int gateway_command(const char *command) {
+	return gateway_lines(command, "");
 }
 
 // How many mappings the gateway has in its table.

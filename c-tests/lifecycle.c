@@ -149,15 +149,17 @@ static void a_second_cleanup_waits_for_the_first(void) {
 
 #endif
 
+static const row_t rows[] = {
+    ROW(ids_are_never_given_out_twice),
+    ROW(cleanup_destroys_every_mapping_before_it_returns),
+    ROW(lives_many_times),
+    ROW_SINCE_600(a_second_cleanup_waits_for_the_first),
+};
+
 int main(void) {
 	check_time_limit(100);
 	events_init();
-	ids_are_never_given_out_twice();
-	cleanup_destroys_every_mapping_before_it_returns();
-	lives_many_times();
-#if PLUM_TEST_ABI >= 600
-	a_second_cleanup_waits_for_the_first();
-#endif
+	CHECK_ROWS(rows);
 	check_all_destroyed_once();
 	return 0;
 }

@@ -60,10 +60,16 @@ static struct sockaddr_in socket_address(const char *address, int port) {
 	return result;
 }
 
+// The internal address: 127.0.0.1, or what PLUM_TEST_INTERNAL says.
+static const char *internal_address(void) {
+	const char *address = getenv("PLUM_TEST_INTERNAL");
+	return address != NULL ? address : "127.0.0.1";
+}
+
 // A socket on a free port of the internal address; stores the port.
 static socket_t open_internal(int type, int *port) {
 	socket_t descriptor = open_socket(type);
-	struct sockaddr_in address = socket_address("127.0.0.1", 0);
+	struct sockaddr_in address = socket_address(internal_address(), 0);
 	socklen_t length = sizeof(address);
 	CHECK(bind(descriptor, (struct sockaddr *)&address, length) == 0);
 	CHECK(getsockname(descriptor, (struct sockaddr *)&address, &length) == 0);

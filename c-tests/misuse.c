@@ -6,6 +6,11 @@
 static volatile int not_a_value = 99;
 static volatile int negative_value = -1;
 
+static void init(void) {
+	plum_config_t config = test_config();
+	CHECK_INT(plum_init(&config), PLUM_ERR_SUCCESS);
+}
+
 static void everything_fails_before_init(void) {
 	plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_TCP, 1000);
 	plum_state_t state;
@@ -19,6 +24,12 @@ static void everything_fails_before_init(void) {
 	CHECK_INT(plum_destroy_mapping(-1), PLUM_ERR_FAILED);
 	CHECK_INT(plum_get_dummytls_host("192.0.2.1", buffer, sizeof(buffer)), PLUM_ERR_FAILED);
 	CHECK_INT(plum_get_dummytls_certificate(PLUM_DUMMYTLS_PEM_CERT, buffer, sizeof(buffer)), PLUM_ERR_FAILED);
+}
+
+static void everything_fails_after_cleanup(void) {
+	init();
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+	everything_fails_before_init();
 }
 
 static void init_refuses_bad_configurations(void) {
@@ -118,6 +129,7 @@ static void init_while_initialised_changes_nothing(void) {
 }
 
 static void create_refuses_bad_mappings(void) {
+	init();
 	plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_TCP, 1000);
 	CHECK_INT(plum_create_mapping(NULL, record_event), PLUM_ERR_INVALID);
 	CHECK_INT(plum_create_mapping(NULL, NULL), PLUM_ERR_INVALID);
@@ -131,10 +143,12 @@ static void create_refuses_bad_mappings(void) {
 	CHECK_INT(plum_create_mapping(&mapping, record_event), PLUM_ERR_INVALID);
 	mapping = wanted_mapping((plum_ip_protocol_t)2, 1000);
 	CHECK_INT(plum_create_mapping(&mapping, record_event), PLUM_ERR_INVALID);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
 // The mapping is as wide as it may be, on the heap with nothing behind it: valgrind sees a byte read too many.
 static void create_takes_any_host_and_mapping_protocol(void) {
+	init();
 	plum_mapping_t *mapping = malloc(sizeof(*mapping));
 	CHECK(mapping != NULL);
 	*mapping = wanted_mapping(PLUM_IP_PROTOCOL_UDP, 1001);
@@ -159,9 +173,11 @@ static void create_takes_any_host_and_mapping_protocol(void) {
 	wait_for_event(id, PLUM_STATE_SUCCESS);
 	wait_for_event(with_name, PLUM_STATE_SUCCESS);
 	wait_for_event(with_address, ANY_STATE);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
 static void create_takes_no_callback(void) {
+	init();
 	plum_mapping_t mapping = wanted_mapping(PLUM_IP_PROTOCOL_TCP, 1010);
 	int silent = plum_create_mapping(&mapping, NULL);
 	CHECK(silent >= 0);
@@ -177,9 +193,11 @@ static void create_takes_no_callback(void) {
 	CHECK(mapping.external_port != 0);
 	CHECK(mapping.external_host[0] != '\0');
 	CHECK_INT(plum_destroy_mapping(silent), PLUM_ERR_SUCCESS);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
 static void query_takes_null_pointers(void) {
+	init();
 	int id = create_recorded(PLUM_IP_PROTOCOL_TCP, 1020);
 	wait_for_event(id, PLUM_STATE_SUCCESS);
 	plum_state_t state = PLUM_STATE_DESTROYED;
@@ -195,9 +213,11 @@ static void query_takes_null_pointers(void) {
 	CHECK_INT(plum_query_mapping(-2147483647 - 1, NULL, NULL), PLUM_ERR_INVALID);
 	CHECK_INT(plum_query_mapping(2147483647, &state, &mapping), PLUM_ERR_NOT_AVAIL);
 	CHECK_INT(plum_query_mapping(id + 1, NULL, NULL), PLUM_ERR_NOT_AVAIL);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
 static void destroy_knows_its_ids(void) {
+	init();
 	CHECK_INT(plum_destroy_mapping(-1), PLUM_ERR_INVALID);
 	CHECK_INT(plum_destroy_mapping(-2147483647 - 1), PLUM_ERR_INVALID);
 	CHECK_INT(plum_destroy_mapping(2147483647), PLUM_ERR_NOT_AVAIL);
@@ -211,11 +231,14 @@ static void destroy_knows_its_ids(void) {
 	wait_for_the_end_of(id);
 	CHECK_INT(plum_destroy_mapping(id), PLUM_ERR_NOT_AVAIL);
 	CHECK_INT(plum_query_mapping(id, NULL, NULL), PLUM_ERR_NOT_AVAIL);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
 static void set_log_level_ignores_what_is_no_level(void) {
+	init();
 	plum_set_log_level((plum_log_level_t)not_a_value);
 	plum_set_log_level((plum_log_level_t)negative_value);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
 // The snprintf contract, on any function of it: `get` fills a buffer.
@@ -253,16 +276,21 @@ static void local_address_is_cut_like_snprintf(void) {
 	check_cut_like_snprintf(plum_get_local_address);
 	// PLUM_GATEWAY, a loopback address in these tests, does not count here.
 	CHECK(strncmp(buffer, "127.", 4) != 0);
+	init();
+	check_cut_like_snprintf(plum_get_local_address);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
 static void dummytls_without_domain_fails(void) {
+	init();
 	char buffer[PLUM_MAX_HOST_LEN];
 	CHECK_INT(plum_get_dummytls_host("192.0.2.1", buffer, sizeof(buffer)), PLUM_ERR_FAILED);
 	CHECK_INT(plum_get_dummytls_certificate(PLUM_DUMMYTLS_PEM_CERT, buffer, sizeof(buffer)), PLUM_ERR_FAILED);
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
 
 // Whether there is a domain, or the library is initialised, does not matter.
-static void dummytls_refuses_bad_arguments(void) {
+static void check_dummytls_arguments(void) {
 	char buffer[PLUM_MAX_HOST_LEN];
 	CHECK_INT(plum_get_dummytls_host(NULL, buffer, sizeof(buffer)), PLUM_ERR_INVALID);
 	CHECK_INT(plum_get_dummytls_host("", buffer, sizeof(buffer)), PLUM_ERR_INVALID);
@@ -276,45 +304,42 @@ static void dummytls_refuses_bad_arguments(void) {
 	CHECK_INT(plum_get_dummytls_certificate(PLUM_DUMMYTLS_PEM_CERT, NULL, 8), PLUM_ERR_INVALID);
 }
 
-static void dummytls_with_a_domain_refuses_bad_arguments(void) {
+static void dummytls_refuses_bad_arguments(void) {
+	check_dummytls_arguments();
+	init();
+	check_dummytls_arguments();
+	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+
 	plum_config_t config = test_config();
 	config.dummytls_domain = "192.0.2.1"; // never looked up here: each of these calls ends before
 	CHECK_INT(plum_init(&config), PLUM_ERR_SUCCESS);
-	dummytls_refuses_bad_arguments();
+	check_dummytls_arguments();
 	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
 }
+
+static const row_t rows[] = {
+    ROW(everything_fails_before_init),
+    ROW(everything_fails_after_cleanup),
+    ROW(local_address_is_cut_like_snprintf),
+    ROW(init_refuses_bad_configurations),
+    ROW(init_takes_zeroes_and_negative_times),
+    ROW_SINCE_602(init_takes_a_protocol_out_of_range_for_any),
+    ROW_BEFORE_602(init_reads_nothing_behind_the_last_field),
+    ROW(init_while_initialised_changes_nothing),
+    ROW(create_refuses_bad_mappings),
+    ROW(create_takes_any_host_and_mapping_protocol),
+    ROW(create_takes_no_callback),
+    ROW(query_takes_null_pointers),
+    ROW(destroy_knows_its_ids),
+    ROW_SINCE_602(set_log_level_ignores_what_is_no_level),
+    ROW(dummytls_refuses_bad_arguments),
+    ROW(dummytls_without_domain_fails),
+};
 
 int main(void) {
 	check_time_limit(100);
 	events_init();
-
-	everything_fails_before_init();
-	local_address_is_cut_like_snprintf();
-	init_refuses_bad_configurations();
-	init_takes_zeroes_and_negative_times();
-#if PLUM_TEST_ABI >= 602
-	init_takes_a_protocol_out_of_range_for_any();
-#else
-	init_reads_nothing_behind_the_last_field();
-#endif
-	init_while_initialised_changes_nothing();
-	dummytls_refuses_bad_arguments();
-	dummytls_with_a_domain_refuses_bad_arguments();
-
-	plum_config_t config = test_config();
-	CHECK_INT(plum_init(&config), PLUM_ERR_SUCCESS);
-	create_refuses_bad_mappings();
-	create_takes_any_host_and_mapping_protocol();
-	create_takes_no_callback();
-	query_takes_null_pointers();
-	destroy_knows_its_ids();
-	set_log_level_ignores_what_is_no_level();
-	local_address_is_cut_like_snprintf();
-	dummytls_refuses_bad_arguments();
-	dummytls_without_domain_fails();
-	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
-
-	everything_fails_before_init();
+	CHECK_ROWS(rows);
 	check_all_destroyed_once();
 	return 0;
 }

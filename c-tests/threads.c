@@ -158,10 +158,14 @@ static void one_init_and_one_cleanup_win(void) {
 	CHECK_INT(successes, 20 * 2);
 }
 
+static const row_t rows[] = {
+    ROW(mappings_of_many_threads_are_each_destroyed_once),
+    ROW(init_and_cleanup_may_race_with_everything),
+    ROW(one_init_and_one_cleanup_win),
+};
+
 int main(void) {
 	check_time_limit(200);
-	mappings_of_many_threads_are_each_destroyed_once();
-	init_and_cleanup_may_race_with_everything();
-	one_init_and_one_cleanup_win();
+	CHECK_ROWS(rows);
 	return 0;
 }

@@ -55,7 +55,7 @@ class Namespace:
     def __init__(self):
         _check(_libc.unshare(_CLONE_NEWNET), "unshare")
         try:
-            self.fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         finally:
             _check(_libc.setns(_home, _CLONE_NEWNET), "setns")
         # As `ip link ... netns` wants it.
@@ -109,6 +109,26 @@ class Namespace:
         sock.settimeout(timeout)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return sock
+
+
+class Pair:
+    """A client and a gateway, linked up, with the client's default route to the gateway."""
+
+    def __init__(self):
+        self.client, self.gateway = Namespace(), Namespace()
+        self.client.ip(
+            f"link add eth0 type veth peer name lan netns {self.gateway.path}",
+            f"addr add {CLIENT}/24 dev eth0",
+            "link set eth0 up",
+        )
+        self.gateway.ip(f"addr add {ROUTER}/24 dev lan", "link set lan up")
+        # The system limits ICMP over all runs together: here each refusal is to be seen.
+        self.gateway.sysctl("net/ipv4/icmp_ratelimit", 0)
+        self.client.ip(f"route add default via {ROUTER}")
+
+    def close(self):
+        self.client.close()
+        self.gateway.close()
 
 
 # The chains of miniupnpd start empty. Nothing from the internet passes to the client, or to a program on the router, but
