@@ -30,9 +30,8 @@ const UNSAFE: [(&str, usize); 22] = [
 ];
 
 /// Where code is compiled under a condition, outside the runtime's `net` and the build files: file or folder, conditions, why.
-const CONDITIONS: [(&str, &[&str], &str); 8] = [
+const CONDITIONS: [(&str, &[&str], &str); 7] = [
     ("", &["test"], "tests"),
-    ("crates/runtime/src/worker/mod.rs", &["shuttle"], "a worker without sockets: tests/interleavings"),
     (
         "src",
         &[

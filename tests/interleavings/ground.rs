@@ -1,4 +1,4 @@
-//! A client on a model worker, and the books on what it tells.
+//! A client on a worker whose machine has a script, and the books on what it tells.
 //!
 //! The books are kept with std's locks, which the checker does not see: they add no interleavings of their own, and are never
 //! held where it may switch threads.
@@ -6,18 +6,23 @@
 use crate::client::{Client, Error, Listener, News, Settings};
 use crate::dummytls::RealSystem;
 use crate::log::Level;
-use crate::worker::Worker;
-use plum_engine::io::{Event, MappingId, Protocol, Suggestion, Wanted};
+use crate::worker::{Command, Machine, Program, Wake, Worker};
+use plum_engine::io::{
+    Arrival, Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, Suggestion, TcpEnd, Wanted,
+};
+use plum_engine::ledger::HardwareAddress;
+use plum_engine::time::Time;
 use plum_wire::Transport;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, Runner};
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::CStr;
+use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
-pub use crate::worker::explored::Script;
 
 /// What PCT calls the depth: it finds every bug that needs so many ordered pairs of steps with a known probability.
 const DEPTH: usize = 3;
@@ -47,6 +52,80 @@ pub fn explore(body: impl Fn() + Send + Sync + 'static) {
     assert_eq!(run(Box::new(RandomScheduler::new_from_seed(seed, random))), random);
     let pct = schedules - random;
     assert_eq!(run(Box::new(PctScheduler::new_from_seed(seed, DEPTH, pct))), pct);
+}
+
+/// What the machine does besides what it is asked to.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// The events of each mapping, as soon as it is asked for.
+    pub events: Vec<Event>,
+    /// It panics when it has been asked so often when it is due.
+    pub turns: Option<usize>,
+}
+
+/// The machine that the worker carries for.
+struct Scripted {
+    script: Script,
+    turns: Cell<usize>,
+    live: BTreeSet<MappingId>,
+    outputs: VecDeque<Output>,
+}
+
+impl Script {
+    /// A worker whose machine plays this.
+    pub fn start(self, make_program: impl FnOnce(Wake) -> Box<dyn Program>) -> io::Result<Worker> {
+        let machine = || Scripted {
+            script: self,
+            turns: Cell::default(),
+            live: BTreeSet::new(),
+            outputs: VecDeque::new(),
+        };
+        Worker::start_machine(machine, make_program)
+    }
+}
+
+impl Scripted {
+    fn say(&mut self, id: MappingId, event: Event) {
+        self.outputs.push_back(Output::Event { id, event });
+    }
+}
+
+impl Machine for Scripted {
+    fn handle_command(&mut self, _: Time, command: Command) {
+        match command {
+            Command::Create(id, _) => {
+                assert!(self.live.insert(id), "{id} is created once");
+                self.script.events.clone().into_iter().for_each(|event| self.say(id, event));
+            }
+            Command::Destroy(id) => {
+                assert!(self.live.remove(&id), "{id} is destroyed once, after it was created");
+                self.say(id, Event::Destroyed);
+            }
+            Command::Cleanup => {
+                std::mem::take(&mut self.live).into_iter().for_each(|id| self.say(id, Event::Destroyed));
+                self.outputs.push_back(Output::Finished);
+            }
+        }
+    }
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+    fn poll_timeout(&self) -> Option<Time> {
+        if self.script.turns == Some(self.turns.replace(self.turns.get() + 1)) {
+            // A panic that the checker does not report.
+            std::panic::resume_unwind(Box::new("the script says so"));
+        }
+        None
+    }
+    fn handle_route(&mut self, _: Time, _: Option<Route>, _: Option<HardwareAddress>) {}
+    fn handle_opened(&mut self, _: Time, _: Socket, _: Option<SocketAddr>) {}
+    fn handle_datagram(&mut self, _: Time, _: Socket, _: Arrival, _: &[u8]) {}
+    fn handle_refused(&mut self, _: Time, _: Socket) {}
+    fn handle_tcp_connected(&mut self, _: Time, _: ExchangeId, _: SocketAddr) {}
+    fn handle_tcp_data(&mut self, _: Time, _: ExchangeId, _: &[u8]) {}
+    fn handle_tcp_end(&mut self, _: Time, _: ExchangeId, _: TcpEnd) {}
+    fn handle_network_changed(&mut self, _: Time) {}
+    fn handle_timeout(&mut self, _: Time) {}
 }
 
 pub fn success() -> Event {
@@ -179,7 +258,7 @@ impl Ground {
         let script = self.books.script.clone();
         let result =
             self.client.init_with(Some(self.settings()), Arc::new(RealSystem), |_config, make_program| {
-                Worker::start_explored(script, make_program)
+                script.start(make_program)
             });
         if result.is_err() {
             self.books.sessions.fetch_sub(1, SeqCst);

@@ -1,8 +1,8 @@
 //! The handshake between the program's threads and the worker, over its interleavings.
 //!
-//! What runs is the library's own client, log, inbox of the worker and what follows a panic in it; only the worker's turns
-//! are a model (crates/runtime/src/worker/explored.rs), since a real one waits in the kernel. Locks, condition variables, atomics and threads
-//! are shuttle's (sync.rs): it runs one thread at a time and chooses at each step which goes on, at random and by
+//! What runs is the library's own client, log and worker. The worker carries a machine with a script, and waits in a
+//! poll of sync.rs, to which the kernel sends nothing. Locks, condition variables, atomics and threads are shuttle's: it
+//! runs one thread at a time and chooses at each step which goes on, at random and by
 //! PCT ("A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", Burckhardt et al., 2010). A deadlock
 //! fails the test, and a failure prints the schedule, which `shuttle::replay` repeats.
 //!
@@ -251,7 +251,7 @@ fn any_call(ground: Ground, id: i32, inside: bool) {
 fn no_wake_is_lost() {
     use plum_engine::io::MappingId;
     use plum_engine::time::Time;
-    use plum_interleavings::worker::{Command, Program, Wake, Worker};
+    use plum_interleavings::worker::{Command, Program, Wake};
 
     /// Counts how often it was called because of a wake.
     #[derive(Clone, Default)]
@@ -274,7 +274,7 @@ fn no_wake_is_lost() {
         let wakes = Wakes::default();
         let mut wake: Option<Wake> = None;
         let turns = thread_rng().gen_ratio(1, 2).then(|| thread_rng().gen_range(0..3));
-        let worker = Worker::start_explored(Script { events: Vec::new(), turns }, |its| {
+        let worker = Script { events: Vec::new(), turns }.start(|its| {
             wake = Some(its);
             Box::new(wakes.clone())
         });

@@ -11,6 +11,8 @@ mod locks;
 
 pub use crossbeam_channel::{Receiver, Sender, unbounded};
 pub use locks::{Condvar, Mutex};
+/// What the worker waits in, and what other threads end that wait with.
+pub use mio::{Poll, Waker};
 pub use std::sync::{MutexGuard, atomic};
 pub use std::thread;
 pub use std::thread_local;

@@ -9,8 +9,6 @@
 mod after_panic;
 mod blocking;
 mod deferred;
-#[cfg(shuttle)]
-pub mod explored;
 mod inbox;
 mod machine;
 mod queries;

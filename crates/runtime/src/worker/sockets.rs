@@ -5,7 +5,8 @@
 use crate::net::tcp::Tcp;
 use crate::net::udp::Udp;
 use crate::net::{ClosedInChild, Notices, Watch};
-use mio::{Events, Interest, Poll, Token, Waker};
+use crate::sync::{Poll, Waker};
+use mio::{Events, Interest, Token};
 use plum_engine::io::{ExchangeId, Socket};
 use plum_engine::ordered::{Map, Set, Word};
 use std::io;
