@@ -282,11 +282,16 @@ static void local_address_is_cut_like_snprintf(void) {
 }
 
 static void dummytls_without_domain_fails(void) {
-	init();
-	char buffer[PLUM_MAX_HOST_LEN];
-	CHECK_INT(plum_get_dummytls_host("192.0.2.1", buffer, sizeof(buffer)), PLUM_ERR_FAILED);
-	CHECK_INT(plum_get_dummytls_certificate(PLUM_DUMMYTLS_PEM_CERT, buffer, sizeof(buffer)), PLUM_ERR_FAILED);
-	CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+	const char *const no_domains[] = {NULL, ""};
+	for (int i = 0; i < 2; ++i) {
+		char buffer[PLUM_MAX_HOST_LEN];
+		plum_config_t config = test_config();
+		config.dummytls_domain = no_domains[i];
+		CHECK_INT(plum_init(&config), PLUM_ERR_SUCCESS);
+		CHECK_INT(plum_get_dummytls_host("192.0.2.1", buffer, sizeof(buffer)), PLUM_ERR_FAILED);
+		CHECK_INT(plum_get_dummytls_certificate(PLUM_DUMMYTLS_PEM_CERT, buffer, sizeof(buffer)), PLUM_ERR_FAILED);
+		CHECK_INT(plum_cleanup(), PLUM_ERR_SUCCESS);
+	}
 }
 
 // Whether there is a domain, or the library is initialised, does not matter.
@@ -294,8 +299,9 @@ static void check_dummytls_arguments(void) {
 	char buffer[PLUM_MAX_HOST_LEN];
 	CHECK_INT(plum_get_dummytls_host(NULL, buffer, sizeof(buffer)), PLUM_ERR_INVALID);
 	CHECK_INT(plum_get_dummytls_host("", buffer, sizeof(buffer)), PLUM_ERR_INVALID);
-	CHECK_INT(plum_get_dummytls_host("not an address", buffer, sizeof(buffer)), PLUM_ERR_INVALID);
-	CHECK_INT(plum_get_dummytls_host("1.2.3.4.5", buffer, sizeof(buffer)), PLUM_ERR_INVALID);
+	static const char *const no_addresses[] = {"not an address", "1.2.3.4.5", "1.2.3.4:80", "localhost", "[::1]", " 1.2.3.4"};
+	for (size_t i = 0; i < sizeof(no_addresses) / sizeof(no_addresses[0]); ++i)
+		CHECK_INT(plum_get_dummytls_host(no_addresses[i], buffer, sizeof(buffer)), PLUM_ERR_INVALID);
 	CHECK_INT(plum_get_dummytls_host("1.2.3.4", NULL, 8), PLUM_ERR_INVALID);
 	CHECK_INT(plum_get_dummytls_certificate((plum_dummytls_cert_type_t)not_a_value, buffer, sizeof(buffer)),
 	          PLUM_ERR_INVALID);
