@@ -284,7 +284,7 @@ fn forged_port_unreachables_are_only_silence_to_a_gateway_that_is_known() {
     for _ in 0..1000 {
         for socket in [Socket::Pcp, Socket::NatPmp] {
             stage.act(|wired, now| {
-                use crate::world::Endpoint;
+                use plum_engine::machine::Machine;
                 wired.handle_refused(now, socket);
             });
         }

@@ -3,10 +3,11 @@
 //! The engine's outputs pass through here on their way to the world. Connections to a rogue's server are served here; every
 //! other output goes on to the world. Whatever goes to somebody who must not be contacted fails the test.
 
-use crate::world::{EXTERNAL, Endpoint, GATEWAY, LOCAL, Setup, World};
+use crate::world::{EXTERNAL, GATEWAY, LOCAL, Setup, World};
 use plum_engine::Engine;
-use plum_engine::io::{Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, TcpEnd, Wanted};
+use plum_engine::io::{Arrival, Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, TcpEnd};
 use plum_engine::ledger::HardwareAddress;
+use plum_engine::machine::{Command, Machine};
 use plum_engine::time::Time;
 use plum_testkit::random::Seeded;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -344,18 +345,10 @@ impl Wired {
     }
 }
 
-impl Endpoint for Wired {
-    fn handle_create(&mut self, now: Time, id: MappingId, wanted: Wanted) {
+impl Machine for Wired {
+    fn handle_command(&mut self, now: Time, command: Command) {
         self.now = now;
-        self.engine.handle_create(now, id, wanted);
-    }
-    fn handle_destroy(&mut self, now: Time, id: MappingId) {
-        self.now = now;
-        self.engine.handle_destroy(now, id);
-    }
-    fn handle_cleanup(&mut self, now: Time) {
-        self.now = now;
-        self.engine.handle_cleanup(now);
+        self.engine.handle_command(now, command);
     }
     fn handle_route(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
         self.now = now;
@@ -365,9 +358,9 @@ impl Endpoint for Wired {
         self.now = now;
         self.engine.handle_opened(now, socket, local);
     }
-    fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]) {
+    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]) {
         self.now = now;
-        self.hear(socket, from, bytes);
+        self.hear(socket, by.from, bytes);
     }
     fn handle_refused(&mut self, now: Time, socket: Socket) {
         self.now = now;
@@ -418,7 +411,7 @@ pub fn set_up(change: impl FnOnce(&mut Setup)) -> Stage {
     let mut setup = Setup::default();
     change(&mut setup);
     let engine = Engine::new(setup.engine.clone(), Box::new(Seeded::new(setup.seed)));
-    World::with_endpoint(setup, Wired::new(engine))
+    World::with_engine(setup, Wired::new(engine))
 }
 
 /// A stage whose gateway speaks all protocols.
@@ -445,7 +438,7 @@ pub fn bare_stage() -> Stage {
 impl Stage {
     /// Somebody sends us this.
     pub fn inject(&mut self, socket: Socket, from: SocketAddr, bytes: &[u8]) {
-        self.act(|wired, now| wired.handle_datagram(now, socket, from, bytes));
+        self.act(|wired, now| wired.handle_datagram(now, socket, from.into(), bytes));
     }
 
     /// A host answers each round of searches like this.

@@ -84,7 +84,7 @@ fn what_keeps_packets_from_leaving_is_the_reason() {
             world.act(|engine, now| engine.handle_unsent(now, socket, reason));
         }
         world.run_until(|world| world.is_failure(id));
-        let status = world.endpoint().mapping_status(world.now(), id).expect("it is known");
+        let status = world.engine().mapping_status(world.now(), id).expect("it is known");
         let expected =
             [Protocol::Pcp, Protocol::NatPmp, Protocol::UpnpIgd].map(|protocol| (protocol, reason));
         assert_eq!(status.reasons, Some(expected.to_vec()));

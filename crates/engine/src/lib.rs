@@ -25,6 +25,7 @@ pub mod ladder;
 mod lease;
 pub mod ledger;
 pub mod log;
+pub mod machine;
 pub mod mapping;
 mod network;
 mod notices;

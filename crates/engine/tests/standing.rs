@@ -98,7 +98,7 @@ fn reasons_tell_what_each_protocol_said() {
     world.change_route(None);
     world.run_for(secs(1));
     assert_eq!(reasons(&mut world, id), Some(Vec::new()), "nobody could be asked");
-    assert!(!world.endpoint().is_routed());
+    assert!(!world.engine().is_routed());
 
     let mut world =
         World::set_up(|setup| setup.engine = Config { recheck_interval: secs(30), ..Config::default() });
@@ -144,7 +144,7 @@ fn without_nonces_pcp_keeps_what_it_has_made_and_the_others_make_the_rest() {
         let setup = Setup::default();
         let random = Seeded::new(setup.seed).with_nonces(1);
         let engine = Engine::new(setup.engine.clone(), Box::new(random));
-        let mut world = World::with_endpoint(setup, engine);
+        let mut world = World::with_engine(setup, engine);
         world.gateway().faults.closed.natpmp = index > 0;
         let first = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(first));
@@ -166,7 +166,7 @@ fn without_any_nonce_pcp_fails_for_that_reason() {
     let mut setup = Setup::default();
     setup.engine.allowed = plum_engine::io::Allowed::Pcp;
     let engine = Engine::new(setup.engine.clone(), Box::new(Seeded::new(setup.seed).with_nonces(0)));
-    let mut world = World::with_endpoint(setup, engine);
+    let mut world = World::with_engine(setup, engine);
     world.gateway().faults.closed.natpmp = true;
     let id = world.create(Tcp, 8000);
     world.run_until(|world| world.is_failure(id));

@@ -212,7 +212,7 @@ fn ends_leases(gateway: &Gateway) -> bool {
 /// Whether a mapping's lifetime has just ended because its protocol is spoken no more: another is being looked for.
 fn is_just_over(world: &World<CheckedEngine>, place: &Place, id: MappingId) -> bool {
     let [.., (_, before), (since, _)] = world.timeline(id) else { return false };
-    let config = world.endpoint().config();
+    let config = world.engine().config();
     let Event::Success { protocol, .. } = *before else { return false };
     let is_spoken = place.nodes_of(world, protocol).any(|(_, gateway)| is_spoken(gateway, protocol));
     !is_spoken && world.now().since(*since) <= config.discover_timeout + config.mapping_timeout * 2
@@ -317,7 +317,7 @@ pub fn a_destroyed_mapping_is_gone(world: &World<CheckedEngine>, place: &Place, 
 
 /// Whether an entry may be of an attempt that is still going on: what it leaves is deleted at its end.
 fn is_being_asked(world: &World<CheckedEngine>, entry: &gateway::TableEntry) -> bool {
-    let config = world.endpoint().config();
+    let config = world.engine().config();
     gateway_time(world.now()) <= entry.granted_at + config.discover_timeout + config.mapping_timeout
 }
 

@@ -2,10 +2,10 @@
 
 use crate::allocations;
 use crate::invariants::{self, Flight, Packets, Pending};
-use crate::world::Endpoint;
 use plum_engine::Engine;
-use plum_engine::io::{Config, Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
+use plum_engine::io::{Arrival, Config, Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd};
 use plum_engine::ledger::HardwareAddress;
+use plum_engine::machine::{Command, Machine};
 use plum_engine::time::Time;
 use plum_testkit::random::Seeded;
 use std::collections::{BTreeMap, BTreeSet};
@@ -221,24 +221,21 @@ fn heap_of(output: &Output) -> isize {
     }
 }
 
-impl Endpoint for CheckedEngine {
-    fn handle_create(&mut self, now: Time, id: MappingId, wanted: Wanted) {
-        self.counts.mappings += 1;
-        self.live.insert(id);
-        self.most_live = self.most_live.max(self.live.len());
-        self.pending.begin(now, id);
+impl Machine for CheckedEngine {
+    fn handle_command(&mut self, now: Time, command: Command) {
+        let what = match command {
+            Command::Create(id, _) => {
+                self.counts.mappings += 1;
+                self.live.insert(id);
+                self.most_live = self.most_live.max(self.live.len());
+                self.pending.begin(now, id);
+                20
+            }
+            Command::Destroy(_) => 21,
+            Command::Cleanup => 22,
+        };
         self.be_busy(now);
-        self.enter(now, 20, |engine| engine.handle_create(now, id, wanted));
-    }
-
-    fn handle_destroy(&mut self, now: Time, id: MappingId) {
-        self.be_busy(now);
-        self.enter(now, 21, |engine| engine.handle_destroy(now, id));
-    }
-
-    fn handle_cleanup(&mut self, now: Time) {
-        self.be_busy(now);
-        self.enter(now, 22, |engine| engine.handle_cleanup(now));
+        self.enter(now, what, |engine| engine.handle_command(now, command));
     }
 
     fn handle_route(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
@@ -261,12 +258,12 @@ impl Endpoint for CheckedEngine {
         self.enter(now, 24 + u64::from(local.is_some()), |engine| engine.handle_opened(now, socket, local));
     }
 
-    fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]) {
+    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]) {
         self.counts.datagrams_received += 1;
-        self.heard_at.insert(from.ip(), now);
+        self.heard_at.insert(by.from.ip(), now);
         self.flight.handle_reply(socket, bytes);
         self.mix_bytes(bytes);
-        self.enter(now, 30 + socket as u64, |engine| engine.handle_datagram(now, socket, from, bytes));
+        self.enter(now, 30 + socket as u64, |engine| engine.handle_datagram(now, socket, by, bytes));
     }
 
     fn handle_refused(&mut self, now: Time, socket: Socket) {

@@ -37,13 +37,13 @@ fn growth(closed: [bool; 2], mappings: u16, silent_every: u16) -> isize {
     // Keys are remembered until the next recheck.
     let config = Config { recheck_interval: Duration::from_secs(5), ..Config::default() };
     let checked = CheckedEngine::new(config, setup.seed);
-    let mut world = World::with_endpoint(setup, checked);
-    world.endpoint_mut().packets.is_troubled = true; // they are not counted here
+    let mut world = World::with_engine(setup, checked);
+    world.engine_mut().packets.is_troubled = true; // they are not counted here
     (world.gateway().faults.closed.pcp, world.gateway().faults.closed.natpmp) = (closed[0], closed[1]);
     come_and_go(&mut world, mappings / 10, silent_every);
-    let before = world.endpoint().held();
+    let before = world.engine().held();
     come_and_go(&mut world, mappings, silent_every);
-    world.endpoint().held() - before
+    world.engine().held() - before
 }
 
 /// More than a queue that has doubled its room, less than a few bytes for each mapping.

@@ -1,9 +1,10 @@
 //! The world itself, around a scripted machine instead of the engine: what it carries, and what it forbids.
 
-use plum_engine::io::{Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
+use plum_engine::io::{Arrival, Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd};
+use plum_engine::machine;
 use plum_engine::time::Time;
 use plum_gateway::core::{Config, Kind};
-use plum_testkit::world::{self, EXTERNAL, Endpoint, GATEWAY, INTERFACE, Input, LOCAL, START, Setup, World};
+use plum_testkit::world::{self, EXTERNAL, GATEWAY, INTERFACE, Input, LOCAL, START, Setup, World};
 use plum_wire::Transport;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -28,10 +29,8 @@ impl Machine {
     }
 }
 
-impl Endpoint for Machine {
-    fn handle_create(&mut self, _: Time, _: MappingId, _: Wanted) {}
-    fn handle_destroy(&mut self, _: Time, _: MappingId) {}
-    fn handle_cleanup(&mut self, _: Time) {}
+impl machine::Machine for Machine {
+    fn handle_command(&mut self, _: Time, _: machine::Command) {}
     fn handle_route(
         &mut self,
         _: Time,
@@ -43,8 +42,8 @@ impl Endpoint for Machine {
     fn handle_opened(&mut self, _: Time, socket: Socket, local: Option<SocketAddr>) {
         self.opened.push((socket, local));
     }
-    fn handle_datagram(&mut self, now: Time, socket: Socket, from: SocketAddr, bytes: &[u8]) {
-        self.keep(now, Input::Datagram { socket, from, bytes: bytes.to_vec() });
+    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]) {
+        self.keep(now, Input::Datagram { socket, from: by.from, bytes: bytes.to_vec() });
     }
     fn handle_refused(&mut self, now: Time, socket: Socket) {
         self.keep(now, Input::Refused { socket });
@@ -83,7 +82,7 @@ fn ms(millis: u64) -> Duration {
 }
 
 fn new_world() -> World<Machine> {
-    World::with_endpoint(Setup::default(), Machine::default())
+    World::with_engine(Setup::default(), Machine::default())
 }
 
 fn at(address: IpAddr, port: u16) -> SocketAddr {
@@ -306,7 +305,7 @@ fn multicast_search_reaches_every_gateway_on_the_interface() {
 
 #[test]
 fn restarted_gateway_announces_itself_to_the_listeners() {
-    let mut world = World::with_endpoint(
+    let mut world = World::with_engine(
         Setup { gateways: vec![Config { announcements: 2, ..Config::at(GATEWAY) }], ..Setup::default() },
         Machine::default(),
     );
@@ -337,7 +336,7 @@ fn restarted_gateway_announces_itself_to_the_listeners() {
 #[test]
 fn same_seed_gives_the_same_run() {
     let run = |seed: u64| {
-        let mut world = World::with_endpoint(Setup { seed, ..Setup::default() }, Machine::default());
+        let mut world = World::with_engine(Setup { seed, ..Setup::default() }, Machine::default());
         put_out(&mut world, [open(Socket::NatPmp, Some(pcp_port()))]);
         world.network.loss = 0.3;
         world.network.jitter = ms(10);

@@ -1,8 +1,8 @@
 //! The worker: a thread that owns the sockets and the clock, and passes inputs and outputs. It makes no decisions.
 //!
-//! `run` is the loop of the thread, `sockets` what it polls, `inbox` the queue of messages from other threads,
-//! `machine` the interface of the engine, `queries` an engine that other threads can query, `blocking` the loop on the
-//! thread that waits for its end, and `after_panic` the loop after a panic.
+//! `run` is the loop of the thread, `sockets` what it polls, `inbox` the queue of messages from other threads, `queries`
+//! an engine that other threads can query, `blocking` the loop on the thread that waits for its end, and `after_panic` the
+//! loop after a panic.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,6 @@ mod after_panic;
 mod blocking;
 mod deferred;
 mod inbox;
-mod machine;
 mod queries;
 mod random;
 mod refusals;
@@ -19,7 +18,7 @@ mod sleep;
 mod sockets;
 
 pub use blocking::Blocking;
-pub use machine::Machine;
+pub use plum_engine::machine::{Command, Machine};
 pub use queries::EngineHandle;
 
 use crate::log::{self, log};
@@ -30,7 +29,7 @@ use crate::sync::thread::{self, JoinHandle};
 use crate::sync::thread_local;
 use inbox::{Inbox, Message};
 use plum_engine::Engine;
-use plum_engine::io::{Config, Event, MappingId, Random, Wanted};
+use plum_engine::io::{Config, Event, MappingId, Random};
 use plum_engine::ordered::Map;
 use plum_engine::time::Time;
 use random::OsRandom;
@@ -44,17 +43,6 @@ use std::sync::Arc;
 /// The stack of the thread in bytes. The program's callbacks run on it, and C programs are used to this size. Only the
 /// used part takes memory.
 const STACK_LEN: usize = 8 << 20;
-
-/// A command of `client` to the worker.
-#[derive(Clone, Copy, Debug)]
-pub enum Command {
-    /// Create a mapping.
-    Create(MappingId, Wanted),
-    /// Destroy a mapping.
-    Destroy(MappingId),
-    /// Destroy all mappings, then end the thread.
-    Cleanup,
-}
 
 /// The receiver of events, called on the worker thread only, and never with a lock of the worker held.
 pub trait Program: Send + 'static {

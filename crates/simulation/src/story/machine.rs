@@ -75,7 +75,7 @@ impl Story {
 
     pub(super) fn sleep(&mut self, span: Duration) {
         let wakes_at = self.world.now() + span;
-        self.world.endpoint_mut().sleep(wakes_at, span);
+        self.world.engine_mut().sleep(wakes_at, span);
         self.world.sleep_for(span);
     }
 

@@ -172,7 +172,7 @@ impl Story {
             route: Some(homes[0].route),
             latency: Duration::from_micros(rng.u64(100..20_000)),
         };
-        let mut world = World::with_endpoint(setup, CheckedEngine::new(config, seed_of(seed, 1)));
+        let mut world = World::with_engine(setup, CheckedEngine::new(config, seed_of(seed, 1)));
         world.set_trace(options.trace);
         world.network.forger = percent(&mut rng, 15);
         for (config, home) in others {
@@ -235,7 +235,7 @@ impl Story {
         let mut rng = fastrand::Rng::with_seed(seed_of(self.seed, 3));
         self.world.note(|| "=== the end".into());
         self.end(&mut rng);
-        let checked_engine = self.world.endpoint();
+        let checked_engine = self.world.engine();
         Outcome {
             hash: checked_engine.hash(),
             virtual_time: self.world.elapsed(),
@@ -264,7 +264,7 @@ impl Story {
     }
 
     fn config(&self) -> Config {
-        self.world.endpoint().config().clone()
+        self.world.engine().config().clone()
     }
 
     fn place(&self) -> Option<Place> {
@@ -297,7 +297,7 @@ fn give_traits(world: &mut World<CheckedEngine>, seed: u64, characters: &mut [Fa
         *character = gateway.faults.clone();
         let now = gateway_time(world.now());
         if ReferenceGateway::of(&world.network.nodes[n].gateway, &traits, now, LOCAL).hangs_up() {
-            world.endpoint_mut().packets.are_repeated = true;
+            world.engine_mut().packets.are_repeated = true;
         }
         world.note(|| format!("gateway {n} is odd: {traits:?}"));
         all.push(traits);

@@ -32,8 +32,8 @@ impl Story {
             }
         }
         let now = self.world.now();
-        self.world.endpoint_mut().packets.is_troubled = false;
-        self.world.endpoint_mut().relieve(now);
+        self.world.engine_mut().packets.is_troubled = false;
+        self.world.engine_mut().relieve(now);
         self.excluded_until = self.excluded_until.max(now + std::mem::take(&mut self.open_exclusion));
         let route = self.homes[self.world.network.home()].route;
         if self.world.network.route != Some(route) {
@@ -46,7 +46,7 @@ impl Story {
     /// How long it takes until everything must have its right state.
     fn settling(&self) -> Duration {
         let now = self.world.now();
-        let config = self.world.endpoint().config();
+        let config = self.world.engine().config();
         let keys = u32::try_from(self.live.len()).unwrap_or(u32::MAX);
         // One recheck finds out, then a race may be run, then the mapping is asked for: by one protocol after the
         // other, in the pace of a gateway that is just up.
@@ -172,7 +172,7 @@ impl Story {
 
     /// How long the program's wishes take in a quiet world.
     fn quiet_down(&self) -> Duration {
-        let config = self.world.endpoint().config();
+        let config = self.world.engine().config();
         let keys = u32::try_from(self.live.len()).unwrap_or(u32::MAX);
         // docs/protocols.md, many mappings: a protocol that was there and is silent now is found out by the first request that
         // times out; the next try is 30 s later, or a recheck period.

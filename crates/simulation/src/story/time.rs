@@ -30,7 +30,7 @@ impl Story {
 
     /// The longest span that does not cost more than its share of the machine's time.
     fn affordable(&self, span: Duration) -> Duration {
-        let config = self.world.endpoint().config();
+        let config = self.world.engine().config();
         let keys = 1 + self.live.values().collect::<BTreeSet<_>>().len() as u64;
         let shortest = self.world.network.nodes.iter().filter_map(|node| {
             let faults = &node.gateway.faults;

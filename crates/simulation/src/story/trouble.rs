@@ -19,7 +19,7 @@ impl Story {
 
     pub(super) fn trouble_network(&mut self, rng: &mut fastrand::Rng) {
         self.disturb();
-        self.world.endpoint_mut().packets.is_troubled = true;
+        self.world.engine_mut().packets.is_troubled = true;
         let network = &mut self.world.network;
         let what = match rng.u32(0..5) {
             0 => {
@@ -55,7 +55,7 @@ impl Story {
 
     pub(super) fn trouble_gateway(&mut self, rng: &mut fastrand::Rng) {
         self.disturb();
-        self.world.endpoint_mut().packets.is_troubled = true;
+        self.world.engine_mut().packets.is_troubled = true;
         let n = self.any_node(rng);
         let mut faults = self.world.gateway_at(n).faults.clone();
         let mut names = Vec::new();
@@ -80,7 +80,7 @@ impl Story {
             self.pass(span);
             self.world.gateway_at(n).faults = self.characters[n].clone();
             let now = self.world.now();
-            self.world.endpoint_mut().relieve(now);
+            self.world.engine_mut().relieve(now);
             self.excluded_until = self.excluded_until.max(self.world.now() + excludes_for);
             self.world.note(|| format!("gateway {n} is as ever"));
         } else {
@@ -93,7 +93,7 @@ impl Story {
         let gateway = &self.world.network.nodes[n].gateway;
         let uptime = Duration::from_secs(gateway.epoch().into());
         let address = gateway.config().address;
-        let heard_at = self.world.endpoint().heard_at(address).unwrap_or(Time::ZERO);
+        let heard_at = self.world.engine().heard_at(address).unwrap_or(Time::ZERO);
         self.eras += 1;
         self.has_lost = true;
         // A mapping stays SUCCESS until its lifetime ends where its protocol is spoken no more.
@@ -126,7 +126,7 @@ impl Story {
             2 | 3 => {
                 let power = if rng.bool() { Power::Off } else { Power::Stopped };
                 self.world.note(|| format!("gateway {n} is {power:?}"));
-                self.world.endpoint_mut().packets.is_troubled = true;
+                self.world.engine_mut().packets.is_troubled = true;
                 self.world.network.set_power(now, n, power);
                 let span = self.span(rng);
                 self.pass(span);

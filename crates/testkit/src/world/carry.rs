@@ -1,9 +1,10 @@
-//! Inputs and outputs are carried between the endpoint and the network, as the worker does, and watched on the way: what
+//! Inputs and outputs are carried between the engine and the network, as the worker does, and watched on the way: what
 //! no worker could carry, and what never comes to rest, fails the test.
 
 use super::trace::{describe_input, describe_output};
-use super::{Endpoint, Input, World};
+use super::{Input, World};
 use plum_engine::io::{ExchangeId, Output, Socket};
+use plum_engine::machine::Machine;
 use plum_engine::time::Time;
 
 /// The most outputs that one input may cause.
@@ -13,7 +14,7 @@ const MAX_STEPS_AT_ONCE: usize = 200_000;
 /// The most timeouts at one point in time, with nothing that comes in between: more is a busy loop.
 const MAX_TIMEOUTS_IN_A_ROW: usize = 5;
 
-impl<E: Endpoint> World<E> {
+impl<E: Machine> World<E> {
     /// Goes to the next point in time at which something happens, not after `until`, and lets it happen.
     /// False: nothing happens until then, and it is `until` now.
     pub fn step(&mut self, until: Time) -> bool {
@@ -65,7 +66,9 @@ impl<E: Endpoint> World<E> {
         let now = self.now;
         let inside = |exchange: ExchangeId| ExchangeId(exchange.0 - self.exchange_base);
         match input {
-            Input::Datagram { socket, from, bytes } => self.engine.handle_datagram(now, socket, from, &bytes),
+            Input::Datagram { socket, from, bytes } => {
+                self.engine.handle_datagram(now, socket, from.into(), &bytes)
+            }
             Input::Refused { socket } => self.engine.handle_refused(now, socket),
             Input::TcpConnected { exchange, local } => {
                 self.engine.handle_tcp_connected(now, inside(exchange), local);

@@ -18,17 +18,16 @@
 
 mod carry;
 mod checks;
-mod endpoint;
 mod network;
 mod trace;
 
 pub use checks::{Checks, Seen};
-pub use endpoint::Endpoint;
 pub use network::{Input, Network, Node, Power, engine_time, gateway_time};
 
 use crate::random::Seeded;
 use plum_engine::Engine;
 use plum_engine::io::{Config, Event, MappingId, Protocol, Route, Socket, Suggestion, Wanted};
+use plum_engine::machine::{Command, Machine};
 use plum_engine::time::Time;
 use plum_gateway::core::{self as gateway, Gateway};
 use plum_wire::Transport;
@@ -81,7 +80,7 @@ impl Default for Setup {
 }
 
 /// The machine of the engine, the network, the gateways.
-pub struct World<E: Endpoint = Engine> {
+pub struct World<E: Machine = Engine> {
     /// What is between the machine and the gateways; its faults may be set at any time.
     pub network: Network,
     /// Sockets that cannot be opened.
@@ -119,13 +118,13 @@ impl World {
         change(&mut setup);
         let random = Seeded::new(setup.seed);
         let engine = Engine::new(setup.engine.clone(), Box::new(random));
-        World::with_endpoint(setup, engine)
+        World::with_engine(setup, engine)
     }
 }
 
-impl<E: Endpoint> World<E> {
+impl<E: Machine> World<E> {
     /// A world around something else than the engine.
-    pub fn with_endpoint(setup: Setup, engine: E) -> World<E> {
+    pub fn with_engine(setup: Setup, engine: E) -> World<E> {
         trace::keep_log();
         // Another sequence than the engine's.
         let mut network = Network::new(!setup.seed, setup.latency, setup.route);
@@ -169,7 +168,8 @@ impl<E: Endpoint> World<E> {
         self.next_id += 1;
         self.checks.seen.insert(id, Seen::default());
         self.note(|| format!("create {id}: {transport:?} {internal_port}"));
-        self.engine.handle_create(self.now, id, Wanted { transport, internal_port, wish });
+        let wanted = Wanted { transport, internal_port, wish };
+        self.engine.handle_command(self.now, Command::Create(id, wanted));
         self.carry_outputs();
         id
     }
@@ -178,7 +178,7 @@ impl<E: Endpoint> World<E> {
     pub fn destroy(&mut self, id: MappingId) {
         self.note(|| format!("destroy {id}"));
         self.checks.destroy(self.now, id);
-        self.engine.handle_destroy(self.now, id);
+        self.engine.handle_command(self.now, Command::Destroy(id));
         self.carry_outputs();
     }
 
@@ -202,7 +202,7 @@ impl<E: Endpoint> World<E> {
     pub fn begin_cleanup(&mut self) {
         self.note(|| "cleanup".into());
         self.checks.cleanup(self.now);
-        self.engine.handle_cleanup(self.now);
+        self.engine.handle_command(self.now, Command::Cleanup);
         self.carry_outputs();
     }
 
@@ -291,12 +291,12 @@ impl<E: Endpoint> World<E> {
     }
 
     /// What this world is around.
-    pub fn endpoint(&self) -> &E {
+    pub fn engine(&self) -> &E {
         &self.engine
     }
 
     /// The same; nothing that gives it outputs may be done with it, see [`World::act`].
-    pub fn endpoint_mut(&mut self) -> &mut E {
+    pub fn engine_mut(&mut self) -> &mut E {
         &mut self.engine
     }
 

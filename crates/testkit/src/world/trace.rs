@@ -1,8 +1,9 @@
 //! What has happened in a world, for the report of a test that failed.
 
-use super::{Endpoint, Input, START, World};
+use super::{Input, START, World};
 use plum_engine::io::Output;
 use plum_engine::log::{self, Level, Sink};
+use plum_engine::machine::Machine;
 use std::cell::RefCell;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub(super) fn wanted_len() -> usize {
     std::env::var("WORLD_TRACE").map_or(TRACE, |text| text.parse().expect("WORLD_TRACE is a number"))
 }
 
-impl<E: Endpoint> World<E> {
+impl<E: Machine> World<E> {
     /// Keeps so much of what happens from now on.
     pub fn set_trace(&mut self, len: usize) {
         self.trace_len = len;
@@ -65,7 +66,7 @@ impl<E: Endpoint> World<E> {
     }
 }
 
-impl<E: Endpoint> Drop for World<E> {
+impl<E: Machine> Drop for World<E> {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             return;

@@ -1,14 +1,22 @@
-//! The interface of the state machine that the worker runs.
+//! The engine as its driver sees it: the worker with its sockets, or a world of the tests.
 
-#![forbid(unsafe_code)]
-
-use super::Command;
-use plum_engine::Engine;
-use plum_engine::io::{Arrival, ExchangeId, Output, Route, Socket, TcpEnd};
-use plum_engine::ledger::HardwareAddress;
-use plum_engine::reason::Reason;
-use plum_engine::time::Time;
+use crate::Engine;
+use crate::io::{Arrival, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
+use crate::ledger::HardwareAddress;
+use crate::reason::Reason;
+use crate::time::Time;
 use std::net::SocketAddr;
+
+/// A command of the program.
+#[derive(Clone, Copy, Debug)]
+pub enum Command {
+    /// Create a mapping.
+    Create(MappingId, Wanted),
+    /// Destroy a mapping.
+    Destroy(MappingId),
+    /// Destroy all mappings, then finish.
+    Cleanup,
+}
 
 /// A state machine without I/O: [`Engine`], which documents each method, or a script in tests.
 #[allow(missing_docs)]
