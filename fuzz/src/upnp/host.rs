@@ -7,9 +7,9 @@ use plum_engine::io::{
     Allowed, Config, Event, ExchangeId, MappingId, Output, Route, Socket, Suggestion, TcpEnd, Wanted,
 };
 use plum_engine::time::Time;
-use plum_wire::Transport;
 use plum_testkit::random::Seeded;
 use plum_testkit::world::{Checks, Seen};
+use plum_wire::Transport;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
