@@ -15,7 +15,7 @@ pub mod ssdp;
 mod text;
 pub mod upnp;
 
-/// A target's name, that of its folder in `corpus/`, and its function.
+/// A target's name, that of its archive in `corpus/`, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. `api` starts threads and a session of the library: one input at a time in a process.
