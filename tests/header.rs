@@ -1,7 +1,7 @@
 //! The header of each ABI is what cbindgen makes of src, and of the versions in Cargo.toml.
 
 #[path = "../build.rs"]
-#[allow(dead_code)] // it is a program
+#[allow(clippy::print_stdout, dead_code, reason = "it is a program")]
 mod build;
 
 use build::{Abi, abis, choose_abi};

@@ -1,7 +1,9 @@
 //! The versions stand in Cargo.toml alone; what has to repeat one is named here and says the same.
 
+#![allow(clippy::print_stdout, reason = "the report of a test")]
+
 #[path = "../build.rs"]
-#[allow(dead_code)] // it is a program
+#[allow(clippy::print_stdout, dead_code, reason = "it is a program")]
 mod build;
 
 use build::{abis, choose_abi};

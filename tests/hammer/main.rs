@@ -8,6 +8,7 @@
 //! DESTROYED, or when `plum_destroy_mapping` has returned), and what they count is not atomic. Under ThreadSanitizer
 //! (tests/tsan/run) a callback too many, too late or at the same time as another is a report.
 
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "the report of a test")]
 #![cfg(plum_abi = "0.6.2")]
 
 mod books;

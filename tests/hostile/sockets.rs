@@ -1,5 +1,6 @@
 //! The same with real sockets, the kernel's part included: a worker and the engine on loopback, in a namespace where a port
 //! of its own number is needed.
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "the report of a test")]
 #![cfg(target_os = "linux")]
 
 use crate::stage::{WAN, answer, description};

@@ -3,6 +3,8 @@
 //! The books are kept with std's locks, which the checker does not see: they add no interleavings of their own, and are never
 //! held where it may switch threads.
 
+#![allow(clippy::print_stdout, reason = "the report of a test")]
+
 use crate::client::{Client, Error, Listener, News, Settings};
 use crate::dummytls::RealSystem;
 use crate::log::Level;

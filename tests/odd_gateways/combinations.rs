@@ -1,5 +1,7 @@
 //! Gateways that are odd in several ways at once, drawn at random. On the virtual clock alone: there are too many of them.
 
+#![allow(clippy::print_stdout, reason = "the report of a test")]
+
 use crate::secs;
 use crate::stage::{Stage, VirtualClock};
 use plum_gateway::odd::traits::{self, Trait};

@@ -6,6 +6,7 @@
 //! What takes hours on the gateway's clock, or has to come between two answers of milliseconds, is on the virtual clock alone, and
 //! says so.
 
+#![allow(clippy::print_stderr, reason = "the report of a test")]
 #![cfg(plum_abi = "0.6.2")]
 
 mod additions;

@@ -12,7 +12,6 @@
 //!   contract).
 
 #![forbid(unsafe_code)]
-#![warn(clippy::dbg_macro, clippy::print_stderr, clippy::print_stdout, clippy::todo, clippy::unimplemented)]
 
 pub mod addresses;
 mod announcement;

@@ -1,5 +1,7 @@
 //! `simulation --seeds 1..=10000 --jobs 2`, or one story again: `simulation --seed N --trace`.
 
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a program")]
+
 use plum_simulation::run::{Failure, shorten, tell};
 use plum_simulation::story::{Outcome, StoryOptions};
 use std::collections::BTreeSet;

@@ -5,6 +5,8 @@
 //! Prints a line for each protocol and number. Ends with 1 where MOST mappings (4000) by UPnP cost more than 4.4 times as much as
 //! a quarter of them.
 
+#![allow(clippy::print_stdout, reason = "a program")]
+
 use plum_testkit::world::World;
 use plum_wire::Transport;
 use std::process::ExitCode;

@@ -1,6 +1,8 @@
 //! The C API and simulated gateways over real sockets. The library is one of a process, so each row is played in a process of
 //! its own.
 
+#![allow(clippy::print_stdout, reason = "the report of a test")]
+
 use super::{Stage, Start};
 use crate::ground::{Call, LONG, create, ear, init, int, wanted, zeroed_config};
 use plum::*;

@@ -1,5 +1,7 @@
 //! The engine and the simulated gateway on a virtual clock.
 
+#![allow(clippy::print_stderr, reason = "the report of a test")]
+
 use super::{Lan, Machine, Stage, Start};
 use plum_engine::Engine;
 use plum_engine::io::{self, Event, Suggestion};

@@ -1,5 +1,7 @@
 //! What has happened in a world, for the report of a test that failed.
 
+#![allow(clippy::print_stderr, reason = "the report of a test")]
+
 use super::{Input, START, World};
 use plum_engine::io::Output;
 use plum_engine::log::{self, Level, Sink};
