@@ -6,8 +6,8 @@ use super::reason::Reason;
 use super::schedule::{Pace, wait_after_failure};
 use crate::ordered::Word;
 use crate::time::Time;
-use plum_wire::Transport;
 use plum_wire::pcp::SERVER_PORT;
+use plum_wire::{Transport, pcp};
 use std::collections::LinkedList;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -223,10 +223,10 @@ impl Socket {
     /// The multicast group and port of a listening socket, in the family of `local`; `None`: the socket is not a
     /// listener.
     pub fn group(self, local: IpAddr) -> Option<SocketAddr> {
-        // RFC 6887 §14.1.3: announcements go to 224.0.0.1:5350 and [ff02::1]:5350.
+        // RFC 6887 §14.1.3: announcements go to 224.0.0.1 and [ff02::1].
         // UDA 2.0 §1.3.2, Annex A: SSDP uses 239.255.255.250:1900 and [ff02::c]:1900.
         let (v4, v6, port) = match self {
-            Socket::Announcements => ([224, 0, 0, 1], [0xff02, 0, 0, 0, 0, 0, 0, 1], 5350),
+            Socket::Announcements => ([224, 0, 0, 1], [0xff02, 0, 0, 0, 0, 0, 0, 1], pcp::CLIENT_PORT),
             Socket::Notifications => ([239, 255, 255, 250], [0xff02, 0, 0, 0, 0, 0, 0, 0xc], 1900),
             Socket::Pcp | Socket::NatPmp | Socket::Ssdp => return None,
         };
@@ -261,7 +261,7 @@ pub enum TcpEnd {
 /// An output of the engine: what the worker does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Look up the route toward an address or the internet; answer with `handle_route` or `handle_route_unknown`.
+    /// Look up the route toward an address or the internet; answer with `handle_route_via` or `handle_route_unknown`.
     LookUpRoute {
         /// The address; `None`: the internet.
         toward: Option<IpAddr>,

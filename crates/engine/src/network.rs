@@ -152,12 +152,8 @@ impl Engine {
         }
     }
 
-    /// The answer to `Output::LookUpRoute` without the next hop's hardware address; `None`: no route.
-    pub fn handle_route(&mut self, now: Time, route: Option<Route>) {
-        self.handle_route_via(now, route, None);
-    }
-
-    /// The answer to `Output::LookUpRoute`, with the next hop's hardware address if the neighbour table has it.
+    /// The answer to `Output::LookUpRoute`; `None`: no route. With the next hop's hardware address, if the neighbour table
+    /// has it.
     pub fn handle_route_via(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
         if self.cx.is_cleaning_up() {
             return;

@@ -8,6 +8,7 @@
 //! libplum's is not mirrored and hidden.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub mod control;
 pub mod core;

@@ -4,6 +4,7 @@
 //! and the caller drops it.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 mod head;
 pub mod http;

@@ -237,15 +237,15 @@ pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {
 mod field {
     use std::ops::Range;
 
-    pub const VERSION: usize = 0;
-    pub const OPCODE: usize = 1;
-    pub const LIFETIME: Range<usize> = 4..8;
-    pub const CLIENT_ADDRESS: Range<usize> = 8..24;
-    pub const NONCE: Range<usize> = 24..36;
-    pub const PROTOCOL: usize = 36;
-    pub const INTERNAL_PORT: Range<usize> = 40..42;
-    pub const EXTERNAL_PORT: Range<usize> = 42..44;
-    pub const EXTERNAL_ADDRESS: Range<usize> = 44..60;
+    pub(super) const VERSION: usize = 0;
+    pub(super) const OPCODE: usize = 1;
+    pub(super) const LIFETIME: Range<usize> = 4..8;
+    pub(super) const CLIENT_ADDRESS: Range<usize> = 8..24;
+    pub(super) const NONCE: Range<usize> = 24..36;
+    pub(super) const PROTOCOL: usize = 36;
+    pub(super) const INTERNAL_PORT: Range<usize> = 40..42;
+    pub(super) const EXTERNAL_PORT: Range<usize> = 42..44;
+    pub(super) const EXTERNAL_ADDRESS: Range<usize> = 44..60;
 }
 
 fn emit_header(opcode: Opcode, lifetime_secs: u32, client: IpAddr) -> [u8; HEADER_LEN] {

@@ -301,7 +301,7 @@ impl Host {
             Output::LookUpRoute { toward } => {
                 assert_eq!(toward, self.named);
                 let route = self.route;
-                self.engine.handle_route(self.now, route);
+                self.engine.handle_route_via(self.now, route, None);
             }
             Output::Open { socket, .. } => {
                 self.sockets.insert(socket);

@@ -99,20 +99,20 @@ impl Tree {
     }
 
     #[inline(never)]
-    fn places(&self, from: u128) -> Places<'_> {
-        Places(self.0.range(from..))
+    fn places(&self) -> Places<'_> {
+        Places(self.0.values())
     }
 }
 
 /// The places of a tree, in the order of their numbers.
-struct Places<'a>(btree_map::Range<'a, u128, usize>);
+struct Places<'a>(btree_map::Values<'a, u128, usize>);
 
 impl Iterator for Places<'_> {
     type Item = usize;
 
     #[inline(never)]
     fn next(&mut self) -> Option<usize> {
-        self.0.next().map(|(_, &place)| place)
+        self.0.next().copied()
     }
 }
 
@@ -243,17 +243,8 @@ impl<K: Word, V> Map<K, V> {
 
     /// The entries, in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
-        self.entries_from(0)
-    }
-
-    /// The entries from that of `key` on, in the order of their keys.
-    pub fn iter_from(&self, key: K) -> impl Iterator<Item = (K, &V)> {
-        self.entries_from(key.word())
-    }
-
-    fn entries_from(&self, word: u64) -> impl Iterator<Item = (K, &V)> {
         let entries = &self.entries;
-        self.tree.places(word.into()).filter_map(|place| entries.get(place)).map(|(key, value)| (*key, value))
+        self.tree.places().filter_map(|place| entries.get(place)).map(|(key, value)| (*key, value))
     }
 
     /// The keys, in their order.
@@ -274,7 +265,7 @@ impl<K: Word, V> Map<K, V> {
 
     /// Calls `change` with each entry, in the order of the keys.
     pub fn for_each_mut(&mut self, mut change: impl FnMut(K, &mut V)) {
-        for place in self.tree.places(0) {
+        for place in self.tree.places() {
             if let Some((key, value)) = self.entries.get_mut(place) {
                 change(*key, value);
             }
@@ -321,24 +312,9 @@ impl<K: Word> Set<K> {
         Set(Map::new())
     }
 
-    /// How many members there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
+    /// Whether there are no members.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// Removes all members.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// Whether `key` is a member.
-    pub fn contains(&self, key: &K) -> bool {
-        self.0.contains_key(key)
     }
 
     /// Adds `key`; `false`: it was a member already.
@@ -349,11 +325,6 @@ impl<K: Word> Set<K> {
     /// Removes `key`; `false`: it was no member.
     pub fn remove(&mut self, key: &K) -> bool {
         self.0.remove(key).is_some()
-    }
-
-    /// Takes the lowest member out.
-    pub fn pop_first(&mut self) -> Option<K> {
-        self.0.pop_first().map(|(key, ())| key)
     }
 
     /// The members, in their order.

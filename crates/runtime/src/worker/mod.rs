@@ -25,7 +25,7 @@ use crate::log::{self, log};
 use crate::net;
 use crate::net::thread_mark::{is_marked, set_mark};
 use crate::net::udp::DATAGRAM_LEN_MAX;
-use crate::sync::thread::{self, JoinHandle};
+use crate::sync::thread::JoinHandle;
 use crate::sync::thread_local;
 use inbox::{Inbox, Message};
 use plum_engine::Engine;
@@ -121,11 +121,6 @@ impl Worker {
     /// Sends a command: never blocks, never accesses the network. Commands are executed in order.
     pub fn send(&self, command: Command) {
         self.inbox.send(command);
-    }
-
-    /// Whether the calling thread is this worker's.
-    pub fn is_current_thread(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| thread.thread().id() == thread::current().id())
     }
 
     /// Waits for the end of the thread, which follows [`Command::Cleanup`].

@@ -110,7 +110,7 @@ impl Machine {
                 let route = self
                     .route
                     .map(|route| Route { gateway: route.gateway.filter(|_| toward.is_none()), ..route });
-                self.count(|engine, now| engine.handle_route(now, route));
+                self.count(|engine, now| engine.handle_route_via(now, route, None));
             }
             Output::Open { socket, local, interface: _, remote } => {
                 let is_udp_5351 = matches!(socket, Socket::Pcp | Socket::NatPmp | Socket::Announcements);
