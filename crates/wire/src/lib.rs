@@ -86,7 +86,12 @@ pub fn printable(text: &str, max_chars: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{lossy_text, printable};
+    use super::{Transport, lossy_text, printable};
+
+    #[test]
+    fn transports_have_their_names_and_keep_the_width() {
+        assert_eq!(format!("{} {:>5}", Transport::Tcp, Transport::Udp), "TCP   UDP");
+    }
 
     #[test]
     fn printable_text_has_no_disruptive_characters_and_no_spaces_at_its_ends() {

@@ -38,6 +38,16 @@ fn paths_cannot_end_the_request_line() {
 }
 
 #[test]
+fn paths_are_as_long_as_a_request_may_have_them() {
+    let long = "x".repeat(MAX_URL_BYTES - 1);
+    assert_eq!(url(&format!("http://192.0.2.1/{long}")).path.len(), MAX_URL_BYTES);
+    // What is encoded is three octets longer: it goes past the limit in one step.
+    for more in ["x", "ä"] {
+        assert_eq!(Url::parse(&format!("http://192.0.2.1/{long}{more}")), Err(Malformed), "{more}");
+    }
+}
+
+#[test]
 fn urls_that_must_not_be_followed_are_malformed() {
     let long = format!("http://192.0.2.1/{}", "x".repeat(MAX_URL_BYTES));
     for text in [
