@@ -1,7 +1,7 @@
 //! Renewals, restarts of the gateway, changes of the network, on a virtual clock.
 
 use plum_engine::io::{Allowed, Event, Protocol, Route, Socket};
-use plum_gateway::core::{Action, Kind};
+use plum_gateway::core::{Action, Kind, Leases};
 use plum_testkit::world::{GATEWAY, INTERFACE, LOCAL, World};
 use plum_wire::Transport::{Tcp, Udp};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -229,6 +229,34 @@ fn an_announcement_repeated_within_ten_seconds_costs_one_silent_renewal_after_th
 }
 
 #[test]
+fn renewals_after_an_announcement_are_spread_over_five_seconds() {
+    let requests = |world: &World| world.counts().pcp_map + world.counts().natpmp_map;
+    for index in 0..2 {
+        let mut waits = Vec::new();
+        for seed in 0..20 {
+            // No announcement of a start comes so late, and the clock shows no restart: the mappings are renewed.
+            let mut world = World::set_up(|setup| {
+                setup.seed = seed;
+                setup.gateways[0].announcements = 1;
+                setup.gateways[0].first_epoch = 1000;
+            });
+            world.gateway().faults.closed.pcp = index > 0;
+            let id = world.create(Tcp, 8000);
+            world.run_until(|world| world.is_success(id));
+            world.run_for(secs(20));
+            let asked = requests(&world);
+            world.gateway().announce();
+            let start = world.now();
+            assert!(world.runs_until(Duration::from_millis(5100), |world| requests(world) > asked));
+            waits.push(world.now().since(start).as_millis());
+        }
+        // RFC 6887 §14.1.3: after a random 0 to 5 s.
+        let (least, most) = (*waits.iter().min().unwrap(), *waits.iter().max().unwrap());
+        assert!(least < 1000 && most > 4000, "protocol {index}: {waits:?}");
+    }
+}
+
+#[test]
 fn a_mapping_that_waits_after_an_announced_restart_is_deleted_if_the_gateway_has_kept_it() {
     for index in 0..2 {
         let (mut world, id) = mapped_by_a_young_gateway(index, 3);
@@ -249,6 +277,18 @@ fn a_upnp_mapping_that_is_gone_is_made_anew_at_the_recheck() {
     assert_eq!(world.gateway().table().len(), 1);
     assert_eq!(world.callbacks(id).len(), 2);
     assert!(world.events(id).contains(&Event::Pending));
+}
+
+#[test]
+fn a_lease_that_is_shown_as_all_but_over_is_not_renewed_every_few_seconds() {
+    let mut world = world_of(2);
+    world.gateway().faults.leases = Leases::GoneAfter(secs(9));
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    // The looks after 2 and 6 s show less than two renewals need.
+    world.run_for(secs(60));
+    assert_eq!(world.counts().soap[&Action::AddPortMapping], 1);
+    assert_eq!(world.table().len(), 0);
 }
 
 #[test]

@@ -230,3 +230,34 @@ macro_rules! plum_log {
     };
 }
 pub use crate::plum_log as log;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    /// Raises the threshold while it is formatted, as another thread may while a message waits for others.
+    struct Raise;
+
+    impl fmt::Display for Raise {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            set_threshold(Some(Level::Error));
+            write!(f, "too late")
+        }
+    }
+
+    #[test]
+    fn a_message_below_a_threshold_that_has_risen_meanwhile_is_not_written() {
+        let (sender, told) = channel();
+        let callback = move |_, text: &CStr| sender.send(text.to_owned()).expect("there is room");
+        open(Some(Level::Verbose), Some(Arc::new(callback)));
+        log!(Debug, "in time");
+        log!(Warn, "{Raise}");
+        log!(Error, "the end");
+        close();
+        // Tests beside this one may log, too.
+        let texts: Vec<_> =
+            told.iter().filter(|text| [c"in time", c"too late", c"the end"].contains(&&**text)).collect();
+        assert_eq!(texts, [c"in time".to_owned(), c"the end".to_owned()]);
+    }
+}

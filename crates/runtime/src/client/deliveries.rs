@@ -139,3 +139,50 @@ impl<L: Listener> Program for Deliveries<L> {
         self.client.fail_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::News;
+    use super::*;
+    use crate::dummytls::tests::service_of;
+    use parking_lot::Mutex;
+    use plum_engine::io::Wanted;
+
+    #[derive(Clone)]
+    struct Nobody;
+
+    impl Listener for Nobody {
+        fn tell(&self, _: MappingId, _: &Wanted, _: &News) {}
+    }
+
+    /// The clients live for ever; kept here they are no leaks.
+    static CLIENTS: Mutex<Vec<&'static Client<Nobody>>> = Mutex::new(Vec::new());
+
+    /// The worker would be called at once again and again if the old time stayed.
+    #[test]
+    fn a_success_whose_name_is_asked_for_anew_waits_for_the_new_question() {
+        let address = IpAddr::from([1, 2, 3, 9]);
+        let success = Event::Success { protocol: Protocol::Pcp, address, port: NonZeroU16::MIN };
+        for another_comes in [false, true] {
+            let service = service_of("tls.example");
+            let client = Box::leak(Box::new(Client::new()));
+            CLIENTS.lock().push(client);
+            let mut deliveries = Deliveries::new(client, Some(Arc::clone(&service.dummytls)));
+            let hanging = service.take_threads();
+            for id in 0..2 {
+                deliveries.handle_event(Time::ZERO, id, success);
+            }
+            assert_eq!(deliveries.poll_timeout(), Some(Time::from_secs(1)));
+            // No thread was free in that second, so the address is reported.
+            assert!(deliveries.handle_timeout(Time::from_secs(1)));
+            service.free_threads(hanging);
+            let _answer = service.system.answer_later("1-2-3-9.tls.example");
+            if another_comes {
+                deliveries.handle_event(Time::from_secs(2), 2, success);
+            } else {
+                assert!(!deliveries.handle_timeout(Time::from_secs(2)));
+            }
+            assert_eq!(deliveries.poll_timeout(), Some(Time::from_secs(3)), "{another_comes}");
+        }
+    }
+}

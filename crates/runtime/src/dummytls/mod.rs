@@ -9,7 +9,7 @@
 mod files;
 mod names;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use files::File;
 pub use names::HostStatus;

@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// A system whose resolver answers when the test does.
 #[derive(Default)]
-struct Fake {
+pub(crate) struct Fake {
     answers: Mutex<BTreeMap<String, Receiver<Vec<IpAddr>>>>,
     asked: Mutex<Vec<String>>,
     now_micros: AtomicU64,
@@ -31,7 +31,7 @@ impl Fake {
     }
 
     /// What `host` resolves to comes from the test.
-    fn answer_later(&self, host: &str) -> Sender<Vec<IpAddr>> {
+    pub(crate) fn answer_later(&self, host: &str) -> Sender<Vec<IpAddr>> {
         let (sender, receiver) = unbounded();
         self.answers.lock().insert(host.to_owned(), receiver);
         sender
@@ -67,9 +67,9 @@ impl System for Fake {
     }
 }
 
-struct Service {
-    system: Arc<Fake>,
-    dummytls: DummyTls,
+pub(crate) struct Service {
+    pub(crate) system: Arc<Fake>,
+    pub(crate) dummytls: Arc<DummyTls>,
     notices: Receiver<()>,
     _alone: MutexGuard<'static, ()>,
 }
@@ -84,18 +84,34 @@ impl Drop for Service {
     }
 }
 
-fn service_of(domain: &str) -> Service {
+pub(crate) fn service_of(domain: &str) -> Service {
     let alone = ONE_AT_A_TIME.lock();
     let (notify, notices) = unbounded();
     let system = Arc::new(Fake::default());
     let notify = move || notify.send(()).expect("there is room");
-    let dummytls = DummyTls::new(domain.to_owned(), system.clone(), notify);
+    let dummytls = Arc::new(DummyTls::new(domain.to_owned(), system.clone(), notify));
     Service { system, dummytls, notices, _alone: alone }
 }
 
 impl Service {
     fn wait_for_notice(&self) {
         self.notices.recv_timeout(LONG).expect("a notice that a name was resolved");
+    }
+
+    /// Names of four other addresses are asked for, which takes all threads until [`Service::free_threads`].
+    pub(crate) fn take_threads(&self) -> [Sender<Vec<IpAddr>>; 4] {
+        [1, 2, 3, 4].map(|n| {
+            let answer = self.system.answer_later(&format!("1-2-3-{n}.tls.example"));
+            self.dummytls.host_status(Time::ZERO, address(&format!("1.2.3.{n}")));
+            answer
+        })
+    }
+
+    pub(crate) fn free_threads(&self, hanging: [Sender<Vec<IpAddr>>; 4]) {
+        drop(hanging);
+        for _ in 0..4 {
+            self.wait_for_notice();
+        }
     }
 }
 
@@ -193,24 +209,14 @@ fn addresses_are_resolved_beside_each_other_but_not_too_many() {
 #[test]
 fn a_name_that_no_thread_was_free_for_is_not_taken_for_one_that_does_not_resolve() {
     let service = service_of("tls.example");
-    let hanging: Vec<_> = (1..=4)
-        .map(|n| {
-            let answer = service.system.answer_later(&format!("1-2-3-{n}.tls.example"));
-            service.dummytls.host_status(Time::ZERO, address(&format!("1.2.3.{n}")));
-            answer
-        })
-        .collect();
+    let hanging = service.take_threads();
     service.system.answer("1-2-3-9.tls.example", &["1.2.3.9"]);
     let host_status = |millis| service.dummytls.host_status(Time::from_millis(millis), address("1.2.3.9"));
     assert_eq!(host_status(0), HostStatus::Wait(Time::from_secs(1)));
     // Nobody waits longer than a second for it, and it holds nobody up again.
     assert_eq!(host_status(1000), host("1.2.3.9"));
     assert_eq!(host_status(2000), host("1.2.3.9"));
-    drop(hanging);
-    service.system.answers.lock().retain(|name, _| name == "1-2-3-9.tls.example");
-    for _ in 0..4 {
-        service.wait_for_notice();
-    }
+    service.free_threads(hanging);
     // It is not forgotten for a minute: the next who wants it gets it.
     assert_eq!(host_status(3000), HostStatus::Wait(Time::from_secs(4)));
     service.wait_for_notice();
@@ -267,7 +273,8 @@ fn a_thread_that_resolves_outlives_the_service() {
     let answer = service.system.answer_later("1-2-3-4.tls.example");
     service.dummytls.host_status(Time::ZERO, address("1.2.3.4"));
     let notify = |()| panic!("of another service");
-    service.dummytls = DummyTls::new("tls.example".into(), service.system.clone(), move || notify(()));
+    let dummytls = DummyTls::new("tls.example".into(), service.system.clone(), move || notify(()));
+    service.dummytls = Arc::new(dummytls);
     answer.send(vec![address("1.2.3.4")]).expect("it waits");
     service.wait_for_notice();
 }
@@ -451,7 +458,7 @@ fn a_timeout_is_called_one() {
         let service = service_of("tls.example");
         let (_, server) = stall(&service.system, Time::from_millis(now), b"HTTP".to_vec());
         service.system.answer("tls.example", &["127.0.0.1"]);
-        let DummyTls { files, names, .. } = &service.dummytls;
+        let DummyTls { files, names, .. } = &*service.dummytls;
         let fetched = files.fetch(names, &*service.system, Time::from_secs(10), File::Certificate);
         let why = fetched.expect_err("nothing comes");
         assert!(why.ends_with(": timed out"), "{why}");

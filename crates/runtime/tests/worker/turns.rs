@@ -120,6 +120,42 @@ fn hundreds_of_replies_during_a_callback_are_all_read() {
 }
 
 #[test]
+fn sockets_are_left_unread_while_too_many_events_wait_for_the_program() {
+    // As many as may wait in the worker.
+    const DELIVERIES_MAX: usize = 65_536;
+    let (gateway, address) = peer();
+    let (to_callback, in_callback) = crossbeam_channel::unbounded::<SocketAddr>();
+    let machine = move |_, input: &Input, reaction: &mut Reaction| match input {
+        Input::Create(0) => reaction.output(open(Socket::Pcp, Some(address))),
+        Input::Create(id) => {
+            // One more than may wait is left behind the first; those that are pending are told at a stroke.
+            let pending = std::iter::repeat_n(Event::Pending, DELIVERIES_MAX - 3);
+            let events =
+                [success()].into_iter().chain([Event::Failure; 3]).chain(pending).chain([Event::Failure]);
+            events.for_each(|told| reaction.output(event(*id, told)));
+        }
+        _ => {}
+    };
+    let worker = Scripted::start_with(machine, move |_, event| {
+        if event == success() {
+            let local = in_callback.recv_timeout(PATIENCE).expect("where to send");
+            gateway.send_to(b"reply", local).unwrap();
+        }
+    });
+    worker.send(create(0));
+    to_callback.send(opened_at(&worker)).unwrap();
+    worker.send(create(1));
+    let mut told = Vec::new();
+    worker.expect(|seen| {
+        if let Seen::Told(_, event) = seen {
+            told.push(*event);
+        }
+        matches!(seen, Seen::Input(Input::Datagram(..))).then_some(())
+    });
+    assert_eq!(told, [success(), Event::Failure, Event::Failure]);
+}
+
+#[test]
 fn an_idle_worker_does_not_wake_up() {
     let worker = Scripted::start(|_, _, _| {});
     // Not a creation: changes of this machine's network would be told then.
