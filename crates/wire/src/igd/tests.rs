@@ -165,6 +165,20 @@ fn kinds_are_those_of_the_standard_best_first() {
 }
 
 #[test]
+fn kinds_of_the_dsl_forum_are_told_apart_from_all_others() {
+    let kind = |service_type: &str, control_url: &str| service(service_type, control_url).dsl_forum_kind();
+    assert_eq!(kind("urn:dslforum-org:service:WANIPConnection:1", "/ctl"), Some(WanService::Ip1));
+    assert_eq!(kind("urn:DSLForum-org:service:wanpppconnection:1", "/ctl"), Some(WanService::Ppp1));
+    for (other, control_url) in [
+        ("urn:dslforum-org:service:WANCommonInterfaceConfig:1", "/ctl"),
+        ("urn:dslforum-org:service:WANIPConnection:1", ""),
+        ("urn:schemas-upnp-org:service:WANIPConnection:1", "/ctl"),
+    ] {
+        assert_eq!(kind(other, control_url), None, "{other} {control_url}");
+    }
+}
+
+#[test]
 fn services_of_other_vendors_are_listed_but_of_no_use() {
     let text = IGD1.replace("schemas-upnp-org:service", "dslforum-org:service");
     let services = parse(text.as_bytes()).unwrap().services;

@@ -35,6 +35,13 @@ fn map_request_has_the_bytes_of_the_standard() {
 }
 
 #[test]
+fn result_codes_keep_their_numbers() {
+    for code in 0..8 {
+        assert_eq!(ResultCode::from(code).number(), code);
+    }
+}
+
+#[test]
 fn reads_address_reply() {
     assert_eq!(
         parse(&ADDRESS_REPLY),
