@@ -193,6 +193,24 @@ fn an_answer_before_its_request_is_forgotten() {
     }
 }
 
+#[test]
+fn a_grant_from_before_a_restart_is_dropped() {
+    let mut stage = far_away(true, false);
+    let first = stage.create(Udp, 8000);
+    stage.assert_made_by_the_gateway(first, millis(250));
+    stage.run_for(secs(100));
+    let second = stage.create(Udp, 9000);
+    let request = stage.sent_from(Socket::Pcp).pop().expect("a request");
+    // The gateway announces that it has lost everything; what it said before is still on its way.
+    stage.start_gateway(false);
+    stage.run_for(millis(60));
+    stage.inject(Socket::Pcp, SERVER, &pcp_success(&request, 100_100));
+    assert_eq!(stage.events(second), []);
+    for id in [second, first] {
+        stage.assert_made_by_the_gateway(id, secs(10));
+    }
+}
+
 /// What the gateway answered, as somebody who records it hears it.
 fn recorded(stage: &mut Stage, ports: std::ops::Range<u16>) -> Vec<Vec<u8>> {
     let epoch = 100_000 + u32::try_from(stage.elapsed().as_secs()).expect("a short test");

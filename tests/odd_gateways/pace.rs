@@ -2,7 +2,7 @@
 
 use crate::{millis, only_from, secs, world_of};
 use plum_engine::io::Event;
-use plum_gateway::core::{Kind, Reply, Times};
+use plum_gateway::core::{Action, Kind, Reply, Times};
 use plum_gateway::odd;
 use plum_testkit::packets::most_packets_a_second;
 use plum_testkit::world::World;
@@ -67,6 +67,24 @@ fn looking_after_many_upnp_mappings_stays_below_a_hundred_packets_a_second() {
     world.run_for(secs(200));
     let renewed = most_packets_a_second(world.counts().received.iter());
     assert!(renewed <= 100, "{renewed} packets in one second after an announcement");
+}
+
+#[test]
+fn looks_wait_for_deletions_that_could_not_wait() {
+    let mut world = world_of(2);
+    let ids: Vec<_> = (1..=40).map(|port| world.create(Tcp, 8000 + port)).collect();
+    world.run_until(World::all_success);
+    world.run_for(secs(100));
+    world.gateway().counts.reset();
+    for &id in &ids[..12] {
+        world.destroy(id);
+    }
+    // Another recheck, which looks at the rest.
+    world.change_network();
+    world.run_for(secs(10));
+    assert!(world.counts().soap[&Action::GetSpecificPortMappingEntry] >= 28);
+    let most = most_packets_a_second(world.counts().received.iter());
+    assert!(most <= 100, "{most} packets in one second");
 }
 
 #[test]
