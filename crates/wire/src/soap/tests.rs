@@ -131,6 +131,25 @@ fn fault_may_be_written_sloppily() {
 }
 
 #[test]
+fn elements_without_content_say_what_they_are() {
+    for text in ["<u:AddPortMappingResponse/>", "<s:Envelope/>"] {
+        assert_eq!(parse(text.as_bytes()), response(&[]), "{text}");
+    }
+    // What follows a fault is no response.
+    let text = envelope(&format!("{FAULT}<u:AddPortMappingResponse/>"));
+    assert_eq!(parse(text.as_bytes()), fault(718, "ConflictInMappingEntry"));
+}
+
+#[test]
+fn the_first_of_several_descriptions_counts() {
+    for name in ["errorDescription", "faultstring"] {
+        let fault_of = |text: &str| format!("<{name}>{text}</{name}>");
+        let text = format!("<s:Fault>{}{}</s:Fault>", fault_of("first"), fault_of("second"));
+        assert_eq!(parse(text.as_bytes()), fault(0, "first"), "{name}");
+    }
+}
+
+#[test]
 fn fault_without_a_readable_code_has_code_0() {
     for (code, number) in [("-911", -911), ("65536", 65_536), (" 718 ", 718)] {
         let text = envelope(&FAULT.replace("718", code));
