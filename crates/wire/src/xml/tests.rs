@@ -86,6 +86,14 @@ fn text_of_an_element_is_limited() {
     // A character that does not fit is left out whole.
     assert_eq!(found[0].1, "x".repeat(MAX_TEXT_BYTES - 1));
     assert_eq!(found[1], ("b", "1".to_owned()));
+    // It may come in pieces.
+    let pieces = format!("<a>{}&amp;{}</a>", "x".repeat(3000), "y".repeat(3000));
+    assert_eq!(leaves(&pieces)[0].1, format!("{}&{}", "x".repeat(3000), "y".repeat(MAX_TEXT_BYTES - 3001)));
+}
+
+#[test]
+fn text_before_the_first_tag_is_no_name() {
+    check(&format!("{}<a>1</a>", "x".repeat(MAX_NAME_BYTES + 1)), &[("a", "1")]);
 }
 
 #[test]
