@@ -7,15 +7,15 @@
 #[allow(dead_code)] // the facts are for the tests
 mod index;
 
-use plum_wire::Transport;
-use plum_wire::http::{Url, emit_get, emit_post};
-use plum_wire::pcp::{MapRequest, Nonce};
-use plum_wire::{natpmp, pcp, soap, ssdp};
 use plum_fuzz::api::op as call;
 use plum_fuzz::engine::{faults, operations::op};
 use plum_fuzz::upnp::{framing, record};
 use plum_gateway::control::carry_out;
 use plum_gateway::core::{Config, ConnectionId, Gateway, Igd, Output, SSDP_GROUP, UdpPort, WanKind};
+use plum_wire::Transport;
+use plum_wire::http::{Url, emit_get, emit_post};
+use plum_wire::pcp::{MapRequest, Nonce};
+use plum_wire::{natpmp, pcp, soap, ssdp};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
