@@ -262,8 +262,7 @@ impl Engine {
                     log!(Warn, "mapping {id}: shares {key}, which suggests another external port");
                 }
                 // The new id gets the event that the other ids of the key already have.
-                let is_failed = mapping.ids.values().any(|told| *told == Some(Event::Failure));
-                if is_failed {
+                if mapping.ids.values().any(|told| *told == Some(Event::Failure)) {
                     self.tell_failure(now, key);
                 } else {
                     self.tell_success(key);
@@ -282,11 +281,8 @@ impl Engine {
         self.destructions.repeats.cancel(key);
         self.end_destruction(key);
         // A deletion in flight could remove the entry that is made now.
-        mapping.confirm = self
-            .cx
-            .ledger
-            .of(key)
-            .any(|entry| matches!(entry.deletion, DeletionState::Open | DeletionState::Unawaited));
+        let is_open = |state| matches!(state, DeletionState::Open | DeletionState::Unawaited);
+        mapping.confirm = self.cx.ledger.of(key).any(|entry| is_open(entry.deletion));
         self.mappings.by_key.insert(key, mapping);
         self.mappings.seeking.insert(key);
         self.wake_protocols(now);
