@@ -1,4 +1,4 @@
-// Faults for the self-test of tests/sanitizers: each has to be reported.
+// Faults for the self-test of tests/memory/run: each has to be reported.
 
 #include <limits.h>
 #include <plum/plum.h>

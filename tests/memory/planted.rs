@@ -1,4 +1,4 @@
-//! Faults for the self-test of tests/sanitizers and tests/memcheck: each has to be reported.
+//! Faults for the self-test of tests/memory/run: each has to be reported.
 
 use std::hint::black_box;
 

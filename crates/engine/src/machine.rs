@@ -1,4 +1,4 @@
-//! The engine as its driver sees it: the worker with its sockets, or a world of the tests.
+//! The engine as one trait, for what carries its inputs and outputs: the worker with its sockets, or a world of the tests.
 
 use crate::Engine;
 use crate::io::{Arrival, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};

@@ -32,7 +32,7 @@ const MAX_TIMEOUTS_IN_A_ROW: u32 = 5;
 /// The most outputs of one input: two rounds of searches to three, every connection, a few requests for each mapping.
 const MAX_OUTPUTS: usize = 100;
 const MAX_OUTPUTS_A_MAPPING: usize = 6;
-/// Descriptions that strangers named, at once (`MAX_OPEN_STRANGERS` of src/engine/upnp/exchange.rs).
+/// Descriptions that strangers named, at once (`MAX_OPEN_STRANGERS` of crates/engine/src/upnp/exchange.rs).
 const MAX_OPEN_STRANGERS: usize = 2;
 /// Longer than cleanup may take.
 const ENDING: Duration = Duration::from_secs(6);

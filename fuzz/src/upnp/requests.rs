@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// The longest path (`MAX_URL_BYTES` of src/wire/http.rs), with the octet that makes it too long encoded.
+/// The longest path (`MAX_URL_BYTES` of crates/wire/src/http.rs), with the octet that makes it too long encoded.
 const MAX_PATH: usize = 2048 + 3;
 /// Who a search looks for, UDA 2.0 §1.3.2.
 const TARGETS: [&str; 6] = [

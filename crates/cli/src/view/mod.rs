@@ -18,7 +18,7 @@ use std::time::Duration;
 pub struct Row {
     pub port: Port,
     pub status: Status,
-    /// As of now, where it is wanted ([`View::wants_renewals`]).
+    /// As of now; `None`: there is none.
     pub renewal: Option<Renewal>,
 }
 
