@@ -34,7 +34,7 @@ pub enum Exit {
     Usage = 2,
     /// No network, or no gateway that answers.
     NoGateway = 3,
-    /// The time was over, or answers stopped: what is told is true, and not all.
+    /// The time ended, or answers stopped: the output is true, but not complete.
     Unfinished = 4,
     /// Interrupted before it was done: what shells say of a program that ended by SIGINT.
     Interrupted = 130,

@@ -1,6 +1,6 @@
 //! Asks a gateway by the drivers of the library's engine, without its core: nothing is mapped.
 //!
-//! Whom to ask, how often, and what to believe is decided by the drivers. How long the command waits is decided here.
+//! The drivers decide whom to ask, how often, and which answers count. This file decides how long the command waits.
 
 use crate::exit::{Exit, Failure};
 use crate::upnp::{ActionError, Values, read};
@@ -23,25 +23,25 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
-/// How long others on the host of a named gateway may answer the search after the latest that did.
+/// How long after the last answer to the search other devices on the host of a named gateway may answer.
 const STRAGGLER_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long an action may take.
 const ACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a service is asked about itself.
+/// The actions by which a service is asked about itself.
 const SELF_QUESTIONS: [&str; 3] = ["GetExternalIPAddress", "GetStatusInfo", "GetNATRSIPStatus"];
 
-/// Who is asked, and how long.
+/// The gateway to ask, and the times.
 #[derive(Clone, Copy, Debug)]
 pub struct Whom {
     /// In place of the gateway of the default route.
     pub named: Option<Gateway>,
-    /// How long nobody may answer.
+    /// How long to wait for the first answer.
     pub silence: Duration,
-    /// How long finding everybody may take.
+    /// How long to wait for all servers and devices.
     pub patience: Duration,
-    /// When all of it is to be over.
+    /// The deadline of the whole command.
     pub until: Instant,
 }
 
@@ -54,13 +54,13 @@ impl Whom {
     }
 }
 
-/// What came of the call of an action, and when.
+/// The outcome of the call of an action, and its time.
 type Called = (Time, Result<Reply, ExchangeError>);
 
-/// When to look again whether there is what is waited for; `None`: it is there.
+/// When to check the goal again; `None`: it is reached.
 type Goal = fn(&Inquiry) -> Option<Time>;
 
-/// What was asked, and what has come.
+/// The questions, and the answers so far.
 pub struct Inquiry {
     cx: Cx,
     server: Option<SocketAddr>,
@@ -68,10 +68,10 @@ pub struct Inquiry {
     goal: Goal,
     /// When the goal is given up.
     ends_at: Time,
-    /// That the goal is reached or given up was said.
+    /// Whether the end (goal reached or given up) was reported.
     is_finished: bool,
     begun_at: Time,
-    /// When those count as silent that have not answered.
+    /// When servers and devices that have not answered count as silent.
     silent_at: Time,
     /// The answer to ANNOUNCE.
     pub pcp_reply: Option<(Time, pcp::Reply)>,
@@ -81,8 +81,9 @@ pub struct Inquiry {
     pub unsent_search: Option<Reason>,
     /// When each device answered first, by its number.
     heard: BTreeMap<u32, Time>,
-    /// Each service that is found is asked about itself, by these calls.
+    /// Whether each service is asked about itself.
     asks_services: bool,
+    /// The numbers of these calls.
     self_calls: BTreeMap<Rung, [u32; 3]>,
     last_call: u32,
     /// The calls by their numbers; `None`: its reply is outstanding.
@@ -172,7 +173,7 @@ impl Inquiry {
         services
     }
 
-    /// What a service says of itself (its external address, its status, whether its NAT is on), and when it had told all.
+    /// A service's answers about itself (external address, status, whether its NAT is on), and when the last came.
     pub fn said(&self, service: &Service) -> ([Result<Values, ActionError>; 3], Option<Time>) {
         let calls = self.self_calls.get(&service.rung).copied().unwrap_or_default();
         let replies = calls.map(|call| self.calls.get(&call)?.as_ref());
@@ -210,12 +211,12 @@ impl Inquiry {
         self.is_call_open() || self.drivers.upnp.devices().iter().any(is_fetched)
     }
 
-    /// Whether somebody had not told everything when the time was over.
+    /// Whether an answer was still missing when the time ended.
     pub fn is_cut(&self) -> bool {
         self.cx.now >= self.ends_at && self.is_anyone_asked()
     }
 
-    /// Goal: all have answered that will.
+    /// Goal: all servers and devices have answered, or count as silent.
     fn await_everybody(&self) -> Option<Time> {
         let now = self.cx.now;
         let is_open = |protocol, has_answered: bool| !has_answered && self.out(protocol).is_none();
@@ -260,7 +261,7 @@ impl Inquiry {
         self.is_call_open().then_some(self.ends_at)
     }
 
-    /// Goal: what came of the deletion is known.
+    /// Goal: the outcome of the deletion is known.
     fn await_deletion(&self) -> Option<Time> {
         self.deletion.is_none().then_some(self.ends_at)
     }
@@ -272,7 +273,7 @@ impl Inquiry {
         self.last_call
     }
 
-    /// After every input: takes what the drivers have to tell.
+    /// After every input: takes the drivers' notices and replies.
     fn settle(&mut self) {
         for protocol in Protocol::ASKING {
             while let Some(notice) = self.drivers.of(protocol).and_then(Driver::poll_notice) {
@@ -282,7 +283,7 @@ impl Inquiry {
             }
         }
         while let Some((call, reply)) = self.drivers.upnp.poll_reply() {
-            // Nobody waits any more for one that is late.
+            // A late reply is not waited for any more.
             self.calls.entry(call).and_modify(|open| *open = Some((self.cx.now, reply)));
         }
         for device in self.drivers.upnp.devices() {
@@ -378,12 +379,12 @@ impl Machine for Inquiry {
 pub struct Asker(Blocking<Inquiry>);
 
 impl Asker {
-    /// Asks nobody yet.
+    /// Sends nothing yet.
     pub fn new(whom: &Whom, route: Route, sockets: &[Socket]) -> io::Result<Asker> {
         Ok(Asker(Blocking::new(Inquiry::new(whom, route, sockets)?)?))
     }
 
-    /// What has come.
+    /// The answers so far.
     pub fn inquiry(&self) -> &Inquiry {
         &self.0.machine
     }
@@ -425,7 +426,7 @@ impl Asker {
         }
     }
 
-    /// Calls an action; what it gives back, by name.
+    /// Calls an action; returns its out arguments by name.
     pub fn call(&mut self, service: &Service, action: Action, until: Instant) -> Result<Values, ActionError> {
         let name = action.name;
         let its = &mut self.0.machine;

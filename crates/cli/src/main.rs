@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     match commands::run(cli.command) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            // Nobody is left to be told that it cannot be written.
+            // Standard error is closed: the error cannot be reported.
             let _ = writeln!(anstream::stderr(), "plum: {}", failure.message);
             failure.exit.into()
         }

@@ -1,4 +1,4 @@
-//! The options that say whom to ask, and how.
+//! The options for the gateway, the protocols and the times.
 
 use crate::exit::{Exit, Failure};
 use crate::inquiry::Whom;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How long all of a command that asks a gateway may take: a table of some thousand mappings at a usual gateway.
 const DEFAULT_TIME: Duration = Duration::from_secs(60);
 
-/// As good as for ever, and a time that can be added to any other.
+/// In effect for ever, and small enough to be added to any point in time.
 const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Which protocols may be used.
@@ -70,7 +70,7 @@ impl Network {
     /// The library with these settings.
     pub fn builder(&self) -> Result<Builder, Failure> {
         let mut builder = Builder::new().protocols(self.protocol.into());
-        // The library itself goes on without what names no gateway.
+        // The library itself ignores a value that names no gateway.
         if let Some(gateway) = named_gateway(self.gateway)? {
             builder = builder.gateway(gateway);
         }
@@ -90,7 +90,7 @@ impl Network {
             _ => Level::Verbose,
         };
         Ok(builder.log(level, |level, message| {
-            // A log that cannot be written is nobody's business.
+            // If the log cannot be written, the command goes on without it.
             let _ = writeln!(anstream::stderr(), "{:<7} {message}", format!("{level:?}").to_uppercase());
         }))
     }

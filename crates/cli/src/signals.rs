@@ -1,4 +1,4 @@
-//! Ctrl-C and its relatives (SIGINT, SIGTERM, SIGHUP): the first asks for an end, the second makes one.
+//! SIGINT (Ctrl-C), SIGTERM, SIGHUP: the first ends the command in order, the second at once.
 
 use crate::exit::{Exit, Failure};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Which ports: what the command line says of them.
+//! The ports on the command line.
 
 use plum::{Request, Transport};
 use std::fmt;
@@ -29,7 +29,7 @@ pub struct Spec {
 pub struct Port {
     pub transport: Transport,
     pub internal: u16,
-    /// `None`: no wish.
+    /// `None`: none is suggested.
     pub external: Option<u16>,
 }
 

@@ -28,7 +28,7 @@ const SLOPPY_ENDS: [i64; 2] = [402, 501];
 pub struct Table {
     /// By external port and transport.
     pub mappings: Vec<Entry>,
-    /// Why this may not be all.
+    /// Why entries may be missing.
     pub incomplete: Option<String>,
     /// The gateway has stopped answering, so entries may be missing.
     #[serde(skip)]
@@ -55,7 +55,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What makes it another one; in this order they are sorted.
+    /// Identifies an entry; entries are sorted by it.
     fn key(&self) -> (u16, String, Option<String>, String, u16) {
         (
             self.external_port,
@@ -91,7 +91,7 @@ pub fn read(
     })
 }
 
-/// Puts the entries together that `get` gives by their index.
+/// Collects the entries that `get` returns by index.
 fn collect(mut get: impl FnMut(u32) -> Result<Entry, ActionError>) -> Result<Table, ActionError> {
     let mut seen = BTreeMap::new();
     let mut repeated = 0;
@@ -99,7 +99,7 @@ fn collect(mut get: impl FnMut(u32) -> Result<Entry, ActionError>) -> Result<Tab
     let mut incomplete = Some(format!("only the first {MAX_ENTRIES} were asked for"));
     for index in 0..MAX_ENTRIES {
         match get(index) {
-            // Others that end or begin move an entry, so that it may come twice.
+            // Entries that end or begin meanwhile move others, so that one may come twice.
             Ok(entry) => match seen.insert(entry.key(), entry) {
                 None => repeated = 0,
                 Some(_) if repeated + 1 == MAX_REPEATED => {

@@ -1,11 +1,11 @@
-//! What others wrote, fit for a terminal.
+//! Text from the network, made safe for a terminal.
 
 use plum_wire::printable;
 
 /// Longest name or description that is shown, in characters.
 const MAX_CHARS: usize = 80;
 
-/// Text of the network without anything that a terminal obeys or that changes how the text around it reads, and not too much of it.
+/// Text from the network without control characters and direction marks, cut to a length.
 pub fn clean(text: &str) -> String {
     printable(text, MAX_CHARS)
 }

@@ -1,4 +1,4 @@
-//! Actions of UPnP services, and what came of them in words.
+//! Calls of UPnP actions, and their outcomes in words.
 
 use plum_engine::upnp::{ExchangeError, Outcome, Service};
 use plum_wire::http::{Reply, Url};
@@ -9,17 +9,17 @@ use std::fmt;
 /// What an action gives back, by name (see [`soap::get`]).
 pub type Values = Vec<(String, String)>;
 
-/// Why an action did not succeed.
+/// The reason why an action failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionError {
-    /// The gateway says no.
+    /// The gateway refuses.
     Refused {
         /// UPnP's error code; some devices send negative ones.
         code: i64,
         /// Its words.
         description: String,
     },
-    /// There is no answer that can be read: why.
+    /// There is no readable answer; the reason.
     NoAnswer(String),
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for ActionError {
     }
 }
 
-/// Reads what came of an action.
+/// The outcome of an action.
 pub fn read(
     action: &str,
     service: &Service,
@@ -47,7 +47,7 @@ pub fn read(
     let outcome = Outcome::read(reply);
     let reason = match (outcome.reason(), outcome) {
         (_, Outcome::Fault(code)) => return Err(ActionError::Refused { code, description }),
-        // A question without an answer is not answered.
+        // A reply without the expected argument is no answer.
         (_, Outcome::Done(values)) if !values.is_empty() || !action.starts_with("Get") => return Ok(values),
         (Some(reason), Outcome::Failed(trouble)) if trouble != ExchangeError::TimedOut => {
             format!(" at {}: {reason}", service.named.url.address)

@@ -1,4 +1,4 @@
-//! `plum demo`: the whole way of a mapping, on this machine alone.
+//! `plum demo`: maps a port through a simulated gateway on this machine, reaches it, and removes it.
 
 use crate::exit::{Exit, Failure};
 use crate::signals;
@@ -12,10 +12,10 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Everything happens on this machine; what takes longer does not work.
+/// The longest wait for each step: all of them happen on this machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the program behind the gateway says to who reaches it.
+/// The greeting of the program behind the gateway.
 const GREETING: &str = "hello from behind the gateway";
 
 /// Map a port through a simulated gateway on this machine, and reach it from its far side
@@ -95,7 +95,7 @@ fn show(server: &Server, verbose: u8, out: &mut impl Write) -> Result<(), Failur
     let port = listener.local_addr()?.port();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            // Whoever went away before it was greeted is not missed.
+            // A client that has disconnected gets no greeting.
             let _ = stream.and_then(|mut stream| writeln!(stream, "{GREETING}"));
         }
     });
@@ -105,7 +105,7 @@ fn show(server: &Server, verbose: u8, out: &mut impl Write) -> Result<(), Failur
     if verbose > 0 {
         let level = [Level::Info, Level::Debug, Level::Verbose][usize::from(verbose.min(3)) - 1];
         builder = builder.log(level, |_, message| {
-            // A log that cannot be written is nobody's business.
+            // If the log cannot be written, the command goes on without it.
             let _ = writeln!(anstream::stderr(), "  {message}");
         });
     }

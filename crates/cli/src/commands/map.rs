@@ -65,9 +65,9 @@ enum End {
 enum Removed {
     /// The gateway has none of them, by its own account.
     All,
-    /// It left the removal of some unanswered that it had never made known.
+    /// It has not answered the removal of some that it had never granted.
     Open,
-    /// It left the removal of some unanswered that it had made.
+    /// It has not answered the removal of some that it had granted.
     NotConfirmed,
 }
 
@@ -94,7 +94,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let (notes, noted) = channel();
     let stop = notes.clone();
     signals::on_stop(move || {
-        // Nobody listens any more: it is ending.
+        // The receiver is gone: the command is ending.
         let _ = stop.send(Note::Stop);
     })?;
     let events = session.events();
@@ -196,7 +196,7 @@ impl Board {
         }
     }
 
-    /// What is in the way, if none of them was ever made and none is being made: of the first.
+    /// The obstacle of the first mapping, if none was ever made and none is being made.
     fn obstacle_of_all(&self) -> Option<Option<Obstacle>> {
         let is_failed = |row: &Row| matches!(row.status, Status::Failed(_));
         if self.made.contains(&true) || !self.rows.iter().all(is_failed) {
@@ -224,7 +224,7 @@ impl Board {
         Ok(())
     }
 
-    /// Looks at all mappings anew: what is lost, and the time to the renewals, is no event.
+    /// Reads all mappings again: lost mappings and the time to the renewals have no event.
     fn look(&mut self, left: Option<Duration>) -> Result<(), Failure> {
         for (row, mapping) in self.rows.iter_mut().zip(&self.mappings) {
             match (mapping.state(), &row.status) {
@@ -258,7 +258,7 @@ impl Board {
         }
     }
 
-    /// Removes all mappings, and waits for what the gateway says to that.
+    /// Removes all mappings, and waits for the gateway's answers.
     fn remove(&mut self) -> Result<Removed, Failure> {
         self.mappings.iter().for_each(Mapping::start_removal);
         let mut removed = Removed::All;

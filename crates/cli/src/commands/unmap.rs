@@ -44,15 +44,15 @@ pub struct Arguments {
 /// What became of a port by one protocol.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    /// It is mapped no more, as the gateway says in these words.
+    /// It is not mapped any more; the result in words.
     Gone(String),
-    /// It is, or may be, still mapped: why.
+    /// It is still mapped, or may be; the reason.
     Left(String),
     /// The protocol is not spoken there.
     NotSpoken,
 }
 
-/// The gateway, by the protocols that it is to be asked by.
+/// The gateway, and the protocols by which to ask it.
 struct Target {
     asker: Asker,
     /// Whether NAT-PMP is to be asked.
@@ -115,7 +115,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     })
 }
 
-/// Finds out whom to ask, and until when.
+/// The gateway, its protocols, and the deadline.
 fn find(arguments: &Arguments) -> Result<(Target, Instant), Failure> {
     let whom = arguments.questions.whom(true)?;
     let route = route_toward(&whom)?;
@@ -174,7 +174,7 @@ impl Target {
             Err(ActionError::Refused { code: NO_SUCH_ENTRY, .. }) => {
                 return Outcome::Gone(format!("is not mapped by UPnP: the external port {external} is free"));
             }
-            // Some cannot tell: the deletion will show.
+            // Some gateways cannot answer this; the deletion shows it.
             Err(_) if others => {}
             Err(error) => {
                 return Outcome::Left(format!(

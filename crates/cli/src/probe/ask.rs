@@ -1,4 +1,4 @@
-//! Asks everybody, and reads what came.
+//! Asks all servers and devices, and turns the answers into findings.
 
 use super::{Device, Finding, Findings, Natpmp, Pcp, Service, Surroundings, Tried, Upnp, Way, surroundings};
 use crate::exit::Failure;
@@ -16,7 +16,7 @@ use plum_wire::{natpmp, pcp, soap};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
-/// Asks everybody.
+/// Asks all servers and devices.
 pub fn look_around(whom: &Whom) -> Result<Findings, Failure> {
     let named = whom.named.map(|gateway| gateway.address);
     let Some(route) = whom.route() else {
@@ -69,7 +69,7 @@ fn at_one_port(pcp: Finding<Pcp>, natpmp: Finding<Natpmp>) -> (Finding<Pcp>, Fin
     }
 }
 
-/// What came of a question by PCP or NAT-PMP.
+/// The outcome of a question by PCP or NAT-PMP.
 fn finding<T>(inquiry: &Inquiry, protocol: Protocol, answer: Option<(Time, T)>) -> Finding<T> {
     if let Some((at, answer)) = answer {
         return Finding::Answered { took: inquiry.took(at), answer };
@@ -150,7 +150,7 @@ fn read_upnp(inquiry: &Inquiry) -> Finding<Upnp> {
     if let Some(index) = inquiry.order().find_map(is_best) {
         alive[index].1.is_chosen = true;
     }
-    // It is as fast as what would be used.
+    // It is as fast as the service that would be used.
     let took = upnp.chosen().map_or_else(|| inquiry.elapsed(), |(_, service)| service.took);
     Finding::Answered { took, answer: upnp }
 }
@@ -221,7 +221,7 @@ pub fn try_mapping(whom: Whom) -> Result<Tried, Failure> {
     let socket = UdpSocket::bind(any)?;
     let port = socket.local_addr()?.port();
     let left = whom.until.saturating_duration_since(Instant::now());
-    // Twice: to find the gateway, and to have it done.
+    // Twice: to find the gateway, and to make the mapping.
     let patience = whom.patience.min(left / 2);
     let mut builder = Builder::new().discover_timeout(patience).mapping_timeout(patience);
     if let Some(gateway) = whom.named {

@@ -1,4 +1,4 @@
-//! What a network offers: everybody asked at the same time, nothing changed.
+//! What a network offers: all protocols are asked at the same time, and nothing is changed.
 
 mod ask;
 mod surroundings;
@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-/// What was found.
+/// The findings.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Findings {
     /// The way to the gateway; `None`: there is no way to the internet.
@@ -25,9 +25,9 @@ pub struct Findings {
     pub pcp: Finding<Pcp>,
     pub natpmp: Finding<Natpmp>,
     pub upnp: Finding<Upnp>,
-    /// What came of a mapping that was tried.
+    /// The outcome of a trial mapping.
     pub mapping: Option<Tried>,
-    /// The step that the time was too short for.
+    /// The step at which the time ended.
     pub unfinished: Option<&'static str>,
 }
 
@@ -41,17 +41,17 @@ pub struct Way {
     pub is_public: bool,
     /// `None`: the route has no next hop.
     pub gateway: Option<IpAddr>,
-    /// Nobody has the gateway's address, as far as this machine knows.
+    /// No host has the gateway's address, as far as this machine knows (ARP).
     pub gateway_is_absent: bool,
     /// The gateway was named, and is not that of the default route.
     pub gateway_is_named: bool,
 }
 
-/// What came back by a protocol.
+/// The answer by one protocol.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(tag = "status", rename_all = "kebab-case")]
 pub enum Finding<T> {
-    /// There is nobody to ask.
+    /// There is no server to ask.
     #[default]
     NotAsked,
     /// An answer, after so long.
@@ -61,14 +61,14 @@ pub enum Finding<T> {
         #[serde(flatten)]
         answer: T,
     },
-    /// Nobody listens at that port.
+    /// The port is closed.
     Closed {
         #[serde(rename = "took_ms", serialize_with = "millis")]
         took: Duration,
     },
-    /// Nothing.
+    /// No answer.
     Silent,
-    /// The question did not get out, or not to that host.
+    /// The question could not be sent, or not to that host.
     NotSent {
         #[serde(serialize_with = "text")]
         reason: Reason,
@@ -117,7 +117,7 @@ pub struct Natpmp {
     pub epoch_secs: Option<u32>,
 }
 
-/// Who answers by UPnP.
+/// The devices that answer by UPnP.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Upnp {
     pub devices: Vec<Device>,
@@ -153,18 +153,18 @@ pub struct Service {
     pub external_address: Option<IpAddr>,
     /// Why there is no external address.
     pub external_address_error: Option<String>,
-    /// It says itself that it has none.
+    /// It reports that it has none.
     #[serde(skip)]
     pub is_without_address: bool,
     pub nat_enabled: Option<bool>,
-    /// When it had told all that.
+    /// When the last of these answers came.
     #[serde(rename = "took_ms", serialize_with = "millis")]
     pub took: Duration,
     /// It is the one that the library would use.
     pub is_chosen: bool,
 }
 
-/// What came of a mapping that was tried.
+/// The outcome of a trial mapping.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "status")]
 pub enum Tried {

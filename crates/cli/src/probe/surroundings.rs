@@ -1,4 +1,4 @@
-//! Where this machine stands, if its gateway may not be the router that counts.
+//! How this machine is connected, if its gateway may not be the home router: container, WSL, tunnel.
 
 use serde::Serialize;
 use std::net::IpAddr;
@@ -45,7 +45,7 @@ fn is_made_for_containers(interface: &str) -> bool {
     read("tun_flags").is_some() || read("iflink") != read("ifindex")
 }
 
-/// Whether nobody has answered to ARP for an address, where the system tells: Linux, for IPv4.
+/// Whether no host has answered ARP for an address, where the system shows it: Linux, for IPv4.
 pub fn is_absent(address: IpAddr) -> bool {
     std::fs::read_to_string("/proc/net/arp").is_ok_and(|table| is_incomplete(&table, address))
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// What it comes to.
+/// The overall result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -26,9 +26,9 @@ pub enum Kind {
     Refused,
     /// No gateway answers.
     NoAnswer,
-    /// Nobody has the gateway's address.
+    /// No host has the gateway's address.
     Unreachable,
-    /// This machine does not let the questions out.
+    /// This machine does not let the questions be sent.
     Firewalled,
     /// There is no way to the internet.
     NoNetwork,
@@ -65,7 +65,7 @@ impl Verdict {
     }
 }
 
-/// Judges what was found.
+/// The verdict on the findings.
 pub fn judge(findings: &Findings) -> Verdict {
     let (kind, message, advice) = match &findings.way {
         None => (

@@ -87,7 +87,7 @@ fn lines(rows: &[Row], left: Option<Duration>, width: usize, height: usize) -> V
     let is_over = rows.iter().all(|row| matches!(row.status, Status::Removed { .. }));
     if !is_over {
         let foot = match left {
-            // Rounded up: what is to come within a second is not over yet.
+            // Rounded up: a renewal due within a second is not past.
             Some(left) => {
                 let left = left.saturating_add(Duration::from_nanos(999_999_999));
                 format!("They are removed in {}, or by Ctrl-C.", span(left))

@@ -22,7 +22,7 @@ pub struct Row {
     pub renewal: Option<Renewal>,
 }
 
-/// How a mapping stands.
+/// The state of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     Pending,
@@ -35,12 +35,12 @@ pub enum Status {
     },
 }
 
-/// Somewhere to show mappings.
+/// Shows mappings.
 pub trait View {
-    /// One of them, `rows[changed]`, is another now.
+    /// `rows[changed]` has changed.
     fn change(&mut self, rows: &[Row], changed: usize) -> io::Result<()>;
 
-    /// A second has passed; `left` is what is left of `--for`.
+    /// A second has passed; `left`: the rest of the time of `--for`.
     fn tick(&mut self, rows: &[Row], left: Option<Duration>) -> io::Result<()>;
 
     /// Whether it is to be called every second, with the time to the renewals.
