@@ -358,10 +358,9 @@ int plum_cleanup(void);
  * initialised or being cleaned up, the ids are used up, or there is no memory for its entry. After a negative result no
  * callback comes.
  *
- * Where the worker has no memory for a mapping, that one is told FAILURE, and tried again every 5 seconds. What the network
- * sends and there is no memory for is as good as cut off, a log message is cut or lost. What is left are small pieces (most
- * of some hundred bytes, none of more than 64 KiB), which the library asks for without a way out: where not even those are to
- * be had, it ends the process.
+ * If the worker has no memory for a mapping, its state is FAILURE, and it is tried again every 5 seconds. A reply of the
+ * network for which there is no memory counts as cut off, a log message is cut or lost. All other allocations are small (most
+ * some hundred bytes, none more than 64 KiB): if one of them fails, the process ends.
  *
  * Requires:
  * `mapping` is NULL or points to a mapping whose fields named above are set, the host up to its NUL; nobody writes to
