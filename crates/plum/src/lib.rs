@@ -48,7 +48,7 @@
 //! Without a router at hand, `plum demo --keep` (the project's command) is a simulated one, and says what `PLUM_GATEWAY` is to be.
 //!
 //! Every session has a client, and with it a worker, of its own. No code of the program runs on the worker but its log
-//! callback: events wait until somebody takes them.
+//! callback: events wait until the program takes them.
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]

@@ -65,7 +65,7 @@ pub struct Device {
     pub state: DeviceState,
     /// What its latest description says of it, without services.
     pub about: Option<igd::Description>,
-    /// Why its description is not to be had.
+    /// Why there is no description.
     pub trouble: Option<Reason>,
 }
 
