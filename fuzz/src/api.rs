@@ -7,7 +7,7 @@
 mod arguments;
 mod callbacks;
 mod calls;
-mod ground;
+mod harness;
 
 pub use calls::op;
 

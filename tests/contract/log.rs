@@ -1,6 +1,6 @@
 //! The log's part of the contract.
 
-use super::ground::{in_a_process_of_its_own, init, int, query, silent, wanted};
+use super::harness::{in_a_process_of_its_own, init, int, query, silent, wanted};
 use plum::*;
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::null_mut;
@@ -82,7 +82,7 @@ contract! {
             if state == plum_state_t::PLUM_STATE_FAILURE {
                 let (begun, end) = CALLBACK.lock().expect("not poisoned").take().expect("it fails once");
                 begun.send(()).expect("the test listens");
-                end.recv_timeout(super::ground::LONG).expect("the test ends it");
+                end.recv_timeout(super::harness::LONG).expect("the test ends it");
             }
         }
         let (begin, begun) = channel();
@@ -93,7 +93,7 @@ contract! {
         // SAFETY: valid for the calls, and the callback for ever.
         unsafe {
             assert_eq!(plum_create_mapping(&wanted(null_mut()), Some(on_slow_mapping)), 0);
-            begun.recv_timeout(super::ground::LONG).expect("it fails");
+            begun.recv_timeout(super::harness::LONG).expect("it fails");
             // If its log callback waited for the mapping callback, this would not return before that ended.
             assert_eq!(plum_create_mapping(&wanted(null_mut()), None), 1);
         }

@@ -7,12 +7,12 @@
 
 #![cfg(plum_abi = "0.6.2")]
 
-mod ground;
+mod harness;
 mod log;
 #[cfg(unix)] // signals, forks, limits, descriptors
 mod process;
 
-use ground::{
+use harness::{
     LONG, check_buffer, create, ear, in_a_process_of_its_own, init, int, next, query, silent, wanted,
 };
 use plum::*;

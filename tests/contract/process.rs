@@ -1,6 +1,6 @@
 //! What the library does to the process it lives in: forks, signals, descriptors, threads, wake-ups.
 
-use super::ground::{
+use super::harness::{
     LONG, create, ear, gateway, in_a_process_of_its_own, init, int, next, query, silent, wanted,
 };
 use plum::*;

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Who answers during a slice.
 #[derive(Clone, Copy, Debug)]
-enum Ground {
+enum GatewayKind {
     /// A gateway that makes mappings.
     Good,
     /// One that loses a third of the packets, and is late with the others.
@@ -42,7 +42,7 @@ enum Ground {
     Nobody,
 }
 
-impl Ground {
+impl GatewayKind {
     /// Starts it, and has the library find it. Only while no other thread runs that may read the environment.
     fn prepare(self) -> Option<Server> {
         let faults = |loss, delay| {
@@ -54,9 +54,9 @@ impl Ground {
             Some(server)
         };
         let server = match self {
-            Ground::Good => faults(0.0, Duration::ZERO),
-            Ground::Bad => faults(0.2, Duration::from_millis(20)),
-            Ground::Nobody => None,
+            GatewayKind::Good => faults(0.0, Duration::ZERO),
+            GatewayKind::Bad => faults(0.2, Duration::from_millis(20)),
+            GatewayKind::Nobody => None,
         };
         // An address of loopback on which nothing listens.
         let address =
@@ -105,8 +105,8 @@ fn hammer(time: Duration, seed: u64) {
         || slices < 3
         || (!books::is_everything_done() && begun.elapsed() < time + PATIENCE / 2)
     {
-        let ground = [Ground::Good, Ground::Nobody, Ground::Bad][slices % 3];
-        let _gateway = ground.prepare();
+        let kind = [GatewayKind::Good, GatewayKind::Nobody, GatewayKind::Bad][slices % 3];
+        let _gateway = kind.prepare();
         let stop = &AtomicBool::new(false);
         std::thread::scope(|scope| {
             for thread in 0..THREADS {

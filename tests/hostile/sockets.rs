@@ -23,9 +23,9 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-struct Ear(Sender<Event>);
+struct EventSender(Sender<Event>);
 
-impl Program for Ear {
+impl Program for EventSender {
     fn handle_event(&mut self, _now: Time, _id: MappingId, event: Event) {
         // The test may be over.
         let _ = self.0.send(event);
@@ -52,7 +52,7 @@ fn start(allowed: Allowed, port: Option<u16>) -> (Worker, Receiver<Event>) {
         mapping_timeout: Duration::from_secs(1),
         ..Config::default()
     };
-    let worker = Worker::start(config, |_| Box::new(Ear(tell))).expect("a worker");
+    let worker = Worker::start(config, |_| Box::new(EventSender(tell))).expect("a worker");
     let internal_port = NonZeroU16::new(8000).expect("not 0");
     let wanted = Wanted { transport: Transport::Tcp, internal_port, wish: Suggestion::default() };
     worker.send(Command::Create(0, wanted));

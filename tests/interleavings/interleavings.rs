@@ -15,7 +15,7 @@
 use plum_engine::io::Event;
 use plum_interleavings::client::{Error, News};
 use plum_interleavings::log::Level;
-use plum_interleavings::{Ground, Script, explore, success};
+use plum_interleavings::{Harness, Script, explore, success};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::{Condvar, Mutex};
 use shuttle::thread;
@@ -41,36 +41,36 @@ fn lively() -> Script {
 #[test]
 fn destroy_returns_when_no_callback_of_its_mapping_runs_or_will() {
     explore(|| {
-        let ground = Ground::start(lively());
-        let (id, other) = (ground.create(), ground.create());
-        // The books have an eye on it.
-        all_at_once!(move || ground.destroy(id), move || ground.destroy(id), move || ground.destroy(other));
-        ground.cleanup().expect("there is a session");
+        let harness = Harness::start(lively());
+        let (id, last) = (harness.create(), harness.create());
+        // The books check it.
+        all_at_once!(move || harness.destroy(id), move || harness.destroy(id), move || harness.destroy(last));
+        harness.cleanup().expect("there is a session");
     });
 }
 
 #[test]
 fn what_was_created_is_destroyed_when_cleanup_returns() {
     explore(|| {
-        let ground = Ground::start(lively());
-        let create = move || while ground.try_create().is_ok_and(|id| id < 5) {};
-        all_at_once!(create, create, move || assert_eq!(ground.cleanup(), Ok(())));
-        ground.check_ended();
+        let harness = Harness::start(lively());
+        let create = move || while harness.try_create().is_ok_and(|id| id < 5) {};
+        all_at_once!(create, create, move || assert_eq!(harness.cleanup(), Ok(())));
+        harness.check_ended();
     });
 }
 
 #[test]
 fn a_second_cleanup_waits_for_the_first_and_fails() {
     explore(|| {
-        let ground = Ground::start(lively());
-        ground.create();
+        let harness = Harness::start(lively());
+        harness.create();
         let cleanups = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&cleanups);
         let cleanup = move || {
-            let result = ground.cleanup();
+            let result = harness.cleanup();
             // Nobody begins another session.
-            ground.check_ended();
-            assert_eq!(ground.client.query(0).map(|_| ()), Err(Error::Failed));
+            harness.check_ended();
+            assert_eq!(harness.client.query(0).map(|_| ()), Err(Error::Failed));
             if result == Ok(()) {
                 count.fetch_add(1, SeqCst);
             }
@@ -83,116 +83,116 @@ fn a_second_cleanup_waits_for_the_first_and_fails() {
 #[test]
 fn sessions_begin_and_end_one_after_the_other_whoever_asks_for_them() {
     explore(|| {
-        let ground = Ground::new(lively());
+        let harness = Harness::new(lively());
         let session = move || {
-            let begun = ground.init();
-            let created = ground.try_create();
+            let begun = harness.init();
+            let created = harness.try_create();
             if begun.is_ok() && created.is_err() {
                 // Somebody else's cleanup came between.
-                let _ = ground.init();
+                let _ = harness.init();
             }
-            let _ = ground.cleanup();
+            let _ = harness.cleanup();
             if let Ok(id) = created {
-                ground.check_destroyed(id);
+                harness.check_destroyed(id);
             }
         };
         all_at_once!(session, session, move || {
-            let _ = ground.cleanup();
+            let _ = harness.cleanup();
         });
-        let _ = ground.cleanup();
-        ground.check_ended();
+        let _ = harness.cleanup();
+        harness.check_ended();
     });
 }
 
 #[test]
 fn an_init_that_gets_no_thread_leaves_the_library_as_it_was() {
     explore(|| {
-        let ground = Ground::new(lively());
+        let harness = Harness::new(lively());
         let init = move || {
-            if ground.init().is_ok() {
-                ground.create();
-                ground.cleanup().expect("nobody else's cleanup ends it");
+            if harness.init().is_ok() {
+                harness.create();
+                harness.cleanup().expect("nobody else's cleanup ends it");
             }
         };
-        all_at_once!(init, move || assert_eq!(ground.init_without_thread(), Err(Error::Failed)));
-        assert_eq!(ground.init(), Ok(()));
-        assert_eq!(ground.cleanup(), Ok(()));
-        ground.check_ended();
+        all_at_once!(init, move || assert_eq!(harness.init_without_thread(), Err(Error::Failed)));
+        assert_eq!(harness.init(), Ok(()));
+        assert_eq!(harness.cleanup(), Ok(()));
+        harness.check_ended();
     });
 }
 
 #[test]
 fn callbacks_may_call_everything_but_cleanup() {
     explore(|| {
-        let ground = Ground::new(lively());
-        ground.inside(move |id, news| {
-            assert_eq!(ground.client.cleanup(), Err(Error::Failed));
-            assert_eq!(ground.init(), Err(Error::Failed));
+        let harness = Harness::new(lively());
+        harness.inside(move |id, news| {
+            assert_eq!(harness.client.cleanup(), Err(Error::Failed));
+            assert_eq!(harness.init(), Err(Error::Failed));
             match news {
                 News::Success(_) if id < 3 => {
-                    let _ = ground.try_create();
-                    assert_eq!(ground.client.destroy(id), Ok(()), "its own");
-                    let _ = ground.client.destroy(id + 1);
+                    let _ = harness.try_create();
+                    assert_eq!(harness.client.destroy(id), Ok(()), "its own");
+                    let _ = harness.client.destroy(id + 1);
                 }
-                News::Success(_) | News::Failure => assert!(ground.client.query(id).is_ok()),
-                News::Destroyed => assert_eq!(ground.client.destroy(id), Err(Error::NotAvailable)),
+                News::Success(_) | News::Failure => assert!(harness.client.query(id).is_ok()),
+                News::Destroyed => assert_eq!(harness.client.destroy(id), Err(Error::NotAvailable)),
             }
         });
-        ground.init().expect("the first");
-        let id = ground.create();
-        all_at_once!(move || ground.destroy(id), move || assert_eq!(ground.cleanup(), Ok(())));
-        ground.check_ended();
+        harness.init().expect("the first");
+        let id = harness.create();
+        all_at_once!(move || harness.destroy(id), move || assert_eq!(harness.cleanup(), Ok(())));
+        harness.check_ended();
     });
 }
 
 #[test]
 fn log_callbacks_may_call_everything_too() {
     explore(|| {
-        let ground = Ground::new(lively());
-        ground.log(Level::Verbose, move |_| {
-            assert_eq!(ground.client.cleanup(), Err(Error::Failed));
-            assert_eq!(ground.init(), Err(Error::Failed));
+        let harness = Harness::new(lively());
+        harness.log(Level::Verbose, move |_| {
+            assert_eq!(harness.client.cleanup(), Err(Error::Failed));
+            assert_eq!(harness.init(), Err(Error::Failed));
             // It does not wait, wherever it is called from.
-            let _ = ground.client.destroy(0);
-            let _ = ground.client.query(1);
-            if ground.client.query(2).is_err() {
-                let _ = ground.try_create();
+            let _ = harness.client.destroy(0);
+            let _ = harness.client.query(1);
+            if harness.client.query(2).is_err() {
+                let _ = harness.try_create();
             }
         });
-        ground.init().expect("the first");
-        let id = ground.create();
+        harness.init().expect("the first");
+        let id = harness.create();
         all_at_once!(
             move || {
-                let _ = ground.try_create();
+                let _ = harness.try_create();
             },
-            move || ground.destroy(id + 1),
-            move || assert_eq!(ground.cleanup(), Ok(())),
+            move || harness.destroy(id + 1),
+            move || assert_eq!(harness.cleanup(), Ok(())),
         );
-        ground.check_ended();
+        harness.check_ended();
     });
 }
 
 #[test]
 fn the_log_of_a_session_is_open_until_its_own_cleanup() {
     explore(|| {
-        let ground = Ground::new(lively());
+        let harness = Harness::new(lively());
         let messages = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&messages);
-        ground.log(Level::Debug, move |_| {
+        harness.log(Level::Debug, move |_| {
             count.fetch_add(1, SeqCst);
         });
         let session = move || {
             // After that of the other.
-            while ground.init().is_err() {
+            while harness.init().is_err() {
                 thread::yield_now();
             }
             let before = messages.load(SeqCst);
-            ground.create();
+            harness.create();
             assert!(messages.load(SeqCst) > before, "creating a mapping is logged");
-            ground.cleanup().expect("nobody else's cleanup ends it");
+            harness.cleanup().expect("nobody else's cleanup ends it");
         };
         all_at_once!(session.clone(), session);
-        ground.check_ended();
+        harness.check_ended();
     });
 }
 
@@ -200,16 +200,16 @@ fn the_log_of_a_session_is_open_until_its_own_cleanup() {
 fn a_worker_that_panicked_still_serves_destroy_and_cleanup() {
     explore(|| {
         let turns = thread_rng().gen_range(0..6);
-        let ground = Ground::start(Script { turns: Some(turns), ..lively() });
-        let id = ground.create();
+        let harness = Harness::start(Script { turns: Some(turns), ..lively() });
+        let id = harness.create();
         all_at_once!(
-            move || ground.destroy(id),
+            move || harness.destroy(id),
             move || {
-                let _ = ground.try_create();
+                let _ = harness.try_create();
             },
-            move || assert_eq!(ground.cleanup(), Ok(())),
+            move || assert_eq!(harness.cleanup(), Ok(())),
         );
-        ground.check_ended();
+        harness.check_ended();
     });
 }
 
@@ -217,32 +217,32 @@ fn a_worker_that_panicked_still_serves_destroy_and_cleanup() {
 fn three_threads_do_what_they_like() {
     explore(|| {
         let turns = thread_rng().gen_ratio(1, 4).then(|| thread_rng().gen_range(1..20));
-        let ground = Ground::new(Script { turns, ..lively() });
-        ground.inside(move |id, _| any_call(ground, id, true));
-        ground.log(Level::Verbose, move |_| any_call(ground, 0, true));
+        let harness = Harness::new(Script { turns, ..lively() });
+        harness.inside(move |id, _| any_call(harness, id, true));
+        harness.log(Level::Verbose, move |_| any_call(harness, 0, true));
         let body = move || {
             let mut last = 0;
             for _ in 0..5 {
-                last = ground.latest().max(last);
-                any_call(ground, last, false);
+                last = harness.latest().max(last);
+                any_call(harness, last, false);
             }
         };
         all_at_once!(body, body, body);
-        let _ = ground.cleanup();
-        ground.check_ended();
+        let _ = harness.cleanup();
+        harness.check_ended();
     });
 }
 
 /// A call at random; from `inside` of a callback most calls do nothing, so that it ends.
-fn any_call(ground: Ground, id: i32, inside: bool) {
+fn any_call(harness: Harness, id: i32, inside: bool) {
     match thread_rng().gen_range(0..if inside { 40 } else { 8 }) {
-        0 | 1 if ground.latest() < 12 => drop(ground.try_create()),
-        2 if inside => drop(ground.client.destroy(id)),
-        2 | 3 if !inside => ground.destroy(id),
-        4 => drop(ground.client.query(id)),
-        5 if inside => assert_eq!(ground.client.cleanup(), Err(Error::Failed)),
-        5 => drop(ground.cleanup()),
-        6 | 7 => assert!(ground.init().is_ok() <= !inside),
+        0 | 1 if harness.latest() < 12 => drop(harness.try_create()),
+        2 if inside => drop(harness.client.destroy(id)),
+        2 | 3 if !inside => harness.destroy(id),
+        4 => drop(harness.client.query(id)),
+        5 if inside => assert_eq!(harness.client.cleanup(), Err(Error::Failed)),
+        5 => drop(harness.cleanup()),
+        6 | 7 => assert!(harness.init().is_ok() <= !inside),
         _ => {}
     }
 }

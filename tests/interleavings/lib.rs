@@ -7,7 +7,7 @@
 pub mod client;
 #[path = "../../crates/runtime/src/dummytls/mod.rs"]
 pub mod dummytls;
-mod ground;
+mod harness;
 #[path = "../../crates/runtime/src/log.rs"]
 pub mod log;
 #[path = "../../crates/runtime/src/net/mod.rs"]
@@ -16,4 +16,4 @@ mod sync;
 #[path = "../../crates/runtime/src/worker/mod.rs"]
 pub mod worker;
 
-pub use ground::*;
+pub use harness::*;

@@ -15,9 +15,9 @@ mod answers;
 mod combinations;
 mod connections;
 mod devices;
-#[path = "../contract/ground.rs"]
+#[path = "../contract/harness.rs"]
 #[allow(dead_code)] // What the contract alone needs.
-mod ground;
+mod harness;
 mod leases;
 mod ledger;
 mod looks;
@@ -31,7 +31,7 @@ mod refusals;
 mod removals;
 mod restarts;
 #[cfg(target_os = "linux")] // network namespaces
-#[path = "../system/ground.rs"]
+#[path = "../system/harness.rs"]
 #[allow(dead_code)] // What tests of the system alone need.
 mod router;
 mod stage;
@@ -161,7 +161,7 @@ fn all_odd_gateways_over_real_sockets() {
 #[test]
 fn the_row_of_this_process() {
     let Some(name) = stage::row_of_this_process() else { return };
-    ground::end_in_time();
+    harness::end_in_time();
     let mut rows = rows();
     #[cfg(target_os = "linux")] // network namespaces
     rows.extend(neighbours::ROWS);

@@ -1,7 +1,7 @@
 //! A firewall of this machine that lets nothing out (EPERM of `send`). Nobody tells when its rules change: the next
 //! retry finds out.
 
-use crate::ground::{Program, Router, pcp_only, settings};
+use crate::harness::{Program, Router, pcp_only, settings};
 use plum_engine::io::Protocol;
 use plum_runtime::client::Settings;
 use plum_runtime::log::Level;

@@ -7,7 +7,7 @@
 
 mod filter;
 mod firewall;
-mod ground;
+mod harness;
 mod network;
 mod notices;
 mod own_host;

@@ -1,6 +1,6 @@
 //! Interfaces, addresses and routes that come and go. The kernel tells of all of them: everything here is seen at once.
 
-use crate::ground::{Program, Router, gateway, pcp_only, settings};
+use crate::harness::{Program, Router, gateway, pcp_only, settings};
 use plum_runtime::client::Settings;
 use plum_runtime::log::Level;
 use plum_testkit::namespace::{ip, is_inside};

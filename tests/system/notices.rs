@@ -1,6 +1,6 @@
 //! The kernel's notices, when there are too many to be kept.
 
-use crate::ground::{Program, Router, settings};
+use crate::harness::{Program, Router, settings};
 use plum_runtime::client::News;
 use plum_testkit::namespace::{ip, ip_batch, is_inside};
 use std::fmt::Write;

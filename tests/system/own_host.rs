@@ -1,6 +1,6 @@
 //! A gateway on this very host: its packets never leave it.
 
-use crate::ground::{LONG, Program, settings};
+use crate::harness::{LONG, Program, settings};
 use plum_engine::io::Protocol;
 use plum_gateway::server::{Config, Server};
 use plum_testkit::namespace::{add_cable, ip, is_inside};

@@ -1,7 +1,7 @@
 //! Ports 5350 and 1900 in the hands of a program that does not share them. Nobody tells when they are free: the next
 //! recheck finds out.
 
-use crate::ground::{Program, Router, pcp_only, settings};
+use crate::harness::{Program, Router, pcp_only, settings};
 use plum_engine::io::{Allowed, Protocol};
 use plum_runtime::client::Settings;
 use plum_runtime::log::Level;

@@ -1,7 +1,7 @@
 //! Sandboxes that keep netlink or randomness from a program: systemd's RestrictAddressFamilies, filters of system calls.
 
 use crate::filter::{Refused, refuse, refuse_to_all};
-use crate::ground::{Program, Router, gateway, settings};
+use crate::harness::{Program, Router, gateway, settings};
 use plum_engine::io::Protocol;
 use plum_runtime::client::{Settings, local_address};
 use plum_runtime::log::Level;

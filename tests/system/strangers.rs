@@ -1,6 +1,6 @@
 //! Answers to a search from hosts that are not on our link, or come in by another interface.
 
-use crate::ground::{LONG, Program, Router, settings};
+use crate::harness::{LONG, Program, Router, settings};
 use plum_engine::io::Allowed;
 use plum_runtime::client::Settings;
 use plum_runtime::log::Level;

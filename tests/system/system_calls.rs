@@ -1,7 +1,7 @@
 //! The system calls that SECURITY.md lists are all that the library needs.
 
 use crate::filter::{allow_only, program_of};
-use crate::ground::{Program, Router, settings};
+use crate::harness::{Program, Router, settings};
 use plum_engine::io::Protocol;
 use plum_runtime::client::{Settings, local_address};
 use plum_runtime::log::Level;

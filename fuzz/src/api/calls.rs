@@ -2,7 +2,7 @@
 
 use super::arguments::{choice, fill, host_of, int, is_bad_buffer, is_choice, is_length_or, mapping, number};
 use super::callbacks::{self, MAX_SLOTS, on_log, on_mapping};
-use super::ground;
+use super::harness;
 use arbitrary::{Result, Unstructured};
 use plum::*;
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -95,7 +95,7 @@ impl Session {
                     callbacks::wait(PATIENCE);
                 }
             }
-            _ => ground::set_fault(u.arbitrary()?),
+            _ => harness::set_fault(u.arbitrary()?),
         }
         callbacks::check();
         Ok(())
@@ -105,7 +105,7 @@ impl Session {
     pub fn end(&mut self) {
         self.cleanup();
         callbacks::check();
-        ground::reset();
+        harness::reset();
     }
 
     fn init(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
@@ -125,7 +125,7 @@ impl Session {
         };
         let is_null = flags & 0xc0 == 0xc0;
         if !self.initialised {
-            ground::name_gateway(nobody);
+            harness::name_gateway(nobody);
             // From its beginning on there may be messages.
             callbacks::with(|registry| registry.open = true);
         }

@@ -69,7 +69,7 @@ impl Origin {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum State {
     /// It comes to be, or is refused, at this time.
     Opens(Time),
     Stands,
@@ -81,7 +81,7 @@ enum Stage {
 
 struct Exchange {
     to: SocketAddr,
-    stage: Stage,
+    state: State,
 }
 
 /// The engine, and what it has of the system.
@@ -216,7 +216,7 @@ impl Host {
     fn await_request(&mut self) -> Option<ExchangeId> {
         let until = self.now + PATIENCE;
         for _ in 0..MAX_STEPS {
-            let asks = |exchange: &Exchange| matches!(exchange.stage, Stage::Asks { .. });
+            let asks = |exchange: &Exchange| matches!(exchange.state, State::Asks { .. });
             if let Some((&id, _)) = self.exchanges.iter().find(|(_, exchange)| asks(exchange)) {
                 return Some(id);
             }
@@ -235,9 +235,9 @@ impl Host {
 
     /// Goes to the next point in time at which something happens, not after `until`, and lets it happen.
     fn step(&mut self, until: Time) -> bool {
-        let opens = self.exchanges.iter().filter_map(|(&id, exchange)| match exchange.stage {
-            Stage::Opens(at) => Some((at, id)),
-            Stage::Stands | Stage::Asks { .. } => None,
+        let opens = self.exchanges.iter().filter_map(|(&id, exchange)| match exchange.state {
+            State::Opens(at) => Some((at, id)),
+            State::Stands | State::Asks { .. } => None,
         });
         let opens = opens.min();
         let timeout = self.engine.poll_timeout();
@@ -268,12 +268,12 @@ impl Host {
         self.timeouts_in_a_row = 0;
         match trouble & 15 {
             1 => self.finish(id, TcpEnd::Refused),
-            2 => drop(self.exchanges.get_mut(&id).map(|exchange| exchange.stage = Stage::Stands)),
+            2 => drop(self.exchanges.get_mut(&id).map(|exchange| exchange.state = State::Stands)),
             4 => self.finish(id, TcpEnd::Starved),
             8 => self.finish(id, TcpEnd::Failed),
             _ => {
                 if let Some(exchange) = self.exchanges.get_mut(&id) {
-                    exchange.stage = Stage::Stands;
+                    exchange.state = State::Stands;
                 }
                 self.call(|engine, now| engine.handle_tcp_connected(now, id, SocketAddr::new(LOCAL, 40_000)));
             }
@@ -339,16 +339,16 @@ impl Host {
         let with_host = self.exchanges.values().filter(|other| other.to.ip() == to.ip()).count();
         self.checks.connect(exchange, self.exchanges.len() + 1, with_host + 1);
         assert!(self.is_known(to.ip()), "Connect to {to}, who has sent nothing");
-        self.exchanges.insert(exchange, Exchange { to, stage: Stage::Opens(self.now + LATENCY) });
+        self.exchanges.insert(exchange, Exchange { to, state: State::Opens(self.now + LATENCY) });
     }
 
     fn write(&mut self, id: ExchangeId, bytes: &[u8]) {
-        let exchange = self.exchanges.get_mut(&id).filter(|exchange| exchange.stage == Stage::Stands);
+        let exchange = self.exchanges.get_mut(&id).filter(|exchange| exchange.state == State::Stands);
         let exchange = exchange.unwrap_or_else(|| panic!("Write on {id:?}, which does not wait for that"));
         let is_description = check_http(exchange.to, LOCAL, bytes);
-        exchange.stage = Stage::Asks { is_description };
+        exchange.state = State::Asks { is_description };
         let is_of_stranger = |exchange: &&Exchange| {
-            exchange.to.ip() != GATEWAY && exchange.stage == Stage::Asks { is_description: true }
+            exchange.to.ip() != GATEWAY && exchange.state == State::Asks { is_description: true }
         };
         let strangers = self.exchanges.values().filter(is_of_stranger).count();
         assert!(strangers <= MAX_OPEN_STRANGERS, "{strangers} descriptions of strangers at once");

@@ -35,18 +35,18 @@ pub fn replay(name: &str) {
     for path in corpus.into_iter().chain(regressions) {
         let input = std::fs::read(&path).expect("the input");
         // A callback of the library's may end the process, so the input is named while it runs.
-        let note = Note(&path);
+        let failing = FailingInput(&path);
         target(&input);
-        std::mem::forget(note);
+        std::mem::forget(failing);
     }
     // No archive holds the empty input.
     target(&[]);
 }
 
 /// Says which input broke something.
-struct Note<'a>(&'a Path);
+struct FailingInput<'a>(&'a Path);
 
-impl Drop for Note<'_> {
+impl Drop for FailingInput<'_> {
     fn drop(&mut self) {
         eprintln!("this is what {} does", self.0.display());
     }

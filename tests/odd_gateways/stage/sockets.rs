@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout, reason = "the report of a test")]
 
 use super::{Stage, Start};
-use crate::ground::{Call, LONG, create, ear, init, int, wanted, zeroed_config};
+use crate::harness::{Call, LONG, create, ear, init, int, wanted, zeroed_config};
 use plum::*;
 use plum_engine::io::{Event, Protocol};
 use plum_gateway::core::Gateway;

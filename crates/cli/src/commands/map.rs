@@ -47,7 +47,7 @@ pub struct Arguments {
 }
 
 /// What the command waits for.
-enum Note {
+enum Input {
     Event(Event),
     Stop,
 }
@@ -91,23 +91,23 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
         ports.push(port);
     }
     let session = arguments.network.builder()?.start()?;
-    let (notes, noted) = channel();
-    let stop = notes.clone();
+    let (inputs, received) = channel();
+    let stop = inputs.clone();
     signals::on_stop(move || {
         // The receiver is gone: the command is ending.
-        let _ = stop.send(Note::Stop);
+        let _ = stop.send(Input::Stop);
     })?;
     let events = session.events();
     thread::spawn(move || {
         for event in events {
-            if notes.send(Note::Event(event)).is_err() {
+            if inputs.send(Input::Event(event)).is_err() {
                 break;
             }
         }
     });
 
     let mut board = Board::new(&session, ports, view(&arguments))?;
-    let end = board.keep(&noted, until, arguments.keep_trying)?;
+    let end = board.keep(&received, until, arguments.keep_trying)?;
     let exit = board.exit(&end);
     let removed = board.remove()?;
     if removed != Removed::All {
@@ -157,7 +157,7 @@ impl Board {
     /// Shows what happens until the end.
     fn keep(
         &mut self,
-        noted: &Receiver<Note>,
+        received: &Receiver<Input>,
         until: Option<Instant>,
         keep_trying: bool,
     ) -> Result<End, Failure> {
@@ -172,18 +172,18 @@ impl Board {
                 self.look(until.map(|until| until - now))?;
             }
             let next = until.into_iter().chain(self.view.wants_ticks().then_some(tick_at)).min();
-            let note = match next {
-                Some(next) => noted.recv_timeout(next - now),
-                None => noted.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let input = match next {
+                Some(next) => received.recv_timeout(next - now),
+                None => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            match note {
-                Ok(Note::Event(event)) => {
+            match input {
+                Ok(Input::Event(event)) => {
                     self.handle_event(event)?;
                     if !keep_trying && let Some(obstacle) = self.obstacle_of_all() {
                         return Ok(End::NothingMapped(obstacle));
                     }
                 }
-                Ok(Note::Stop) => return Ok(End::Asked),
+                Ok(Input::Stop) => return Ok(End::Asked),
                 Err(RecvTimeoutError::Timeout) => {}
                 // The session's thread has ended by a defect of the library.
                 Err(RecvTimeoutError::Disconnected) => {

@@ -1,6 +1,6 @@
 //! Answers to the command's search in the name of hosts that are not on the link.
 
-use super::ground::{LONG, Running, plum};
+use super::harness::{LONG, Running, plum};
 use plum_testkit::namespace::{add_cable, ip, is_inside};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,6 @@
 //! `plum list`.
 
-use super::ground::{LONG, Running, dead_gateway, gateway, order, plum_at, run};
+use super::harness::{LONG, Running, dead_gateway, gateway, order, plum_at, run};
 use super::terminal::{GREEN, contains_style, end, watch};
 use plum_gateway::core::{Action, Igd, Kind, Protocol, Reply, TableEntry, Transport, WanKind};
 use plum_gateway::server::Server;

@@ -4,7 +4,7 @@
 
 #[cfg(target_os = "linux")] // network namespaces
 mod forged;
-mod ground;
+mod harness;
 mod list;
 mod map;
 mod others;

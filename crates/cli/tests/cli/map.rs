@@ -1,6 +1,6 @@
 //! `plum map` where nobody watches: lines, JSON, signals, exit codes.
 
-use super::ground::{LONG, Running, dead_gateway, gateway, order, plum, plum_at, run, run_for_lines, table};
+use super::harness::{LONG, Running, dead_gateway, gateway, order, plum, plum_at, run, run_for_lines, table};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::Instant;

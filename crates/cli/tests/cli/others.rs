@@ -1,6 +1,6 @@
 //! The demonstration, completions, manual pages, help.
 
-use super::ground::{Running, plum, run, run_for_lines};
+use super::harness::{Running, plum, run, run_for_lines};
 use rustix::process::Signal;
 use std::process::{Command, Stdio};
 

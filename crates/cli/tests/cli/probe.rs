@@ -1,6 +1,6 @@
 //! `plum probe` before gateways of all kinds.
 
-use super::ground::{LONG, dead_gateway, gateway, order, plum_at, run, table};
+use super::harness::{LONG, dead_gateway, gateway, order, plum_at, run, table};
 use super::terminal::{GREEN, contains_style, end, watch};
 use plum_gateway::core::{Igd, Kind, Reply, WanKind};
 use plum_gateway::server::Server;

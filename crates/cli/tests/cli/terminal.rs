@@ -1,6 +1,6 @@
 //! `plum map` on a terminal: the live view, colours, Ctrl-C.
 
-use super::ground::{LONG, gateway, order, plum_at, table};
+use super::harness::{LONG, gateway, order, plum_at, table};
 use plum_gateway::server::Server;
 use rexpect::process::WaitStatus;
 use rexpect::session::{PtySession, spawn_command};

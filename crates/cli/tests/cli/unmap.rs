@@ -1,6 +1,6 @@
 //! `plum unmap` and what it leaves alone.
 
-use super::ground::{Running, dead_gateway, gateway, order, plum_at, run, table};
+use super::harness::{Running, dead_gateway, gateway, order, plum_at, run, table};
 use plum_gateway::core::{Action, Kind, Reply};
 use plum_gateway::server::Server;
 use rustix::process::Signal;

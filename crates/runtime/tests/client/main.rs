@@ -5,9 +5,9 @@
 )]
 
 mod dummytls;
-mod ground;
+mod harness;
 
-use ground::{Ground, LONG, made, success};
+use harness::{Harness, LONG, made, success};
 use plum_engine::io::{Event, MappingId, OnCleanup};
 use plum_runtime::client::{Error, ExternalHost, News, QueriedState, Settings};
 use std::collections::BTreeMap;
@@ -63,112 +63,112 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 #[test]
 fn nothing_works_before_init_and_after_cleanup() {
-    let ground = Ground::before_init();
+    let harness = Harness::before_init();
     for cycle in 0..2 {
-        assert_eq!(ground.client.cleanup(), Err(Error::Failed));
-        assert_eq!(ground.client.check_running(), Err(Error::Failed));
-        assert_eq!(ground.create_with(|_, _| {}), Err(Error::Failed));
+        assert_eq!(harness.client.cleanup(), Err(Error::Failed));
+        assert_eq!(harness.client.check_running(), Err(Error::Failed));
+        assert_eq!(harness.create_with(|_, _| {}), Err(Error::Failed));
         for id in [-1, 0, 1] {
-            assert_eq!(ground.client.query(id).map(|_| ()), Err(Error::Failed));
-            assert_eq!(ground.client.destroy(id), Err(Error::Failed));
+            assert_eq!(harness.client.query(id).map(|_| ()), Err(Error::Failed));
+            assert_eq!(harness.client.destroy(id), Err(Error::Failed));
         }
-        assert!(ground.client.dummytls().is_err());
+        assert!(harness.client.dummytls().is_err());
         if cycle == 0 {
-            ground.init().expect("init");
-            ground.client.cleanup().expect("cleanup");
+            harness.init().expect("init");
+            harness.client.cleanup().expect("cleanup");
         }
     }
 }
 
 #[test]
 fn init_without_settings_is_invalid_and_init_twice_fails() {
-    let ground = Ground::before_init();
-    assert_eq!(ground.client.init(None), Err(Error::Invalid));
-    assert_eq!(ground.init(), Ok(()));
-    assert_eq!(ground.init(), Err(Error::Failed));
-    assert_eq!(ground.client.check_running(), Ok(()), "the failed init changed nothing");
-    assert_eq!(ground.end(), []);
+    let harness = Harness::before_init();
+    assert_eq!(harness.client.init(None), Err(Error::Invalid));
+    assert_eq!(harness.init(), Ok(()));
+    assert_eq!(harness.init(), Err(Error::Failed));
+    assert_eq!(harness.client.check_running(), Ok(()), "the failed init changed nothing");
+    assert_eq!(harness.end(), []);
 }
 
 #[test]
 fn init_fails_without_a_thread_and_can_be_called_again() {
-    let ground = Ground::before_init();
+    let harness = Harness::before_init();
     let system = Arc::new(plum_runtime::dummytls::RealSystem);
     let no_thread =
         |_, _: plum_runtime::client::MakeProgram<'_>| Err(std::io::Error::other("no threads today"));
-    assert_eq!(ground.client.init_with(Some(Settings::default()), system, no_thread), Err(Error::Failed));
-    assert_eq!(ground.client.check_running(), Err(Error::Failed));
-    assert_eq!(ground.init(), Ok(()));
-    assert_eq!(ground.end(), []);
+    assert_eq!(harness.client.init_with(Some(Settings::default()), system, no_thread), Err(Error::Failed));
+    assert_eq!(harness.client.check_running(), Err(Error::Failed));
+    assert_eq!(harness.init(), Ok(()));
+    assert_eq!(harness.end(), []);
 }
 
 #[test]
 fn ids_start_at_0_and_are_never_given_out_again() {
-    let ground = Ground::before_init();
+    let harness = Harness::before_init();
     let mut ids = Vec::new();
     for _ in 0..3 {
-        ground.init().expect("init");
-        ids.push(ground.create());
-        ground.client.destroy(ids[ids.len() - 1]).expect("destroy");
-        ids.push(ground.create());
-        ground.client.cleanup().expect("cleanup");
+        harness.init().expect("init");
+        ids.push(harness.create());
+        harness.client.destroy(ids[ids.len() - 1]).expect("destroy");
+        ids.push(harness.create());
+        harness.client.cleanup().expect("cleanup");
     }
     assert_eq!(ids, [0, 1, 2, 3, 4, 5]);
 }
 
 #[test]
 fn create_fails_when_the_ids_are_used_up() {
-    let ground = Ground::with_first_id(MappingId::MAX - 1);
-    ground.init().expect("init");
-    assert_eq!(ground.create(), MappingId::MAX - 1);
-    assert_eq!(ground.create(), MappingId::MAX);
+    let harness = Harness::with_first_id(MappingId::MAX - 1);
+    harness.init().expect("init");
+    assert_eq!(harness.create(), MappingId::MAX - 1);
+    assert_eq!(harness.create(), MappingId::MAX);
     for _ in 0..2 {
-        assert_eq!(ground.create_with(|_, _| panic!("no news comes of it")), Err(Error::Failed));
+        assert_eq!(harness.create_with(|_, _| panic!("no news comes of it")), Err(Error::Failed));
     }
-    assert_eq!(ground.end(), [(MappingId::MAX - 1, News::Destroyed), (MappingId::MAX, News::Destroyed)]);
+    assert_eq!(harness.end(), [(MappingId::MAX - 1, News::Destroyed), (MappingId::MAX, News::Destroyed)]);
 }
 
 #[test]
 fn a_query_shows_every_state() {
-    let ground = Ground::new();
-    let id = ground.create();
-    let state = || ground.client.query(id).expect("the mapping is known").state;
+    let harness = Harness::new();
+    let id = harness.create();
+    let state = || harness.client.query(id).expect("the mapping is known").state;
     assert_eq!(state(), QueriedState::Pending);
-    ground.event(id, success("203.0.114.7", 4000));
-    assert_eq!(ground.next(), (id, made("203.0.114.7", 4000)));
+    harness.event(id, success("203.0.114.7", 4000));
+    assert_eq!(harness.next(), (id, made("203.0.114.7", 4000)));
     let News::Success(external) = made("203.0.114.7", 4000) else { unreachable!() };
     assert_eq!(state(), QueriedState::Success(external));
-    ground.event(id, Event::Pending);
+    harness.event(id, Event::Pending);
     wait_until("the mapping is pending again", || state() == QueriedState::Pending);
-    ground.event(id, Event::Failure);
-    assert_eq!(ground.next(), (id, News::Failure));
+    harness.event(id, Event::Failure);
+    assert_eq!(harness.next(), (id, News::Failure));
     assert_eq!(state(), QueriedState::Failure);
-    ground.hold_destroyed();
-    ground.client.destroy(id).expect("destroy");
+    harness.hold_destroyed();
+    harness.client.destroy(id).expect("destroy");
     assert_eq!(state(), QueriedState::Destroying);
-    ground.release_destroyed();
-    assert_eq!(ground.next(), (id, News::Destroyed));
-    assert_eq!(ground.client.query(id).map(|_| ()), Err(Error::NotAvailable));
-    assert_eq!(ground.end(), []);
+    harness.release_destroyed();
+    assert_eq!(harness.next(), (id, News::Destroyed));
+    assert_eq!(harness.client.query(id).map(|_| ()), Err(Error::NotAvailable));
+    assert_eq!(harness.end(), []);
 }
 
 #[test]
 fn negative_ids_are_invalid_and_unknown_ones_not_available() {
-    let ground = Ground::new();
-    let id = ground.create();
+    let harness = Harness::new();
+    let id = harness.create();
     for (id, error) in [(-1, Error::Invalid), (MappingId::MIN, Error::Invalid), (id + 1, Error::NotAvailable)]
     {
-        assert_eq!(ground.client.query(id).map(|_| ()), Err(error));
-        assert_eq!(ground.client.destroy(id), Err(error));
+        assert_eq!(harness.client.query(id).map(|_| ()), Err(error));
+        assert_eq!(harness.client.destroy(id), Err(error));
     }
-    ground.client.destroy(id).expect("destroy");
-    assert_eq!(ground.next(), (id, News::Destroyed));
-    assert_eq!(ground.client.destroy(id), Err(Error::NotAvailable));
+    harness.client.destroy(id).expect("destroy");
+    assert_eq!(harness.next(), (id, News::Destroyed));
+    assert_eq!(harness.client.destroy(id), Err(Error::NotAvailable));
 }
 
 #[test]
 fn callbacks_come_on_one_thread_which_is_not_the_programs() {
-    let ground = Ground::new();
+    let harness = Harness::new();
     let callers = Arc::new(AtomicUsize::new(0));
     for _ in 0..3 {
         let callers = Arc::clone(&callers);
@@ -177,24 +177,24 @@ fn callbacks_come_on_one_thread_which_is_not_the_programs() {
             thread::yield_now();
             callers.fetch_sub(1, Ordering::SeqCst);
         };
-        let id = ground.create_with(overlap).expect("create");
-        ground.event(id, success("203.0.114.7", 4000));
-        ground.event(id, Event::Failure);
+        let id = harness.create_with(overlap).expect("create");
+        harness.event(id, success("203.0.114.7", 4000));
+        harness.event(id, Event::Failure);
     }
-    let mut threads: Vec<_> = (0..6).map(|_| ground.told.recv_timeout(LONG).expect("news").2).collect();
-    ground.client.destroy(1).expect("destroy");
-    threads.push(ground.told.recv_timeout(LONG).expect("news").2);
-    ground.client.cleanup().expect("cleanup");
+    let mut threads: Vec<_> = (0..6).map(|_| harness.told.recv_timeout(LONG).expect("news").2).collect();
+    harness.client.destroy(1).expect("destroy");
+    threads.push(harness.told.recv_timeout(LONG).expect("news").2);
+    harness.client.cleanup().expect("cleanup");
     // The DESTROYED that cleanup waits for as well.
-    threads.extend(ground.told.try_iter().map(|(_, _, thread)| thread));
+    threads.extend(harness.told.try_iter().map(|(_, _, thread)| thread));
     assert_eq!(threads.len(), 6 + 3);
     assert!(threads.iter().all(|one| *one == threads[0] && *one != thread::current().id()));
 }
 
 #[test]
 fn success_is_told_each_time_and_failure_once() {
-    let ground = Ground::new();
-    let id = ground.create();
+    let harness = Harness::new();
+    let id = harness.create();
     let events = [
         success("203.0.114.7", 4000),
         success("203.0.114.7", 4001),
@@ -203,67 +203,67 @@ fn success_is_told_each_time_and_failure_once() {
         success("203.0.114.7", 4000),
     ];
     for event in events {
-        ground.event(id, event);
+        harness.event(id, event);
     }
     let news =
         [made("203.0.114.7", 4000), made("203.0.114.7", 4001), News::Failure, made("203.0.114.7", 4000)];
     for news in news {
-        assert_eq!(ground.next(), (id, news));
+        assert_eq!(harness.next(), (id, news));
     }
-    assert_eq!(ground.end(), [(id, News::Destroyed)]);
+    assert_eq!(harness.end(), [(id, News::Destroyed)]);
 }
 
 #[test]
 fn pending_mappings_are_destroyed_too() {
-    let ground = Ground::new();
-    let (one, other) = (ground.create(), ground.create());
-    ground.client.destroy(one).expect("destroy");
-    assert_eq!(ground.next(), (one, News::Destroyed));
-    assert_eq!(ground.end(), [(other, News::Destroyed)]);
+    let harness = Harness::new();
+    let (one, other) = (harness.create(), harness.create());
+    harness.client.destroy(one).expect("destroy");
+    assert_eq!(harness.next(), (one, News::Destroyed));
+    assert_eq!(harness.end(), [(other, News::Destroyed)]);
 }
 
 #[test]
 fn a_mapping_is_destroyed_once_however_often_it_is_asked_for() {
-    let ground = Ground::new();
-    let id = ground.create();
-    ground.hold_destroyed();
+    let harness = Harness::new();
+    let id = harness.create();
+    harness.hold_destroyed();
     // The machine asserts that it hears of it once.
     for _ in 0..3 {
-        assert_eq!(ground.client.destroy(id), Ok(()));
+        assert_eq!(harness.client.destroy(id), Ok(()));
     }
-    ground.release_destroyed();
-    assert_eq!(ground.end(), [(id, News::Destroyed)]);
+    harness.release_destroyed();
+    assert_eq!(harness.end(), [(id, News::Destroyed)]);
 }
 
 #[test]
 fn no_news_but_destroyed_after_destroy_has_returned() {
-    let ground = Ground::new();
-    let id = ground.create();
-    ground.hold_destroyed();
-    ground.client.destroy(id).expect("destroy");
+    let harness = Harness::new();
+    let id = harness.create();
+    harness.hold_destroyed();
+    harness.client.destroy(id).expect("destroy");
     for event in [success("203.0.114.7", 4000), Event::Failure, Event::Pending] {
-        ground.event(id, event);
-        assert_eq!(ground.client.query(id).expect("known").state, QueriedState::Destroying);
+        harness.event(id, event);
+        assert_eq!(harness.client.query(id).expect("known").state, QueriedState::Destroying);
     }
-    ground.release_destroyed();
-    assert_eq!(ground.next(), (id, News::Destroyed));
-    assert_eq!(ground.end(), []);
+    harness.release_destroyed();
+    assert_eq!(harness.next(), (id, News::Destroyed));
+    assert_eq!(harness.end(), []);
 }
 
 #[test]
 fn destroy_waits_for_the_running_callback_of_that_mapping_only() {
     for event in [success("203.0.114.7", 4000), Event::Failure] {
-        let ground = Ground::new();
+        let harness = Harness::new();
         let (slow, callback) = slow();
-        let busy = ground.create_with(callback).expect("create");
-        let other = ground.create();
-        ground.event(busy, event);
+        let busy = harness.create_with(callback).expect("create");
+        let other = harness.create();
+        harness.event(busy, event);
         slow.wait_until_begun();
 
         // So that the mapping stays known to whoever of the two below is late.
-        ground.hold_destroyed();
-        ground.client.destroy(other).expect("it does not wait");
-        let client = ground.client;
+        harness.hold_destroyed();
+        harness.client.destroy(other).expect("it does not wait");
+        let client = harness.client;
         let ended = Arc::clone(&slow.ended);
         let (report, reported) = channel();
         // The second call finds it DESTROYING already, and has to wait all the same.
@@ -285,54 +285,54 @@ fn destroy_waits_for_the_running_callback_of_that_mapping_only() {
         for thread in threads {
             thread.join().expect("no panic");
         }
-        ground.release_destroyed();
-        ground.client.cleanup().expect("cleanup");
+        harness.release_destroyed();
+        harness.client.cleanup().expect("cleanup");
     }
 }
 
 #[test]
 fn destroy_does_not_wait_for_a_running_destroyed() {
-    let ground = Ground::new();
+    let harness = Harness::new();
     let (begin, begun) = channel();
     let (end, until) = channel::<()>();
     let until = Mutex::new(until);
-    let id = ground
+    let id = harness
         .create_with(move |_, _| {
             begin.send(()).expect("the test listens");
             until.lock().expect("not poisoned").recv_timeout(LONG).expect("the test ends the callback");
         })
         .expect("create");
-    ground.client.destroy(id).expect("destroy");
+    harness.client.destroy(id).expect("destroy");
     begun.recv_timeout(LONG).expect("DESTROYED begins");
-    assert_eq!(ground.client.destroy(id), Err(Error::NotAvailable));
-    assert_eq!(ground.client.query(id).map(|_| ()), Err(Error::NotAvailable));
+    assert_eq!(harness.client.destroy(id), Err(Error::NotAvailable));
+    assert_eq!(harness.client.query(id).map(|_| ()), Err(Error::NotAvailable));
     end.send(()).expect("the callback waits");
-    assert_eq!(ground.end(), [(id, News::Destroyed)]);
+    assert_eq!(harness.end(), [(id, News::Destroyed)]);
 }
 
 #[test]
 fn a_slow_callback_delays_neither_query_nor_create() {
-    let ground = Ground::new();
+    let harness = Harness::new();
     let (slow, callback) = slow();
-    let busy = ground.create_with(callback).expect("create");
-    ground.event(busy, success("203.0.114.7", 4000));
+    let busy = harness.create_with(callback).expect("create");
+    harness.event(busy, success("203.0.114.7", 4000));
     slow.wait_until_begun();
     assert!(matches!(
-        ground.client.query(busy).expect("known").state,
+        harness.client.query(busy).expect("known").state,
         QueriedState::Success(ExternalHost { .. })
     ));
-    let other = ground.create();
-    assert_eq!(ground.client.query(other).expect("known").state, QueriedState::Pending);
+    let other = harness.create();
+    assert_eq!(harness.client.query(other).expect("known").state, QueriedState::Pending);
     slow.end();
-    ground.client.cleanup().expect("cleanup");
+    harness.client.cleanup().expect("cleanup");
 }
 
 #[test]
 fn inside_a_callback_everything_works_but_cleanup() {
-    let ground = Ground::new();
-    let client = ground.client;
-    let other = ground.create();
-    let id = ground
+    let harness = Harness::new();
+    let client = harness.client;
+    let other = harness.create();
+    let id = harness
         .create_with(move |id, news| {
             assert_eq!(client.cleanup(), Err(Error::Failed));
             assert_eq!(client.init(Some(Settings::default())), Err(Error::Failed));
@@ -345,27 +345,27 @@ fn inside_a_callback_everything_works_but_cleanup() {
                     assert_eq!(client.destroy(other), Ok(()));
                     assert_eq!(client.query(id).expect("known").state, QueriedState::Destroying);
                     let listener = client.query(other).expect("known").listener;
-                    assert_eq!(client.create(ground::wanted(), listener), Ok(id + 1));
+                    assert_eq!(client.create(harness::wanted(), listener), Ok(id + 1));
                 }
                 News::Failure => unreachable!("it does not fail"),
             }
         })
         .expect("create");
-    ground.event(id, success("203.0.114.7", 4000));
-    assert_eq!(ground.next(), (id, made("203.0.114.7", 4000)));
-    assert_eq!(ground.next(), (id, News::Destroyed));
-    assert_eq!(ground.next(), (other, News::Destroyed));
-    assert_eq!(ground.end(), [(id + 1, News::Destroyed)]);
+    harness.event(id, success("203.0.114.7", 4000));
+    assert_eq!(harness.next(), (id, made("203.0.114.7", 4000)));
+    assert_eq!(harness.next(), (id, News::Destroyed));
+    assert_eq!(harness.next(), (other, News::Destroyed));
+    assert_eq!(harness.end(), [(id + 1, News::Destroyed)]);
 }
 
 #[test]
 fn during_cleanup_nothing_is_created_and_ids_stay_known_until_they_are_destroyed() {
-    let ground = Ground::new();
-    let client = ground.client;
+    let harness = Harness::new();
+    let client = harness.client;
     let (begin, begun) = channel();
     let (end, until) = channel::<()>();
     let until = Mutex::new(until);
-    let first = ground
+    let first = harness
         .create_with(move |id, news| {
             assert_eq!(*news, News::Destroyed);
             assert_eq!(client.query(id).map(|_| ()), Err(Error::NotAvailable));
@@ -374,11 +374,11 @@ fn during_cleanup_nothing_is_created_and_ids_stay_known_until_they_are_destroyed
             until.lock().expect("not poisoned").recv_timeout(LONG).expect("the test ends the callback");
         })
         .expect("create");
-    let second = ground.create();
+    let second = harness.create();
     let cleanup = thread::spawn(move || client.cleanup());
     begun.recv_timeout(LONG).expect("the first is destroyed");
-    assert_eq!(ground.create_with(|_, _| {}), Err(Error::Failed));
-    assert_eq!(ground.init(), Err(Error::Failed));
+    assert_eq!(harness.create_with(|_, _| {}), Err(Error::Failed));
+    assert_eq!(harness.init(), Err(Error::Failed));
     assert_eq!(client.query(second).expect("known").state, QueriedState::Destroying);
     // The machine asserts that it hears of no destroy now.
     assert_eq!(client.destroy(second), Ok(()));
@@ -398,43 +398,43 @@ fn during_cleanup_nothing_is_created_and_ids_stay_known_until_they_are_destroyed
     assert_eq!(cleanup.join().expect("no panic"), Ok(()));
     assert_eq!(another.join().expect("no panic"), (Err(Error::Failed), Err(Error::Failed)));
     assert_eq!(client.query(second).map(|_| ()), Err(Error::Failed));
-    let news: Vec<_> = ground.told.try_iter().map(|(id, news, _)| (id, news)).collect();
+    let news: Vec<_> = harness.told.try_iter().map(|(id, news, _)| (id, news)).collect();
     assert_eq!(news, [(first, News::Destroyed), (second, News::Destroyed)]);
 }
 
 #[test]
 fn mappings_fail_when_the_worker_panics_and_cleanup_still_destroys_them() {
-    let ground = Ground::new();
-    let ids: Vec<MappingId> = (0..3).map(|_| ground.create()).collect();
-    ground.event(ids[0], success("203.0.114.7", 4000));
-    ground.event(ids[1], Event::Failure);
-    assert_eq!(ground.next(), (ids[0], made("203.0.114.7", 4000)));
-    assert_eq!(ground.next(), (ids[1], News::Failure));
-    ground.panic();
+    let harness = Harness::new();
+    let ids: Vec<MappingId> = (0..3).map(|_| harness.create()).collect();
+    harness.event(ids[0], success("203.0.114.7", 4000));
+    harness.event(ids[1], Event::Failure);
+    assert_eq!(harness.next(), (ids[0], made("203.0.114.7", 4000)));
+    assert_eq!(harness.next(), (ids[1], News::Failure));
+    harness.panic();
     // The one that had failed before is not told again.
-    assert_eq!(ground.next(), (ids[0], News::Failure));
-    assert_eq!(ground.next(), (ids[2], News::Failure));
-    let late = ground.create();
-    assert_eq!(ground.next(), (late, News::Failure));
-    ground.client.destroy(late).expect("destroy");
-    assert_eq!(ground.next(), (late, News::Destroyed));
-    assert_eq!(ground.end(), ids.into_iter().map(|id| (id, News::Destroyed)).collect::<Vec<_>>());
+    assert_eq!(harness.next(), (ids[0], News::Failure));
+    assert_eq!(harness.next(), (ids[2], News::Failure));
+    let late = harness.create();
+    assert_eq!(harness.next(), (late, News::Failure));
+    harness.client.destroy(late).expect("destroy");
+    assert_eq!(harness.next(), (late, News::Destroyed));
+    assert_eq!(harness.end(), ids.into_iter().map(|id| (id, News::Destroyed)).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_cleanup_that_keeps_what_is_made_keeps_what_a_query_shows_as_made() {
-    let ground = Ground::before_init();
+    let harness = Harness::before_init();
     let settings = Settings { on_cleanup: OnCleanup::Keep, ..Settings::default() };
-    ground.init_with(settings, Arc::new(plum_runtime::dummytls::RealSystem)).expect("init");
-    let [made_one, failed, destroyed, _pending] = [0; 4].map(|_| ground.create());
-    ground.event(made_one, success("203.0.114.7", 4000));
-    ground.event(failed, Event::Failure);
-    assert_eq!(ground.next(), (made_one, made("203.0.114.7", 4000)));
-    assert_eq!(ground.next(), (failed, News::Failure));
-    ground.client.destroy(destroyed).expect("destroy");
-    ground.client.cleanup().expect("cleanup");
-    assert_eq!(ground.left_to_cleanup(), [made_one]);
-    assert_eq!(ground.told.try_iter().filter(|(_, news, _)| *news == News::Destroyed).count(), 4);
+    harness.init_with(settings, Arc::new(plum_runtime::dummytls::RealSystem)).expect("init");
+    let [made_one, failed, destroyed, _pending] = [0; 4].map(|_| harness.create());
+    harness.event(made_one, success("203.0.114.7", 4000));
+    harness.event(failed, Event::Failure);
+    assert_eq!(harness.next(), (made_one, made("203.0.114.7", 4000)));
+    assert_eq!(harness.next(), (failed, News::Failure));
+    harness.client.destroy(destroyed).expect("destroy");
+    harness.client.cleanup().expect("cleanup");
+    assert_eq!(harness.left_to_cleanup(), [made_one]);
+    assert_eq!(harness.told.try_iter().filter(|(_, news, _)| *news == News::Destroyed).count(), 4);
 }
 
 #[test]
@@ -449,23 +449,23 @@ fn every_mapping_is_destroyed_exactly_once_also_when_the_worker_panics() {
 
 /// Creates, queries, destroys and cleans up from many threads; in the midst of it the machine may panic.
 fn race(panics: bool) {
-    let ground = Ground::before_init();
-    let client = ground.client;
+    let harness = Harness::before_init();
+    let client = harness.client;
     let news: Arc<Mutex<BTreeMap<MappingId, Vec<News>>>> = Arc::default();
     let mut created_in_all = 0;
     for _ in 0..if panics { 5 } else { 20 } {
-        ground.init().expect("init");
+        harness.init().expect("init");
         let workers: Vec<_> = (0..4)
             .map(|_| {
                 let news = Arc::clone(&news);
-                let listener = ground.create_with(move |id, one| {
+                let listener = harness.create_with(move |id, one| {
                     news.lock().expect("not poisoned").entry(id).or_default().push(one.clone());
                 });
                 let template = listener.and_then(|id| client.query(id)).expect("known").listener;
                 thread::spawn(move || {
                     let mut created = 1;
                     // Until cleanup begins.
-                    while let Ok(id) = client.create(ground::wanted(), template.clone()) {
+                    while let Ok(id) = client.create(harness::wanted(), template.clone()) {
                         created += 1;
                         let _ = client.query(id);
                         if id % 3 == 0 {
@@ -478,10 +478,10 @@ fn race(panics: bool) {
             })
             .collect();
         for id in 0..20 {
-            ground.event(id, success("203.0.114.7", 4000));
+            harness.event(id, success("203.0.114.7", 4000));
         }
         if panics {
-            ground.panic();
+            harness.panic();
         }
         wait_until("there are many mappings", || news.lock().expect("not poisoned").len() > created_in_all);
         assert_eq!(client.cleanup(), Ok(()));

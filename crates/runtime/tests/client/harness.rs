@@ -1,4 +1,4 @@
-//! A client on a ground of the tests': the real worker, carrying for a machine that does what the test says.
+//! A client with the real worker, which carries for a machine that does what the test says.
 
 use parking_lot::Mutex;
 use plum_engine::io::{
@@ -25,11 +25,11 @@ pub type Told = (MappingId, News, ThreadId);
 
 /// A listener that is a closure of the test's.
 #[derive(Clone)]
-pub struct Ear(Arc<Tell>);
+pub struct TestListener(Arc<Tell>);
 
 type Tell = dyn Fn(MappingId, &News) + Send + Sync;
 
-impl Listener for Ear {
+impl Listener for TestListener {
     fn tell(&self, id: MappingId, wanted: &Wanted, news: &News) {
         assert_eq!(*wanted, self::wanted(), "the listener gets what was created");
         (self.0)(id, news);
@@ -52,8 +52,8 @@ struct Orders {
 }
 
 /// A client with a session, or before one.
-pub struct Ground {
-    pub client: &'static Client<Ear>,
+pub struct Harness {
+    pub client: &'static Client<TestListener>,
     orders: Arc<Mutex<Orders>>,
     wake: Mutex<Option<Wake>>,
     sender: Mutex<Sender<Told>>,
@@ -61,22 +61,22 @@ pub struct Ground {
 }
 
 /// The clients of all tests. They live for ever, as a program's does; kept here they are no leaks.
-static CLIENTS: Mutex<Vec<&'static Client<Ear>>> = Mutex::new(Vec::new());
+static CLIENTS: Mutex<Vec<&'static Client<TestListener>>> = Mutex::new(Vec::new());
 
-fn keep(client: Client<Ear>) -> &'static Client<Ear> {
+fn keep(client: Client<TestListener>) -> &'static Client<TestListener> {
     let client = Box::leak(Box::new(client));
     CLIENTS.lock().push(client);
     client
 }
 
-impl Ground {
-    pub fn before_init() -> Ground {
-        Ground::with_first_id(0)
+impl Harness {
+    pub fn before_init() -> Harness {
+        Harness::with_first_id(0)
     }
 
-    pub fn with_first_id(first_id: MappingId) -> Ground {
+    pub fn with_first_id(first_id: MappingId) -> Harness {
         let (sender, told) = channel();
-        Ground {
+        Harness {
             client: keep(Client::with_first_id(first_id)),
             orders: Arc::default(),
             wake: Mutex::new(None),
@@ -85,10 +85,10 @@ impl Ground {
         }
     }
 
-    pub fn new() -> Ground {
-        let ground = Ground::before_init();
-        ground.init().expect("the first init succeeds");
-        ground
+    pub fn new() -> Harness {
+        let harness = Harness::before_init();
+        harness.init().expect("the first init succeeds");
+        harness
     }
 
     pub fn init(&self) -> Result<(), Error> {
@@ -118,7 +118,7 @@ impl Ground {
             // The test may have seen enough.
             let _ = sender.send((id, news.clone(), std::thread::current().id()));
         };
-        self.client.create(wanted(), Ear(Arc::new(tell)))
+        self.client.create(wanted(), TestListener(Arc::new(tell)))
     }
 
     pub fn create(&self) -> MappingId {

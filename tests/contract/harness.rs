@@ -108,7 +108,7 @@ pub struct Call {
 pub type Inside = Box<dyn Fn(c_int, plum_state_t) + Send + Sync>;
 
 /// What `user_ptr` of the tests' mappings points to.
-pub struct Ear {
+pub struct Recorder {
     calls: Mutex<Sender<Call>>,
     /// Done inside the callback.
     inside: Inside,
@@ -118,8 +118,8 @@ pub extern "C" fn on_mapping(id: c_int, state: plum_state_t, mapping: *const plu
     assert!(!mapping.is_null());
     // SAFETY: not NULL, so valid during this call, says the contract.
     let mapping = unsafe { &*mapping };
-    // SAFETY: the tests' mappings point to an Ear that lives for ever.
-    let ear = unsafe { &*mapping.user_ptr.cast::<Ear>() };
+    // SAFETY: the tests' mappings point to a Recorder that lives for ever.
+    let ear = unsafe { &*mapping.user_ptr.cast::<Recorder>() };
     (ear.inside)(id, state);
     let call = Call {
         id,
@@ -140,13 +140,14 @@ pub fn host_of(mapping: &plum_mapping_t) -> String {
 }
 
 /// The ears of all tests. They live for ever, so that whatever callback finds its own; kept here they are no leaks.
-static EARS: Mutex<Vec<&'static Ear>> = Mutex::new(Vec::new());
+static RECORDERS: Mutex<Vec<&'static Recorder>> = Mutex::new(Vec::new());
 
 /// A user_ptr for `on_mapping`, and what it hears.
 pub fn ear(inside: impl Fn(c_int, plum_state_t) + Send + Sync + 'static) -> (*mut c_void, Receiver<Call>) {
     let (calls, heard) = channel();
-    let ear: &'static Ear = Box::leak(Box::new(Ear { calls: Mutex::new(calls), inside: Box::new(inside) }));
-    EARS.lock().expect("not poisoned").push(ear);
+    let recorder = Recorder { calls: Mutex::new(calls), inside: Box::new(inside) };
+    let ear: &'static Recorder = Box::leak(Box::new(recorder));
+    RECORDERS.lock().expect("not poisoned").push(ear);
     (std::ptr::from_ref(ear).cast_mut().cast(), heard)
 }
 

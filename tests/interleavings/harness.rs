@@ -160,16 +160,16 @@ struct Books {
 
 /// A client and its books: it leaks, as a client lives for ever.
 #[derive(Clone, Copy)]
-pub struct Ground {
-    pub client: &'static Client<Ear>,
+pub struct Harness {
+    pub client: &'static Client<TestListener>,
     books: &'static Books,
 }
 
 /// The listener of all mappings.
 #[derive(Clone)]
-pub struct Ear(&'static Books);
+pub struct TestListener(&'static Books);
 
-impl Listener for Ear {
+impl Listener for TestListener {
     fn tell(&self, id: MappingId, _wanted: &Wanted, news: &News) {
         let books = self.0;
         assert!(!books.in_callback.swap(true, SeqCst), "two callbacks at once");
@@ -203,9 +203,9 @@ impl Books {
     }
 }
 
-impl Ground {
+impl Harness {
     /// Before init.
-    pub fn new(script: Script) -> Ground {
+    pub fn new(script: Script) -> Harness {
         let books = Books {
             script,
             ids: Mutex::default(),
@@ -215,14 +215,14 @@ impl Ground {
             inside: OnceLock::new(),
             log: OnceLock::new(),
         };
-        Ground { client: Box::leak(Box::new(Client::new())), books: Box::leak(Box::new(books)) }
+        Harness { client: Box::leak(Box::new(Client::new())), books: Box::leak(Box::new(books)) }
     }
 
     /// With a session.
-    pub fn start(script: Script) -> Ground {
-        let ground = Ground::new(script);
-        ground.init().expect("the first init");
-        ground
+    pub fn start(script: Script) -> Harness {
+        let harness = Harness::new(script);
+        harness.init().expect("the first init");
+        harness
     }
 
     /// What is done inside every mapping callback.
@@ -280,7 +280,7 @@ impl Ground {
     pub fn try_create(&self) -> Result<MappingId, Error> {
         let internal_port = NonZeroU16::new(4711).expect("not 0");
         let wanted = Wanted { transport: Transport::Udp, internal_port, wish: Suggestion::default() };
-        let id = self.client.create(wanted, Ear(self.books))?;
+        let id = self.client.create(wanted, TestListener(self.books))?;
         self.books.with(id, |_| ());
         Ok(id)
     }

@@ -122,11 +122,11 @@ impl Drop for Router {
 
 /// A listener that is a closure of the test's.
 #[derive(Clone)]
-pub struct Ear(Arc<Tell>);
+pub struct TestListener(Arc<Tell>);
 
 type Tell = dyn Fn(MappingId, &News) + Send + Sync;
 
-impl Listener for Ear {
+impl Listener for TestListener {
     fn tell(&self, id: MappingId, _: &Wanted, news: &News) {
         (self.0)(id, news);
     }
@@ -143,11 +143,11 @@ pub fn pcp_only() -> Settings {
 }
 
 /// The clients of all tests. They live for ever, as a program's does; kept here they are no leaks.
-static CLIENTS: Mutex<Vec<&'static Client<Ear>>> = Mutex::new(Vec::new());
+static CLIENTS: Mutex<Vec<&'static Client<TestListener>>> = Mutex::new(Vec::new());
 
 /// A session of the library, and what it has said.
 pub struct Program {
-    client: &'static Client<Ear>,
+    client: &'static Client<TestListener>,
     tell: Sender<(MappingId, News)>,
     told: Receiver<(MappingId, News)>,
     log: Receiver<(Level, String)>,
@@ -170,7 +170,7 @@ impl Program {
 
     fn start_logging(settings: Settings, log: Receiver<(Level, String)>) -> Program {
         let (tell, told) = channel();
-        let client: &'static Client<Ear> = Box::leak(Box::new(Client::new()));
+        let client: &'static Client<TestListener> = Box::leak(Box::new(Client::new()));
         CLIENTS.lock().expect("not poisoned").push(client);
         client.init(Some(settings)).expect("init");
         Program { client, tell, told, log }
@@ -193,7 +193,7 @@ impl Program {
         };
         let internal_port = NonZeroU16::new(internal_port).expect("not 0");
         let wanted = Wanted { transport: Transport::Udp, internal_port, wish: Suggestion::default() };
-        self.client.create(wanted, Ear(Arc::new(ear))).expect("a mapping can be created")
+        self.client.create(wanted, TestListener(Arc::new(ear))).expect("a mapping can be created")
     }
 
     /// The next that the program is told is of this mapping.
