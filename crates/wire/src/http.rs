@@ -192,8 +192,3 @@ pub fn emit_post(url: &Url, soap_action: &str, body: &str) -> Vec<u8> {
     ));
     request.into_bytes()
 }
-
-/// Whether two addresses are of the same host.
-pub fn same_host(a: &Url, host: IpAddr) -> bool {
-    a.address.ip() == host
-}

@@ -198,13 +198,6 @@ fn references_that_must_not_be_followed_are_malformed() {
 }
 
 #[test]
-fn host_is_compared_without_port() {
-    let a = url("http://192.0.2.1:5000/");
-    assert!(same_host(&a, "192.0.2.1".parse().unwrap()));
-    assert!(!same_host(&a, "192.0.2.2".parse().unwrap()));
-}
-
-#[test]
 fn get_is_written_out() {
     let version = env!("CARGO_PKG_VERSION");
     let request = String::from_utf8(emit_get(&url("http://192.0.2.1/a?b"))).unwrap();
