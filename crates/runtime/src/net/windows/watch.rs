@@ -153,6 +153,7 @@ impl Drop for Calls {
             return; // Wine (as of 8.0) takes every registration, gives this handle, and never calls
         }
         // It waits for running calls, which never wait: see `ChangeSignal::notify`.
+        // SAFETY: CancelMibChangeNotify2 takes the handle of a registration, once; this is no callback's thread.
         let result = unsafe { CancelMibChangeNotify2(self.handle) };
         if result != NO_ERROR {
             // Calls may still come, so their context must stay.
