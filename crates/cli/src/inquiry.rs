@@ -138,17 +138,17 @@ impl Inquiry {
         self.server.map(|server| server.ip())
     }
 
-    /// How long it took from the begin until then.
+    /// The time from the start to `at`.
     pub fn took(&self, at: Time) -> Duration {
         at.since(self.begun_at)
     }
 
-    /// How long it has taken.
+    /// The time since the start.
     pub fn elapsed(&self) -> Duration {
         self.took(self.cx.now)
     }
 
-    /// Why a protocol is out, and when that was known.
+    /// Why a protocol is out, and since when.
     pub fn out(&self, protocol: Protocol) -> Option<(Reason, Time)> {
         match self.cx.protocols.state(protocol) {
             ProtocolState::Out { reason, .. } => Some((reason, self.cx.protocols.of(protocol).out_at?)),

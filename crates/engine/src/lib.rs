@@ -99,13 +99,13 @@ impl Word for Timer {
     }
 }
 
-/// The drivers of the present gateway: for the core, and for who asks a gateway without it.
+/// The drivers of the present gateway: for the core, and for the command, which asks a gateway without it.
 pub struct Drivers {
-    /// That of its PCP server.
+    /// The driver of its PCP server.
     pub pcp: Server,
-    /// That of its NAT-PMP server.
+    /// The driver of its NAT-PMP server.
     pub natpmp: Server,
-    /// That of its UPnP devices.
+    /// The driver of its UPnP devices.
     pub upnp: Upnp,
 }
 
@@ -141,7 +141,7 @@ impl Drivers {
         }
     }
 
-    /// A datagram came, but for announcements, which are the core's. Whether it answers a request of PCP or NAT-PMP.
+    /// A datagram was received; announcements are for the core. Returns whether it answers a PCP or NAT-PMP request.
     pub fn handle_datagram(&mut self, cx: &mut Cx, socket: Socket, by: Arrival, bytes: &[u8]) -> bool {
         match socket {
             Socket::Pcp => {
@@ -179,7 +179,7 @@ impl Drivers {
         }
     }
 
-    /// When the first of them is to be called for its timeout.
+    /// When to call `handle_timeout` of the drivers.
     pub fn poll_timeout(&self) -> Option<Time> {
         let drivers: [&dyn Driver; 3] = [&self.pcp, &self.natpmp, &self.upnp];
         drivers.into_iter().filter_map(Driver::poll_timeout).min()

@@ -1,4 +1,4 @@
-//! The engine as one trait, for what carries its inputs and outputs: the worker with its sockets, or a world of the tests.
+//! The engine as one trait, for the code that carries its inputs and outputs: the worker, or a world of the tests.
 
 use crate::Engine;
 use crate::io::{Arrival, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
@@ -18,7 +18,8 @@ pub enum Command {
     Cleanup,
 }
 
-/// A state machine without I/O: [`Engine`], which documents each method, or a script in tests.
+/// A state machine without I/O: [`Engine`], which documents each method, the command's questions to a gateway, or a
+/// script in tests.
 #[allow(missing_docs)]
 pub trait Machine: 'static {
     fn handle_command(&mut self, now: Time, command: Command);

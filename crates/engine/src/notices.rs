@@ -12,10 +12,10 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-/// Silent protocols are asked again after signs of life at most this often,
+/// Silent protocols are asked again after signs of life at most this often.
 const REVIVAL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// each time after a random delay of up to this.
+/// The longest random delay before silent protocols are asked again.
 const REVIVAL_SPREAD_MILLIS: u64 = 5000;
 
 impl Engine {

@@ -61,7 +61,7 @@ pub struct Device {
     pub(super) has_restarted: bool,
     redirects: u8,
     pub(super) fetches: u8,
-    /// How its description stands.
+    /// The state of its description.
     pub state: DeviceState,
     /// What its latest description says of it, without services.
     pub about: Option<igd::Description>,
@@ -69,7 +69,7 @@ pub struct Device {
     pub trouble: Option<Reason>,
 }
 
-/// How the description of a device stands.
+/// The state of the description of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceState {
     /// Its description was not fetched yet, or could not be fetched.

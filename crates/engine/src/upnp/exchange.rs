@@ -52,7 +52,7 @@ pub(super) enum Job {
     DeleteEntry(Slot),
     /// GetSpecificPortMappingEntry, to check an entry.
     CheckEntry(Slot),
-    /// The call of this number, whose reply is for who asks by the driver alone.
+    /// The call of this number, by [`super::Upnp::call`].
     Call(Rung, u32),
 }
 

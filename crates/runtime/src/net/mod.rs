@@ -1,6 +1,6 @@
 //! The operating system: clock, randomness, sockets, routes, change notices. One folder for each platform.
 //!
-//! No protocol knowledge. Beside the C boundary (`src`) the only part of the library that may hold `unsafe`.
+//! No protocol knowledge. Beside the C boundary (`src/`) the only place of the library that may hold `unsafe`.
 //!
 //! `udp`, `tcp` and `signals` are the same everywhere; what differs between systems is in `linux` (Android too), `bsd` (macOS
 //! and iOS too), `windows` and `other` (what is portable), which have the same functions.

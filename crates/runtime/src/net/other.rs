@@ -50,7 +50,7 @@ impl Watch {
         Ok(Watch {})
     }
 
-    /// An open watch always has notices.
+    /// Nothing was refused.
     pub fn take_obstacle(&mut self) -> Option<io::Error> {
         None
     }
