@@ -88,7 +88,8 @@ pub struct Inquiry {
     last_call: u32,
     /// The calls by their numbers; `None`: its reply is outstanding.
     calls: BTreeMap<u32, Option<Called>>,
-    deletion: Option<DeletionOutcome>,
+    /// The entry whose deletion was asked for last, and what came of it.
+    deletion: Option<(Slot, Option<DeletionOutcome>)>,
 }
 
 impl Inquiry {
@@ -263,7 +264,7 @@ impl Inquiry {
 
     /// Goal: the outcome of the deletion is known.
     fn await_deletion(&self) -> Option<Time> {
-        self.deletion.is_none().then_some(self.ends_at)
+        matches!(self.deletion, Some((_, None))).then_some(self.ends_at)
     }
 
     fn call(&mut self, rung: Rung, action: Action) -> u32 {
@@ -277,8 +278,11 @@ impl Inquiry {
     fn settle(&mut self) {
         for protocol in Protocol::ASKING {
             while let Some(notice) = self.drivers.of(protocol).and_then(Driver::poll_notice) {
-                if let Notice::Deleted { outcome, .. } = notice {
-                    self.deletion = Some(outcome);
+                // A slow gateway answers a repeated deletion twice, perhaps when the next one is open.
+                if let (Notice::Deleted { slot, outcome }, Some((of, known))) = (notice, &mut self.deletion)
+                    && slot == *of
+                {
+                    *known = Some(outcome);
                 }
             }
         }
@@ -447,9 +451,10 @@ impl Asker {
     ) -> DeletionOutcome {
         let slot = Slot { rung: Rung::NatPmp, key: Key { transport, internal_port }, port: 0 };
         let its = &mut self.0.machine;
-        its.deletion = None;
+        its.deletion = Some((slot, None));
         its.drivers.natpmp.delete(its.cx.at(clock::now()), slot, true);
         self.run(until, Inquiry::await_deletion);
-        self.0.machine.deletion.unwrap_or(DeletionOutcome::NotConfirmed(Reason::Silence))
+        let outcome = self.0.machine.deletion.and_then(|(_, outcome)| outcome);
+        outcome.unwrap_or(DeletionOutcome::NotConfirmed(Reason::Silence))
     }
 }
