@@ -314,6 +314,9 @@ impl Machine for Inquiry {
 
     fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
         self.drivers.handle_opened(self.cx.at(now), socket, local);
+        if socket == Socket::Ssdp && local.is_none() {
+            self.unsent_search = Some(Reason::Shortage);
+        }
         self.settle();
     }
 
