@@ -71,6 +71,8 @@ pub struct Inquiry {
     /// Whether the end (goal reached or given up) was reported.
     is_finished: bool,
     begun_at: Time,
+    /// How long to wait for the first answer.
+    silence: Duration,
     /// When servers and devices that have not answered count as silent.
     silent_at: Time,
     /// The answer to ANNOUNCE.
@@ -86,8 +88,8 @@ pub struct Inquiry {
     /// The numbers of these calls.
     self_calls: BTreeMap<Rung, [u32; 3]>,
     last_call: u32,
-    /// The calls by their numbers; `None`: its reply is outstanding.
-    calls: BTreeMap<u32, Option<Called>>,
+    /// The calls by their numbers, with the service of each; `None`: its reply is outstanding.
+    calls: BTreeMap<u32, (Rung, Option<Called>)>,
     /// The entry whose deletion was asked for last, and what came of it.
     deletion: Option<(Slot, Option<DeletionOutcome>)>,
 }
@@ -110,6 +112,7 @@ impl Inquiry {
             ends_at: begun_at,
             is_finished: true,
             begun_at,
+            silence: whom.silence,
             silent_at: begun_at + whom.silence,
             pcp_reply: None,
             natpmp_reply: None,
@@ -177,7 +180,7 @@ impl Inquiry {
     /// A service's answers about itself (external address, status, whether its NAT is on), and when the last came.
     pub fn said(&self, service: &Service) -> ([Result<Values, ActionError>; 3], Option<Time>) {
         let calls = self.self_calls.get(&service.rung).copied().unwrap_or_default();
-        let replies = calls.map(|call| self.calls.get(&call)?.as_ref());
+        let replies = calls.map(|call| self.calls.get(&call)?.1.as_ref());
         let told_at = replies.iter().flatten().map(|(at, _)| *at).max();
         let read = |n: usize| match replies[n] {
             Some((_, reply)) => read(SELF_QUESTIONS[n], service, reply),
@@ -202,8 +205,10 @@ impl Inquiry {
         })
     }
 
+    /// Whether a reply is outstanding of a service that is still there.
     fn is_call_open(&self) -> bool {
-        self.calls.values().any(Option::is_none)
+        let is_there = |rung| self.drivers.upnp.services().iter().any(|service| service.rung == rung);
+        self.calls.values().any(|(rung, reply)| reply.is_none() && is_there(*rung))
     }
 
     /// Whether a description or a reply is outstanding.
@@ -269,9 +274,22 @@ impl Inquiry {
 
     fn call(&mut self, rung: Rung, action: Action) -> u32 {
         self.last_call += 1;
-        self.calls.insert(self.last_call, None);
+        self.calls.insert(self.last_call, (rung, None));
         self.drivers.upnp.call(&mut self.cx, rung, self.last_call, action, ACTION_TIMEOUT);
         self.last_call
+    }
+
+    /// A gateway may answer a deletion with a lifetime that is left. Nothing but deletions is sent for mappings here, so the
+    /// answer is no copy of a grant.
+    fn note_shortened(&mut self, bytes: &[u8]) {
+        let Some((Slot { key, .. }, known @ None)) = &mut self.deletion else { return };
+        if let Ok(natpmp::Reply::Map { result, transport, internal_port, lifetime_secs, .. }) =
+            natpmp::parse(bytes)
+            && result == natpmp::ResultCode::Success
+            && (transport, internal_port) == (key.transport, key.internal_port.get())
+        {
+            *known = Some(DeletionOutcome::DeletedIn(Duration::from_secs(lifetime_secs.into())));
+        }
     }
 
     /// After every input: takes the drivers' notices and replies.
@@ -288,13 +306,15 @@ impl Inquiry {
         }
         while let Some((call, reply)) = self.drivers.upnp.poll_reply() {
             // A late reply is not waited for any more.
-            self.calls.entry(call).and_modify(|open| *open = Some((self.cx.now, reply)));
+            self.calls.entry(call).and_modify(|(_, open)| *open = Some((self.cx.now, reply)));
         }
         for device in self.drivers.upnp.devices() {
             self.heard.entry(device.number).or_insert(self.cx.now);
         }
         if self.asks_services {
             let rungs: Vec<Rung> = self.drivers.upnp.services().iter().map(|service| service.rung).collect();
+            // A service that went and came back is asked again.
+            self.self_calls.retain(|rung, _| rungs.contains(rung));
             for rung in rungs {
                 if !self.self_calls.contains_key(&rung) {
                     let calls = SELF_QUESTIONS.map(|name| self.call(rung, Action::new(name, None)));
@@ -326,6 +346,8 @@ impl Machine for Inquiry {
             self.pcp_reply = self.pcp_reply.or(pcp::parse(bytes).ok().map(|reply| (now, reply)));
         } else if counts {
             self.natpmp_reply = self.natpmp_reply.or(natpmp::parse(bytes).ok().map(|reply| (now, reply)));
+        } else if socket == Socket::NatPmp {
+            self.note_shortened(bytes);
         }
         self.settle();
     }
@@ -441,7 +463,7 @@ impl Asker {
         let call = its.call(service.rung, action);
         // A service that is gone by now does not answer.
         self.run(until.min(Instant::now() + ACTION_TIMEOUT), Inquiry::await_replies);
-        let reply = self.0.machine.calls.remove(&call).flatten();
+        let reply = self.0.machine.calls.remove(&call).and_then(|(_, reply)| reply);
         read(name, service, &reply.map_or(Err(ExchangeError::TimedOut), |(_, reply)| reply))
     }
 
@@ -453,11 +475,22 @@ impl Asker {
         until: Instant,
     ) -> DeletionOutcome {
         let slot = Slot { rung: Rung::NatPmp, key: Key { transport, internal_port }, port: 0 };
-        let its = &mut self.0.machine;
-        its.deletion = Some((slot, None));
-        its.drivers.natpmp.delete(its.cx.at(clock::now()), slot, true);
-        self.run(until, Inquiry::await_deletion);
-        let outcome = self.0.machine.deletion.and_then(|(_, outcome)| outcome);
-        outcome.unwrap_or(DeletionOutcome::NotConfirmed(Reason::Silence))
+        let silence = DeletionOutcome::NotConfirmed(Reason::Silence);
+        let until = until.min(Instant::now() + self.0.machine.silence);
+        if self.0.machine.cx.protocols.is_out_for_shortage(Protocol::NatPmp) {
+            return DeletionOutcome::NotConfirmed(Reason::Shortage);
+        }
+        // A program need not wait for a slow gateway at its end, so the library gives up after 0.8 s.
+        for _ in 0..5 {
+            let its = &mut self.0.machine;
+            its.deletion = Some((slot, None));
+            its.drivers.natpmp.delete(its.cx.at(clock::now()), slot, true);
+            self.run(until, Inquiry::await_deletion);
+            let outcome = self.0.machine.deletion.and_then(|(_, outcome)| outcome).unwrap_or(silence);
+            if outcome != silence || Instant::now() >= until {
+                return outcome;
+            }
+        }
+        silence
     }
 }

@@ -147,7 +147,9 @@ fn read_upnp(inquiry: &Inquiry) -> Finding<Upnp> {
     let mut alive: Vec<(Rung, &mut Service)> =
         rungs.into_iter().zip(services).filter(|(_, service)| service.is_alive).collect();
     let is_best = |best: &Known| alive.iter().position(|(rung, _)| *rung == best.rung);
-    if let Some(index) = inquiry.order().find_map(is_best) {
+    // A short deadline may end before the library would use a device elsewhere: the first that answers then.
+    let first = (!alive.is_empty()).then_some(0);
+    if let Some(index) = inquiry.order().find_map(is_best).or(first) {
         alive[index].1.is_chosen = true;
     }
     // It is as fast as the service that would be used.

@@ -142,3 +142,45 @@ fn who_is_silent_about_one_port_is_not_waited_for_with_each() {
     let (code, output, errors) = run(plum_at(&server, "unmap 8001-8100"));
     assert_eq!((code, output.lines().count()), (0, 100), "{errors}");
 }
+
+#[test]
+fn a_gateway_that_answers_late_is_waited_for() {
+    let server = gateway();
+    order(&server, "natpmp-only");
+    let running = Running::start(plum_at(&server, "map 8080/udp"));
+    running.line();
+    running.signal(Signal::KILL);
+    running.end();
+    order(&server, "set delay 1500ms");
+    let (code, output, _) = run(plum_at(&server, "unmap 8080/udp --protocol pcp"));
+    assert_eq!((code, output.as_str()), (0, "8080/udp is mapped no more by NAT-PMP\n"));
+}
+
+#[test]
+fn a_late_answer_to_one_deletion_is_not_that_to_the_next() {
+    let server = gateway();
+    order(&server, "natpmp-only");
+    // Each deletion is sent twice by then, and answered twice.
+    order(&server, "set delay 300ms");
+    order(&server, "refuse natpmp-delete 2 port 8081");
+    let (code, output, errors) = run(plum_at(&server, "unmap 8080 8081 --protocol pcp"));
+    let lines: Vec<&str> = output.lines().collect();
+    assert!(lines[0].starts_with("8080/tcp is mapped no more by NAT-PMP"), "{output}{errors}");
+    assert!(lines[1].starts_with("8081/tcp not removed: "), "{output}{errors}");
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn a_gateway_that_keeps_a_deleted_mapping_for_a_minute_has_answered() {
+    let server = gateway();
+    order(&server, "natpmp-only");
+    server.with_core(|core| {
+        core.add_script(|request| match request.kind {
+            // RFC 6886 §3.3: the lifetime of the reply.
+            Kind::NatPmpDelete => Reply::edited(|bytes| bytes[12..16].copy_from_slice(&60u32.to_be_bytes())),
+            _ => Reply::usual(),
+        });
+    });
+    let (code, output, _) = run(plum_at(&server, "unmap 8080/udp --protocol pcp"));
+    assert_eq!((code, output.as_str()), (0, "8080/udp is mapped no more by NAT-PMP\n"));
+}
