@@ -1,6 +1,6 @@
 //! External addresses that are none, or not what they seem.
 
-use crate::stage::{GATEWAY_HTTP, ip, secs, service, set_up, upnp_stage};
+use crate::harness::{GATEWAY_HTTP, ip, secs, service, set_up, upnp_harness};
 use crate::text::logged;
 use crate::world::GATEWAY;
 use plum_engine::io::{Allowed, Event, Socket};
@@ -43,13 +43,13 @@ const GOOD: [&str; 2] = ["203.0.113.9", "  203.0.113.9\r\n"];
 fn an_address_that_is_none_is_a_failure_by_upnp() {
     let megabyte = "9".repeat(60_000);
     for text in NONE.into_iter().chain([megabyte.as_str()]) {
-        let mut stage = upnp_stage();
-        stage.serve_answers(GATEWAY_HTTP, service(text.to_owned()));
-        let id = stage.create(Tcp, 8000);
-        stage.assert_fails(id, secs(21));
-        stage.run_for(secs(1000));
-        assert_eq!(stage.callbacks(id), [Event::Failure], "{text:.40}");
-        stage.assert_ends();
+        let mut harness = upnp_harness();
+        harness.serve_answers(GATEWAY_HTTP, service(text.to_owned()));
+        let id = harness.create(Tcp, 8000);
+        harness.assert_fails(id, secs(21));
+        harness.run_for(secs(1000));
+        assert_eq!(harness.callbacks(id), [Event::Failure], "{text:.40}");
+        harness.assert_ends();
     }
 }
 
@@ -57,11 +57,11 @@ fn an_address_that_is_none_is_a_failure_by_upnp() {
 fn a_private_address_is_a_success_with_a_warning_of_double_nat() {
     for text in BEHIND_NAT {
         let (lines, told) = logged(|| {
-            let mut stage = upnp_stage();
-            stage.serve_answers(GATEWAY_HTTP, service(text.to_owned()));
-            let id = stage.create(Tcp, 8000);
-            stage.run_until(|stage| stage.is_success(id));
-            stage.success(id).map(|told| told.1)
+            let mut harness = upnp_harness();
+            harness.serve_answers(GATEWAY_HTTP, service(text.to_owned()));
+            let id = harness.create(Tcp, 8000);
+            harness.run_until(|harness| harness.is_success(id));
+            harness.success(id).map(|told| told.1)
         });
         assert_eq!(told, Some(ip(text)));
         let nat = if text.starts_with("100.64.") { "carrier-grade NAT" } else { "another NAT" };
@@ -74,12 +74,12 @@ fn a_private_address_is_a_success_with_a_warning_of_double_nat() {
 #[test]
 fn a_good_address_is_told_as_it_is_meant() {
     for text in GOOD {
-        let mut stage = upnp_stage();
-        stage.serve_answers(GATEWAY_HTTP, service(text.to_owned()));
-        let id = stage.create(Tcp, 8000);
-        stage.run_until(|stage| stage.is_success(id));
-        assert_eq!(stage.success(id).map(|told| told.1), Some(ip(text.trim())));
-        stage.assert_ends();
+        let mut harness = upnp_harness();
+        harness.serve_answers(GATEWAY_HTTP, service(text.to_owned()));
+        let id = harness.create(Tcp, 8000);
+        harness.run_until(|harness| harness.is_success(id));
+        assert_eq!(harness.success(id).map(|told| told.1), Some(ip(text.trim())));
+        harness.assert_ends();
     }
 }
 
@@ -90,24 +90,24 @@ fn pcp_and_natpmp_are_held_to_the_same() {
     for address in addresses {
         let is_none = NONE.iter().any(|text| text.parse() == Ok(address));
         for natpmp in [false, true] {
-            let mut stage = set_up(|setup| setup.engine.allowed = Allowed::Pcp);
-            stage.network.cut = true;
-            let id = stage.create(Tcp, 8000);
+            let mut harness = set_up(|setup| setup.engine.allowed = Allowed::Pcp);
+            harness.network.cut = true;
+            let id = harness.create(Tcp, 8000);
             let server = SocketAddr::new(GATEWAY, 5351);
             if natpmp {
                 let octets = match address {
                     IpAddr::V4(v4) => v4.octets(),
                     IpAddr::V6(_) => continue,
                 };
-                stage.inject(Socket::Pcp, server, &[0, 129, 0, 1]);
-                stage.inject(Socket::NatPmp, server, &[&[0, 128, 0, 0, 0, 0, 0, 9], &octets[..]].concat());
-                stage.inject(
+                harness.inject(Socket::Pcp, server, &[0, 129, 0, 1]);
+                harness.inject(Socket::NatPmp, server, &[&[0, 128, 0, 0, 0, 0, 0, 9], &octets[..]].concat());
+                harness.inject(
                     Socket::NatPmp,
                     server,
                     &[0, 130, 0, 0, 0, 0, 0, 9, 0x1f, 0x40, 0x1f, 0x40, 0, 0, 0x1c, 0x20],
                 );
             } else {
-                let mut reply = stage.sent_from(Socket::Pcp).pop().expect("a request");
+                let mut reply = harness.sent_from(Socket::Pcp).pop().expect("a request");
                 reply[1] |= 0x80;
                 reply[8..24].fill(0);
                 let octets = match address {
@@ -115,14 +115,14 @@ fn pcp_and_natpmp_are_held_to_the_same() {
                     IpAddr::V6(v6) => v6,
                 };
                 reply[44..60].copy_from_slice(&Ipv6Addr::octets(&octets));
-                stage.inject(Socket::Pcp, server, &reply);
+                harness.inject(Socket::Pcp, server, &reply);
             }
             if is_none {
                 // The other protocol, which is silent, is asked then.
-                stage.assert_fails(id, secs(4));
+                harness.assert_fails(id, secs(4));
             } else {
-                let told = stage.success(id).map(|told| told.1);
-                assert_eq!(told, Some(address.to_canonical()), "{natpmp}: {:?}", stage.timeline(id));
+                let told = harness.success(id).map(|told| told.1);
+                assert_eq!(told, Some(address.to_canonical()), "{natpmp}: {:?}", harness.timeline(id));
             }
         }
     }
@@ -130,8 +130,8 @@ fn pcp_and_natpmp_are_held_to_the_same() {
 
 #[test]
 fn an_external_port_of_zero_is_a_failure() {
-    let mut stage = set_up(|setup| setup.engine.allowed = Allowed::Pcp);
-    stage.gateway().faults.assigned_port = plum_gateway::core::AssignedPort::Exactly(0);
-    let id = stage.create(Tcp, 8000);
-    stage.assert_fails(id, secs(5));
+    let mut harness = set_up(|setup| setup.engine.allowed = Allowed::Pcp);
+    harness.gateway().faults.assigned_port = plum_gateway::core::AssignedPort::Exactly(0);
+    let id = harness.create(Tcp, 8000);
+    harness.assert_fails(id, secs(5));
 }

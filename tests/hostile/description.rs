@@ -1,10 +1,10 @@
 //! Hostile device descriptions and SOAP replies, well transported.
 
-use crate::memory::peak_of;
-use crate::stage::{
-    FIRST_RACES, GATEWAY_HTTP, RACES, ROGUE, Speech, Stage, WAN, description, page, secs, service, soap,
-    upnp_stage,
+use crate::harness::{
+    FIRST_RACES, GATEWAY_HTTP, Harness, RACES, ROGUE, Speech, WAN, description, page, secs, service, soap,
+    upnp_harness,
 };
+use crate::memory::peak_of;
 use plum_wire::Transport::Tcp;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -65,33 +65,33 @@ fn bombs() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn serve_at_the_gateway(stage: &mut Stage, xml: &Rc<str>) {
+fn serve_at_the_gateway(harness: &mut Harness, xml: &Rc<str>) {
     let xml = Rc::clone(xml);
-    stage.serve_answers(GATEWAY_HTTP, move |_| page(&*xml));
+    harness.serve_answers(GATEWAY_HTTP, move |_| page(&*xml));
 }
 
 #[test]
 fn bombs_are_a_failure_in_time_and_cost_little() {
     for (bomb, xml) in bombs() {
         let xml: Rc<str> = xml.into();
-        let mut stage = upnp_stage();
-        serve_at_the_gateway(&mut stage, &xml);
+        let mut harness = upnp_harness();
+        serve_at_the_gateway(&mut harness, &xml);
         let started = Instant::now();
         let (peak, ()) = peak_of(|| {
-            let id = stage.create(Tcp, 8000);
-            stage.assert_fails(id, secs(11));
-            stage.run_for(secs(25));
+            let id = harness.create(Tcp, 8000);
+            harness.assert_fails(id, secs(11));
+            harness.run_for(secs(25));
         });
         assert!(peak < MAX_BYTES, "{bomb}: {peak} bytes");
         // Some milliseconds each in a release build; quadratic time would be minutes.
         assert!(started.elapsed() < secs(60), "{bomb}: {:?}", started.elapsed());
         // Three fetches a race; an entity that is not resolved is a control URL on the gateway like any other, and is tried.
-        let connects = stage.connected_to().len();
+        let connects = harness.connected_to().len();
         assert!(
             connects <= if bomb.starts_with("external") { 40 } else { 3 * FIRST_RACES },
             "{bomb}: {connects} connections"
         );
-        stage.assert_ends();
+        harness.assert_ends();
     }
 }
 
@@ -99,16 +99,16 @@ fn bombs_are_a_failure_in_time_and_cost_little() {
 fn bombs_beside_an_honest_gateway_do_not_keep_it_from_its_mapping() {
     for (bomb, xml) in bombs() {
         let xml: Rc<str> = xml.into();
-        let mut stage = upnp_stage();
-        stage.serve_answers(SocketAddr::new(ROGUE, 80), move |_| page(&*xml));
-        stage.answers_with(SocketAddr::new(ROGUE, 1900), "http://192.168.1.66:80/x");
+        let mut harness = upnp_harness();
+        harness.serve_answers(SocketAddr::new(ROGUE, 80), move |_| page(&*xml));
+        harness.answers_with(SocketAddr::new(ROGUE, 1900), "http://192.168.1.66:80/x");
         let (peak, ()) = peak_of(|| {
-            let id = stage.create(Tcp, 8000);
-            stage.assert_made_by_the_gateway(id, secs(1));
+            let id = harness.create(Tcp, 8000);
+            harness.assert_made_by_the_gateway(id, secs(1));
         });
         assert!(peak < MAX_BYTES, "{bomb}: {peak} bytes");
-        stage.assert_ends();
-        stage.assert_nothing_left();
+        harness.assert_ends();
+        harness.assert_nothing_left();
     }
 }
 
@@ -116,13 +116,13 @@ fn bombs_beside_an_honest_gateway_do_not_keep_it_from_its_mapping() {
 fn a_description_deep_in_a_bomb_is_still_read() {
     // Depth is not kept, so none is too deep.
     let xml: Rc<str> = deep(&description("Gateway", "", &[(WAN, "/ctl")])).into();
-    let mut stage = upnp_stage();
+    let mut harness = upnp_harness();
     let mut service = service("203.0.113.9".into());
-    stage.serve_answers(GATEWAY_HTTP, move |request| {
+    harness.serve_answers(GATEWAY_HTTP, move |request| {
         if request.starts_with("GET") { page(&*xml) } else { service(request) }
     });
-    let id = stage.create(Tcp, 8000);
-    assert!(stage.runs_until(secs(2), |stage| stage.is_success(id)), "{:?}", stage.timeline(id));
+    let id = harness.create(Tcp, 8000);
+    assert!(harness.runs_until(secs(2), |harness| harness.is_success(id)), "{:?}", harness.timeline(id));
 }
 
 #[test]
@@ -134,22 +134,22 @@ fn a_million_services_cost_a_few_requests() {
     let xml: Rc<str> =
         description("Gateway", "", &[]).replace("<serviceList>", &format!("<serviceList>{services}")).into();
     assert!(xml.len() < 1 << 20, "{}", xml.len());
-    let mut stage = upnp_stage();
+    let mut harness = upnp_harness();
     let page_of = Rc::clone(&xml);
-    stage.serve_answers(GATEWAY_HTTP, move |request| -> Speech {
+    harness.serve_answers(GATEWAY_HTTP, move |request| -> Speech {
         if request.starts_with("GET") { page(&*page_of) } else { page(soap("<s:Fault/>")) }
     });
     let (peak, ()) = peak_of(|| {
-        let id = stage.create(Tcp, 8000);
-        assert!(stage.runs_until(secs(21), |stage| stage.is_failure(id)), "{:?}", stage.timeline(id));
-        stage.run_for(secs(200));
+        let id = harness.create(Tcp, 8000);
+        assert!(harness.runs_until(secs(21), |harness| harness.is_failure(id)), "{:?}", harness.timeline(id));
+        harness.run_for(secs(200));
     });
     assert!(peak < MAX_BYTES, "{peak} bytes");
-    let connects = stage.connected_to().len();
+    let connects = harness.connected_to().len();
     // Eight services count: status, address and twelve requests each, then one request and the address in each race.
     let most = 8 * (14 + 2 * RACES);
     assert!(connects <= most, "{connects} connections");
-    stage.assert_ends();
+    harness.assert_ends();
 }
 
 #[test]
@@ -176,8 +176,8 @@ fn soap_replies_of_all_shapes_are_a_failure_and_cost_little() {
     for (name, body) in bodies {
         // What is longer is cut off as it comes.
         let body: Rc<[u8]> = body.into();
-        let mut stage = upnp_stage();
-        stage.serve_answers(GATEWAY_HTTP, move |request| {
+        let mut harness = upnp_harness();
+        harness.serve_answers(GATEWAY_HTTP, move |request| {
             if request.starts_with("GET") {
                 page(description("Gateway", "", &[(WAN, "/ctl")]))
             } else if request.contains("#GetExternalIPAddress") {
@@ -187,14 +187,14 @@ fn soap_replies_of_all_shapes_are_a_failure_and_cost_little() {
             }
         });
         let (peak, ()) = peak_of(|| {
-            let id = stage.create(Tcp, 8000);
-            stage.run_for(secs(250));
-            let told = stage.callbacks(id).len();
-            assert_eq!(told, 1, "{name}: {:?}", stage.timeline(id));
+            let id = harness.create(Tcp, 8000);
+            harness.run_for(secs(250));
+            let told = harness.callbacks(id).len();
+            assert_eq!(told, 1, "{name}: {:?}", harness.timeline(id));
         });
         assert!(peak < MAX_BYTES, "{name}: {peak} bytes");
-        let connects = stage.connected_to().len();
+        let connects = harness.connected_to().len();
         assert!(connects <= 150, "{name}: {connects} connections");
-        stage.assert_ends();
+        harness.assert_ends();
     }
 }

@@ -1,10 +1,10 @@
 //! Hostile HTTP servers: at the gateway's description, beside an honest gateway, and at the control URL.
 
-use crate::memory::peak_of;
-use crate::stage::{
-    GATEWAY_HTTP, Piece, RACES, Server, Speech, Stage, WAN, answer, at_once, description, millis, page, secs,
-    service, silence, upnp_stage,
+use crate::harness::{
+    GATEWAY_HTTP, Harness, Piece, RACES, Server, Speech, WAN, answer, at_once, description, millis, page,
+    secs, service, silence, upnp_harness,
 };
+use crate::memory::peak_of;
 use crate::world::GATEWAY;
 use plum_engine::io::Socket;
 use plum_wire::Transport::Tcp;
@@ -156,112 +156,112 @@ const ATTACKS: [Attack; 37] = [
     }),
 ];
 
-fn assert_cheap(stage: &mut Stage, attack: &str, peak: usize, most_connects: usize) {
+fn assert_cheap(harness: &mut Harness, attack: &str, peak: usize, most_connects: usize) {
     assert!(peak < MAX_BYTES, "{attack}: {peak} bytes");
-    let connects = stage.connected_to().len();
+    let connects = harness.connected_to().len();
     assert!(connects <= most_connects, "{attack}: {connects} connections");
 }
 
 #[test]
 fn at_the_gateways_description_each_is_a_failure_in_time() {
     for (attack, server) in ATTACKS {
-        let mut stage = upnp_stage();
-        stage.serve(GATEWAY_HTTP, server());
+        let mut harness = upnp_harness();
+        harness.serve(GATEWAY_HTTP, server());
         let (peak, id) = peak_of(|| {
-            let id = stage.create(Tcp, 8000);
+            let id = harness.create(Tcp, 8000);
             // `discover_timeout`, and what is under way then.
-            stage.assert_fails(id, secs(11));
-            stage.run_for(secs(290));
+            harness.assert_fails(id, secs(11));
+            harness.run_for(secs(290));
             id
         });
         // In each race one device, fetched three times at most, on another connection where one is refused.
-        assert_cheap(&mut stage, attack, peak, 2 * 3 * RACES);
-        assert_eq!(stage.callbacks(id).len(), 1, "{attack}");
-        stage.assert_ends();
+        assert_cheap(&mut harness, attack, peak, 2 * 3 * RACES);
+        assert_eq!(harness.callbacks(id).len(), 1, "{attack}");
+        harness.assert_ends();
     }
 }
 
 #[test]
 fn beside_an_honest_gateway_none_keeps_it_from_its_mapping() {
     for (attack, server) in ATTACKS {
-        let mut stage = upnp_stage();
+        let mut harness = upnp_harness();
         let rogue = |n: u8| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 168, 1, 66 + n)), 80);
         for n in 0..16 {
-            stage.serve(rogue(n), server());
+            harness.serve(rogue(n), server());
         }
         let (peak, id) = peak_of(|| {
-            let id = stage.create(Tcp, 8000);
+            let id = harness.create(Tcp, 8000);
             for n in 0..16 {
-                stage.inject(
+                harness.inject(
                     Socket::Ssdp,
                     SocketAddr::new(rogue(n).ip(), 1900),
                     &answer(&format!("http://{}/x", rogue(n))),
                 );
             }
-            stage.assert_made_by_the_gateway(id, secs(1));
-            stage.run_for(secs(290));
+            harness.assert_made_by_the_gateway(id, secs(1));
+            harness.run_for(secs(290));
             id
         });
         // The gateway's own: description, address, entry, a look or two. Those of twelve strangers, on another connection where
         // one is refused.
-        assert_cheap(&mut stage, attack, peak, 2 * 12 + 5);
-        assert_eq!(stage.events(id).len(), 1, "{attack}");
-        stage.assert_ends();
-        stage.assert_nothing_left();
+        assert_cheap(&mut harness, attack, peak, 2 * 12 + 5);
+        assert_eq!(harness.events(id).len(), 1, "{attack}");
+        harness.assert_ends();
+        harness.assert_nothing_left();
     }
 }
 
 #[test]
 fn at_the_control_url_each_is_a_failure_in_time() {
     for (attack, server) in ATTACKS {
-        let mut stage = upnp_stage();
-        stage.serve_answers(GATEWAY_HTTP, |_| {
+        let mut harness = upnp_harness();
+        harness.serve_answers(GATEWAY_HTTP, |_| {
             page(description("Gateway", "", &[(WAN, "http://192.168.1.1:6000/ctl")]))
         });
-        stage.serve(SocketAddr::new(GATEWAY, 6000), server());
+        harness.serve(SocketAddr::new(GATEWAY, 6000), server());
         let (peak, id) = peak_of(|| {
-            let id = stage.create(Tcp, 8000);
+            let id = harness.create(Tcp, 8000);
             // The search, then `mapping_timeout` of the first request.
             assert!(
-                stage.runs_until(secs(15), |stage| stage.is_failure(id)),
+                harness.runs_until(secs(15), |harness| harness.is_failure(id)),
                 "{attack}: {:?}",
-                stage.timeline(id)
+                harness.timeline(id)
             );
-            stage.run_for(secs(260));
+            harness.run_for(secs(260));
             id
         });
         // The description; the first attempt takes twelve requests, each other one; with the address, twice, and with the removal
         // of what an unclear request may have made, a look before it; on two connections each.
-        assert_cheap(&mut stage, attack, peak, 1 + 2 * 12 + 2 * 6 * RACES);
-        assert!(stage.callbacks(id).len() == 1, "{attack}: {:?}", stage.timeline(id));
-        stage.assert_ends();
+        assert_cheap(&mut harness, attack, peak, 1 + 2 * 12 + 2 * 6 * RACES);
+        assert!(harness.callbacks(id).len() == 1, "{attack}: {:?}", harness.timeline(id));
+        harness.assert_ends();
     }
 }
 
 #[test]
 fn sixteen_gigabytes_at_once_fill_four_buffers() {
-    let mut stage = upnp_stage();
+    let mut harness = upnp_harness();
     let rogue = |n: u8| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 168, 1, 66 + n)), 80);
     let flood = || answers(|| without_end(b"HTTP/1.1 200 OK\r\n\r\n", &[0xff; 65_536], millis(1)));
-    stage.serve(GATEWAY_HTTP, flood());
+    harness.serve(GATEWAY_HTTP, flood());
     for n in 0..16 {
-        stage.serve(rogue(n), flood());
+        harness.serve(rogue(n), flood());
     }
     let (peak, ()) = peak_of(|| {
-        let id = stage.create(Tcp, 8000);
+        let id = harness.create(Tcp, 8000);
         for n in 0..16 {
-            stage.inject(
+            harness.inject(
                 Socket::Ssdp,
                 SocketAddr::new(rogue(n).ip(), 1900),
                 &answer(&format!("http://{}/x", rogue(n))),
             );
         }
-        stage.assert_fails(id, secs(11));
-        stage.run_for(secs(100));
+        harness.assert_fails(id, secs(11));
+        harness.run_for(secs(100));
     });
     // Three at once: two strangers' and the gateway's.
     assert!(peak < 3 * MAX_BYTES, "{peak} bytes");
-    stage.assert_ends();
+    harness.assert_ends();
 }
 
 #[test]
@@ -285,31 +285,31 @@ fn interim_replies_and_odd_framing_do_not_hide_a_description() {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n{chunked}0\r\n\r\n"
         ),
     ] {
-        let mut stage = upnp_stage();
+        let mut harness = upnp_harness();
         let mut service = service("203.0.113.9".into());
-        stage.serve_answers(GATEWAY_HTTP, move |request| {
+        harness.serve_answers(GATEWAY_HTTP, move |request| {
             if request.starts_with("GET") { at_once(head.as_bytes()) } else { service(request) }
         });
-        let id = stage.create(Tcp, 8000);
-        assert!(stage.runs_until(secs(1), |stage| stage.is_success(id)), "{:?}", stage.timeline(id));
-        stage.assert_ends();
+        let id = harness.create(Tcp, 8000);
+        assert!(harness.runs_until(secs(1), |harness| harness.is_success(id)), "{:?}", harness.timeline(id));
+        harness.assert_ends();
     }
 }
 
 #[test]
 fn a_gateway_that_turns_hostile_ends_in_failure_and_pauses() {
     // It was honest when it made the mapping; then its server drips.
-    let mut stage = upnp_stage();
-    let id = stage.create(Tcp, 8000);
-    stage.assert_made_by_the_gateway(id, secs(1));
-    stage.serve(GATEWAY_HTTP, answers(|| without_end(b"", b"H", secs(1))));
-    let before = stage.connected_to().len();
-    let start = stage.now();
-    stage.run_for(secs(2 * 7200));
-    assert!(stage.is_failure(id), "{:?}", stage.timeline(id));
-    let hours = stage.now().since(start).as_secs() / 3600;
-    let connects = stage.connected_to().len() - before;
+    let mut harness = upnp_harness();
+    let id = harness.create(Tcp, 8000);
+    harness.assert_made_by_the_gateway(id, secs(1));
+    harness.serve(GATEWAY_HTTP, answers(|| without_end(b"", b"H", secs(1))));
+    let before = harness.connected_to().len();
+    let start = harness.now();
+    harness.run_for(secs(2 * 7200));
+    assert!(harness.is_failure(id), "{:?}", harness.timeline(id));
+    let hours = harness.now().since(start).as_secs() / 3600;
+    let connects = harness.connected_to().len() - before;
     // Two hours of rechecks, then two of attempts, one in 30 s with three exchanges each.
     assert!(connects <= 1000, "{connects} connections in {hours} hours");
-    stage.assert_ends();
+    harness.assert_ends();
 }

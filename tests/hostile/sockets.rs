@@ -3,7 +3,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "the report of a test")]
 #![cfg(target_os = "linux")]
 
-use crate::stage::{WAN, answer, description};
+use crate::harness::{WAN, answer, description};
 use crate::sweep::lies;
 use plum_engine::io::{Allowed, Config, Event, MappingId, Protocol, Suggestion, Wanted};
 use plum_engine::time::Time;

@@ -1,11 +1,11 @@
 //! Hostile answers to searches.
 
+use crate::harness::{
+    GATEWAY_HTTP, ROGUE, WAN, addr, answer, bare_harness, description, ip, page, redirect, secs, service,
+    silence, upnp_harness,
+};
 use crate::memory::peak_of;
 use crate::rogues::beside;
-use crate::stage::{
-    GATEWAY_HTTP, ROGUE, WAN, addr, answer, bare_stage, description, ip, page, redirect, secs, service,
-    silence, upnp_stage,
-};
 use crate::world::{GATEWAY, LOCAL};
 use plum_engine::io::{Arrival, Socket};
 use plum_engine::upnp::{Network, may_answer};
@@ -76,15 +76,15 @@ fn locations_that_lead_elsewhere_are_not_fetched() {
         SocketAddr::new(ROGUE, 80),
         SocketAddr::new(LOCAL, 1900),
     ] {
-        let mut stage = bare_stage();
+        let mut harness = bare_harness();
         for location in NOWHERE {
-            stage.answers_with(from, location);
+            harness.answers_with(from, location);
         }
-        let id = stage.create(Tcp, 8000);
-        stage.assert_fails(id, secs(4));
-        stage.run_for(secs(700));
-        assert_eq!(stage.connected_to(), []);
-        stage.assert_ends();
+        let id = harness.create(Tcp, 8000);
+        harness.assert_fails(id, secs(4));
+        harness.run_for(secs(700));
+        assert_eq!(harness.connected_to(), []);
+        harness.assert_ends();
     }
 }
 
@@ -92,16 +92,16 @@ fn locations_that_lead_elsewhere_are_not_fetched() {
 fn locations_that_name_other_hosts_are_fetched_from_their_sender() {
     for from in [GATEWAY, ROGUE] {
         for location in ELSEWHERE {
-            let mut stage = bare_stage();
-            stage.answers_with(SocketAddr::new(from, 1900), location);
-            let id = stage.create(Tcp, 8000);
+            let mut harness = bare_harness();
+            harness.answers_with(SocketAddr::new(from, 1900), location);
+            let id = harness.create(Tcp, 8000);
             // A description of the gateway's own is waited for.
-            stage.assert_fails(id, secs(11));
-            stage.run_for(secs(100));
-            let connects = stage.connected_to();
+            harness.assert_fails(id, secs(11));
+            harness.run_for(secs(100));
+            let connects = harness.connected_to();
             assert!(!connects.is_empty(), "{location}");
             assert!(connects.iter().all(|to| to.ip() == from), "{location}: {connects:?}");
-            stage.assert_ends();
+            harness.assert_ends();
         }
     }
 }
@@ -125,22 +125,22 @@ fn answers_of_hosts_that_cannot_be_here_are_not_followed() {
         "::ffff:127.0.0.1",
         "2001:db8::1",
     ] {
-        let mut stage = upnp_stage();
+        let mut harness = upnp_harness();
         let forged = ip(forged);
-        stage.forbid(forged.to_canonical());
-        stage.answers_with(
+        harness.forbid(forged.to_canonical());
+        harness.answers_with(
             SocketAddr::new(forged, 1900),
             &format!("http://{}/x", SocketAddr::new(forged, 80)),
         );
-        stage.answers_with(
+        harness.answers_with(
             SocketAddr::new(forged, 1900),
             &format!("http://{}/x", SocketAddr::new(forged.to_canonical(), 80)),
         );
-        let id = stage.create(Tcp, 8000);
-        stage.assert_made_by_the_gateway(id, secs(1));
-        assert!(stage.connected_to().iter().all(|&to| to == GATEWAY_HTTP), "{forged}");
-        stage.assert_ends();
-        stage.assert_nothing_left();
+        let id = harness.create(Tcp, 8000);
+        harness.assert_made_by_the_gateway(id, secs(1));
+        assert!(harness.connected_to().iter().all(|&to| to == GATEWAY_HTTP), "{forged}");
+        harness.assert_ends();
+        harness.assert_nothing_left();
     }
 }
 
@@ -201,48 +201,48 @@ fn a_datagram_counts_from_the_gateway_and_from_the_link_of_our_interface() {
 fn a_machine_with_a_link_local_address_finds_its_neighbours() {
     // What keeps metadata services out of it must not keep out networks without DHCP.
     let link_local = |last| IpAddr::V4(Ipv4Addr::new(169, 254, 7, last));
-    let mut stage = crate::stage::set_up(|setup| {
+    let mut harness = crate::harness::set_up(|setup| {
         setup.gateways[0].igd = None;
         let route = setup.route.as_mut().expect("a route");
         (route.local, route.gateway) = (link_local(2), None);
     });
     let at = SocketAddr::new(link_local(9), 80);
-    stage.answers_with(at, "http://169.254.7.9:80/x");
-    stage.serve_answers(at, service("203.0.113.9".into()));
-    let id = stage.create(Tcp, 8000);
-    assert!(stage.runs_until(secs(5), |stage| stage.is_success(id)), "{:?}", stage.timeline(id));
+    harness.answers_with(at, "http://169.254.7.9:80/x");
+    harness.serve_answers(at, service("203.0.113.9".into()));
+    let id = harness.create(Tcp, 8000);
+    assert!(harness.runs_until(secs(5), |harness| harness.is_success(id)), "{:?}", harness.timeline(id));
 }
 
 #[test]
 fn ten_thousand_answers_of_ten_thousand_devices_cost_next_to_nothing() {
-    let mut stage = upnp_stage();
-    let id = stage.create(Tcp, 8000);
+    let mut harness = upnp_harness();
+    let id = harness.create(Tcp, 8000);
     let (peak, ()) = peak_of(|| {
         for n in 0..10_000u32 {
             let host = IpAddr::V4(Ipv4Addr::from(0xc0a8_0200 + n));
             let location = format!("http://{host}:80/{}", "x".repeat(if n % 10 == 0 { 1900 } else { 10 }));
-            stage.inject(Socket::Ssdp, SocketAddr::new(host, 1900), &answer(&location));
+            harness.inject(Socket::Ssdp, SocketAddr::new(host, 1900), &answer(&location));
         }
-        stage.assert_made_by_the_gateway(id, secs(1));
+        harness.assert_made_by_the_gateway(id, secs(1));
     });
     // 16 devices of some 10 kB, and this test's own list of who has answered.
     assert!(peak < 2 << 20, "{peak} bytes");
-    let strangers = stage.connected_to().iter().filter(|to| to.ip() != GATEWAY).count();
+    let strangers = harness.connected_to().iter().filter(|to| to.ip() != GATEWAY).count();
     // At most 12 strangers, two at a time; nobody is at home there.
     assert!(strangers <= 2, "{strangers} connections to strangers");
-    stage.run_for(secs(600));
-    assert!(stage.connected_to().iter().filter(|to| to.ip() != GATEWAY).count() <= 12);
-    assert!(stage.wire(|wired| wired.most_open) <= 4);
-    stage.assert_ends();
-    stage.assert_nothing_left();
+    harness.run_for(secs(600));
+    assert!(harness.connected_to().iter().filter(|to| to.ip() != GATEWAY).count() <= 12);
+    assert!(harness.wire(|wired| wired.most_open) <= 4);
+    harness.assert_ends();
+    harness.assert_nothing_left();
 }
 
 #[test]
 fn a_stranger_that_names_the_gateway_does_not_crowd_it_out() {
     // LOCATIONs on the gateway's address are allowed to everyone: they are fetched there and nowhere else.
     for path in ["missing", "silent"] {
-        let mut stage = upnp_stage();
-        let id = stage.create(Tcp, 8000);
+        let mut harness = upnp_harness();
+        let id = harness.create(Tcp, 8000);
         for n in 0..1000 {
             // On another port there is nobody, or somebody who never answers: a name server, a file server.
             let location = if path == "missing" {
@@ -250,41 +250,41 @@ fn a_stranger_that_names_the_gateway_does_not_crowd_it_out() {
             } else {
                 format!("http://192.168.1.1:53/{n}")
             };
-            stage.inject(Socket::Ssdp, SocketAddr::new(ROGUE, 1900), &answer(&location));
+            harness.inject(Socket::Ssdp, SocketAddr::new(ROGUE, 1900), &answer(&location));
         }
-        stage.serve_answers(SocketAddr::new(GATEWAY, 53), |_| silence());
-        stage.assert_made_by_the_gateway(id, secs(1));
-        let connects = stage.connected_to().len();
+        harness.serve_answers(SocketAddr::new(GATEWAY, 53), |_| silence());
+        harness.assert_made_by_the_gateway(id, secs(1));
+        let connects = harness.connected_to().len();
         assert!(connects <= 20, "{connects} connections");
-        stage.assert_ends();
-        stage.assert_nothing_left();
+        harness.assert_ends();
+        harness.assert_nothing_left();
     }
 }
 
 #[test]
 fn a_stranger_that_names_the_gateways_own_description_takes_nothing_over() {
-    let mut stage = upnp_stage();
-    let id = stage.create(Tcp, 8000);
+    let mut harness = upnp_harness();
+    let id = harness.create(Tcp, 8000);
     for uuid in 0..20 {
         let text = String::from_utf8(answer("http://192.168.1.1:5000/rootDesc.xml")).expect("text");
         let text = text.replace("uuid:rogue", &format!("uuid:rogue-{uuid}"));
-        stage.inject(Socket::Ssdp, SocketAddr::new(ROGUE, 1900), text.as_bytes());
+        harness.inject(Socket::Ssdp, SocketAddr::new(ROGUE, 1900), text.as_bytes());
     }
-    stage.assert_made_by_the_gateway(id, secs(1));
-    stage.run_for(secs(10));
-    let before = stage.connected_to().len();
+    harness.assert_made_by_the_gateway(id, secs(1));
+    harness.run_for(secs(10));
+    let before = harness.connected_to().len();
     // The gateway's own notifications are still heard, those of the stranger are not.
     let usn = plum_gateway::core::Igd::default().uuid;
     let bye = |uuid: &str| {
         format!("NOTIFY * HTTP/1.1\r\nNTS: ssdp:byebye\r\nNT: {WAN}\r\nUSN: uuid:{uuid}::{WAN}\r\n\r\n")
             .into_bytes()
     };
-    stage.inject(Socket::Notifications, SocketAddr::new(ROGUE, 1900), &bye("rogue-0"));
-    stage.run_for(secs(6));
-    assert_eq!(stage.connected_to().len(), before);
-    stage.inject(Socket::Notifications, SocketAddr::new(GATEWAY, 1900), &bye(&usn));
-    stage.run_for(secs(6));
-    assert!(stage.connected_to().len() > before, "the gateway says goodbye and nobody looks");
+    harness.inject(Socket::Notifications, SocketAddr::new(ROGUE, 1900), &bye("rogue-0"));
+    harness.run_for(secs(6));
+    assert_eq!(harness.connected_to().len(), before);
+    harness.inject(Socket::Notifications, SocketAddr::new(GATEWAY, 1900), &bye(&usn));
+    harness.run_for(secs(6));
+    assert!(harness.connected_to().len() > before, "the gateway says goodbye and nobody looks");
 }
 
 #[test]
@@ -309,19 +309,19 @@ fn redirects_lead_nowhere_else_and_not_in_circles() {
     ] {
         let fetches = Rc::new(Cell::new(0));
         let count = Rc::clone(&fetches);
-        let mut stage = beside(ROGUE, move |_| {
+        let mut harness = beside(ROGUE, move |_| {
             count.set(count.get() + 1);
             redirect(target)
         });
-        stage.gateway().faults.silence.ssdp = Times::Always;
-        let id = stage.create(Tcp, 8000);
-        stage.assert_fails(id, secs(11));
+        harness.gateway().faults.silence.ssdp = Times::Always;
+        let id = harness.create(Tcp, 8000);
+        harness.assert_fails(id, secs(11));
         // Three fetches of one device at most, each with three redirects at most.
         let fetches = fetches.get();
         assert!((1..=3 * most).contains(&fetches), "{target}: {fetches}");
-        stage.gateway().faults.silence.ssdp = Times::Never;
-        stage.assert_made_by_the_gateway(id, secs(310));
-        stage.assert_ends();
+        harness.gateway().faults.silence.ssdp = Times::Never;
+        harness.assert_made_by_the_gateway(id, secs(310));
+        harness.assert_ends();
     }
 }
 
@@ -329,16 +329,16 @@ fn redirects_lead_nowhere_else_and_not_in_circles() {
 fn ten_thousand_redirects_are_not_followed() {
     let fetches = Rc::new(Cell::new(0));
     let count = Rc::clone(&fetches);
-    let mut stage = beside(ROGUE, move |_| {
+    let mut harness = beside(ROGUE, move |_| {
         count.set(count.get() + 1);
         redirect(&format!("/x{}", count.get()))
     });
-    let id = stage.create(Tcp, 8000);
-    stage.assert_made_by_the_gateway(id, secs(1));
-    stage.run_for(secs(3600));
+    let id = harness.create(Tcp, 8000);
+    harness.assert_made_by_the_gateway(id, secs(1));
+    harness.run_for(secs(3600));
     assert!(fetches.get() <= 12, "{} fetches", fetches.get());
-    stage.assert_ends();
-    stage.assert_nothing_left();
+    harness.assert_ends();
+    harness.assert_nothing_left();
 }
 
 #[test]
@@ -356,21 +356,21 @@ fn control_urls_of_a_rogue_stay_on_the_rogue() {
         ("<URLBase>http://93.184.216.34/</URLBase>", "//93.184.216.34/ctl"),
     ] {
         let xml = description("Rogue", base, &[(WAN, control)]);
-        let mut stage = beside(ROGUE, move |_| page(&xml));
-        stage.gateway().faults.silence.ssdp = Times::Always;
-        let id = stage.create(Tcp, 8000);
+        let mut harness = beside(ROGUE, move |_| page(&xml));
+        harness.gateway().faults.silence.ssdp = Times::Always;
+        let id = harness.create(Tcp, 8000);
         // The time for answers to the search, and `mapping_timeout`.
-        stage.assert_fails(id, secs(12));
-        stage.run_for(secs(1000));
-        assert!(stage.connected_to().iter().all(|to| to.ip() == ROGUE), "{base}{control}");
-        stage.assert_ends();
+        harness.assert_fails(id, secs(12));
+        harness.run_for(secs(1000));
+        assert!(harness.connected_to().iter().all(|to| to.ip() == ROGUE), "{base}{control}");
+        harness.assert_ends();
     }
 }
 
 #[test]
 fn datagrams_of_all_sizes_and_shapes_are_survived() {
-    let mut stage = upnp_stage();
-    let id = stage.create(Tcp, 8000);
+    let mut harness = upnp_harness();
+    let id = harness.create(Tcp, 8000);
     let (peak, ()) = peak_of(|| {
         for bytes in [
             vec![],
@@ -395,21 +395,21 @@ fn datagrams_of_all_sizes_and_shapes_are_survived() {
                 for socket in
                     [Socket::Ssdp, Socket::Announcements, Socket::Notifications, Socket::Pcp, Socket::NatPmp]
                 {
-                    stage.inject(socket, from, &bytes);
+                    harness.inject(socket, from, &bytes);
                 }
             }
         }
     });
     assert!(peak < 2 << 20, "{peak} bytes");
-    stage.assert_made_by_the_gateway(id, secs(2));
-    stage.assert_ends();
-    stage.assert_nothing_left();
+    harness.assert_made_by_the_gateway(id, secs(2));
+    harness.assert_ends();
+    harness.assert_nothing_left();
 }
 
 #[test]
 fn any_bytes_are_survived() {
-    let mut stage = upnp_stage();
-    let mut random = fastrand::Rng::with_seed(stage.seed());
+    let mut harness = upnp_harness();
+    let mut random = fastrand::Rng::with_seed(harness.seed());
     let usn = plum_gateway::core::Igd::default().uuid;
     let good: [Vec<u8>; 3] = [
         answer("http://192.168.1.1:5000/rootDesc.xml"),
@@ -417,7 +417,7 @@ fn any_bytes_are_survived() {
         format!("NOTIFY * HTTP/1.1\r\nNTS: ssdp:alive\r\nNT: {WAN}\r\nUSN: uuid:{usn}\r\nLOCATION: http://192.168.1.1:5000/\r\n\r\n")
             .into_bytes(),
     ];
-    let id = stage.create(Tcp, 8000);
+    let id = harness.create(Tcp, 8000);
     for _ in 0..5000 {
         let mut bytes = good[random.usize(0..good.len())].clone();
         for _ in 0..random.usize(0..8) {
@@ -434,11 +434,11 @@ fn any_bytes_are_survived() {
         }
         let from = [GATEWAY, ROGUE][random.usize(0..2)];
         let socket = [Socket::Ssdp, Socket::Notifications][random.usize(0..2)];
-        stage.inject(socket, SocketAddr::new(from, 1900), &bytes);
-        stage.run_for(Duration::from_millis(random.u64(0..4)));
+        harness.inject(socket, SocketAddr::new(from, 1900), &bytes);
+        harness.run_for(Duration::from_millis(random.u64(0..4)));
     }
-    stage.run_for(secs(700));
-    assert!(stage.is_success(id), "{:?}", stage.timeline(id));
-    stage.assert_ends();
-    stage.assert_nothing_left();
+    harness.run_for(secs(700));
+    assert!(harness.is_success(id), "{:?}", harness.timeline(id));
+    harness.assert_ends();
+    harness.assert_nothing_left();
 }

@@ -1,7 +1,7 @@
 //! A host on the link that sends NAT-PMP answers in the gateway's name to all ports, again and again: it needs to see nothing
 //! of ours, since NAT-PMP has no nonce.
 
-use crate::stage::{Stage, ip, millis, secs, set_up};
+use crate::harness::{Harness, ip, millis, secs, set_up};
 use crate::world::{EXTERNAL, GATEWAY};
 use plum_engine::io::{Event, MappingId, Protocol, Socket};
 use plum_gateway::core::{Spoken, Times};
@@ -42,30 +42,30 @@ impl Sweep {
     }
 
     /// The millisecond `at` of the sweep.
-    fn go_on(&mut self, stage: &mut Stage, at: u64) {
+    fn go_on(&mut self, harness: &mut Harness, at: u64) {
         for (socket, opens, turn) in &mut self.turns {
-            let opened = stage.wire(|wired| wired.opens.iter().filter(|open| *open == socket).count());
+            let opened = harness.wire(|wired| wired.opens.iter().filter(|open| *open == socket).count());
             if *opens != opened || self.is_shuffled && at.is_multiple_of(self.round) {
                 (*opens, *turn) = (opened, self.random.u64(..self.round));
             }
             if at % self.round == *turn {
                 for lie in &self.lies {
-                    stage.inject(*socket, SERVER, lie);
+                    harness.inject(*socket, SERVER, lie);
                 }
             }
         }
-        stage.run_for(millis(1));
+        harness.run_for(millis(1));
     }
 }
 
 /// The gateway's UPnP has made it, and the program was never told anything else. (Its answers can say that it has restarted, as
 /// forged announcements can.)
 #[track_caller]
-fn assert_honest(stage: &mut Stage, id: MappingId, what: &str) {
+fn assert_honest(harness: &mut Harness, id: MappingId, what: &str) {
     let made = Event::Success { protocol: Protocol::UpnpIgd, address: EXTERNAL, port: PORT };
-    assert!(stage.is_success(id), "{what}: {:?}", stage.timeline(id));
-    assert!(stage.callbacks(id).iter().all(|event| *event == made), "{what}: {:?}", stage.timeline(id));
-    assert_eq!(stage.gateway().table().len(), 1, "{what}");
+    assert!(harness.is_success(id), "{what}: {:?}", harness.timeline(id));
+    assert!(harness.callbacks(id).iter().all(|event| *event == made), "{what}: {:?}", harness.timeline(id));
+    assert_eq!(harness.gateway().table().len(), 1, "{what}");
 }
 
 #[test]
@@ -81,29 +81,29 @@ fn a_sweep_of_all_ports_takes_no_mapping_from_a_gateway_that_answers_by_upnp() {
         (lie, 900, 800),
     ] {
         for seed in 0..100 {
-            let mut stage = set_up(|setup| setup.seed = seed);
-            let silence = &mut stage.gateway().faults.silence;
+            let mut harness = set_up(|setup| setup.seed = seed);
+            let silence = &mut harness.gateway().faults.silence;
             (silence.pcp, silence.natpmp) = (Times::Always, Times::Always);
             if wait > 0 {
-                odd::own_description_comes_late(stage.gateway(), millis(wait));
+                odd::own_description_comes_late(harness.gateway(), millis(wait));
             }
             let mut sweep = Sweep::new(seed, round, seed % 2 == 1, lies(address, 8000));
-            let id = stage.create(Tcp, 8000);
+            let id = harness.create(Tcp, 8000);
             for at in 0..4000 {
-                sweep.go_on(&mut stage, at);
+                sweep.go_on(&mut harness, at);
             }
-            assert_honest(&mut stage, id, &format!("seed {seed}, {address}, {round} ms, {wait} ms"));
+            assert_honest(&mut harness, id, &format!("seed {seed}, {address}, {round} ms, {wait} ms"));
             // A sweep while a second one is asked for, and while the first is renewed.
             sweep.lies = lies(address, 8001);
-            let second = stage.create(Tcp, 8001);
+            let second = harness.create(Tcp, 8001);
             for at in 0..2000 {
-                sweep.go_on(&mut stage, at);
+                sweep.go_on(&mut harness, at);
             }
-            assert_eq!(stage.made_by(second), Some(Protocol::UpnpIgd), "seed {seed}");
-            stage.destroy_and_wait(second);
-            stage.run_for(secs(4000));
-            assert_honest(&mut stage, id, &format!("seed {seed}, {address}"));
-            stage.assert_ends();
+            assert_eq!(harness.made_by(second), Some(Protocol::UpnpIgd), "seed {seed}");
+            harness.destroy_and_wait(second);
+            harness.run_for(secs(4000));
+            assert_honest(&mut harness, id, &format!("seed {seed}, {address}"));
+            harness.assert_ends();
         }
     }
 }
@@ -111,95 +111,99 @@ fn a_sweep_of_all_ports_takes_no_mapping_from_a_gateway_that_answers_by_upnp() {
 #[test]
 fn one_sweep_is_found_out_by_what_comes_to_the_socket_of_the_other_protocol() {
     // The worst that may happen: each of its packets comes when it is waited for, but it comes to all ports.
-    let mut stage = set_up(|_| {});
-    let silence = &mut stage.gateway().faults.silence;
+    let mut harness = set_up(|_| {});
+    let silence = &mut harness.gateway().faults.silence;
     (silence.pcp, silence.natpmp) = (Times::Always, Times::Always);
-    let id = stage.create(Tcp, 8000);
+    let id = harness.create(Tcp, 8000);
     for _ in 0..2000 {
         for lie in lies(ip("198.51.100.66"), 8000) {
             for socket in [Socket::NatPmp, Socket::Pcp] {
-                stage.inject(socket, SERVER, &lie);
+                harness.inject(socket, SERVER, &lie);
             }
         }
-        stage.run_for(millis(1));
+        harness.run_for(millis(1));
     }
-    assert_honest(&mut stage, id, "a packet each millisecond");
+    assert_honest(&mut harness, id, "a packet each millisecond");
 }
 
 #[test]
 fn a_second_exchange_that_says_something_else_is_believed_as_little_as_the_first() {
-    let mut stage = set_up(|_| {});
-    let silence = &mut stage.gateway().faults.silence;
+    let mut harness = set_up(|_| {});
+    let silence = &mut harness.gateway().faults.silence;
     (silence.pcp, silence.natpmp) = (Times::Always, Times::Always);
-    let id = stage.create(Tcp, 8000);
+    let id = harness.create(Tcp, 8000);
     // Whoever meets our port at once, and lies about another address each time.
     for n in 0..2000u32 {
         let [.., third, fourth] = n.to_be_bytes();
         for lie in lies(Ipv4Addr::new(198, 51, third, fourth).into(), 8000) {
-            stage.inject(Socket::NatPmp, SERVER, &lie);
+            harness.inject(Socket::NatPmp, SERVER, &lie);
         }
-        stage.run_for(millis(1));
+        harness.run_for(millis(1));
     }
-    assert_honest(&mut stage, id, "another address each time");
+    assert_honest(&mut harness, id, "another address each time");
 }
 
 #[test]
 fn a_natpmp_server_that_answers_at_once_is_asked_once() {
     // PCP is denied, or its port is closed; UPnP answers as soon as it can, or not at all.
     for (is_denied, has_upnp) in [(true, true), (true, false), (false, true), (false, false)] {
-        let mut stage = set_up(|setup| {
+        let mut harness = set_up(|setup| {
             if !has_upnp {
                 setup.gateways[0].igd = None;
             }
         });
         if is_denied {
-            stage.gateway().faults.pcp = Spoken::UnsuppVersion(0);
+            harness.gateway().faults.pcp = Spoken::UnsuppVersion(0);
         } else {
-            stage.gateway().faults.closed.pcp = true;
+            harness.gateway().faults.closed.pcp = true;
         }
-        let id = stage.create(Tcp, 8000);
+        let id = harness.create(Tcp, 8000);
         // Two round trips of 4 ms.
-        assert!(stage.runs_until(millis(9), |stage| stage.is_success(id)), "{:?}", stage.timeline(id));
-        assert_eq!(stage.made_by(id), Some(Protocol::NatPmp));
-        let second = stage.create(Tcp, 8001);
-        stage.assert_made_by_the_gateway(second, millis(9));
-        let counts = stage.counts();
+        assert!(
+            harness.runs_until(millis(9), |harness| harness.is_success(id)),
+            "{:?}",
+            harness.timeline(id)
+        );
+        assert_eq!(harness.made_by(id), Some(Protocol::NatPmp));
+        let second = harness.create(Tcp, 8001);
+        harness.assert_made_by_the_gateway(second, millis(9));
+        let counts = harness.counts();
         assert_eq!((counts.natpmp_address, counts.natpmp_map), (1, 2), "{is_denied}, {has_upnp}");
-        stage.assert_ends();
-        stage.assert_nothing_left();
+        harness.assert_ends();
+        harness.assert_nothing_left();
     }
 }
 
 #[test]
 fn a_natpmp_server_beside_upnp_and_a_silent_pcp_is_asked_twice_for_its_first_mapping() {
-    let mut stage = set_up(|_| {});
-    stage.gateway().faults.silence.pcp = Times::Always;
-    let id = stage.create(Tcp, 8000);
-    assert!(stage.runs_until(millis(255), |stage| stage.is_success(id)), "{:?}", stage.timeline(id));
-    assert_eq!(stage.made_by(id), Some(Protocol::NatPmp));
-    let counts = stage.counts();
+    let mut harness = set_up(|_| {});
+    harness.gateway().faults.silence.pcp = Times::Always;
+    let id = harness.create(Tcp, 8000);
+    assert!(harness.runs_until(millis(255), |harness| harness.is_success(id)), "{:?}", harness.timeline(id));
+    assert_eq!(harness.made_by(id), Some(Protocol::NatPmp));
+    let counts = harness.counts();
     assert_eq!((counts.natpmp_address, counts.natpmp_map), (2, 2));
-    assert_eq!(stage.gateway().table().len(), 1);
-    let second = stage.create(Tcp, 8001);
-    stage.assert_made_by_the_gateway(second, millis(300));
-    assert_eq!(stage.counts().natpmp_map, 3);
-    stage.assert_ends();
-    stage.assert_nothing_left();
+    assert_eq!(harness.gateway().table().len(), 1);
+    let second = harness.create(Tcp, 8001);
+    harness.assert_made_by_the_gateway(second, millis(300));
+    assert_eq!(harness.counts().natpmp_map, 3);
+    harness.assert_ends();
+    harness.assert_nothing_left();
 }
 
 #[test]
 fn a_natpmp_server_whose_second_answers_are_lost_loses_its_first_mapping_to_upnp_and_leaves_nothing() {
-    let mut stage = set_up(|_| {});
-    stage.gateway().faults.silence.pcp = Times::Always;
-    let id = stage.create(Tcp, 8000);
-    stage.run_until(|stage| stage.counts().natpmp_map == 1);
-    stage.gateway().faults.silence.natpmp = Times::Always;
-    stage.assert_made_by_the_gateway(id, millis(600));
-    assert_eq!(stage.made_by(id), Some(Protocol::UpnpIgd));
-    stage.run_for(secs(30));
-    stage.gateway().faults.silence.natpmp = Times::Never;
-    assert_eq!(stage.callbacks(id).len(), 1);
-    stage.run_for(secs(4000));
-    stage.assert_ends();
-    stage.assert_nothing_left();
+    let mut harness = set_up(|_| {});
+    harness.gateway().faults.silence.pcp = Times::Always;
+    let id = harness.create(Tcp, 8000);
+    harness.run_until(|harness| harness.counts().natpmp_map == 1);
+    harness.gateway().faults.silence.natpmp = Times::Always;
+    harness.assert_made_by_the_gateway(id, millis(600));
+    assert_eq!(harness.made_by(id), Some(Protocol::UpnpIgd));
+    harness.run_for(secs(30));
+    harness.gateway().faults.silence.natpmp = Times::Never;
+    assert_eq!(harness.callbacks(id).len(), 1);
+    harness.run_for(secs(4000));
+    harness.assert_ends();
+    harness.assert_nothing_left();
 }

@@ -1,7 +1,7 @@
 //! Hostile text in every string of the network that reaches a log, a request or the program.
 
-use crate::stage::{
-    GATEWAY_HTTP, IGD, ROGUE, WAN, bare_stage, description, page, secs, service, soap, upnp_stage,
+use crate::harness::{
+    GATEWAY_HTTP, IGD, ROGUE, WAN, bare_harness, description, page, secs, service, soap, upnp_harness,
 };
 use crate::world::GATEWAY;
 use plum_engine::io::Socket;
@@ -77,14 +77,14 @@ fn names_of_devices_reach_the_log_as_plain_text() {
         let xml = description(&format!("marker{nasty}"), "", &[(WAN, "/ctl")])
             .replace("</friendlyName>", &format!("</friendlyName><modelName>model{nasty}</modelName>"));
         let (lines, ()) = logged(|| {
-            let mut stage = upnp_stage();
+            let mut harness = upnp_harness();
             let mut service = service("203.0.113.9".into());
-            stage.serve_answers(GATEWAY_HTTP, move |request| {
+            harness.serve_answers(GATEWAY_HTTP, move |request| {
                 if request.starts_with("GET") { page(&xml) } else { service(request) }
             });
-            let id = stage.create(Tcp, 8000);
-            stage.run_until(|stage| stage.is_success(id));
-            stage.assert_ends();
+            let id = harness.create(Tcp, 8000);
+            harness.run_until(|harness| harness.is_success(id));
+            harness.assert_ends();
         });
         assert_plain(&lines);
         assert_logged(&lines, "marker");
@@ -96,8 +96,8 @@ fn names_of_devices_reach_the_log_as_plain_text() {
 fn texts_of_faults_reach_the_log_as_plain_text() {
     for nasty in NASTY {
         let (lines, ()) = logged(|| {
-            let mut stage = upnp_stage();
-            stage.serve_answers(GATEWAY_HTTP, move |request| {
+            let mut harness = upnp_harness();
+            harness.serve_answers(GATEWAY_HTTP, move |request| {
                 if request.starts_with("GET") {
                     return page(description("Gateway", "", &[(WAN, "/ctl")]));
                 }
@@ -106,9 +106,9 @@ fn texts_of_faults_reach_the_log_as_plain_text() {
                      </errorDescription></UPnPError></detail></s:Fault>"
                 )))
             });
-            let id = stage.create(Tcp, 8000);
-            stage.run_until(|stage| stage.is_failure(id));
-            stage.assert_ends();
+            let id = harness.create(Tcp, 8000);
+            harness.run_until(|harness| harness.is_failure(id));
+            harness.assert_ends();
         });
         assert_plain(&lines);
         assert_logged(&lines, "marker");
@@ -121,12 +121,12 @@ fn external_addresses_with_anything_else_in_them_reach_nobody() {
     for nasty in NASTY.into_iter().filter(|nasty| !nasty.starts_with('<')) {
         for text in [format!("203.0.113.9{nasty}"), format!("{nasty}203.0.113.9"), nasty.to_owned()] {
             let (lines, ()) = logged(|| {
-                let mut stage = upnp_stage();
-                stage.serve_answers(GATEWAY_HTTP, service(text.clone()));
-                let id = stage.create(Tcp, 8000);
+                let mut harness = upnp_harness();
+                harness.serve_answers(GATEWAY_HTTP, service(text.clone()));
+                let id = harness.create(Tcp, 8000);
                 // An address is a value, or none: no text of the network can reach `external_host`.
-                stage.assert_fails(id, secs(21));
-                stage.assert_ends();
+                harness.assert_fails(id, secs(21));
+                harness.assert_ends();
             });
             assert_plain(&lines);
         }
@@ -137,22 +137,22 @@ fn external_addresses_with_anything_else_in_them_reach_nobody() {
 fn urls_reach_requests_and_the_log_encoded() {
     for nasty in NASTY {
         let (lines, requests) = logged(|| {
-            let mut stage = bare_stage();
+            let mut harness = bare_harness();
             let location = format!("http://192.168.1.66:80/marker{}", nasty.replace(['\r', '\n'], " "));
-            stage.answers_with(SocketAddr::new(ROGUE, 1900), &location);
+            harness.answers_with(SocketAddr::new(ROGUE, 1900), &location);
             let xml =
                 description("Rogue", "", &[(WAN, &format!("/control{}", nasty.replace(['<', '&'], "")))]);
             let mut service = service("203.0.113.9".into());
-            stage.serve_answers(SocketAddr::new(ROGUE, 80), move |request| {
+            harness.serve_answers(SocketAddr::new(ROGUE, 80), move |request| {
                 if request.starts_with("GET") { page(&xml) } else { service(request) }
             });
-            let id = stage.create(Tcp, 8000);
-            stage.run_until(|stage| stage.is_success(id));
-            stage.assert_ends();
-            stage.wire(|wired| wired.requests.clone())
+            let id = harness.create(Tcp, 8000);
+            harness.run_until(|harness| harness.is_success(id));
+            harness.assert_ends();
+            harness.wire(|wired| wired.requests.clone())
         });
         assert_plain(&lines);
-        // (The stage has checked that their heads are ASCII without control characters.)
+        // (The harness has checked that their heads are ASCII without control characters.)
         for (_, request) in &requests {
             let lines: Vec<&str> =
                 request.split("\r\n\r\n").next().unwrap_or_default().split("\r\n").collect();
@@ -189,14 +189,14 @@ fn types_of_services_reach_requests_as_names_only() {
             WAN.replace("schemas", nasty),
         ] {
             let (lines, posts) = logged(|| {
-                let mut stage = upnp_stage();
+                let mut harness = upnp_harness();
                 let xml = description("Gateway", "", &[(&kind, "/ctl")]);
-                stage.serve_answers(GATEWAY_HTTP, move |request| {
+                harness.serve_answers(GATEWAY_HTTP, move |request| {
                     if request.starts_with("GET") { page(&xml) } else { page(soap("<s:Fault/>")) }
                 });
-                let id = stage.create(Tcp, 8000);
-                stage.assert_fails(id, secs(21));
-                stage.wire(|wired| {
+                let id = harness.create(Tcp, 8000);
+                harness.assert_fails(id, secs(21));
+                harness.wire(|wired| {
                     wired
                         .requests
                         .iter()
@@ -221,8 +221,8 @@ fn types_of_services_reach_requests_as_names_only() {
 #[test]
 fn headers_of_datagrams_reach_the_log_as_plain_text() {
     let (lines, ()) = logged(|| {
-        let mut stage = upnp_stage();
-        let id = stage.create(Tcp, 8000);
+        let mut harness = upnp_harness();
+        let id = harness.create(Tcp, 8000);
         for nasty in NASTY {
             for text in [
                 format!(
@@ -242,13 +242,13 @@ fn headers_of_datagrams_reach_the_log_as_plain_text() {
                         Socket::Pcp,
                         Socket::NatPmp,
                     ] {
-                        stage.inject(socket, SocketAddr::new(from, 1900), text.as_bytes());
+                        harness.inject(socket, SocketAddr::new(from, 1900), text.as_bytes());
                     }
                 }
             }
         }
-        stage.run_until(|stage| stage.is_success(id));
-        stage.assert_ends();
+        harness.run_until(|harness| harness.is_success(id));
+        harness.assert_ends();
     });
     assert!(lines.len() > 20, "{lines:#?}");
     assert_plain(&lines);
@@ -257,18 +257,18 @@ fn headers_of_datagrams_reach_the_log_as_plain_text() {
 #[test]
 fn what_is_no_utf8_is_logged_as_plain_text() {
     let (lines, ()) = logged(|| {
-        let mut stage = upnp_stage();
+        let mut harness = upnp_harness();
         let xml = description("marker!", "", &[(WAN, "/ctl")]).into_bytes();
         let xml: Vec<u8> = xml
             .iter()
             .flat_map(|&b| if b == b'!' { vec![0xff, 0xc0, 0x80, 0xed, 0xa0, 0x80] } else { vec![b] })
             .collect();
         let mut service = service("203.0.113.9".into());
-        stage.serve_answers(GATEWAY_HTTP, move |request| {
+        harness.serve_answers(GATEWAY_HTTP, move |request| {
             if request.starts_with("GET") { page(&xml) } else { service(request) }
         });
-        let id = stage.create(Tcp, 8000);
-        stage.run_until(|stage| stage.is_success(id));
+        let id = harness.create(Tcp, 8000);
+        harness.run_until(|harness| harness.is_success(id));
     });
     assert_plain(&lines);
     assert_logged(&lines, "marker");

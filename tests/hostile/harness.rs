@@ -1,4 +1,4 @@
-//! The stage: a world with one honest gateway, and rogues in the same network.
+//! The harness: a world with one honest gateway, and rogues in the same network.
 //!
 //! The engine's outputs pass through here on their way to the world. Connections to a rogue's server are served here; every
 //! other output goes on to the world. Whatever goes to somebody who must not be contacted fails the test.
@@ -404,38 +404,38 @@ impl Machine for Wired {
     }
 }
 
-pub type Stage = World<Wired>;
+pub type Harness = World<Wired>;
 
-/// A stage that begins otherwise.
-pub fn set_up(change: impl FnOnce(&mut Setup)) -> Stage {
+/// A harness that begins otherwise.
+pub fn set_up(change: impl FnOnce(&mut Setup)) -> Harness {
     let mut setup = Setup::default();
     change(&mut setup);
     let engine = Engine::new(setup.engine.clone(), Box::new(Seeded::new(setup.seed)));
     World::with_engine(setup, Wired::new(engine))
 }
 
-/// A stage whose gateway speaks all protocols.
-pub fn stage() -> Stage {
+/// A harness whose gateway speaks all protocols.
+pub fn harness() -> Harness {
     set_up(|_| {})
 }
 
-/// A stage whose gateway speaks UPnP only.
-pub fn upnp_stage() -> Stage {
-    let mut stage = stage();
-    stage.gateway().faults.closed.pcp = true;
-    stage.gateway().faults.closed.natpmp = true;
-    stage
+/// A harness whose gateway speaks UPnP only.
+pub fn upnp_harness() -> Harness {
+    let mut harness = harness();
+    harness.gateway().faults.closed.pcp = true;
+    harness.gateway().faults.closed.natpmp = true;
+    harness
 }
 
-/// A stage whose gateway speaks nothing.
-pub fn bare_stage() -> Stage {
-    let mut stage = set_up(|setup| setup.gateways[0].igd = None);
-    stage.gateway().faults.closed.pcp = true;
-    stage.gateway().faults.closed.natpmp = true;
-    stage
+/// A harness whose gateway speaks nothing.
+pub fn bare_harness() -> Harness {
+    let mut harness = set_up(|setup| setup.gateways[0].igd = None);
+    harness.gateway().faults.closed.pcp = true;
+    harness.gateway().faults.closed.natpmp = true;
+    harness
 }
 
-impl Stage {
+impl Harness {
     /// Somebody sends us this.
     pub fn inject(&mut self, socket: Socket, from: SocketAddr, bytes: &[u8]) {
         self.act(|wired, now| wired.handle_datagram(now, socket, from.into(), bytes));
@@ -473,7 +473,7 @@ impl Stage {
     /// The true gateway makes the mapping within this time.
     #[track_caller]
     pub fn assert_made_by_the_gateway(&mut self, id: MappingId, within: Duration) {
-        assert!(self.runs_until(within, |stage| stage.is_success(id)), "{:?}", self.timeline(id));
+        assert!(self.runs_until(within, |harness| harness.is_success(id)), "{:?}", self.timeline(id));
         let (_, address, port) = self.success(id).expect("it is made");
         assert_eq!(address, EXTERNAL);
         assert!(self.gateway().table().iter().any(|mapping| mapping.external_port == port));
@@ -491,7 +491,7 @@ impl Stage {
     /// The mapping fails within this time, and the engine comes to rest.
     #[track_caller]
     pub fn assert_fails(&mut self, id: MappingId, within: Duration) {
-        assert!(self.runs_until(within, |stage| stage.is_failure(id)), "{:?}", self.timeline(id));
+        assert!(self.runs_until(within, |harness| harness.is_failure(id)), "{:?}", self.timeline(id));
         assert_eq!(self.callbacks(id), [Event::Failure]);
     }
 
