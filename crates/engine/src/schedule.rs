@@ -11,7 +11,7 @@ const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 pub const RENEWAL_FLOOR: Duration = Duration::from_secs(4);
 
 /// The last useful renewal window: after it, less than the floor is left even of a day.
-const LAST_STAGE: u32 = 14;
+const LAST_WINDOW: u32 = 14;
 
 /// A granted lifetime within our bounds: at most a day, and at least two renewal floors, so that the first renewal
 /// comes before the end.
@@ -25,11 +25,11 @@ pub fn counted_lifetime(granted: Duration) -> Duration {
 /// renewal: the end of the lifetime.
 pub fn renewal_at(cx: &mut Cx, made_at: Time, lifetime: Duration) -> Time {
     let end = made_at + lifetime;
-    let Some(stage) = (0..=LAST_STAGE).find(|stage| end - lifetime / (2 << stage) > cx.now) else {
+    let Some(window) = (0..=LAST_WINDOW).find(|window| end - lifetime / (2 << window) > cx.now) else {
         return end;
     };
-    // In units of 1/2^(stage+3) of the lifetime the window begins at 2^(stage+3) - 4 and is one unit wide.
-    let of = 1u64 << (stage + 3);
+    // In units of 1/2^(window+3) of the lifetime the window begins at 2^(window+3) - 4 and is one unit wide.
+    let of = 1u64 << (window + 3);
     let at = made_at + cx.between(lifetime, of - 4, of - 3, of);
     at.max(cx.now + RENEWAL_FLOOR).min(end)
 }

@@ -72,7 +72,7 @@ enum Removed {
 }
 
 /// The mappings and how they are shown.
-struct Board {
+struct MappingTable {
     mappings: Vec<Mapping>,
     rows: Vec<Row>,
     /// Whether each was ever made.
@@ -106,10 +106,10 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
         }
     });
 
-    let mut board = Board::new(&session, ports, view(&arguments))?;
-    let end = board.keep(&received, until, arguments.keep_trying)?;
-    let exit = board.exit(&end);
-    let removed = board.remove()?;
+    let mut table = MappingTable::new(&session, ports, view(&arguments))?;
+    let end = table.keep(&received, until, arguments.keep_trying)?;
+    let exit = table.exit(&end);
+    let removed = table.remove()?;
     if removed != Removed::All {
         // The deletions were sent and repeated; to end the session properly would be to wait for the same gateway again.
         std::mem::forget(session);
@@ -144,14 +144,14 @@ fn view(arguments: &Arguments) -> Box<dyn View> {
     }
 }
 
-impl Board {
-    fn new(session: &Session, ports: Vec<Port>, view: Box<dyn View>) -> Result<Board, Failure> {
+impl MappingTable {
+    fn new(session: &Session, ports: Vec<Port>, view: Box<dyn View>) -> Result<MappingTable, Failure> {
         let mappings: Vec<Mapping> =
             ports.iter().map(|port| session.map(port.request())).collect::<Result<_, _>>()?;
         let places = mappings.iter().enumerate().map(|(place, mapping)| (mapping.id(), place)).collect();
         let made = vec![false; mappings.len()];
         let row = |&port: &Port| Row { port, status: Status::Pending, renewal: None };
-        Ok(Board { rows: ports.iter().map(row).collect(), mappings, made, places, view })
+        Ok(MappingTable { rows: ports.iter().map(row).collect(), mappings, made, places, view })
     }
 
     /// Shows what happens until the end.

@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")] // it looks into the kernel: descriptors, the buffers of a socket, namespaces
 
 mod connections;
-mod ending;
+mod end;
 mod script;
 mod sockets;
 mod system;
