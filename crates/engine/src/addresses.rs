@@ -55,7 +55,7 @@ pub enum Scope {
     Public,
     /// Private: another NAT stands beyond the gateway.
     Private,
-    /// The shared address space of a carrier-grade NAT (RFC 6598).
+    /// The shared address space of a carrier-grade NAT (RFC 6598), or the inner side of DS-Lite (RFC 6333 §5.7).
     CarrierNat,
     /// Not an address of a host: the gateway has no connection.
     Unusable,
@@ -69,6 +69,7 @@ pub fn scope_of(address: IpAddr) -> Scope {
             Scope::Unusable
         }
         IpAddr::V4(v4) if in_v4(v4, Ipv4Addr::new(100, 64, 0, 0), 10) => Scope::CarrierNat,
+        IpAddr::V4(v4) if in_v4(v4, Ipv4Addr::new(192, 0, 0, 0), 29) => Scope::CarrierNat,
         IpAddr::V4(v4) if v4.is_private() || v4.is_link_local() => Scope::Private,
         IpAddr::V6(v6) if v6.is_unique_local() || v6.is_unicast_link_local() => Scope::Private,
         _ => Scope::Public,
@@ -146,6 +147,8 @@ mod tests {
             ("::ffff:0.0.0.0", Scope::Unusable),
             ("192.168.178.2", Scope::Private),
             ("100.64.3.4", Scope::CarrierNat),
+            ("192.0.0.2", Scope::CarrierNat),
+            ("192.0.0.9", Scope::Public),
             ("fd00::1", Scope::Private),
             ("1.2.3.4", Scope::Public),
             ("203.0.113.7", Scope::Public),

@@ -6,7 +6,7 @@ use plum_engine::Reason;
 use plum_engine::addresses::{Scope, scope_of};
 use serde::Serialize;
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// The overall result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -332,10 +332,9 @@ fn surroundings(findings: &Findings, way: &Way) -> Option<String> {
     Some(advice)
 }
 
-/// An address of a provider's NAT, or of 192.0.0.0/29, the inner side of DS-Lite (RFC 6333 §5.7).
+/// An address of a provider's NAT.
 fn is_carrier(address: IpAddr) -> bool {
-    let is_dslite = |v4: Ipv4Addr| v4.to_bits() >> 3 == Ipv4Addr::new(192, 0, 0, 0).to_bits() >> 3;
-    scope_of(address) == Scope::CarrierNat || matches!(address, IpAddr::V4(v4) if is_dslite(v4))
+    scope_of(address) == Scope::CarrierNat
 }
 
 fn gateway(way: &Way) -> String {
