@@ -16,13 +16,19 @@ pub enum Action {
     AddPortMapping,
     AddAnyPortMapping,
     DeletePortMapping,
+    GetFirewallStatus,
+    AddPinhole,
+    UpdatePinhole,
+    DeletePinhole,
+    CheckPinholeWorking,
+    GetPinholePackets,
     /// Any other.
     Unknown,
 }
 
 impl Action {
     /// Every action the gateway knows.
-    pub const ALL: [Action; 8] = [
+    pub const ALL: [Action; 14] = [
         Action::GetExternalIPAddress,
         Action::GetStatusInfo,
         Action::GetNATRSIPStatus,
@@ -31,7 +37,28 @@ impl Action {
         Action::AddPortMapping,
         Action::AddAnyPortMapping,
         Action::DeletePortMapping,
+        Action::GetFirewallStatus,
+        Action::AddPinhole,
+        Action::UpdatePinhole,
+        Action::DeletePinhole,
+        Action::CheckPinholeWorking,
+        Action::GetPinholePackets,
     ];
+
+    /// Whether it is one of WANIPv6FirewallControl.
+    pub const fn is_of_firewall(self) -> bool {
+        use Action::{AddPinhole, CheckPinholeWorking, DeletePinhole};
+        use Action::{GetFirewallStatus, GetPinholePackets, UpdatePinhole};
+        matches!(
+            self,
+            GetFirewallStatus
+                | AddPinhole
+                | UpdatePinhole
+                | DeletePinhole
+                | CheckPinholeWorking
+                | GetPinholePackets
+        )
+    }
 
     /// The action of this name.
     pub fn parse(name: &str) -> Option<Action> {

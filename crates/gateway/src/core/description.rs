@@ -15,6 +15,8 @@ pub enum WanKind {
     DslForumIp1,
     /// WANPPPConnection:1 of the DSL forum.
     DslForumPpp1,
+    /// WANIPv6FirewallControl:1, which maps no ports but opens pinholes.
+    Firewall1,
 }
 
 impl WanKind {
@@ -26,6 +28,7 @@ impl WanKind {
             WanKind::Ppp1 => "urn:schemas-upnp-org:service:WANPPPConnection:1",
             WanKind::DslForumIp1 => "urn:dslforum-org:service:WANIPConnection:1",
             WanKind::DslForumPpp1 => "urn:dslforum-org:service:WANPPPConnection:1",
+            WanKind::Firewall1 => "urn:schemas-upnp-org:service:WANIPv6FirewallControl:1",
         }
     }
 }
@@ -58,7 +61,7 @@ pub struct Igd {
     pub root: String,
     /// InternetGatewayDevice:1 or :2.
     pub version: u8,
-    /// Its services that map ports, in the order of the description.
+    /// Its services that map ports or open pinholes, in the order of the description.
     pub services: Vec<WanService>,
     /// The URLBase of the description.
     pub url_base: Option<String>,
@@ -123,8 +126,11 @@ impl Igd {
         let mut services = String::new();
         for (n, service) in self.services.iter().enumerate() {
             let control_url = service.control_url.clone().unwrap_or_else(|| format!("/ctl/{n}"));
-            let is_ppp = matches!(service.kind, WanKind::Ppp1 | WanKind::DslForumPpp1);
-            let id = if is_ppp { "WANPPPConn" } else { "WANIPConn" };
+            let id = match service.kind {
+                WanKind::Ppp1 | WanKind::DslForumPpp1 => "WANPPPConn",
+                WanKind::Firewall1 => "WANIPv6Firewall",
+                WanKind::Ip1 | WanKind::Ip2 | WanKind::DslForumIp1 => "WANIPConn",
+            };
             // Writing into a String cannot fail.
             let _ = write!(
                 services,

@@ -213,7 +213,7 @@ pub struct Faults {
     pub lifetime: Option<u32>,
     /// The longest lifetime granted by PCP and NAT-PMP, in seconds.
     pub max_lifetime: Option<u32>,
-    /// The external port of new mappings.
+    /// The external port of new mappings; pinholes have the internal one.
     pub assigned_port: AssignedPort,
     /// PCP answers with another nonce.
     pub wrong_nonce: Times,
@@ -233,7 +233,7 @@ pub struct Faults {
     pub leases: Leases,
     /// AddPortMapping replaces no entry: it gets error 718, whoever made it.
     pub no_replacement: bool,
-    /// A deletion by PCP or NAT-PMP leaves the port mapped for so many seconds still, and says so (RFC 6887 §15: it carries
+    /// A deletion by PCP or NAT-PMP (of a mapping, not of a pinhole) leaves the port mapped for so many seconds still, and says so (RFC 6887 §15: it carries
     /// traffic).
     pub deletion_leaves: Option<u32>,
     /// PCP and NAT-PMP have a table of their own beside UPnP's: none sees or removes the entries of the other, but an
@@ -245,6 +245,12 @@ pub struct Faults {
     pub same_ports_only: bool,
     /// AddAnyPortMapping gets error 401, whatever the version.
     pub no_add_any: bool,
+    /// GetFirewallStatus says that the firewall is off; all else of firewall control gets error 702.
+    pub firewall_disabled: bool,
+    /// GetFirewallStatus says that no pinholes are allowed; all else of firewall control gets error 703.
+    pub inbound_pinholes_forbidden: bool,
+    /// PCP MAP with another nonce renews a pinhole, which keeps its nonce: deletion alone is refused (miniupnpd 2.3.1).
+    pub nonce_guards_deletion_only: bool,
     /// What GetExternalIPAddress says instead of the external address.
     pub external_address_text: Option<String>,
     /// The LOCATION of SSDP answers and notifications instead of the true one.

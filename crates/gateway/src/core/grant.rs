@@ -1,6 +1,6 @@
 //! What PCP and NAT-PMP make and remove in the port table.
 
-use super::{AssignedPort, Gateway, Protocol, TableEntry, Transport};
+use super::{AssignedPort, Gateway, Leases, Protocol, TableEntry, Transport};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,8 +16,7 @@ impl Gateway {
         made_by: Protocol,
         nonce: Option<[u8; 12]>,
     ) -> Option<(u16, u32)> {
-        let longest = self.faults.max_lifetime.unwrap_or(u32::MAX);
-        let lifetime = self.faults.lifetime.unwrap_or(lifetime).min(longest);
+        let lifetime = self.granted_lifetime(lifetime);
         let old = self.table.of_internal(transport, internal).find(|m| self.is_seen_by(m, made_by)).cloned();
         let wanted = if suggested_port == 0 { internal.port() } else { suggested_port };
         let external_port = match (&old, self.faults.assigned_port) {
@@ -52,6 +51,22 @@ impl Gateway {
         };
         self.table.insert(mapping);
         Some((external_port, lifetime))
+    }
+
+    /// How long what PCP or NAT-PMP asks for is granted, in seconds.
+    pub(super) fn granted_lifetime(&self, lifetime: u32) -> u32 {
+        let longest = self.faults.max_lifetime.unwrap_or(u32::MAX);
+        self.faults.lifetime.unwrap_or(lifetime).min(longest)
+    }
+
+    /// When an entry ends that UPnP makes or renews now for so many seconds; `old_end`: when it ended so far.
+    pub(super) fn upnp_lease_end(&self, lease: u32, old_end: Option<Duration>) -> Option<Duration> {
+        let granted = (lease > 0).then(|| Duration::from_secs(lease.into()));
+        match (self.faults.leases, old_end) {
+            (Leases::GoneAfter(most), _) => granted.map(|lease| self.now + lease.min(most)),
+            (Leases::NotExtended, Some(at)) => granted.and(Some(at)),
+            _ => granted.map(|lease| self.now + lease),
+        }
     }
 
     /// A free external port for a mapping that would like `wanted`.

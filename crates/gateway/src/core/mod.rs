@@ -3,13 +3,16 @@
 //! Times are spans since the gateway's clock started; they may not go backwards. One input (`handle_*`),
 //! then the outputs that are due (`poll_output` until `None`), then wait until `poll_timeout`.
 
+mod config;
 mod counts;
 mod description;
 mod faults;
+mod firewall;
 mod grant;
 mod http;
 mod natpmp;
 mod pcp;
+mod pinholes;
 mod random;
 mod script;
 mod soap;
@@ -18,6 +21,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use config::Config;
 pub use counts::{Action, Counts, Kind, Received};
 pub use description::{Igd, WanKind, WanService};
 pub use faults::{
@@ -25,63 +29,26 @@ pub use faults::{
     WrongSource,
 };
 pub use http::ConnectionId;
+pub use pinholes::{Pinhole, PinholeKey, Pinholes};
 pub use random::Random;
 pub use script::{Reply, Request, Script};
 pub use table::{Protocol, Table, TableEntry, Transport};
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// Where gateways announce themselves to PCP and NAT-PMP clients.
 pub const ANNOUNCEMENTS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 1)), 5350);
 /// Where UPnP devices are searched and announce themselves.
 pub const SSDP_GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250)), 1900);
-
-/// The configuration of a gateway, apart from its faults.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Its address inside.
-    pub address: IpAddr,
-    /// UDP port of PCP and NAT-PMP.
-    pub pcp_port: u16,
-    /// UDP port of SSDP.
-    pub ssdp_port: u16,
-    /// TCP port of the device description and the actions.
-    pub http_port: u16,
-    /// Its address outside.
-    pub external_address: Ipv4Addr,
-    /// The UPnP device it is; `None`: it has no UPnP.
-    pub igd: Option<Igd>,
-    /// The epoch that it starts with, in seconds.
-    pub first_epoch: u32,
-    /// How often it announces a restart to PCP and NAT-PMP clients, after 0, 250, 500, 1000 ms and so on.
-    pub announcements: u32,
-    /// The most mappings it has room for.
-    pub max_mappings: usize,
-    /// Determines everything random.
-    pub seed: u64,
-}
-
-impl Config {
-    /// A gateway with all protocols at this address, on their usual ports.
-    pub fn at(address: IpAddr) -> Config {
-        Config {
-            address,
-            pcp_port: 5351,
-            ssdp_port: 1900,
-            http_port: 5000,
-            external_address: Ipv4Addr::new(203, 0, 113, 7),
-            igd: Some(Igd::default()),
-            first_epoch: 0,
-            // RFC 6887 §14.1.3 and RFC 6886 §3.2.1: ten times, the interval doubling from 250 ms.
-            announcements: 10,
-            max_mappings: 65_536,
-            seed: 1,
-        }
-    }
-}
+/// Where gateways announce themselves to PCP clients of IPv6.
+pub const ANNOUNCEMENTS_V6: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1)), 5350);
+/// Where UPnP devices of the link are searched and announce themselves by IPv6.
+pub const SSDP_GROUP_V6: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xc)), 1900);
 
 /// A UDP port of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,6 +87,7 @@ pub struct Gateway {
     pub counts: Counts,
     scripts: Vec<Script>,
     table: Table,
+    pinholes: Pinholes,
     now: Duration,
     /// When the epoch was `config.first_epoch`; signed, as a script may set the epoch to anything.
     epoch_base_secs: i64,
@@ -178,6 +146,7 @@ impl Gateway {
             counts: Counts::default(),
             scripts: Vec::new(),
             table: Table::default(),
+            pinholes: Pinholes::default(),
             now,
             epoch_base_secs,
             boot_id: 1,
@@ -230,6 +199,7 @@ impl Gateway {
     /// Loses all mappings without a restart or an announcement.
     pub fn forget_mappings(&mut self) {
         self.table.clear();
+        self.pinholes.clear();
     }
 
     /// Maps an external port to another internal host.
@@ -255,8 +225,9 @@ impl Gateway {
             self.close(connection, self.now);
         }
         if !keep_mappings {
-            self.table.clear();
+            self.forget_mappings();
         }
+        self.pinholes.restart();
         if !self.faults.epoch_survives_restart {
             self.set_epoch(0);
         }
@@ -282,9 +253,11 @@ impl Gateway {
         if self.faults.closed.ssdp || self.faults.silence.ssdp == Times::Always {
             return;
         }
-        let from = SocketAddr::new(self.config.address, self.config.ssdp_port);
-        for bytes in ssdp::notifications(self, alive) {
-            self.output_at(self.now, Output::Send { from, to: SSDP_GROUP, bytes });
+        for to in self.config.groups([SSDP_GROUP, SSDP_GROUP_V6]) {
+            let from = SocketAddr::new(self.config.address_for(to.ip()), self.config.ssdp_port);
+            for bytes in ssdp::notifications(self, to, alive) {
+                self.output_at(self.now, Output::Send { from, to, bytes });
+            }
         }
     }
 
@@ -322,6 +295,7 @@ impl Gateway {
     pub fn handle_timeout(&mut self, now: Duration) {
         self.now = self.now.max(now);
         self.table.expire(self.now);
+        self.pinholes.expire(self.now);
     }
 
     /// A datagram came to one of its ports, also by multicast.
@@ -348,6 +322,10 @@ impl Gateway {
     fn handle_pcp_port(&mut self, from: SocketAddr, bytes: &[u8]) {
         // RFC 6887 §9: the version tells NAT-PMP (0) from PCP (1 and above) on the same port.
         match bytes.first() {
+            Some(0) if from.is_ipv6() && self.config.ipv6.is_some() => {
+                self.count(Kind::Other, from, None, None);
+                self.complain(format!("NAT-PMP: a request by IPv6, from {from}"));
+            }
             Some(0) => natpmp::handle(self, from, bytes),
             _ => pcp::handle(self, from, bytes),
         }
@@ -380,22 +358,24 @@ impl Gateway {
     /// When something is due next, if nothing comes in.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let output = self.queue.peek().map(|queued| queued.0.due);
-        output.into_iter().chain(self.table.next_expiry()).min()
+        output.into_iter().chain(self.table.next_expiry()).chain(self.pinholes.next_expiry()).min()
     }
 
     fn send_announcements(&mut self) {
-        let from = SocketAddr::new(self.config.address, self.config.pcp_port);
         let faults = &self.faults;
         let pcp = faults.pcp == Spoken::Yes && faults.silence.pcp != Times::Always && !faults.closed.pcp;
         let natpmp =
             faults.natpmp == Spoken::Yes && faults.silence.natpmp != Times::Always && !faults.closed.natpmp;
-        if pcp {
-            let bytes = pcp::announcement(self.epoch());
-            self.output_at(self.now, Output::Send { from, to: ANNOUNCEMENTS, bytes });
-        }
-        if natpmp {
-            let bytes = natpmp::address_reply(self.epoch(), self.config.external_address);
-            self.output_at(self.now, Output::Send { from, to: ANNOUNCEMENTS, bytes });
+        for to in self.config.groups([ANNOUNCEMENTS, ANNOUNCEMENTS_V6]) {
+            let from = SocketAddr::new(self.config.address_for(to.ip()), self.config.pcp_port);
+            if pcp {
+                let bytes = pcp::announcement(self.epoch());
+                self.output_at(self.now, Output::Send { from, to, bytes });
+            }
+            if natpmp && to.is_ipv4() {
+                let bytes = natpmp::address_reply(self.epoch(), self.config.external_address);
+                self.output_at(self.now, Output::Send { from, to, bytes });
+            }
         }
     }
 
@@ -405,10 +385,11 @@ impl Gateway {
             UdpPort::Pcp => self.config.pcp_port,
             UdpPort::Ssdp => self.config.ssdp_port,
         };
+        let own = self.config.address_for(to.ip());
         let from = match self.faults.wrong_source {
-            None => SocketAddr::new(self.config.address, number),
+            None => SocketAddr::new(own, number),
             // 0: whoever carries it chooses a free one.
-            Some(WrongSource::Port) => SocketAddr::new(self.config.address, 0),
+            Some(WrongSource::Port) => SocketAddr::new(own, 0),
             Some(WrongSource::Address(address)) => SocketAddr::new(address, number),
         };
         let mut due = self.now + self.faults.delay + delay;

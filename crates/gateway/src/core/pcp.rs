@@ -1,6 +1,6 @@
 //! PCP, the server's side (RFC 6887): MAP and ANNOUNCE. Options are ignored.
 
-use super::{Gateway, Kind, Protocol, Request, Spoken, Transport, be16, be32, natpmp};
+use super::{Gateway, Kind, PinholeKey, Protocol, Request, Spoken, Transport, be16, be32, natpmp};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 const ANNOUNCE: u8 = 0;
@@ -155,28 +155,57 @@ fn map(gateway: &mut Gateway, from: SocketAddr, request: &[u8]) -> (u8, u32, Opt
         return (MALFORMED_REQUEST, LONG_LIFETIME, None);
     }
     let internal = SocketAddr::new(from.ip(), internal_port);
+    if let Some(key) = gateway.pinhole_key(transport, internal) {
+        return pinhole(gateway, key, nonce, lifetime, request);
+    }
     // RFC 6887 §11.3: a mapping is renewed and deleted by the nonce it was made with, only.
     let foreign = |m: &super::TableEntry| m.nonce.is_some_and(|theirs| theirs != nonce);
     if gateway.table().of_internal(transport, internal).any(foreign) {
         return (NOT_AUTHORIZED, LONG_LIFETIME, None);
     }
-    let body = |port: u16, address: &[u8]| {
-        let mut body = request[24..42].to_vec();
-        body.extend_from_slice(&port.to_be_bytes());
-        body.extend_from_slice(address);
-        body
-    };
     if lifetime == 0 {
         let left = gateway.remove_internal(transport, internal, Protocol::Pcp);
-        return (SUCCESS, left, Some(body(suggested_port, suggested_address)));
+        return (SUCCESS, left, Some(body(request, suggested_port, suggested_address)));
     }
     match gateway.grant(transport, internal, suggested_port, lifetime, Protocol::Pcp, Some(nonce)) {
         None => (NO_RESOURCES, SHORT_LIFETIME, None),
         Some((port, lifetime)) => {
             let address = gateway.config().external_address.to_ipv6_mapped().octets();
-            (SUCCESS, lifetime, Some(body(port, &address)))
+            (SUCCESS, lifetime, Some(body(request, port, &address)))
         }
     }
+}
+
+/// MAP of an IPv6 client: the firewall lets through what comes to its own address and port.
+fn pinhole(
+    gateway: &mut Gateway,
+    key: PinholeKey,
+    nonce: [u8; 12],
+    lifetime: u32,
+    request: &[u8],
+) -> (u8, u32, Option<Vec<u8>>) {
+    let (client, port) = (key.client, key.port);
+    let theirs = gateway.pinholes().get(&key).and_then(|pinhole| pinhole.nonce);
+    let is_let_pass = lifetime > 0 && gateway.faults.nonce_guards_deletion_only;
+    if theirs.is_some_and(|theirs| theirs != nonce) && !is_let_pass {
+        return (NOT_AUTHORIZED, LONG_LIFETIME, None);
+    }
+    if lifetime == 0 {
+        gateway.pinholes_mut().remove(&key);
+        return (SUCCESS, 0, Some(request[24..60].to_vec()));
+    }
+    match gateway.grant_pinhole(key, lifetime, nonce) {
+        None => (NO_RESOURCES, SHORT_LIFETIME, None),
+        Some(lifetime) => (SUCCESS, lifetime, Some(body(request, port, &client.octets()))),
+    }
+}
+
+/// The answer's part of MAP: the request's, with the external port and address.
+fn body(request: &[u8], port: u16, address: &[u8]) -> Vec<u8> {
+    let mut body = request[24..42].to_vec();
+    body.extend_from_slice(&port.to_be_bytes());
+    body.extend_from_slice(address);
+    body
 }
 
 /// An unsolicited ANNOUNCE answer (RFC 6887 §14.1.3).

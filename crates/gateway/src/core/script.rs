@@ -213,10 +213,10 @@ impl Gateway {
 
     /// Carries a request out, or only finds out what the gateway would say.
     pub(super) fn carry_out<T>(&mut self, script: &Reply, act: impl FnOnce(&mut Gateway) -> T) -> T {
-        let before = script.has_no_effect.then(|| self.table.clone());
+        let before = script.has_no_effect.then(|| (self.table.clone(), self.pinholes.clone()));
         let result = act(self);
         if let Some(before) = before {
-            self.table = before;
+            (self.table, self.pinholes) = before;
         }
         result
     }

@@ -4,14 +4,13 @@
 //! standard.
 
 use super::description::escape;
-use super::{Action, AssignedPort, Gateway, Kind, Leases, Protocol, TableEntry, Transport, WanKind};
+use super::{Action, AssignedPort, Gateway, Kind, Protocol, TableEntry, Transport, WanKind, firewall};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 // WANIPConnection:2 §2.5, UDA 1.1 §3.2.5
-const INVALID_ACTION: i32 = 401;
-const INVALID_ARGS: i32 = 402;
-const NOT_AUTHORIZED: i32 = 606;
+pub(super) const INVALID_ACTION: i32 = 401;
+pub(super) const INVALID_ARGS: i32 = 402;
+pub(super) const NOT_AUTHORIZED: i32 = 606;
 const ARRAY_INDEX_INVALID: i32 = 713;
 const NO_SUCH_ENTRY: i32 = 714;
 const WILDCARD_NOT_PERMITTED: i32 = 716;
@@ -56,26 +55,27 @@ impl Request {
         request
     }
 
-    fn argument(&self, name: &str) -> Option<&str> {
+    pub(super) fn argument(&self, name: &str) -> Option<&str> {
         self.arguments.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, i32> {
+    pub(super) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, i32> {
         self.argument(name).and_then(|text| text.parse().ok()).ok_or(INVALID_ARGS)
     }
 
     pub(super) fn transport(&self) -> Result<Transport, i32> {
-        self.argument("NewProtocol").and_then(Transport::parse).ok_or(INVALID_ARGS)
+        let by_number = || self.argument("Protocol").and_then(firewall::transport);
+        self.argument("NewProtocol").and_then(Transport::parse).or_else(by_number).ok_or(INVALID_ARGS)
     }
 
     /// The port it names: the internal one where there is one.
     pub(super) fn port(&self) -> Option<u16> {
-        self.number("NewInternalPort").or_else(|_| self.number("NewExternalPort")).ok()
+        self.internal_port().or_else(|| self.external_port())
     }
 
     /// The internal port it names.
     pub(super) fn internal_port(&self) -> Option<u16> {
-        self.number("NewInternalPort").ok()
+        self.number("NewInternalPort").or_else(|_| self.number("InternalPort")).ok()
     }
 
     /// The external port it names.
@@ -85,7 +85,8 @@ impl Request {
 
     /// The lease it asks for.
     pub(super) fn lease(&self) -> Option<u32> {
-        self.number("NewLeaseDuration").ok()
+        let names = ["NewLeaseDuration", "LeaseTime", "NewLeaseTime"];
+        names.into_iter().find_map(|name| self.number(name).ok())
     }
 }
 
@@ -140,7 +141,7 @@ pub(super) fn carry_out(
     (status, body)
 }
 
-type Arguments = Vec<(&'static str, String)>;
+pub(super) type Arguments = Vec<(&'static str, String)>;
 
 fn act(
     gateway: &mut Gateway,
@@ -156,7 +157,22 @@ fn act(
     if any && (kind != WanKind::Ip2 || gateway.faults.no_add_any) {
         return Err(INVALID_ACTION);
     }
+    if request.action.is_of_firewall() != (kind == WanKind::Firewall1) {
+        return Err(INVALID_ACTION);
+    }
     check_order(gateway, request)?;
+    match kind {
+        WanKind::Firewall1 => firewall::act(gateway, from, request),
+        _ => act_on_mappings(gateway, from, status, request),
+    }
+}
+
+fn act_on_mappings(
+    gateway: &mut Gateway,
+    from: SocketAddr,
+    status: &str,
+    request: &Request,
+) -> Result<Arguments, i32> {
     match request.action {
         Action::GetExternalIPAddress => {
             let text = match &gateway.faults.external_address_text {
@@ -193,7 +209,8 @@ fn act(
             arguments.extend(entry(gateway, mapping));
             Ok(arguments)
         }
-        Action::AddPortMapping | Action::AddAnyPortMapping => add(gateway, from, any, request),
+        Action::AddPortMapping => add(gateway, from, false, request),
+        Action::AddAnyPortMapping => add(gateway, from, true, request),
         Action::DeletePortMapping => {
             let (transport, port) = (request.transport()?, request.number("NewExternalPort")?);
             let mapping = gateway.table().get(transport, port).ok_or(NO_SUCH_ENTRY)?;
@@ -206,7 +223,7 @@ fn act(
             gateway.table_mut().remove(transport, port);
             Ok(Vec::new())
         }
-        Action::Unknown => Err(INVALID_ACTION),
+        _ => Err(INVALID_ACTION),
     }
 }
 
@@ -263,12 +280,7 @@ fn add(gateway: &mut Gateway, from: SocketAddr, any: bool, request: &Request) ->
     let lease = gateway.faults.lifetime.unwrap_or(lease);
     let internal = SocketAddr::new(client, internal_port);
     let old = old.filter(|old| old.internal == internal);
-    let granted = (lease > 0).then(|| Duration::from_secs(lease.into()));
-    let expires_at = match (gateway.faults.leases, &old) {
-        (Leases::GoneAfter(most), _) => granted.map(|lease| gateway.now + lease.min(most)),
-        (Leases::NotExtended, Some(TableEntry { expires_at: Some(at), .. })) => granted.and(Some(*at)),
-        _ => granted.map(|lease| gateway.now + lease),
-    };
+    let expires_at = gateway.upnp_lease_end(lease, old.as_ref().and_then(|old| old.expires_at));
     let made_by = old.as_ref().map_or(Protocol::Upnp, |old| old.made_by);
     let nonce = old.and_then(|old| old.nonce);
     let granted_at = gateway.now;
@@ -300,9 +312,7 @@ fn entry(gateway: &Gateway, mapping: &TableEntry) -> Arguments {
 fn check_order(gateway: &mut Gateway, request: &Request) -> Result<(), i32> {
     const KEY: [&str; 3] = ["NewRemoteHost", "NewExternalPort", "NewProtocol"];
     let expected: &[&str] = match request.action {
-        Action::GetExternalIPAddress | Action::GetStatusInfo | Action::GetNATRSIPStatus | Action::Unknown => {
-            &[]
-        }
+        Action::GetExternalIPAddress | Action::GetStatusInfo | Action::GetNATRSIPStatus => &[],
         Action::GetSpecificPortMappingEntry | Action::DeletePortMapping => &KEY,
         Action::GetGenericPortMappingEntry => &["NewPortMappingIndex"],
         Action::AddPortMapping | Action::AddAnyPortMapping => &[
@@ -315,6 +325,7 @@ fn check_order(gateway: &mut Gateway, request: &Request) -> Result<(), i32> {
             "NewPortMappingDescription",
             "NewLeaseDuration",
         ],
+        action => firewall::arguments(action),
     };
     if request.arguments.iter().map(|(name, _)| name.as_str()).eq(expected.iter().copied()) {
         return Ok(());

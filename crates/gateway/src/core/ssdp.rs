@@ -58,27 +58,27 @@ pub(super) fn handle(gateway: &mut Gateway, from: SocketAddr, bytes: &[u8]) {
         for location in &gateway.faults.extra_locations {
             answers.push((Duration::ZERO, answer(gateway, &extra, &target, location)));
         }
-        answers.push((script.delay(), answer(gateway, igd, &target, &location(gateway))));
+        answers.push((script.delay(), answer(gateway, igd, &target, &location(gateway, from))));
     }
     for (delay, bytes) in answers {
         gateway.reply_after(delay, UdpPort::Ssdp, from, bytes);
     }
 }
 
-/// NOTIFY messages for every target: the device is there, or leaves.
-pub(super) fn notifications(gateway: &Gateway, alive: bool) -> Vec<Vec<u8>> {
+/// NOTIFY messages to a group for every target: the device is there, or leaves.
+pub(super) fn notifications(gateway: &Gateway, group: SocketAddr, alive: bool) -> Vec<Vec<u8>> {
     let Some(igd) = &gateway.config().igd else { return Vec::new() };
     let message = |target: &String| {
         let life = if alive {
             format!(
                 "CACHE-CONTROL: max-age=1800\r\nLOCATION: {}\r\nSERVER: {SERVER}\r\nNTS: ssdp:alive\r\n",
-                location(gateway)
+                location(gateway, group)
             )
         } else {
             "NTS: ssdp:byebye\r\n".into()
         };
         format!(
-            "NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n{life}NT: {target}\r\nUSN: {}\r\n{}\r\n",
+            "NOTIFY * HTTP/1.1\r\nHOST: {group}\r\n{life}NT: {target}\r\nUSN: {}\r\n{}\r\n",
             usn(igd, target),
             boot(gateway),
         )
@@ -107,8 +107,9 @@ fn boot(gateway: &Gateway) -> String {
     }
 }
 
-fn location(gateway: &Gateway) -> String {
-    let http = SocketAddr::new(gateway.config().address, gateway.config().http_port);
+/// Where the description is, for a client or a group.
+fn location(gateway: &Gateway, client: SocketAddr) -> String {
+    let http = SocketAddr::new(gateway.config().address_for(client.ip()), gateway.config().http_port);
     gateway.faults.location.clone().unwrap_or_else(|| format!("http://{http}/rootDesc.xml"))
 }
 

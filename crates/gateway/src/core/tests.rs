@@ -1,8 +1,10 @@
 //! The core against bytes written out by hand from the standards.
 
 mod faults;
+mod firewall;
 mod natpmp;
 mod pcp;
+mod pinholes;
 mod scripts;
 mod table;
 mod upnp;

@@ -81,7 +81,7 @@ pub(super) fn act(gateway: &mut Gateway, action: &str, arguments: &[(&str, &str)
     act_on(gateway, WAN_IP_1, action, arguments)
 }
 
-fn value<'a>(text: &'a str, name: &str) -> &'a str {
+pub(super) fn value<'a>(text: &'a str, name: &str) -> &'a str {
     let (_, rest) = text.split_once(&format!("<{name}>")).unwrap_or_else(|| panic!("no {name} in {text}"));
     rest.split_once("</").unwrap().0
 }
