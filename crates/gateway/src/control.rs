@@ -20,6 +20,7 @@ counts                            print what was received
 reset-counts                      start counting anew
 complaints                        print what was wrong with requests
 occupy tcp|udp PORT ADDR:PORT     take an external port for somebody else
+arrive tcp|udp ADDR:PORT ADDR:PORT            a packet from outside to an IPv6 client: print passed or stopped
 silence pcp|natpmp|ssdp|http [TIMES]          do not answer
 close pcp|natpmp|ssdp|http|all    close a port (UDP 5351 only with both pcp and natpmp)
 open pcp|natpmp|ssdp|http|all     open it again
@@ -48,6 +49,8 @@ set http-junk|hang-up TIMES
 set soap-status CODE|off          answer actions with this HTTP status
 set max-connections N|off
 set keep-open|epoch-survives-restart|permanent-leases-only|same-ports-only|no-add-any on|off
+set firewall-enabled|inbound-pinhole-allowed on|off    of IPv6; off: error 702, error 703
+set nonce-guards-deletion-only on|off         PCP MAP with another nonce renews a pinhole
 no-faults                         as at the start
 help                              this
 quit                              end (with --control)
@@ -75,6 +78,11 @@ pub fn carry_out(gateway: &mut Gateway, line: &str) -> Result<String, String> {
         ["occupy", transport, port, internal] => {
             let transport = Transport::parse(transport).ok_or("the transport is tcp or udp")?;
             gateway.occupy(transport, parse(port)?, parse::<SocketAddr>(internal)?);
+        }
+        ["arrive", transport, from, to] => {
+            let transport = Transport::parse(transport).ok_or("the transport is tcp or udp")?;
+            let passed = gateway.pinholes_mut().let_in(transport, parse(from)?, parse(to)?);
+            return Ok(if passed { "passed" } else { "stopped" }.into());
         }
         ["set", "external-address", address] => {
             gateway.set_external_address(parse::<Ipv4Addr>(address)?, true);
@@ -196,14 +204,36 @@ fn set(faults: &mut Faults, name: &str, values: &[&str]) -> Result<(), String> {
         ("hang-up", times) => http.hang_up = parse_times(times)?,
         ("soap-status", [code]) => http.soap_status = parse_or_off(code)?,
         ("max-connections", [n]) => http.max_connections = parse_or_off(n)?,
-        ("keep-open", [value]) => http.keep_open = parse_switch(value)?,
-        ("epoch-survives-restart", [value]) => faults.epoch_survives_restart = parse_switch(value)?,
-        ("permanent-leases-only", [value]) => faults.permanent_leases_only = parse_switch(value)?,
-        ("same-ports-only", [value]) => faults.same_ports_only = parse_switch(value)?,
-        ("no-add-any", [value]) => faults.no_add_any = parse_switch(value)?,
-        _ => return Err(format!("cannot set {name} to {:?} (try help)", values.join(" "))),
+        (_, [value]) => set_switch(faults, name, value)?,
+        _ => return Err(cannot_set(name, values)),
     }
     Ok(())
+}
+
+fn set_switch(faults: &mut Faults, name: &str, value: &str) -> Result<(), String> {
+    let switch = match name {
+        "keep-open" => &mut faults.http.keep_open,
+        "epoch-survives-restart" => &mut faults.epoch_survives_restart,
+        "permanent-leases-only" => &mut faults.permanent_leases_only,
+        "same-ports-only" => &mut faults.same_ports_only,
+        "no-add-any" => &mut faults.no_add_any,
+        "nonce-guards-deletion-only" => &mut faults.nonce_guards_deletion_only,
+        "firewall-enabled" => {
+            faults.firewall_disabled = !parse_switch(value)?;
+            return Ok(());
+        }
+        "inbound-pinhole-allowed" => {
+            faults.inbound_pinholes_forbidden = !parse_switch(value)?;
+            return Ok(());
+        }
+        _ => return Err(cannot_set(name, &[value])),
+    };
+    *switch = parse_switch(value)?;
+    Ok(())
+}
+
+fn cannot_set(name: &str, values: &[&str]) -> String {
+    format!("cannot set {name} to {:?} (try help)", values.join(" "))
 }
 
 fn table(gateway: &Gateway) -> String {
@@ -213,6 +243,22 @@ fn table(gateway: &Gateway) -> String {
         let until = m.expires_at.map_or_else(|| "never".into(), |at| format!("{:.0}s", at.as_secs_f64()));
         // Writing into a String cannot fail.
         let _ = writeln!(text, "{transport} {port} {} {:?} until {until}", m.internal, m.made_by);
+    }
+    for pinhole in gateway.pinholes().iter() {
+        let key = &pinhole.key;
+        let client = SocketAddr::from((key.client, key.port));
+        let from = match (key.remote_host.as_str(), key.remote_port) {
+            ("", 0) => String::new(),
+            (host, port) => format!(" from [{host}]:{port}"),
+        };
+        let _ = writeln!(
+            text,
+            "{} pinhole {} {client}{from} {:?} until {:.0}s",
+            key.transport.name(),
+            pinhole.id,
+            pinhole.made_by,
+            pinhole.expires_at.as_secs_f64()
+        );
     }
     text.truncate(text.trim_end().len());
     text
@@ -262,7 +308,7 @@ fn parse_span(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{Action, Config};
+    use crate::core::{Action, Config, PinholeKey, Protocol};
 
     fn gateway() -> Gateway {
         Gateway::new(Config::at(IpAddr::from([192, 168, 1, 1])), Duration::ZERO)
@@ -288,6 +334,10 @@ mod tests {
             "set dribble 1 250us",
             "set location http://evil/",
             "set keep-open on",
+            "set firewall-enabled off",
+            "set inbound-pinhole-allowed off",
+            "set nonce-guards-deletion-only on",
+            "refuse AddPinhole 403",
         ] {
             assert_eq!(carry_out(&mut gateway, line), Ok(String::new()), "{line}");
         }
@@ -301,6 +351,9 @@ mod tests {
             lifetime: Some(0),
             wrong_source: Some(WrongSource::Address(IpAddr::from([127, 0, 0, 9]))),
             location: Some("http://evil/".into()),
+            firewall_disabled: true,
+            inbound_pinholes_forbidden: true,
+            nonce_guards_deletion_only: true,
             ..Faults::default()
         };
         expected.silence.pcp = Times::Always;
@@ -312,6 +365,7 @@ mod tests {
         let (kind, times) = (Kind::PcpMap, Times::Next(2));
         expected.refuse_some(Refusal { kind, port: Some(8000), code: 8, lifetime: 60, times });
         expected.refuse(Kind::Soap(Action::AddPortMapping), 725);
+        expected.refuse(Kind::Soap(Action::AddPinhole), 403);
         assert_eq!(gateway.faults, expected);
         carry_out(&mut gateway, "no-faults").expect("a command");
         assert_eq!(gateway.faults, Faults::default());
@@ -326,7 +380,7 @@ mod tests {
         for line in commands.lines() {
             assert!(carry_out(&mut gateway, line).is_ok(), "{line}");
         }
-        assert_eq!(commands.lines().count(), 20);
+        assert_eq!(commands.lines().count(), 23);
     }
 
     #[test]
@@ -348,6 +402,10 @@ mod tests {
             "refuse pcp-map",
             "refuse pcp-map 8 port",
             "set keep-open maybe",
+            "set firewall-enabled maybe",
+            "set roof on",
+            "arrive sctp [2001:db8::1]:1 [2001:db8::2]:2",
+            "arrive tcp [2001:db8::1]:1 [2001:db8::2]",
             "occupy sctp 1 1.2.3.4:5",
             "restart now",
         ] {
@@ -366,6 +424,20 @@ mod tests {
         assert!(counts.starts_with("pcp-map 0 pcp-delete 0 "), "{counts}");
         assert!(carry_out(&mut gateway, "restart-without-memory").is_ok());
         assert_eq!(carry_out(&mut gateway, "table"), Ok(String::new()));
+    }
+
+    #[test]
+    fn pinholes_are_printed_and_let_packets_pass() {
+        let mut gateway = gateway();
+        let client = "2003:1::5".parse().expect("an address");
+        let key = PinholeKey::for_all(Transport::Tcp, client, 8000);
+        gateway.pinholes_mut().open(key, Protocol::Pcp, None, Duration::ZERO, Duration::from_secs(120));
+        let printed = carry_out(&mut gateway, "table");
+        assert_eq!(printed, Ok("TCP pinhole 1 [2003:1::5]:8000 Pcp until 120s".into()));
+        let mut arrive = |to: &str| carry_out(&mut gateway, &format!("arrive tcp [2003:2::9]:50000 {to}"));
+        assert_eq!(arrive("[2003:1::5]:8000"), Ok("passed".into()));
+        assert_eq!(arrive("[2003:1::5]:8001"), Ok("stopped".into()));
+        assert_eq!(gateway.pinholes().iter().next().expect("the pinhole").packets, 1);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A simulated NAT gateway: PCP, NAT-PMP and UPnP-IGD over one port table, with scripted faults.
+//! A simulated NAT gateway: PCP, NAT-PMP and UPnP-IGD over one port table, and a firewall for IPv6, with scripted faults.
 //!
 //! [`core`] has all the logic and no I/O: tests drive it on a virtual clock. [`server`] adds sockets: tests of the
 //! public API, the demo and the benchmarks run it on a loopback address of its own. [`control`] is the command language

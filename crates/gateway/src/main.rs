@@ -24,6 +24,7 @@ sockets are open.
   --http-port PORT           TCP port of the device description; 0: any free one (0)
   --igd 1|2|none             the UPnP device it is (1)
   --service ip1|ip2|ppp1     a service of it, may be repeated (ip1, or ip2 of IGD 2)
+  --ipv6                     be the firewall of IPv6 clients too; ADDR is an IPv6 address
   --multicast                take part in multicast on the interface of ADDR
   --announcements N          how often a restart is announced (10)
   --max-mappings N           room in its table (65536)
@@ -110,7 +111,7 @@ fn fail(error: &str) -> ExitCode {
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
     let mut config = Config::at(Ipv4Addr::new(127, 77, 0, 1));
     let (mut faults, mut odd, mut control) = (Vec::new(), Vec::new(), false);
-    let mut kinds = Vec::new();
+    let (mut kinds, mut ipv6) = (Vec::new(), false);
     let mut version = Some(1);
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
@@ -124,6 +125,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, Str
         match name.as_str() {
             "--help" | "-h" => return Ok(None),
             "--control" => control = true,
+            "--ipv6" => ipv6 = true,
             "--multicast" => config.multicast = true,
             "--address" => gateway.address = of(&name, &value()?)?,
             "--external-address" => gateway.external_address = of(&name, &value()?)?,
@@ -137,14 +139,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, Str
             "--seed" => gateway.seed = of(&name, &value()?)?,
             "--fault" => faults.push(value()?),
             "--odd" => odd.push(find_odd(&value()?)?),
-            "--igd" => {
-                version = match value()?.as_str() {
-                    "none" => None,
-                    "1" => Some(1),
-                    "2" => Some(2),
-                    other => return Err(format!("--igd: {other:?} is none of 1, 2, none")),
-                }
-            }
+            "--igd" => version = version_of(&value()?)?,
             "--service" => kinds.push(match value()?.as_str() {
                 "ip1" => WanKind::Ip1,
                 "ip2" => WanKind::Ip2,
@@ -161,7 +156,26 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, Str
         kinds.push(if version == Some(2) { WanKind::Ip2 } else { WanKind::Ip1 });
     }
     config.gateway.igd = version.map(|version| Igd::with(version, &kinds));
+    if ipv6 {
+        config.gateway = with_ipv6(config.gateway)?;
+    }
     Ok(Some(Options { config, odd, faults, control }))
+}
+
+fn version_of(value: &str) -> Result<Option<u8>, String> {
+    match value {
+        "none" => Ok(None),
+        "1" => Ok(Some(1)),
+        "2" => Ok(Some(2)),
+        other => Err(format!("--igd: {other:?} is none of 1, 2, none")),
+    }
+}
+
+fn with_ipv6(gateway: plum_gateway::core::Config) -> Result<plum_gateway::core::Config, String> {
+    match gateway.address {
+        IpAddr::V6(address) => Ok(gateway.with_ipv6(address)),
+        IpAddr::V4(_) => Err("--ipv6 needs an IPv6 address as --address".into()),
+    }
 }
 
 fn find_odd(name: &str) -> Result<fn(&mut Gateway), String> {

@@ -1,9 +1,9 @@
 //! The gateway with real sockets, on loopback addresses of its own.
 
-use plum_gateway::core::{ANNOUNCEMENTS, Reply, SSDP_GROUP, Times, Transport, WrongSource};
-use plum_gateway::server::{Server, unique_loopback};
+use plum_gateway::core::{ANNOUNCEMENTS, PinholeKey, Reply, SSDP_GROUP, Times, Transport, WrongSource};
+use plum_gateway::server::{Config, Server, unique_loopback};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes, so that a failure is a failure and not a hang.
@@ -342,8 +342,39 @@ fn stopped_gateway_leaves_its_ports_free() {
 #[test]
 fn taken_port_is_an_error_that_names_it() {
     let server = start();
-    let taken = plum_gateway::server::Config::at(server.address());
+    let taken = Config::at(server.address());
     let error = Server::start(taken).err().expect("the port is taken");
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert!(error.to_string().contains(&server.pcp_address().to_string()), "{error}");
+}
+
+#[test]
+fn serves_pinholes_by_ipv6() {
+    let address = Ipv6Addr::LOCALHOST;
+    // No UDP ports: all tests of the machine share this one address.
+    let ipv6 = plum_gateway::core::Config { pcp_port: 0, ssdp_port: 0, ..Config::at(address).gateway };
+    let config = Config { gateway: ipv6.with_ipv6(address), ..Config::at(address) };
+    let server = match Server::start(config) {
+        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
+            return writeln!(std::io::stderr(), "not tested: this machine has no IPv6").expect("a write");
+        }
+        result => result.expect("a gateway on the IPv6 loopback address"),
+    };
+    let service = "urn:schemas-upnp-org:service:WANIPv6FirewallControl:1";
+    let body = format!(
+        "<s:Envelope><s:Body><u:AddPinhole xmlns:u=\"{service}\"><RemoteHost></RemoteHost>\
+         <RemotePort>0</RemotePort><InternalClient>{address}</InternalClient><InternalPort>8000</InternalPort>\
+         <Protocol>17</Protocol><LeaseTime>60</LeaseTime></u:AddPinhole></s:Body></s:Envelope>"
+    );
+    let answer = http(
+        &server,
+        &format!(
+            "POST /ctl/1 HTTP/1.1\r\nHost: gateway\r\nSOAPAction: \"{service}#AddPinhole\"\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+    );
+    assert!(answer.contains("<UniqueID>1</UniqueID>"), "{answer}");
+    let key = PinholeKey::for_all(Transport::Udp, address, 8000);
+    assert!(server.with_core(|core| core.pinholes().get(&key).is_some()));
 }
