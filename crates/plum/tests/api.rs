@@ -438,35 +438,3 @@ fn session_can_be_dropped_in_its_log_callback() {
     drop(noise);
     wait_until_empty(&server);
 }
-
-#[cfg(unix)] // no process is forked elsewhere
-#[test]
-fn child_of_a_fork_has_no_session() {
-    let server = gateway();
-    let session = session(&server);
-    let mapping = map(&session, Request::tcp(80));
-    mapping.wait(LONG).expect("it is made");
-    // SAFETY: the child calls what this is about, which takes no lock that the parent's threads may hold, and ends by _exit.
-    let child = unsafe { libc::fork() };
-    assert!(child >= 0);
-    if child == 0 {
-        let is_forked = matches!(session.map(Request::tcp(81)), Err(Error::Forked))
-            && mapping.state() == State::Removed
-            && session.gateway().is_none()
-            && mapping.renewal().is_none();
-        drop(mapping);
-        drop(session);
-        // Whatever locks threads of the parent held, it can have one of its own.
-        let own = builder(&server).start().expect("a session of the child's");
-        map(&own, Request::tcp(81)).wait(LONG).expect("it is made");
-        drop(own);
-        // SAFETY: no preconditions.
-        unsafe { libc::_exit(i32::from(!is_forked)) }
-    }
-    let mut status = -1;
-    // SAFETY: waitpid(2) writes the status of the child, which is this process's.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert_eq!(status, 0);
-    assert!(matches!(mapping.state(), State::Mapped(_)), "the parent's goes on");
-    assert_eq!(table(&server), [80]);
-}
