@@ -1,4 +1,4 @@
-//! The program's memory: every read and write through its pointers happens here.
+//! The program's memory: strings and buffers behind its pointers. The callers give the limits.
 
 use std::ffi::{c_char, c_int};
 use std::mem::MaybeUninit;

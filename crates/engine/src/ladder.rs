@@ -1,6 +1,6 @@
 //! Which rung is asked next for a mapping: the ladder goes from the best rung to the last, and fails only after that.
 //!
-//! A pure function of the state of the rungs, the outcome of earlier requests, and the time.
+//! Without clock or I/O: the answer follows from the state of the rungs, the outcome of earlier requests, and the time.
 
 use super::driver::Rung;
 use super::io::{Cx, Protocol};

@@ -2,7 +2,8 @@
 //! others.
 //!
 //! An entry is recorded before a request is sent that could create or prolong it. It ends when the gateway confirms its
-//! deletion, when the gateway reports that it does not exist, or when its latest time has passed. Refused renewals,
+//! deletion, when the gateway reports that it does not exist, when its only request was refused, or when its latest time
+//! has passed; the 33rd entry of one key pushes out another. Refused renewals,
 //! refused deletions, unreadable replies, restarts of the gateway and changes of protocol do not end it.
 
 use super::driver::{Key, Rung, ServiceId, Slot};
