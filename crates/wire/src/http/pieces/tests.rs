@@ -1,6 +1,6 @@
-//! How often bytes are looked at that come one at a time.
+//! How often bytes are looked at that come one at a time, and what may be missing at the end of them.
 
-use crate::http::ReplyReader;
+use crate::http::{ReadError, ReplyReader, Rest};
 use std::cell::Cell;
 
 thread_local! {
@@ -50,4 +50,40 @@ fn a_reply_that_comes_byte_by_byte_costs_in_proportion_to_its_length() {
         let looks = looks_byte_by_byte(text.as_bytes());
         assert!((1..=8 * text.len()).contains(&looks), "{looks} looks at {} bytes: {repeated:?}", text.len());
     }
+}
+
+/// What may be missing after this reply, whose connection stays open.
+fn missing_after(reply: &str) -> Option<Rest> {
+    let mut reader = ReplyReader::new(usize::MAX);
+    assert_eq!(reader.push(reply.as_bytes()), Ok(None), "{reply}");
+    reader.may_be_all()
+}
+
+#[test]
+fn a_whole_document_that_is_shorter_than_promised_may_be_all() {
+    let promised =
+        |body: &str| missing_after(&format!("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{body}"));
+    assert_eq!(promised("<a><b/></a>"), Some(Rest::Promised));
+    assert_eq!(promised("<a><b/></a>\r\n\0"), Some(Rest::Promised));
+    for body in ["", "<a><b/>", "<a><b/></a", "<a><b/></aX", "<a><b/></b>", "text>"] {
+        assert_eq!(promised(body), None, "{body}");
+    }
+}
+
+#[test]
+fn a_reply_without_length_may_be_all_before_its_body_only() {
+    assert_eq!(missing_after("HTTP/1.0 200 OK\r\n\r\n"), Some(Rest::Body));
+    assert_eq!(missing_after("HTTP/1.0 200 OK\r\n\r\n<a><b/>"), None);
+    assert_eq!(missing_after("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), None);
+}
+
+#[test]
+fn a_head_of_16_kib_is_read_and_none_of_17() {
+    let head = |len: usize| {
+        let rest = len - "HTTP/1.1 204 OK\r\nA: \r\n\r\n".len();
+        format!("HTTP/1.1 204 OK\r\nA: {}\r\n\r\n", "x".repeat(rest))
+    };
+    let read = |len| ReplyReader::new(usize::MAX).push(head(len).as_bytes());
+    assert_eq!(read(16 * 1024).map(|reply| reply.map(|reply| reply.status)), Ok(Some(204)));
+    assert_eq!(read(17 * 1024), Err(ReadError::TooLong));
 }
