@@ -86,4 +86,5 @@ fn a_head_of_16_kib_is_read_and_none_of_17() {
     let read = |len| ReplyReader::new(usize::MAX).push(head(len).as_bytes());
     assert_eq!(read(16 * 1024).map(|reply| reply.map(|reply| reply.status)), Ok(Some(204)));
     assert_eq!(read(17 * 1024), Err(ReadError::TooLong));
+    assert_eq!(ReadError::TooLong.to_string(), "too long");
 }
