@@ -4,6 +4,7 @@
 #define _GNU_SOURCE // daemon, unshare, syscall
 #include "fork.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <sys/syscall.h>
 #ifdef REFUSE_WIPED_PAGES
@@ -170,7 +171,42 @@ static void a_log_callback_may_fork(void) {
 
 // --- clone(2) ---
 
+// Whether a thread of this process runs, or does not sleep for the moment.
+static int is_thread_awake(const char *id) {
+	char path[64], text[256];
+	snprintf(path, sizeof(path), "/proc/self/task/%.16s/stat", id);
+	FILE *file = fopen(path, "r");
+	if (file == NULL)
+		return 0; // it has ended
+	size_t length = fread(text, 1, sizeof(text) - 1, file);
+	fclose(file);
+	text[length] = '\0';
+	const char *name_end = strrchr(text, ')');
+	return name_end == NULL || name_end[1] != ' ' || name_end[2] != 'S';
+}
+
+// The C library does not release its locks for a child of clone(2): the other threads must not be inside malloc. They sleep in poll
+// when they have nothing to do.
+static void wait_until_other_threads_sleep(void) {
+	// In a namespace of its own, gettid gives another number than /proc.
+	char link[64] = "";
+	CHECK(readlink("/proc/thread-self", link, sizeof(link) - 1) > 0);
+	const char *own = strrchr(link, '/') + 1;
+	long long deadline_ms = check_now_ms() + CHECK_PATIENCE_MS;
+	for (int quiet = 0; quiet < 3;) {
+		DIR *tasks = opendir("/proc/self/task");
+		CHECK(tasks != NULL);
+		int awake = 0;
+		for (struct dirent *task = readdir(tasks); task != NULL; task = readdir(tasks))
+			awake += task->d_name[0] != '.' && strcmp(task->d_name, own) != 0 && is_thread_awake(task->d_name);
+		closedir(tasks);
+		quiet = awake ? 0 : quiet + 1;
+		CHECK(check_now_ms() < deadline_ms);
+	}
+}
+
 static pid_t clone_as_fork(unsigned long flags) {
+	wait_until_other_threads_sleep();
 	flags |= SIGCHLD;
 #ifdef __s390__ // the order of the first two arguments: clone(2)
 	return (pid_t)syscall(SYS_clone, NULL, flags, NULL, NULL, 0);
