@@ -1,6 +1,6 @@
 //! What gateways answer: entries that they deny, lose or give to others, epochs, refusals, addresses.
 
-use crate::{millis, secs, world_of};
+use crate::{millis, secs};
 use plum_engine::io::{Allowed, Suggestion};
 use plum_gateway::core::{Action, Kind};
 use plum_testkit::world::World;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 #[test]
 fn a_gateway_that_denies_its_own_entries_is_believed_once() {
-    let mut world = world_of(2);
+    let mut world = World::with_best(2);
     world.gateway().faults.refuse(Kind::Soap(Action::GetSpecificPortMappingEntry), 714);
     let ids: Vec<_> = (8000..8010).map(|port| world.create(Tcp, port)).collect();
     world.run_for(secs(6000));
@@ -27,7 +27,7 @@ fn a_gateway_that_denies_its_own_entries_is_believed_once() {
 
 #[test]
 fn entries_that_are_gone_again_and_again_are_made_again_and_again() {
-    let mut world = world_of(2);
+    let mut world = World::with_best(2);
     let id = world.create(Tcp, 8000);
     world.run_for(secs(10));
     for round in 1..=5 {
@@ -59,7 +59,7 @@ fn a_refusal_for_good_is_over_with_its_lifetime_where_nobody_else_is_left() {
 fn an_epoch_that_means_nothing_is_no_restart_without_end() {
     for index in 0..2 {
         for constant in [true, false] {
-            let mut world = world_of(index);
+            let mut world = World::with_best(index);
             let mut rng = fastrand::Rng::with_seed(1);
             let ids: Vec<_> = (8000..8010).map(|port| world.create(Tcp, port)).collect();
             for _ in 0..10_000 {
@@ -81,7 +81,7 @@ fn an_epoch_that_means_nothing_is_no_restart_without_end() {
 fn two_mappings_that_wish_for_the_same_external_port_get_two() {
     let wish = Suggestion { address: None, port: NonZeroU16::new(4711) };
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         world.gateway().faults.delay = millis(5);
         let ids = [world.create_wishing(Tcp, 8000, wish), world.create_wishing(Tcp, 8001, wish)];
         world.run_until(World::all_success);
@@ -103,7 +103,7 @@ fn two_mappings_that_wish_for_the_same_external_port_get_two() {
 fn behind_a_second_nat_a_mapping_is_made_with_the_address_that_the_first_one_has() {
     for index in 0..3 {
         for address in [Ipv4Addr::new(100, 64, 3, 4), Ipv4Addr::new(10, 9, 8, 7)] {
-            let mut world = world_of(index);
+            let mut world = World::with_best(index);
             world.gateway().set_external_address(address, false);
             let id = world.create(Tcp, 8000);
             world.run_until(|world| world.is_success(id));

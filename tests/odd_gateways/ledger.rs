@@ -1,6 +1,6 @@
 //! Entries that are easily forgotten: each is deleted, and what holds a mapping is not.
 
-use crate::{ROUTE, millis, secs, world_of};
+use crate::{ROUTE, millis, secs};
 use plum_engine::io::{Event, Protocol, Route};
 use plum_gateway::core::Action::AddPortMapping;
 use plum_gateway::core::{self as gateway, Igd, Kind, Times, WanKind};
@@ -50,7 +50,7 @@ fn another_device_is_searched_for_though_the_gateways_own_is_known() {
 #[test]
 fn a_copy_of_the_answer_to_a_deletion_is_not_that_to_the_mapping_that_follows() {
     for index in 0..2 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         (world.gateway().faults.closed.ssdp, world.gateway().faults.closed.natpmp) = (true, index == 0);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
@@ -75,7 +75,7 @@ fn a_copy_of_the_answer_to_a_deletion_is_not_that_to_the_mapping_that_follows() 
 #[test]
 fn a_copy_of_a_grant_is_not_the_answer_to_the_deletion_that_follows() {
     for index in 0..2 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         world.gateway().faults.duplicate.replies = 1.0;
         world.network.jitter = millis(30);
         for port in 8000..8100 {
@@ -92,7 +92,7 @@ fn a_copy_of_a_grant_is_not_the_answer_to_the_deletion_that_follows() {
 
 #[test]
 fn a_mapping_after_a_deletion_is_confirmed_though_its_grant_comes_twice() {
-    let mut world = world_of(0);
+    let mut world = World::with_best(0);
     let id = world.create(Tcp, 8000);
     world.run_until(|world| world.is_success(id));
     world.network.duplicate = 1.0;
@@ -109,7 +109,7 @@ fn a_mapping_after_a_deletion_is_confirmed_though_its_grant_comes_twice() {
 #[test]
 fn the_gateway_is_the_same_by_way_of_another_interface() {
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
         world.network.nodes[0].interface = 3;
@@ -123,7 +123,7 @@ fn the_gateway_is_the_same_by_way_of_another_interface() {
 
 #[test]
 fn an_entry_is_not_called_gone_where_the_table_could_not_be_read() {
-    let mut world = world_of(2);
+    let mut world = World::with_best(2);
     world.gateway().set_igd(Some(Igd::with(2, &[WanKind::Ip2])));
     odd::add_any_makes_and_hangs(world.gateway());
     world.gateway().faults.assigned_port = gateway::AssignedPort::Offset(1000);
@@ -141,7 +141,7 @@ fn an_entry_is_not_called_gone_where_the_table_could_not_be_read() {
 #[test]
 fn what_upnp_made_is_deleted_though_a_better_protocol_needs_no_search() {
     for ends in [false, true] {
-        let mut world = world_of(2);
+        let mut world = World::with_best(2);
         world.gateway().faults.permanent_leases_only = true;
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
@@ -163,7 +163,7 @@ fn what_upnp_made_is_deleted_though_a_better_protocol_needs_no_search() {
 
 #[test]
 fn what_an_addition_made_that_nobody_waits_for_is_deleted_beside_the_holder() {
-    let mut world = world_of(0);
+    let mut world = World::with_best(0);
     world.gateway().set_igd(Some(Igd::with(2, &[WanKind::Ip2])));
     odd::add_any_makes_and_hangs(world.gateway());
     world.gateway().faults.closed.natpmp = true;
@@ -183,7 +183,7 @@ fn what_an_addition_made_that_nobody_waits_for_is_deleted_beside_the_holder() {
 #[test]
 fn an_address_that_another_protocol_tells_is_kept_up_with() {
     let new = Ipv4Addr::new(203, 0, 113, 99);
-    let mut world = world_of(1);
+    let mut world = World::with_best(1);
     odd::natpmp_grants_nothing(world.gateway());
     odd::address_is(world.gateway(), "");
     let id = world.create(Tcp, 8000);
@@ -225,7 +225,7 @@ fn a_device_that_answered_when_nobody_needed_it_is_asked_when_the_gateway_fails(
 
 #[test]
 fn an_entry_that_an_unanswered_addition_made_is_not_made_anew_for_ever() {
-    let mut world = world_of(2);
+    let mut world = World::with_best(2);
     // Lease 0 alone is made, without a word, and the entry that is there then is in the way of the next lease.
     odd::leases_are_not_made(world.gateway());
     world.gateway().faults.no_replacement = true;
@@ -245,7 +245,7 @@ fn an_entry_that_an_unanswered_addition_made_is_not_made_anew_for_ever() {
 #[test]
 fn a_mapping_destroyed_while_its_addition_is_not_answered_leaves_nothing_behind() {
     for at in 0..40 {
-        let mut world = world_of(2);
+        let mut world = World::with_best(2);
         world.gateway().faults.delay = millis(3);
         let made = world.create(Tcp, 8001);
         world.run_until(|world| world.is_success(made));

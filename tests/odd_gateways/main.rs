@@ -55,19 +55,6 @@ fn millis(n: u64) -> Duration {
 
 const ROUTE: Route = Route { gateway: Some(GATEWAY), local: LOCAL, interface: INTERFACE };
 
-/// Closes the ports of all protocols better than the one of this index (0: PCP, 1: NAT-PMP, 2: UPnP).
-fn only_from(world: &mut World, index: usize) {
-    let faults = &mut world.gateway().faults;
-    faults.closed.pcp = index > 0;
-    faults.closed.natpmp = index > 1;
-}
-
-fn world_of(index: usize) -> World {
-    let mut world = World::new();
-    only_from(&mut world, index);
-    world
-}
-
 fn mapped_by(world: &World, id: MappingId) -> Option<Protocol> {
     world.success(id).map(|(protocol, _, _)| protocol)
 }

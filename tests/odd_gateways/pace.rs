@@ -1,6 +1,6 @@
 //! How much a gateway is asked, and how soon: limits of its own, many mappings, extreme settings, notices without end.
 
-use crate::{millis, only_from, secs, world_of};
+use crate::{millis, secs};
 use plum_engine::io::Event;
 use plum_gateway::core::{Action, Kind, Reply, Times};
 use plum_gateway::odd;
@@ -12,7 +12,7 @@ use std::time::Duration;
 #[test]
 fn a_gateway_that_takes_few_connections_at_a_time_gets_few() {
     for most in 1..=3 {
-        let mut world = world_of(2);
+        let mut world = World::with_best(2);
         world.gateway().faults.http.max_connections = Some(most);
         world.gateway().faults.delay = millis(20);
         let ids: Vec<_> = (1..=40).map(|port| world.create(Tcp, 8000 + port)).collect();
@@ -30,7 +30,7 @@ fn a_gateway_that_takes_few_connections_at_a_time_gets_few() {
 
 #[test]
 fn a_server_that_answers_no_look_is_searched_for_seldom() {
-    let mut world = world_of(2);
+    let mut world = World::with_best(2);
     odd::looks_get(world.gateway(), Reply::close);
     let _ids: Vec<_> = (8000..8010).map(|port| world.create(Tcp, port)).collect();
     world.run_until(World::all_success);
@@ -47,7 +47,7 @@ fn a_server_that_answers_no_look_is_searched_for_seldom() {
 
 #[test]
 fn looking_after_many_upnp_mappings_stays_below_a_hundred_packets_a_second() {
-    let mut world = world_of(2);
+    let mut world = World::with_best(2);
     for port in 1..=300 {
         world.create(Tcp, 8000 + port);
     }
@@ -71,7 +71,7 @@ fn looking_after_many_upnp_mappings_stays_below_a_hundred_packets_a_second() {
 
 #[test]
 fn looks_wait_for_deletions_that_could_not_wait() {
-    let mut world = world_of(2);
+    let mut world = World::with_best(2);
     let ids: Vec<_> = (1..=40).map(|port| world.create(Tcp, 8000 + port)).collect();
     world.run_until(World::all_success);
     world.run_for(secs(100));
@@ -91,7 +91,7 @@ fn looks_wait_for_deletions_that_could_not_wait() {
 fn the_shortest_recheck_interval_stays_below_a_hundred_packets_a_second() {
     for index in 0..3 {
         let mut world = World::set_up(|setup| setup.engine.recheck_interval = millis(100));
-        only_from(&mut world, index);
+        world.close_better(index);
         for port in 1..=20 {
             world.create(Tcp, 8000 + port);
         }
@@ -127,7 +127,7 @@ fn the_longest_timeouts_are_no_trap() {
                 setup.engine.recheck_interval = longest;
             }
         });
-        only_from(&mut world, index);
+        world.close_better(index);
         // The description hangs, and the first requests after it.
         world.gateway().faults.silence.http = Times::Next(3);
         let id = world.create(Tcp, 8000);
@@ -147,7 +147,7 @@ fn the_shortest_timeouts_end_at_once() {
             setup.engine.mapping_timeout = millis(1);
             setup.engine.recheck_interval = millis(100);
         });
-        only_from(&mut world, index);
+        world.close_better(index);
         let ids: Vec<_> = (8000..8010).map(|port| world.create(Tcp, port)).collect();
         world.run_for(secs(10));
         for id in ids {
@@ -160,7 +160,7 @@ fn the_shortest_timeouts_end_at_once() {
 #[test]
 fn a_burst_of_notices_costs_the_gateway_next_to_nothing() {
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         for port in 1..=100 {
             world.create(Tcp, 8000 + port);
         }
@@ -186,7 +186,7 @@ fn requests_for_announcements_without_end(index: usize, first_epoch: u32) -> u64
         setup.gateways[0].announcements = 1;
         setup.gateways[0].first_epoch = first_epoch;
     });
-    only_from(&mut world, index);
+    world.close_better(index);
     for port in 1..=10 {
         world.create(Tcp, 8000 + port);
     }

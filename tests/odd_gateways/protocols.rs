@@ -1,6 +1,6 @@
 //! Which protocol a mapping has: gateways that refuse by one, fall silent, unlearn it, or answer by it late.
 
-use crate::{mapped_by, millis, secs, upnp_mapping_beside_pcp, world_of};
+use crate::{mapped_by, millis, secs, upnp_mapping_beside_pcp};
 use plum_engine::io::{Event, Protocol, Socket, Suggestion};
 use plum_gateway::core::{Config, Kind, Spoken, Times};
 use plum_testkit::world::World;
@@ -107,7 +107,7 @@ fn cleanup_around_the_change_of_protocols_leaves_nothing_behind() {
 #[test]
 fn an_outage_longer_than_the_lease_ends_with_one_mapping() {
     for index in 0..2 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
         world.network.lose_requests = u32::MAX;
@@ -128,7 +128,7 @@ fn an_outage_longer_than_the_lease_ends_with_one_mapping() {
 #[test]
 fn a_gateway_that_hung_once_is_used_again() {
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let first = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(first));
         world.run_for(secs(60));

@@ -1,7 +1,7 @@
 //! Gateways that restart in odd ways.
 
 use crate::stage::{Stage, Start, VirtualClock, rows};
-use crate::{millis, only_from, secs};
+use crate::{millis, secs};
 use plum_engine::io::Event;
 use plum_engine::io::Protocol::{self, NatPmp, Pcp, UpnpIgd};
 use plum_gateway::core::{Action, Gateway, Kind, Spoken};
@@ -130,7 +130,7 @@ fn renewals_refused_for_hours_move_nothing() {
 fn many_mappings_of_a_device_that_has_lost_its_table_are_found_out_soon() {
     for recheck in [secs(300), secs(5)] {
         let mut world = World::set_up(|setup| setup.engine.recheck_interval = recheck);
-        only_from(&mut world, 2);
+        world.close_better(2);
         let ids: Vec<_> = (8000..8200).map(|port| world.create(Tcp, port)).collect();
         world.run_until(World::all_success);
         world.run_for(secs(400));

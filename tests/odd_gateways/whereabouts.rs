@@ -1,6 +1,6 @@
 //! Where the gateway is, and whether it is the same: routes, named gateways, other networks, sleep, a time of no mapping.
 
-use crate::{ROUTE, mapped_by, millis, only_from, secs, world_of};
+use crate::{ROUTE, mapped_by, millis, secs};
 use plum_engine::Reason;
 use plum_engine::io::{Allowed, Protocol, Route, Socket};
 use plum_gateway::core as gateway;
@@ -27,7 +27,7 @@ fn the_first_mapping_after_a_time_of_none_looks_for_the_gateway_again() {
 fn the_first_mapping_after_a_time_of_none_has_the_address_of_today() {
     let new = Ipv4Addr::new(203, 0, 113, 99);
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
         world.destroy_and_wait(id);
@@ -125,7 +125,7 @@ fn a_named_gateway_with_a_port_is_asked_there() {
             setup.engine.gateway = Some((GATEWAY, Some(15_351)));
             setup.gateways[0].pcp_port = 15_351;
         });
-        only_from(&mut world, index);
+        world.close_better(index);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
         assert_eq!(mapped_by(&world, id), Some([Protocol::Pcp, Protocol::NatPmp][index]));
@@ -156,7 +156,7 @@ fn a_named_gateway_may_be_written_as_ipv4_in_ipv6() {
     let named: IpAddr = "::ffff:192.168.1.1".parse().unwrap();
     for index in 0..3 {
         let mut world = World::set_up(|setup| setup.engine.gateway = Some((named, None)));
-        only_from(&mut world, index);
+        world.close_better(index);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
     }
@@ -165,14 +165,14 @@ fn a_named_gateway_may_be_written_as_ipv4_in_ipv6() {
 #[test]
 fn another_home_with_the_same_addresses_is_noticed() {
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
         world.run_for(secs(5000));
         let there = gateway::Config { first_epoch: 3, ..gateway::Config::at(GATEWAY) };
         let now = world::gateway_time(world.now());
         world.network.nodes[0].gateway = gateway::Gateway::new(there, now);
-        only_from(&mut world, index);
+        world.close_better(index);
         world.sleep_for(secs(600));
         world.run_for(secs(2));
         assert_eq!(world.gateway().table().len(), 1, "protocol {index}");
@@ -183,7 +183,7 @@ fn another_home_with_the_same_addresses_is_noticed() {
 #[test]
 fn a_sleep_shorter_than_the_lease_is_silent() {
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
         world.sleep_for(secs(6000));
@@ -198,7 +198,7 @@ fn a_sleep_shorter_than_the_lease_is_silent() {
 #[test]
 fn a_sleep_longer_than_the_lease_is_mended_within_a_second() {
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let ids: Vec<_> = (8000..8010).map(|port| world.create(Tcp, port)).collect();
         world.run_until(World::all_success);
         world.sleep_for(secs(20_000));
@@ -216,7 +216,7 @@ fn another_gateway_while_deletions_are_open() {
     for index in 0..3 {
         let second = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 2));
         let mut world = World::set_up(|setup| setup.gateways.push(gateway::Config::at(second)));
-        only_from(&mut world, index);
+        world.close_better(index);
         let ids: Vec<_> = (8000..8010).map(|port| world.create(Tcp, port)).collect();
         world.run_until(World::all_success);
         world.gateway().faults.delay = millis(100);
@@ -258,7 +258,7 @@ fn what_holds_a_mapping_is_deleted_however_much_another_device_keeps() {
 #[test]
 fn what_is_destroyed_without_a_network_is_deleted_at_the_return() {
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         world.gateway().faults.permanent_leases_only = true;
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));

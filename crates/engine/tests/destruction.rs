@@ -27,11 +27,9 @@ fn world_with(index: usize, on_cleanup: OnCleanup) -> World {
             setup.gateways[0].igd = Some(Igd::with(2, &[WanKind::Ip2]));
         }
     });
-    let faults = &mut world.gateway().faults;
-    faults.closed.pcp = index > 0;
-    faults.closed.natpmp = index > 1;
+    world.close_better(index);
     if index == 3 {
-        faults.assigned_port = AssignedPort::Offset(1000);
+        world.gateway().faults.assigned_port = AssignedPort::Offset(1000);
     }
     world
 }

@@ -13,19 +13,10 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// A world in which the best protocol is the one of this index (0: PCP, 1: NAT-PMP, 2: UPnP).
-fn world_of(index: usize) -> World {
-    let mut world = World::new();
-    let faults = &mut world.gateway().faults;
-    faults.closed.pcp = index > 0;
-    faults.closed.natpmp = index > 1;
-    world
-}
-
 #[test]
 fn a_day_of_renewals_is_silent() {
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let id = world.create(Tcp, 8000);
         world.run_for(DAY);
         assert_eq!(world.callbacks(id).len(), 1, "protocol {index}");
@@ -44,7 +35,7 @@ fn a_day_of_renewals_is_silent() {
 #[test]
 fn a_mapping_never_expires_on_the_gateway_for_want_of_a_renewal() {
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         world.gateway().faults.max_lifetime = Some(120);
         let id = world.create(Udp, 8000);
         world.run_until(|world| world.is_success(id));
@@ -92,7 +83,7 @@ fn unanswered_renewals_go_on_until_the_lifetime_ends_then_it_is_pending_and_fail
 #[test]
 fn a_restart_seen_by_the_epoch_makes_everything_anew() {
     for (index, protocol) in [Protocol::Pcp, Protocol::NatPmp].into_iter().enumerate() {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let ids: Vec<_> = (8000..8030).map(|port| world.create(Tcp, port)).collect();
         world.run_for(secs(1000));
         world.power_off();
@@ -115,7 +106,7 @@ fn a_restart_seen_by_the_epoch_makes_everything_anew() {
 #[test]
 fn an_announced_restart_is_mended_within_seconds() {
     for index in 0..2 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let id = world.create(Tcp, 8000);
         world.run_for(secs(1000));
         world.start_gateway(false);
@@ -269,7 +260,7 @@ fn a_mapping_that_waits_after_an_announced_restart_is_deleted_if_the_gateway_has
 
 #[test]
 fn a_upnp_mapping_that_is_gone_is_made_anew_at_the_recheck() {
-    let mut world = world_of(2);
+    let mut world = World::with_best(2);
     let id = world.create(Tcp, 8000);
     world.run_for(secs(10));
     world.gateway().forget_mappings();
@@ -281,7 +272,7 @@ fn a_upnp_mapping_that_is_gone_is_made_anew_at_the_recheck() {
 
 #[test]
 fn a_lease_that_is_shown_as_all_but_over_is_not_renewed_every_few_seconds() {
-    let mut world = world_of(2);
+    let mut world = World::with_best(2);
     world.gateway().faults.leases = Leases::GoneAfter(secs(9));
     let id = world.create(Tcp, 8000);
     world.run_until(|world| world.is_success(id));
@@ -294,7 +285,7 @@ fn a_lease_that_is_shown_as_all_but_over_is_not_renewed_every_few_seconds() {
 #[test]
 fn a_upnp_gateway_that_is_away_is_searched_for_at_once_then_after_5_10_and_20_s() {
     for (away_secs, found_secs) in [(1, 1..=3), (4, 5..=6), (12, 15..=16), (30, 35..=36)] {
-        let mut world = world_of(2);
+        let mut world = World::with_best(2);
         // NOTIFY of a daemon on the same host is not heard.
         world.unopenable.insert(Socket::Notifications);
         let id = world.create(Tcp, 8000);
@@ -321,7 +312,7 @@ fn a_upnp_gateway_that_is_away_is_searched_for_at_once_then_after_5_10_and_20_s(
 fn a_changed_external_address_is_reported_at_the_recheck() {
     let new = Ipv4Addr::new(203, 0, 113, 99);
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
         world.gateway().set_external_address(new, false);
@@ -335,7 +326,7 @@ fn a_changed_external_address_is_reported_at_the_recheck() {
 #[test]
 fn another_local_address_makes_all_mappings_anew_within_a_second() {
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let ids: Vec<_> = (8000..8005).map(|port| world.create(Tcp, port)).collect();
         world.run_until(|world| world.all_success());
         world.run_for(secs(100));
@@ -383,7 +374,7 @@ fn renewals_of_thousands_are_spread_and_a_restart_is_no_flood() {
 
 #[test]
 fn a_mapping_moves_back_to_pcp_at_a_renewal_once_pcp_is_there() {
-    let mut world = world_of(2);
+    let mut world = World::with_best(2);
     let id = world.create(Tcp, 8000);
     world.run_until(|world| world.is_success(id));
     assert_eq!(world.success(id).unwrap().0, Protocol::UpnpIgd);

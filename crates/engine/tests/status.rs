@@ -12,15 +12,6 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// A world in which the best protocol is the one of this index (0: PCP, 1: NAT-PMP, 2: UPnP).
-fn world_of(index: usize) -> World {
-    let mut world = World::new();
-    let faults = &mut world.gateway().faults;
-    faults.closed.pcp = index > 0;
-    faults.closed.natpmp = index > 1;
-    world
-}
-
 fn standing(world: &mut World, id: MappingId) -> MappingStatus {
     world.act(|engine, now| engine.mapping_status(now, id)).expect("the mapping is known")
 }
@@ -34,7 +25,7 @@ fn requests(world: &World) -> u64 {
 #[test]
 fn renewals_go_out_when_they_were_foretold() {
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let id = world.create(Tcp, 8000);
         world.run_until(|world| world.is_success(id));
         let made_at = world.now();
@@ -75,7 +66,7 @@ fn unanswered_renewals_come_faster_until_none_is_to_come() {
 
 #[test]
 fn permanent_and_direct_mappings_have_no_end() {
-    let mut world = world_of(2);
+    let mut world = World::with_best(2);
     world.gateway().faults.permanent_leases_only = true;
     let id = world.create(Tcp, 8000);
     world.run_until(|world| world.is_success(id));
@@ -122,7 +113,7 @@ fn reasons_tell_what_each_protocol_said() {
 #[test]
 fn a_removal_is_unconfirmed_until_the_gateway_answers() {
     for index in 0..3 {
-        let mut world = world_of(index);
+        let mut world = World::with_best(index);
         let ids = [world.create(Tcp, 8000), world.create(Tcp, 8001)];
         world.run_until(World::all_success);
         let port = |n: u16| std::num::NonZeroU16::new(n).expect("not 0");

@@ -112,6 +112,19 @@ impl World {
         World::set_up(|_| {})
     }
 
+    /// One gateway, whose best protocol is the one of this index: 0 PCP, 1 NAT-PMP, 2 UPnP.
+    pub fn with_best(index: usize) -> World {
+        let mut world = World::new();
+        world.close_better(index);
+        world
+    }
+
+    /// Closes the gateway's ports of the protocols better than the one of this index.
+    pub fn close_better(&mut self, index: usize) {
+        let closed = &mut self.gateway().faults.closed;
+        (closed.pcp, closed.natpmp) = (index > 0, index > 1);
+    }
+
     /// A world that begins otherwise.
     pub fn set_up(change: impl FnOnce(&mut Setup)) -> World {
         let mut setup = Setup::default();
