@@ -1,4 +1,4 @@
-// What a program's own getaddrinfo needs: it comes before the C library's, and answers from the program.
+// For a program with a getaddrinfo of its own, which the linker takes before the C library's.
 // To be included after _DEFAULT_SOURCE is defined (struct addrinfo).
 
 #ifndef PLUM_TEST_RESOLVER_H

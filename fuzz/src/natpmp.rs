@@ -70,7 +70,7 @@ fn write(reply: Reply) -> Vec<u8> {
     }
 }
 
-/// RFC 6886 §3.5.
+/// RFC 6886 §3.5. Not the library's table: the two are compared.
 fn code(result: ResultCode) -> u16 {
     match result {
         ResultCode::Success => 0,

@@ -95,7 +95,7 @@ fn write(header: Header, map: Option<Map>) -> Vec<u8> {
     bytes
 }
 
-/// RFC 6887 §7.4.
+/// RFC 6887 §7.4. Not the library's table: the two are compared.
 fn code(result: ResultCode) -> u8 {
     match result {
         ResultCode::Success => 0,

@@ -430,7 +430,7 @@ impl Asker {
         let its = &mut self.0.machine;
         its.asks_services = true;
         let cx = its.cx.at(clock::now());
-        // They ask for epoch and external address then.
+        // At a recheck the drivers ask for the epoch and the external address.
         its.drivers.pcp.recheck(cx, true);
         its.drivers.natpmp.recheck(cx, true);
         self.run(until, Inquiry::await_everybody);

@@ -6,7 +6,7 @@ use plum_wire::igd::WanService;
 use plum_wire::{printable, soap};
 use std::fmt;
 
-/// What an action gives back, by name (see [`soap::get`]).
+/// The out arguments of an action, by name (see [`soap::get`]).
 pub type Values = Vec<(String, String)>;
 
 /// The reason why an action failed.

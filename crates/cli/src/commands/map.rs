@@ -65,9 +65,9 @@ enum End {
 enum Removed {
     /// The gateway has none of them, by its own account.
     All,
-    /// It has not answered the removal of some that it had never granted.
+    /// The gateway has not answered the removal of mappings that it had never granted.
     Open,
-    /// It has not answered the removal of some that it had granted.
+    /// The gateway has not answered the removal of mappings that it had granted.
     NotConfirmed,
 }
 

@@ -41,12 +41,12 @@ pub struct Arguments {
     questions: Questions,
 }
 
-/// What became of a port by one protocol.
+/// The result for a port by one protocol.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    /// It is not mapped any more; the result in words.
+    /// The port is not mapped any more; the result in words.
     Gone(String),
-    /// It is still mapped, or may be; the reason.
+    /// The port is still mapped, or may be; the reason.
     Left(String),
     /// The protocol is not spoken there.
     NotSpoken,

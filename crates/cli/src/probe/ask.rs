@@ -44,7 +44,7 @@ pub fn look_around(whom: &Whom) -> Result<Findings, Failure> {
             // The library asks a gateway that was named, whatever the address.
             is_public: is_public(route.local) && named.is_none(),
             gateway,
-            // It was asked for its hardware address, if it is on this link.
+            // The gateway was asked for its hardware address, if it is on this link.
             gateway_is_absent: gateway.is_some_and(surroundings::is_absent),
             gateway_is_named: named.is_some(),
             interface,
@@ -152,7 +152,7 @@ fn read_upnp(inquiry: &Inquiry) -> Finding<Upnp> {
     if let Some(index) = inquiry.order().find_map(is_best).or(first) {
         alive[index].1.is_chosen = true;
     }
-    // It is as fast as the service that would be used.
+    // The time of UPnP is that of the service that would be used.
     let took = upnp.chosen().map_or_else(|| inquiry.elapsed(), |(_, service)| service.took);
     Finding::Answered { took, answer: upnp }
 }

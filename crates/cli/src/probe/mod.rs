@@ -1,4 +1,4 @@
-//! What a network offers: all protocols are asked at the same time, and nothing is changed.
+//! Finds out which ways of mapping a network offers: all protocols are asked at the same time, and nothing is changed.
 
 mod ask;
 mod surroundings;
@@ -153,7 +153,7 @@ pub struct Service {
     pub external_address: Option<IpAddr>,
     /// Why there is no external address.
     pub external_address_error: Option<String>,
-    /// It reports that it has none.
+    /// The service reports that it has no address.
     #[serde(skip)]
     pub is_without_address: bool,
     pub nat_enabled: Option<bool>,
