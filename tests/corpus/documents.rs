@@ -15,13 +15,12 @@ fn expected_services(row: &Row) -> Vec<igd::Service> {
             let control_url = if url == "(none)" { "" } else { url }.to_owned();
             Some(igd::Service { service_type: service_type.trim().to_owned(), control_url })
         })
-        .filter(|service| !service.service_type.contains(":WANIPv6FirewallControl:"))
         .collect()
 }
 
 /// What a service is to us: a kind of [`igd::WanService`], the same of the DSL forum, or nothing.
 fn kind(service: &igd::Service) -> String {
-    match (service.kind(), service.dsl_forum_kind()) {
+    match (service.kind().or(service.firewall_kind()), service.dsl_forum_kind()) {
         (Some(kind), _) => format!("{kind:?}"),
         (None, Some(kind)) => format!("dslforum {kind:?}"),
         (None, None) => "none".to_owned(),
@@ -45,7 +44,7 @@ pub fn check_description(row: &Row, bytes: &[u8]) {
     let base = description.url_base.as_ref().and_then(|base| location.join(base).ok());
     for (n, service) in services.iter().enumerate().filter(|(_, service)| !service.control_url.is_empty()) {
         let is_upnp = service.service_type.starts_with("urn:schemas-upnp-org:");
-        assert_eq!(service.kind().is_some(), is_upnp, "{}", row.file);
+        assert_eq!(service.kind().or(service.firewall_kind()).is_some(), is_upnp, "{}", row.file);
         let url = base.as_ref().unwrap_or(&location).join(&service.control_url);
         let url = url.unwrap_or_else(|_| panic!("{}: control URL", row.file));
         assert!(url.path.len() > 1, "{}: {url:?}", row.file);

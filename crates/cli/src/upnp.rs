@@ -78,5 +78,6 @@ pub fn service_name(service: &Service) -> &'static str {
         WanService::Ip2 => "WANIPConnection:2",
         WanService::Ip1 => "WANIPConnection:1",
         WanService::Ppp1 => "WANPPPConnection:1",
+        WanService::Firewall1 => "WANIPv6FirewallControl:1",
     }
 }

@@ -10,6 +10,12 @@ mod tests;
 /// Services kept of one description, at most. Real gateways list one to four; more would only cost requests.
 const MAX_SERVICES: usize = 32;
 
+/// UDNs kept of one description, at most.
+const MAX_UDNS: usize = 16;
+
+/// Longer UDNs are ignored, in characters.
+const MAX_UDN_CHARS: usize = 128;
+
 /// Characters kept of each part of a device's name, at most.
 const MAX_NAME_CHARS: usize = 64;
 
@@ -26,8 +32,13 @@ pub struct Description {
     pub manufacturer: String,
     /// Its modelName.
     pub model_name: String,
-    /// The services named WANIPConnection or WANPPPConnection (any vendor), in document order, 32 at most.
+    /// UDN (`uuid:...`) of the root device, then of its embedded devices, 16 at most.
+    pub udns: Vec<String>,
+    /// The services named WANIPConnection, WANPPPConnection or WANIPv6FirewallControl (any vendor), in document order,
+    /// 32 at most.
     pub services: Vec<Service>,
+    /// The first WANCommonInterfaceConfig (any vendor) with a control URL. This service reports the link and its traffic.
+    pub common_interface: Option<Service>,
 }
 
 impl Description {
@@ -37,6 +48,11 @@ impl Description {
             ("", name) | (name, "") => name.to_owned(),
             (friendly_name, model_name) => format!("{friendly_name} / {model_name}"),
         }
+    }
+
+    /// Whether it is of a device with this UDN, or one of its embedded devices has it.
+    pub fn is_named(&self, udn: &str) -> bool {
+        self.udns.iter().any(|known| known.eq_ignore_ascii_case(udn))
     }
 
     /// The version of InternetGatewayDevice; `None`: the root device is something else.
@@ -56,7 +72,7 @@ pub struct Service {
     pub control_url: String,
 }
 
-/// The services that can map ports, best first.
+/// The services that can map ports, best first, and the one that opens pinholes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WanService {
     /// WANIPConnection:2
@@ -65,6 +81,8 @@ pub enum WanService {
     Ip1,
     /// WANPPPConnection:1
     Ppp1,
+    /// WANIPv6FirewallControl:1: pinholes for IPv6.
+    Firewall1,
 }
 
 /// Vendor, name and version of `urn:VENDOR:service:NAME:VERSION`.
@@ -91,27 +109,36 @@ impl Service {
         }
     }
 
-    /// The kind of the service: only for `urn:schemas-upnp-org`, and only with a control URL.
+    /// The kind of a service that maps ports: only for `urn:schemas-upnp-org`, and only with a control URL.
     pub fn kind(&self) -> Option<WanService> {
-        let (vendor, name, version) = split_type(&self.service_type)?;
-        if !vendor.eq_ignore_ascii_case("schemas-upnp-org") || self.control_url.is_empty() {
-            return None;
-        }
-        // UDA 2.0 §2.3: a higher version of a service does all that the lower ones do.
-        match version.parse::<u32>().ok()? {
-            0 => None,
-            _ if name.eq_ignore_ascii_case("WANPPPConnection") => Some(WanService::Ppp1),
-            version if name.eq_ignore_ascii_case("WANIPConnection") => {
+        match self.forum_name()? {
+            (name, _) if name.eq_ignore_ascii_case("WANPPPConnection") => Some(WanService::Ppp1),
+            (name, version) if name.eq_ignore_ascii_case("WANIPConnection") => {
                 Some(if version == 1 { WanService::Ip1 } else { WanService::Ip2 })
             }
             _ => None,
         }
     }
 
-    fn is_wan_connection(&self) -> bool {
-        split_type(&self.service_type).is_some_and(|(_, name, _)| {
-            name.eq_ignore_ascii_case("WANIPConnection") || name.eq_ignore_ascii_case("WANPPPConnection")
-        })
+    /// The kind of a service that opens pinholes for IPv6, likewise.
+    pub fn firewall_kind(&self) -> Option<WanService> {
+        let (name, _) = self.forum_name()?;
+        name.eq_ignore_ascii_case("WANIPv6FirewallControl").then_some(WanService::Firewall1)
+    }
+
+    /// Name and version of a service of the UPnP Forum with a control URL. UDA 2.0 §2.3: a higher version does all that
+    /// the lower ones do.
+    fn forum_name(&self) -> Option<(&str, u32)> {
+        let (vendor, name, version) = split_type(&self.service_type)?;
+        let is_forums = vendor.eq_ignore_ascii_case("schemas-upnp-org") && !self.control_url.is_empty();
+        let version = version.parse().ok().filter(|&version| version > 0 && is_forums)?;
+        Some((name, version))
+    }
+
+    /// Whether its name, of any vendor, is one of these.
+    fn is_one_of(&self, names: &[&str]) -> bool {
+        split_type(&self.service_type)
+            .is_some_and(|(_, name, _)| names.iter().any(|known| name.eq_ignore_ascii_case(known)))
     }
 }
 
@@ -121,12 +148,16 @@ pub fn parse(bytes: &[u8]) -> Result<Description, Malformed> {
     let (mut url_base, mut root_device_type) = (None, None);
     let (mut friendly_name, mut manufacturer, mut model_name) = (None, None, None);
     let (mut service_type, mut control_url) = (None, None);
-    let mut services = Vec::new();
+    let (mut services, mut common_interface, mut udns) = (Vec::new(), None, Vec::new());
     let mut keep = |service_type: Option<String>, control_url: Option<String>| {
         let (service_type, control_url) = (service_type.unwrap_or_default(), control_url.unwrap_or_default());
         let service = Service { service_type, control_url };
-        if service.is_wan_connection() && services.len() < MAX_SERVICES {
-            services.push(service);
+        if service.is_one_of(&["WANIPConnection", "WANPPPConnection", "WANIPv6FirewallControl"]) {
+            if services.len() < MAX_SERVICES {
+                services.push(service);
+            }
+        } else if service.is_one_of(&["WANCommonInterfaceConfig"]) && !service.control_url.is_empty() {
+            common_interface.get_or_insert(service);
         }
     };
     // Nesting is ignored: the root device is the first, and the parts of a service lie between two tags that are not
@@ -139,6 +170,10 @@ pub fn parse(bytes: &[u8]) -> Result<Description, Malformed> {
             keep(service_type.take(), control_url.take());
         }
         let Tag::Leaf(_, value) = tag else { continue };
+        let is_udn = name == "udn" && (1..=MAX_UDN_CHARS).contains(&value.chars().count());
+        if is_udn && udns.len() < MAX_UDNS {
+            udns.push(printable(&value, MAX_UDN_CHARS));
+        }
         let slot = match name.as_str() {
             "urlbase" => &mut url_base,
             "devicetype" => &mut root_device_type,
@@ -161,7 +196,9 @@ pub fn parse(bytes: &[u8]) -> Result<Description, Malformed> {
         friendly_name: name(friendly_name),
         manufacturer: name(manufacturer),
         model_name: name(model_name),
+        udns,
         services,
+        common_interface,
     };
     if description.root_device_type.is_empty() && description.services.is_empty() {
         return Err(Malformed);

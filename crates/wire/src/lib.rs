@@ -9,6 +9,7 @@
 mod head;
 pub mod http;
 pub mod igd;
+pub mod listing;
 pub mod natpmp;
 pub mod pcp;
 pub mod soap;
@@ -24,10 +25,13 @@ pub struct Malformed;
 
 /// The transport whose port is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Transport {
     /// IP protocol 6.
+    #[cfg_attr(feature = "serde", serde(rename = "TCP"))]
     Tcp,
     /// IP protocol 17.
+    #[cfg_attr(feature = "serde", serde(rename = "UDP"))]
     Udp,
 }
 
@@ -37,6 +41,30 @@ impl std::fmt::Display for Transport {
             Transport::Tcp => "TCP",
             Transport::Udp => "UDP",
         })
+    }
+}
+
+/// A text that names no transport or protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownName;
+
+impl std::fmt::Display for UnknownName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            "not a known name: transports are TCP and UDP, protocols PCP, NAT-PMP, UPnP-IGD and direct",
+        )
+    }
+}
+
+impl std::error::Error for UnknownName {}
+
+impl std::str::FromStr for Transport {
+    type Err = UnknownName;
+
+    /// Reads what `Display` writes, in upper or lower case.
+    fn from_str(text: &str) -> Result<Transport, UnknownName> {
+        let mut all = [Transport::Tcp, Transport::Udp].into_iter();
+        all.find(|transport| transport.to_string().eq_ignore_ascii_case(text)).ok_or(UnknownName)
     }
 }
 

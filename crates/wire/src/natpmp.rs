@@ -76,6 +76,11 @@ pub const fn emit_address_request() -> [u8; ADDRESS_REQUEST_LEN] {
     [VERSION, ADDRESS]
 }
 
+/// The bytes of a request that deletes all of the client's mappings of a transport (RFC 6886 §3.4).
+pub const fn emit_delete_all(transport: Transport) -> [u8; MAP_REQUEST_LEN] {
+    [VERSION, map_opcode(transport), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
 /// A mapping request (RFC 6886 §3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapRequest {

@@ -58,6 +58,16 @@ pub fn get<'a>(arguments: &'a [(String, String)], name: &str) -> Option<&'a str>
     arguments.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
 }
 
+/// The value of a boolean argument. UDA 2.0 §2.5: 0 and 1; for UPnP 1.0 true, false, yes and no as well.
+pub fn boolean(text: &str) -> Option<bool> {
+    let is_one_of = |names: [&str; 3]| names.iter().any(|name| text.eq_ignore_ascii_case(name));
+    match text {
+        _ if is_one_of(["1", "true", "yes"]) => Some(true),
+        _ if is_one_of(["0", "false", "no"]) => Some(false),
+        _ => None,
+    }
+}
+
 /// Reads a reply, tolerating errors. An empty envelope is a response without arguments (some gateways answer
 /// AddPortMapping like this).
 pub fn parse(bytes: &[u8]) -> Result<Reply, Malformed> {

@@ -1,4 +1,6 @@
 //! PCP and NAT-PMP parsers: any bytes survive, and replies say what was written into them.
+//!
+//! More cases: `PROPTEST_CASES=100000 cargo test --test pcp_properties`.
 
 use plum_wire::pcp::{MapRequest, Nonce, ResultCode, emit_announce_request};
 use plum_wire::{Malformed, Transport, natpmp, pcp};
@@ -26,8 +28,14 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
+/// As many as take a second without optimisation, or as PROPTEST_CASES says.
+fn config() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig { cases: usual.cases.max(1000), ..usual }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn any_bytes_survive(bytes in vec(any::<u8>(), 0..1200)) {

@@ -169,6 +169,18 @@ fn a_host_can_be_put_in_place_of_the_one_that_stands_there() {
 }
 
 #[test]
+fn a_zone_is_dropped_when_read_and_never_sent() {
+    for text in ["http://[fe80::1%25eth0]:5000/x", "http://[fe80::1%eth0]:5000/x"] {
+        let mut read = url(text);
+        assert_eq!(read, url("http://[fe80::1]:5000/x"), "{text}");
+        // The interface of the connection is no part of the name.
+        read.address = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 5000, 0, 7).into();
+        let request = String::from_utf8(emit_get(&read)).unwrap();
+        assert!(request.contains("\r\nHost: [fe80::1]:5000\r\n"), "{request}");
+    }
+}
+
+#[test]
 fn references_of_real_gateways_are_joined() {
     let base = "http://192.0.2.1:5431/dyndev/uuid:1";
     check_join(base, "/uuid:1/WANIPConnection:1", "http://192.0.2.1:5431/uuid:1/WANIPConnection:1");

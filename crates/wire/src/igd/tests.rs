@@ -57,10 +57,12 @@ fn igd1() -> Description {
         friendly_name: "Attic router".into(),
         manufacturer: "Example".into(),
         model_name: "R-1".into(),
+        udns: vec!["uuid:1".into()],
         services: vec![
             service("urn:schemas-upnp-org:service:WANIPConnection:1", "/ctl?a=1&b=2"),
             service("urn:schemas-upnp-org:service:WANPPPConnection:1", "/ppp"),
         ],
+        common_interface: None,
     }
 }
 
@@ -91,7 +93,9 @@ fn description_may_be_written_sloppily() {
         IGD1.split("</controlURL>").take(3).collect::<Vec<_>>().join("</controlURL>") + "</controlURL>",
     ];
     for text in sloppy {
-        assert_eq!(parse(text.as_bytes()), Ok(igd1()), "{text}");
+        // Some of them have another UDN, or none.
+        let read = parse(text.as_bytes()).map(|read| Description { udns: igd1().udns, ..read });
+        assert_eq!(read, Ok(igd1()), "{text}");
     }
 }
 
@@ -131,6 +135,31 @@ fn service_without_control_url_is_listed_but_of_no_use() {
     assert_eq!(services[0], service("urn:schemas-upnp-org:service:WANIPConnection:1", ""));
     assert_eq!(services[0].kind(), None);
     assert_eq!(services[1].control_url, "/ppp", "the next service's URL stays with it");
+}
+
+#[test]
+fn udns_of_all_devices_are_kept_within_limits() {
+    let text = IGD1.replace("<modelName>W-1", "<UDN> uuid:2 </UDN><UDN/><modelName>W-1");
+    let description = parse(text.as_bytes()).unwrap();
+    assert_eq!(description.udns, ["uuid:1", "uuid:2"], "the root's first");
+    assert!(description.is_named("UUID:2") && !description.is_named("uuid:3") && !description.is_named(""));
+    let long = format!("<UDN>{}</UDN>", "u".repeat(MAX_UDN_CHARS + 1));
+    let many = IGD1.replace("<modelName>W-1", &(long + &"<UDN>uuid:3</UDN>".repeat(1000) + "<modelName>W-1"));
+    let udns = parse(many.as_bytes()).unwrap().udns;
+    assert_eq!((udns.len(), udns[1].as_str()), (MAX_UDNS, "uuid:3"));
+}
+
+#[test]
+fn firewall_control_is_a_kind_of_its_own() {
+    let firewall =
+        |version| service(&format!("urn:schemas-upnp-org:service:WANIPv6FirewallControl:{version}"), "/ctl");
+    assert_eq!(firewall(1).firewall_kind(), Some(WanService::Firewall1));
+    assert_eq!(firewall(2).firewall_kind(), Some(WanService::Firewall1));
+    assert_eq!((firewall(0).firewall_kind(), firewall(1).kind()), (None, None));
+    let mapping = service("urn:schemas-upnp-org:service:WANIPConnection:1", "/ctl");
+    assert_eq!(mapping.firewall_kind(), None);
+    let text = IGD1.replace("WANPPPConnection", "WANIPv6FirewallControl");
+    assert_eq!(parse(text.as_bytes()).unwrap().services[1].firewall_kind(), Some(WanService::Firewall1));
 }
 
 #[test]
@@ -191,4 +220,28 @@ fn anything_else_is_malformed() {
     for text in ["", "<root/>", "404", "<html><body>no</body></html>", "<scpd><actionList/></scpd>"] {
         assert_eq!(parse(text.as_bytes()), Err(Malformed), "{text}");
     }
+}
+
+#[test]
+fn the_service_of_the_link_is_kept_apart_from_those_that_map() {
+    for name in
+        ["schemas-upnp-org:service:WANCommonInterfaceConfig", "dslforum-org:service:wancommoninterfaceconfig"]
+    {
+        let text = IGD1.replace("schemas-upnp-org:service:WANPPPConnection", name);
+        let description = parse(text.as_bytes()).unwrap();
+        assert_eq!(description.common_interface, Some(service(&format!("urn:{name}:1"), "/ppp")));
+        assert_eq!(description.services, igd1().services[..1]);
+    }
+}
+
+#[test]
+fn the_service_of_the_link_has_a_control_url_and_is_the_first() {
+    let text = IGD1.replace("WANPPPConnection", "WANCommonInterfaceConfig");
+    let common = |text: &str| parse(text.as_bytes()).unwrap().common_interface;
+    assert_eq!(common(IGD1), None);
+    assert_eq!(common(&text.replace("/ppp", "")), None);
+    assert_eq!(common(&text.replace("urn:schemas-upnp-org:service:WANCommon", "WANCommon")), None);
+    let both = text.replace("WANIPConnection", "WANCommonInterfaceConfig");
+    assert_eq!(common(&both).unwrap().control_url, "/ctl?a=1&b=2");
+    assert_eq!(common(&both.replace("/ctl?a=1&amp;b=2", "")).unwrap().control_url, "/ppp");
 }

@@ -32,6 +32,7 @@ fn map_request_has_the_bytes_of_the_standard() {
     let deletion =
         MapRequest { transport: Transport::Tcp, suggested_port: None, lifetime_secs: 0, ..request };
     assert_eq!(deletion.emit(), [0, 2, 0, 0, 0x12, 0x34, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(emit_delete_all(Transport::Udp), [0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]

@@ -107,6 +107,19 @@ fn response_may_be_written_sloppily() {
 }
 
 #[test]
+fn booleans_are_read_in_all_their_forms() {
+    for text in ["1", "true", "TRUE", "yes"] {
+        assert_eq!(boolean(text), Some(true), "{text}");
+    }
+    for text in ["0", "false", "False", "no"] {
+        assert_eq!(boolean(text), Some(false), "{text}");
+    }
+    for text in ["", "2", "on", "truey"] {
+        assert_eq!(boolean(text), None, "{text}");
+    }
+}
+
+#[test]
 fn fault_is_read_as_in_the_standard() {
     assert_eq!(parse(envelope(FAULT).as_bytes()), fault(718, "ConflictInMappingEntry"));
 }

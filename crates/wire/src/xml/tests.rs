@@ -89,6 +89,10 @@ fn text_of_an_element_is_limited() {
     // It may come in pieces.
     let pieces = format!("<a>{}&amp;{}</a>", "x".repeat(3000), "y".repeat(3000));
     assert_eq!(leaves(&pieces)[0].1, format!("{}&{}", "x".repeat(3000), "y".repeat(MAX_TEXT_BYTES - 3001)));
+    // No more is collected before it is cut: without an end tag the text collected is still there.
+    let mut tags = Tags::new(pieces.trim_end_matches("</a>"));
+    assert_eq!(tags.by_ref().count(), 1);
+    assert_eq!(tags.leaf.unwrap().1.len(), MAX_TEXT_BYTES);
 }
 
 #[test]
