@@ -49,6 +49,7 @@ set http-junk|hang-up TIMES
 set soap-status CODE|off          answer actions with this HTTP status
 set max-connections N|off
 set keep-open|epoch-survives-restart|permanent-leases-only|same-ports-only|no-add-any on|off
+set tables-apart|deletes-as-miniupnpd on|off    what deletions by PCP and NAT-PMP reach
 set firewall-enabled|inbound-pinhole-allowed on|off    of IPv6; off: error 702, error 703
 set nonce-guards-deletion-only on|off         PCP MAP with another nonce renews a pinhole
 no-faults                         as at the start
@@ -216,6 +217,8 @@ fn set_switch(faults: &mut Faults, name: &str, value: &str) -> Result<(), String
         "epoch-survives-restart" => &mut faults.epoch_survives_restart,
         "permanent-leases-only" => &mut faults.permanent_leases_only,
         "same-ports-only" => &mut faults.same_ports_only,
+        "tables-apart" => &mut faults.tables_apart,
+        "deletes-as-miniupnpd" => &mut faults.deletes_as_miniupnpd,
         "no-add-any" => &mut faults.no_add_any,
         "nonce-guards-deletion-only" => &mut faults.nonce_guards_deletion_only,
         "firewall-enabled" => {
@@ -334,6 +337,8 @@ mod tests {
             "set dribble 1 250us",
             "set location http://evil/",
             "set keep-open on",
+            "set tables-apart on",
+            "set deletes-as-miniupnpd on",
             "set firewall-enabled off",
             "set inbound-pinhole-allowed off",
             "set nonce-guards-deletion-only on",
@@ -351,6 +356,8 @@ mod tests {
             lifetime: Some(0),
             wrong_source: Some(WrongSource::Address(IpAddr::from([127, 0, 0, 9]))),
             location: Some("http://evil/".into()),
+            tables_apart: true,
+            deletes_as_miniupnpd: true,
             firewall_disabled: true,
             inbound_pinholes_forbidden: true,
             nonce_guards_deletion_only: true,

@@ -1,6 +1,6 @@
 //! What a gateway is.
 
-use super::{Igd, WanKind, WanService};
+use super::{Igd, Link, WanKind, WanService};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The configuration of a gateway, apart from its faults.
@@ -20,6 +20,8 @@ pub struct Config {
     pub external_address: Ipv4Addr,
     /// The UPnP device it is; `None`: it has no UPnP.
     pub igd: Option<Igd>,
+    /// Its link to the internet, of which its UPnP device tells.
+    pub link: Link,
     /// The epoch that it starts with, in seconds.
     pub first_epoch: u32,
     /// How often it announces a restart to PCP and NAT-PMP clients, after 0, 250, 500, 1000 ms and so on.
@@ -41,6 +43,7 @@ impl Config {
             ipv6: None,
             external_address: Ipv4Addr::new(203, 0, 113, 7),
             igd: Some(Igd::default()),
+            link: Link::default(),
             first_epoch: 0,
             // RFC 6887 §14.1.3 and RFC 6886 §3.2.1: ten times, the interval doubling from 250 ms.
             announcements: 10,

@@ -22,13 +22,20 @@ pub enum Action {
     DeletePinhole,
     CheckPinholeWorking,
     GetPinholePackets,
+    GetConnectionTypeInfo,
+    GetCommonLinkProperties,
+    GetTotalBytesSent,
+    GetTotalBytesReceived,
+    GetTotalPacketsSent,
+    GetTotalPacketsReceived,
+    GetListOfPortMappings,
     /// Any other.
     Unknown,
 }
 
 impl Action {
     /// Every action the gateway knows.
-    pub const ALL: [Action; 14] = [
+    pub const ALL: [Action; 21] = [
         Action::GetExternalIPAddress,
         Action::GetStatusInfo,
         Action::GetNATRSIPStatus,
@@ -43,7 +50,28 @@ impl Action {
         Action::DeletePinhole,
         Action::CheckPinholeWorking,
         Action::GetPinholePackets,
+        Action::GetConnectionTypeInfo,
+        Action::GetCommonLinkProperties,
+        Action::GetTotalBytesSent,
+        Action::GetTotalBytesReceived,
+        Action::GetTotalPacketsSent,
+        Action::GetTotalPacketsReceived,
+        Action::GetListOfPortMappings,
     ];
+
+    /// Whether it is one of WANCommonInterfaceConfig.
+    pub const fn is_of_interface(self) -> bool {
+        use Action::{GetCommonLinkProperties, GetTotalBytesReceived, GetTotalBytesSent};
+        use Action::{GetTotalPacketsReceived, GetTotalPacketsSent};
+        matches!(
+            self,
+            GetCommonLinkProperties
+                | GetTotalBytesSent
+                | GetTotalBytesReceived
+                | GetTotalPacketsSent
+                | GetTotalPacketsReceived
+        )
+    }
 
     /// Whether it is one of WANIPv6FirewallControl.
     pub const fn is_of_firewall(self) -> bool {

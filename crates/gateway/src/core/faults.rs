@@ -239,6 +239,9 @@ pub struct Faults {
     /// PCP and NAT-PMP have a table of their own beside UPnP's: none sees or removes the entries of the other, but an
     /// external port still belongs to one.
     pub tables_apart: bool,
+    /// As miniupnpd 2.3.1 deletes: NAT-PMP only what NAT-PMP has made, though it says success to all; PCP MAP with another nonce takes
+    /// a mapping over if it suggests its external port, else makes another one beside it; the deletion of what is not there gets NO_RESOURCES.
+    pub deletes_as_miniupnpd: bool,
     /// Leases other than permanent ones get error 725.
     pub permanent_leases_only: bool,
     /// An external port other than the internal one gets error 724.

@@ -17,7 +17,12 @@ impl Gateway {
         nonce: Option<[u8; 12]>,
     ) -> Option<(u16, u32)> {
         let lifetime = self.granted_lifetime(lifetime);
-        let old = self.table.of_internal(transport, internal).find(|m| self.is_seen_by(m, made_by)).cloned();
+        let is_beside = |m: &TableEntry| {
+            let is_foreign = nonce.is_some() && m.nonce != nonce;
+            self.faults.deletes_as_miniupnpd && is_foreign && m.external_port != suggested_port
+        };
+        let is_it = |m: &&TableEntry| self.is_seen_by(m, made_by) && !is_beside(m);
+        let old = self.table.of_internal(transport, internal).find(is_it).cloned();
         let wanted = if suggested_port == 0 { internal.port() } else { suggested_port };
         let external_port = match (&old, self.faults.assigned_port) {
             (Some(old), _) => old.external_port,
@@ -84,6 +89,14 @@ impl Gateway {
         !self.faults.tables_apart || (mapping.made_by == Protocol::Upnp) == (protocol == Protocol::Upnp)
     }
 
+    /// Whether a deletion by a protocol removes a mapping of its client.
+    pub(super) fn is_deleted_by(&self, mapping: &TableEntry, protocol: Protocol) -> bool {
+        let is_of_others = self.faults.deletes_as_miniupnpd
+            && protocol == Protocol::NatPmp
+            && mapping.made_by != Protocol::NatPmp;
+        !is_of_others && self.is_seen_by(mapping, protocol)
+    }
+
     /// Removes every mapping of an internal address and port from the table that a protocol works on; gives back for how
     /// many seconds the port stays mapped still (RFC 6887 §15).
     pub(super) fn remove_internal(
@@ -92,7 +105,7 @@ impl Gateway {
         internal: SocketAddr,
         protocol: Protocol,
     ) -> u32 {
-        let theirs = self.table.of_internal(transport, internal).filter(|m| self.is_seen_by(m, protocol));
+        let theirs = self.table.of_internal(transport, internal).filter(|m| self.is_deleted_by(m, protocol));
         let theirs: Vec<TableEntry> = theirs.cloned().collect();
         let left = self.faults.deletion_leaves.filter(|_| !theirs.is_empty()).unwrap_or(0);
         for mapping in theirs {

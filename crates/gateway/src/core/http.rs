@@ -113,9 +113,12 @@ impl Gateway {
 
     fn handle_request(&mut self, connection: ConnectionId, from: SocketAddr, request: &Request) {
         let services = self.config.igd.as_ref().map_or(0, |igd| igd.services.len());
-        let control = request.path.rsplit_once("ctl/").and_then(|(_, n)| n.parse::<usize>().ok());
+        let control = request.path.rsplit_once("ctl/").and_then(|(_, name)| match name {
+            "common" => Some(soap::COMMON),
+            number => number.parse::<usize>().ok().filter(|&service| service < services),
+        });
         let action = control
-            .filter(|&service| request.verb == "POST" && service < services)
+            .filter(|_| request.verb == "POST" && services > 0)
             .map(|service| soap::Request::parse(service, request.header("SOAPAction"), &request.body));
         let mut script = self.script_for(from, request, action.as_ref());
         let content = script.content();

@@ -10,6 +10,7 @@ mod faults;
 mod firewall;
 mod grant;
 mod http;
+mod interface;
 mod natpmp;
 mod pcp;
 mod pinholes;
@@ -29,6 +30,7 @@ pub use faults::{
     WrongSource,
 };
 pub use http::ConnectionId;
+pub use interface::Link;
 pub use pinholes::{Pinhole, PinholeKey, Pinholes};
 pub use random::Random;
 pub use script::{Reply, Request, Script};

@@ -109,7 +109,11 @@ fn map(
         (0, gateway.remove_internal(transport, internal, Protocol::NatPmp))
     } else {
         // RFC 6886 §3.4: internal port 0 deletes all of the client's mappings of the transport.
-        let theirs = |m: &&super::TableEntry| m.transport == transport && m.internal.ip() == from.ip();
+        let theirs = |m: &&super::TableEntry| {
+            m.transport == transport
+                && m.internal.ip() == from.ip()
+                && gateway.is_deleted_by(m, Protocol::NatPmp)
+        };
         let ports: Vec<u16> = gateway.table().iter().filter(theirs).map(|m| m.external_port).collect();
         for port in ports {
             gateway.table_mut().remove(transport, port);

@@ -160,7 +160,24 @@ fn map(gateway: &mut Gateway, from: SocketAddr, request: &[u8]) -> (u8, u32, Opt
     }
     // RFC 6887 §11.3: a mapping is renewed and deleted by the nonce it was made with, only.
     let foreign = |m: &super::TableEntry| m.nonce.is_some_and(|theirs| theirs != nonce);
-    if gateway.table().of_internal(transport, internal).any(foreign) {
+    let is_lenient = gateway.faults.deletes_as_miniupnpd;
+    if is_lenient && lifetime == 0 {
+        let ports: Vec<u16> = gateway
+            .table()
+            .of_internal(transport, internal)
+            .filter(|m| !foreign(m))
+            .map(|m| m.external_port)
+            .collect();
+        if ports.is_empty() {
+            let is_there = gateway.table().of_internal(transport, internal).next().is_some();
+            return (if is_there { NOT_AUTHORIZED } else { NO_RESOURCES }, SHORT_LIFETIME, None);
+        }
+        for port in ports {
+            gateway.table_mut().remove(transport, port);
+        }
+        return (SUCCESS, 0, Some(body(request, suggested_port, suggested_address)));
+    }
+    if gateway.table().of_internal(transport, internal).any(foreign) && !is_lenient {
         return (NOT_AUTHORIZED, LONG_LIFETIME, None);
     }
     if lifetime == 0 {

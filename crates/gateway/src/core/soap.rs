@@ -4,7 +4,9 @@
 //! standard.
 
 use super::description::escape;
-use super::{Action, AssignedPort, Gateway, Kind, Protocol, TableEntry, Transport, WanKind, firewall};
+use super::{
+    Action, AssignedPort, Gateway, Kind, Protocol, TableEntry, Transport, WanKind, firewall, interface,
+};
 use std::net::{IpAddr, SocketAddr};
 
 // WANIPConnection:2 §2.5, UDA 1.1 §3.2.5
@@ -18,6 +20,11 @@ const CONFLICT: i32 = 718;
 const SAME_PORT_VALUES_REQUIRED: i32 = 724;
 const ONLY_PERMANENT_LEASES: i32 = 725;
 const NO_PORT_MAPS_AVAILABLE: i32 = 728;
+const PORT_MAPPING_NOT_FOUND: i32 = 730;
+const INCONSISTENT_PARAMETERS: i32 = 733;
+
+/// The number of WANCommonInterfaceConfig, which is none of the services that map ports.
+pub(super) const COMMON: usize = usize::MAX;
 
 /// An action that was asked for.
 pub(super) struct Request {
@@ -107,6 +114,7 @@ pub(super) fn carry_out(
             gateway.complain(format!("SOAP: {flaw} in the request of {from}"));
             Err(if flaw == WRONG_BODY { INVALID_ARGS } else { INVALID_ACTION })
         }
+        (None, None) if request.service == COMMON => act_on_interface(gateway, request),
         (None, None) => Err(INVALID_ACTION),
         (Some(service), None) => {
             if request.service_type == service.kind.service_type() {
@@ -141,6 +149,18 @@ pub(super) fn carry_out(
     (status, body)
 }
 
+fn act_on_interface(gateway: &mut Gateway, request: &Request) -> Result<Arguments, i32> {
+    if let Some((code, _)) = gateway.faults.refusal(Kind::Soap(request.action), None) {
+        return Err(code.into());
+    }
+    if request.service_type != interface::SERVICE_TYPE {
+        gateway.complain(format!("SOAP: no {} at this control URL", request.service_type));
+        return Err(INVALID_ACTION);
+    }
+    check_order(gateway, request)?;
+    interface::act(gateway, request)
+}
+
 pub(super) type Arguments = Vec<(&'static str, String)>;
 
 fn act(
@@ -153,11 +173,13 @@ fn act(
     if let Some((code, _)) = gateway.faults.refusal(Kind::Soap(request.action), request.port()) {
         return Err(code.into());
     }
-    let any = request.action == Action::AddAnyPortMapping;
-    if any && (kind != WanKind::Ip2 || gateway.faults.no_add_any) {
+    let is_of_version_2 = matches!(request.action, Action::AddAnyPortMapping | Action::GetListOfPortMappings);
+    let is_missing = request.action == Action::AddAnyPortMapping && gateway.faults.no_add_any;
+    if is_of_version_2 && kind != WanKind::Ip2 || is_missing {
         return Err(INVALID_ACTION);
     }
-    if request.action.is_of_firewall() != (kind == WanKind::Firewall1) {
+    let is_of_firewall = request.action.is_of_firewall();
+    if request.action.is_of_interface() || is_of_firewall != (kind == WanKind::Firewall1) {
         return Err(INVALID_ACTION);
     }
     check_order(gateway, request)?;
@@ -189,6 +211,10 @@ fn act_on_mappings(
             ("NewLastConnectionError", "ERROR_NONE".into()),
             ("NewUptime", gateway.epoch().to_string()),
         ]),
+        Action::GetConnectionTypeInfo => Ok(vec![
+            ("NewConnectionType", "IP_Routed".into()),
+            ("NewPossibleConnectionTypes", "IP_Routed".into()),
+        ]),
         Action::GetNATRSIPStatus => Ok(vec![("NewRSIPAvailable", "0".into()), ("NewNATEnabled", "1".into())]),
         Action::GetSpecificPortMappingEntry => {
             let (transport, port) = (request.transport()?, request.number("NewExternalPort")?);
@@ -200,7 +226,8 @@ fn act_on_mappings(
         }
         Action::GetGenericPortMappingEntry => {
             let index: usize = request.number("NewPortMappingIndex")?;
-            let mapping = gateway.table().iter().nth(index).ok_or(ARRAY_INDEX_INVALID)?;
+            let mut seen = gateway.table().iter().filter(|m| gateway.is_seen_by(m, Protocol::Upnp));
+            let mapping = seen.nth(index).ok_or(ARRAY_INDEX_INVALID)?;
             let mut arguments = vec![
                 ("NewRemoteHost", String::new()),
                 ("NewExternalPort", mapping.external_port.to_string()),
@@ -209,6 +236,7 @@ fn act_on_mappings(
             arguments.extend(entry(gateway, mapping));
             Ok(arguments)
         }
+        Action::GetListOfPortMappings => Ok(vec![("NewPortListing", list(gateway, request)?)]),
         Action::AddPortMapping => add(gateway, from, false, request),
         Action::AddAnyPortMapping => add(gateway, from, true, request),
         Action::DeletePortMapping => {
@@ -308,13 +336,61 @@ fn entry(gateway: &Gateway, mapping: &TableEntry) -> Arguments {
     ]
 }
 
+/// WANIPConnection:2 §2.5.21: the entries of a range of external ports, as XML in a text.
+fn list(gateway: &Gateway, request: &Request) -> Result<String, i32> {
+    let transport = request.transport()?;
+    let (start, end): (u16, u16) = (request.number("NewStartPort")?, request.number("NewEndPort")?);
+    let most: usize = request.number("NewNumberOfPorts")?;
+    if !["0", "1"].contains(&request.argument("NewManage").unwrap_or_default()) {
+        return Err(INVALID_ARGS);
+    }
+    if start > end {
+        return Err(INCONSISTENT_PARAMETERS);
+    }
+    let is_listed = |m: &&TableEntry| {
+        m.transport == transport
+            && (start..=end).contains(&m.external_port)
+            && gateway.is_seen_by(m, Protocol::Upnp)
+    };
+    let listed = gateway.table().iter().filter(is_listed).take(if most == 0 { usize::MAX } else { most });
+    let text: String = listed.map(|mapping| listing(gateway, mapping)).collect();
+    if text.is_empty() {
+        return Err(PORT_MAPPING_NOT_FOUND);
+    }
+    let namespace = "urn:schemas-upnp-org:gw:WANIPConnection";
+    Ok(format!("<p:PortMappingList xmlns:p=\"{namespace}\">{text}</p:PortMappingList>"))
+}
+
+fn listing(gateway: &Gateway, mapping: &TableEntry) -> String {
+    let names = ["NewInternalPort", "NewInternalClient", "NewEnabled", "NewDescription", "NewLeaseTime"];
+    let named = names.into_iter().zip(entry(gateway, mapping)).map(|(name, (_, value))| (name, value));
+    let key = [
+        ("NewRemoteHost", String::new()),
+        ("NewExternalPort", mapping.external_port.to_string()),
+        ("NewProtocol", mapping.transport.name().to_owned()),
+    ];
+    let elements: String = key
+        .into_iter()
+        .chain(named)
+        .map(|(name, value)| format!("<p:{name}>{}</p:{name}>", escape(&value)))
+        .collect();
+    format!("<p:PortMappingEntry>{elements}</p:PortMappingEntry>")
+}
+
 /// UDA 1.1 §3.2.1: all input arguments, in the order of the service description.
 fn check_order(gateway: &mut Gateway, request: &Request) -> Result<(), i32> {
     const KEY: [&str; 3] = ["NewRemoteHost", "NewExternalPort", "NewProtocol"];
     let expected: &[&str] = match request.action {
-        Action::GetExternalIPAddress | Action::GetStatusInfo | Action::GetNATRSIPStatus => &[],
+        Action::GetExternalIPAddress
+        | Action::GetStatusInfo
+        | Action::GetNATRSIPStatus
+        | Action::GetConnectionTypeInfo => &[],
+        action if action.is_of_interface() => &[],
         Action::GetSpecificPortMappingEntry | Action::DeletePortMapping => &KEY,
         Action::GetGenericPortMappingEntry => &["NewPortMappingIndex"],
+        Action::GetListOfPortMappings => {
+            &["NewStartPort", "NewEndPort", "NewProtocol", "NewManage", "NewNumberOfPorts"]
+        }
         Action::AddPortMapping | Action::AddAnyPortMapping => &[
             KEY[0],
             KEY[1],

@@ -248,6 +248,24 @@ fn address_and_status_are_told_while_connected() {
 }
 
 #[test]
+fn the_link_is_told_at_a_control_url_of_its_own() {
+    let mut gateway = new_gateway();
+    let service = crate::core::interface::SERVICE_TYPE;
+    let mut told = |path: &str, service: &str, action: &str| {
+        let request = String::from_utf8(post(service, action, &[])).unwrap().replace("/ctl/0", path);
+        String::from_utf8(exchange(&mut gateway, secs(0), request.as_bytes()).0).unwrap()
+    };
+    let link = told("/ctl/common", service, "GetCommonLinkProperties");
+    assert!(link.contains("<NewPhysicalLinkStatus>Up</") && link.contains("200 OK"), "{link}");
+    assert!(told("/ctl/common", service, "GetTotalBytesSent").contains("<NewTotalBytesSent>123456789</"));
+    assert!(told("/ctl/common", service, "GetStatusInfo").contains("<errorCode>401</"));
+    let connection = WanKind::Ip1.service_type();
+    assert!(told("/ctl/common", connection, "GetTotalBytesSent").contains("<errorCode>401</"));
+    assert!(told("/ctl/0", connection, "GetTotalBytesSent").contains("<errorCode>401</"));
+    assert!(told("/ctl/0", connection, "GetConnectionTypeInfo").contains("<NewConnectionType>IP_Routed</"));
+}
+
+#[test]
 fn entry_of_the_same_client_is_overwritten_and_of_another_a_conflict() {
     let mut gateway = new_gateway();
     act(&mut gateway, "AddPortMapping", &adding("9000", "8000", HOST, "0")).unwrap();
