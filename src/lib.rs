@@ -43,8 +43,9 @@ fn done(result: Result<(), Error>) -> c_int {
 }
 
 /// Initialises the library: starts its worker thread. Returns at once; nothing is sent before the first mapping
-/// is created. Two environment variables are read here: PLUM_GATEWAY (`ADDR`, `ADDR:PORT`, `[ADDR]:PORT`) names the
-/// gateway, in place of the one of the default route; PLUM_ON_CLEANUP (`keep`, `remove`) is what plum_cleanup() does.
+/// is created. Two environment variables are read here: PLUM_GATEWAY (`ADDR`, `ADDR:PORT`, `[ADDR]:PORT`; a link-local
+/// address may have a zone, `[fe80::1%eth0]`) names the gateway, in place of the one of the default route, and mappings
+/// of the other IP version fail; PLUM_ON_CLEANUP (`keep`, `remove`) is what plum_cleanup() does.
 ///
 /// `config` is read and copied during the call; the log callback in it may be called until plum_cleanup() returns.
 ///
@@ -98,6 +99,11 @@ pub extern "C" fn plum_cleanup() -> c_int {
 /// `mapping` is copied. Set `protocol`, `internal_port` and `user_ptr`; `external_port` and `external_host` are a wish
 /// that the gateway may ignore (0 and the empty string: none). `callback` may be NULL: then poll with
 /// plum_query_mapping().
+///
+/// An IPv6 address in `external_host` asks for a pinhole through the gateway's firewall, not for a mapping of IPv4: "::" to an
+/// address of this machine that the library chooses, one of its addresses to that, the external host of a live pinhole
+/// to where that leads. Another address is FAILURE until the machine has it; loopback, link-local, multicast,
+/// Teredo and 6to4 addresses always are. Mappings of both IP versions may have the same port.
 ///
 /// Returns the id of the mapping, >= 0 and never given out twice in a process; PLUM_ERR_INVALID if `mapping` is NULL, its
 /// `internal_port` is 0 or its `protocol` neither TCP nor UDP; PLUM_ERR_FAILED if the library is not
@@ -193,7 +199,8 @@ pub extern "C" fn plum_destroy_mapping(id: c_int) -> c_int {
     enter(|| done(client().destroy(id)))
 }
 
-/// Writes the address of this machine that is used toward the internet, as text. Needs no plum_init() and sends nothing.
+/// Writes the address of this machine that is used toward the internet, as text; without an IPv4 route the IPv6 address
+/// that the library would choose for a pinhole. Needs no plum_init() and sends nothing.
 ///
 /// Returns the length of the address, as snprintf() does (PLUM_MAX_ADDRESS_LEN bytes are always enough);
 /// PLUM_ERR_INVALID if `buffer` is NULL and `size` is not 0; PLUM_ERR_NOT_AVAIL if there is no route to the internet.
@@ -242,8 +249,8 @@ pub unsafe extern "C" fn plum_get_dummytls_certificate(
     })
 }
 
-/// Writes the host that is reported for an external address: `1-2-3-4.DOMAIN` for `1.2.3.4` (every `.` and `:`
-/// becomes `-`) if that name resolves to the address, else the address itself. May block the caller for one second.
+/// Writes the host that is reported for an external address: `1-2-3-4.DOMAIN` for `1.2.3.4`, `2600--1.DOMAIN` for `2600::1`,
+/// `0--1.DOMAIN` for `::1`, if that name resolves to the address, else the address. May block the caller for one second.
 ///
 /// `address` is an IPv4 or IPv6 address in text that ends in NUL.
 ///

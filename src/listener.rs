@@ -87,6 +87,7 @@ fn mapping_protocol(external: Option<&ExternalHost>) -> plum_mapping_protocol_t 
         Some(Protocol::NatPmp) => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_NATPMP,
         Some(Protocol::UpnpIgd) => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_UPNP,
         Some(Protocol::Direct) => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_DIRECT,
+        Some(_) => plum_mapping_protocol_t::PLUM_MAPPING_PROTOCOL_UNKNOWN,
     }
 }
 

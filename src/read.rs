@@ -157,7 +157,12 @@ pub(super) unsafe fn wanted(mapping: *const plum_mapping_t) -> Option<Wanted> {
             _ => return None,
         },
         internal_port: NonZeroU16::new(internal_port)?,
-        wish: Suggestion { address: address(&host), port: NonZeroU16::new(external_port) },
+        wish: Suggestion {
+            address: address(&host),
+            port: NonZeroU16::new(external_port),
+            ..Suggestion::default()
+        },
+        description: None,
     })
 }
 

@@ -74,7 +74,7 @@ pub struct plum_config_t {
     /// Takes the log messages. NULL: they go to standard output, one line each.
     pub log_callback: plum_log_callback_t,
     /// Domain of a DummyTLS service, at most 253 bytes, copied. With it the host reported for address 1.2.3.4 is
-    /// `1-2-3-4.DOMAIN` if that name resolves to the address. NULL or empty: none, the host is the address.
+    /// `1-2-3-4.DOMAIN` (of 2600::1 `2600--1.DOMAIN`) if that name resolves to it. NULL or empty: the host is the address.
     pub dummytls_domain: *const c_char,
     /// The longest that finding a gateway may take, in milliseconds. 0 or negative: 10000.
     #[cfg(not(plum_abi = "0.5"))]
@@ -137,9 +137,9 @@ pub enum plum_mapping_protocol_t {
     PLUM_MAPPING_PROTOCOL_PCP = 1,
     /// The gateway, by NAT-PMP.
     PLUM_MAPPING_PROTOCOL_NATPMP = 2,
-    /// The gateway, by UPnP-IGD.
+    /// The gateway, by UPnP-IGD (a pinhole by its WANIPv6FirewallControl).
     PLUM_MAPPING_PROTOCOL_UPNP = 3,
-    /// The local address is public: there is no gateway to ask.
+    /// The local address is public, and no gateway stands in the way.
     PLUM_MAPPING_PROTOCOL_DIRECT = 4,
 }
 
@@ -156,9 +156,9 @@ pub struct plum_mapping_t {
     /// In plum_create_mapping() the external port wished for, 0: no wish. From the library on SUCCESS the external
     /// port, else 0.
     pub external_port: u16,
-    /// In plum_create_mapping() the external address wished for; what is no IP address is ignored; at most
-    /// PLUM_MAX_HOST_LEN bytes are read. From the library on SUCCESS the external address (or DummyTLS name), else
-    /// the empty string; always ends in NUL.
+    /// In plum_create_mapping() the external IPv4 address wished for, or an IPv6 address: a pinhole. What is no IP
+    /// address is ignored; at most PLUM_MAX_HOST_LEN bytes are read. From the library on SUCCESS the external address (IPv6
+    /// as in RFC 5952, no zone, no brackets) or its DummyTLS name, else the empty string; always ends in NUL.
     pub external_host: [c_char; PLUM_MAX_HOST_LEN],
     /// The program's own, handed back as it was given.
     pub user_ptr: *mut c_void,

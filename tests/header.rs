@@ -170,7 +170,6 @@ fn the_headers_are_for_c_programmers() {
             "MaybeUninit",
             "usize",
             "Option<",
-            "::",
             "c_int",
             "`None`",
             "ABI 0.",
@@ -179,6 +178,26 @@ fn the_headers_are_for_c_programmers() {
         ] {
             assert!(!header.contains(word), "{} says {word:?}", path.display());
         }
+        assert_eq!(rust_path(&header), None, "{}", path.display());
+    }
+}
+
+/// A Rust path, as in `client::Error`. In an IPv6 address digits stand around the colons, if anything.
+fn rust_path(text: &str) -> Option<&str> {
+    let is_letter = |c: char| c.is_alphabetic() || c == '_';
+    text.match_indices("::").find_map(|(at, colons)| {
+        let (before, after) = (&text[..at], &text[at + colons.len()..]);
+        (before.ends_with(is_letter) || after.starts_with(is_letter)).then(|| &text[at..])
+    })
+}
+
+#[test]
+fn this_test_tells_a_rust_path_from_an_address() {
+    for text in ["2600::1", "`fe80::1%eth0`", "\"::\"", "::1"] {
+        assert_eq!(rust_path(text), None, "{text}");
+    }
+    for text in ["client::Error", "u8::MAX", "Self::new", "Vec::<u8>"] {
+        assert!(rust_path(text).is_some(), "{text}");
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod engine;
+pub mod engines;
 pub mod http;
 pub mod igd;
 pub mod memory;
@@ -19,7 +20,7 @@ pub mod upnp;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. `api` starts threads and a session of the library: one input at a time in a process.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("pcp", pcp::run),
     ("natpmp", natpmp::run),
     ("ssdp", ssdp::run),
@@ -27,6 +28,7 @@ pub const TARGETS: [Target; 9] = [
     ("igd", igd::run),
     ("soap", soap::run),
     ("engine", engine::run),
+    ("engines", engines::run),
     ("upnp", upnp::run),
     ("api", api::run),
 ];

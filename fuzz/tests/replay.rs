@@ -40,6 +40,11 @@ fn engine() {
 }
 
 #[test]
+fn engines() {
+    inputs::replay("engines");
+}
+
+#[test]
 fn upnp() {
     inputs::replay("upnp");
 }

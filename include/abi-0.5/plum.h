@@ -1,5 +1,5 @@
 /*
- * libplum: opens ports on NAT gateways by PCP, NAT-PMP and UPnP-IGD.
+ * libplum: opens ports on NAT gateways, and pinholes for IPv6, by PCP, NAT-PMP and UPnP-IGD.
  *
  * SPDX-License-Identifier: MIT OR Apache-2.0
  *
@@ -211,7 +211,7 @@ typedef struct {
     plum_log_callback_t log_callback;
     /**
      * Domain of a DummyTLS service, at most 253 bytes, copied. With it the host reported for address 1.2.3.4 is
-     * `1-2-3-4.DOMAIN` if that name resolves to the address. NULL or empty: none, the host is the address.
+     * `1-2-3-4.DOMAIN` (of 2600::1 `2600--1.DOMAIN`) if that name resolves to it. NULL or empty: the host is the address.
      */
     const char *dummytls_domain;
 } plum_config_t;
@@ -234,9 +234,9 @@ typedef struct {
      */
     uint16_t external_port;
     /**
-     * In plum_create_mapping() the external address wished for; what is no IP address is ignored; at most
-     * PLUM_MAX_HOST_LEN bytes are read. From the library on SUCCESS the external address (or DummyTLS name), else
-     * the empty string; always ends in NUL.
+     * In plum_create_mapping() the external IPv4 address wished for, or an IPv6 address: a pinhole. What is no IP
+     * address is ignored; at most PLUM_MAX_HOST_LEN bytes are read. From the library on SUCCESS the external address (IPv6
+     * as in RFC 5952, no zone, no brackets) or its DummyTLS name, else the empty string; always ends in NUL.
      */
     char external_host[PLUM_MAX_HOST_LEN];
     /**
@@ -269,8 +269,9 @@ extern "C" {
 
 /**
  * Initialises the library: starts its worker thread. Returns at once; nothing is sent before the first mapping
- * is created. Two environment variables are read here: PLUM_GATEWAY (`ADDR`, `ADDR:PORT`, `[ADDR]:PORT`) names the
- * gateway, in place of the one of the default route; PLUM_ON_CLEANUP (`keep`, `remove`) is what plum_cleanup() does.
+ * is created. Two environment variables are read here: PLUM_GATEWAY (`ADDR`, `ADDR:PORT`, `[ADDR]:PORT`; a link-local
+ * address may have a zone, `[fe80::1%eth0]`) names the gateway, in place of the one of the default route, and mappings
+ * of the other IP version fail; PLUM_ON_CLEANUP (`keep`, `remove`) is what plum_cleanup() does.
  *
  * `config` is read and copied during the call; the log callback in it may be called until plum_cleanup() returns.
  *
@@ -309,6 +310,11 @@ int plum_cleanup(void);
  * `mapping` is copied. Set `protocol`, `internal_port` and `user_ptr`; `external_port` and `external_host` are a wish
  * that the gateway may ignore (0 and the empty string: none). `callback` may be NULL: then poll with
  * plum_query_mapping().
+ *
+ * An IPv6 address in `external_host` asks for a pinhole through the gateway's firewall, not for a mapping of IPv4: "::" to an
+ * address of this machine that the library chooses, one of its addresses to that, the external host of a live pinhole
+ * to where that leads. Another address is FAILURE until the machine has it; loopback, link-local, multicast,
+ * Teredo and 6to4 addresses always are. Mappings of both IP versions may have the same port.
  *
  * Returns the id of the mapping, >= 0 and never given out twice in a process; PLUM_ERR_INVALID if `mapping` is NULL, its
  * `internal_port` is 0 or its `protocol` neither TCP nor UDP; PLUM_ERR_FAILED if the library is not
@@ -363,7 +369,8 @@ PLUM_EXPORT
 int plum_destroy_mapping(int id);
 
 /**
- * Writes the address of this machine that is used toward the internet, as text. Needs no plum_init() and sends nothing.
+ * Writes the address of this machine that is used toward the internet, as text; without an IPv4 route the IPv6 address
+ * that the library would choose for a pinhole. Needs no plum_init() and sends nothing.
  *
  * Returns the length of the address, as snprintf() does (PLUM_MAX_ADDRESS_LEN bytes are always enough);
  * PLUM_ERR_INVALID if `buffer` is NULL and `size` is not 0; PLUM_ERR_NOT_AVAIL if there is no route to the internet.
@@ -392,8 +399,8 @@ int plum_get_dummytls_certificate(plum_dummytls_cert_type_t type,
                                   size_t size);
 
 /**
- * Writes the host that is reported for an external address: `1-2-3-4.DOMAIN` for `1.2.3.4` (every `.` and `:`
- * becomes `-`) if that name resolves to the address, else the address itself. May block the caller for one second.
+ * Writes the host that is reported for an external address: `1-2-3-4.DOMAIN` for `1.2.3.4`, `2600--1.DOMAIN` for `2600::1`,
+ * `0--1.DOMAIN` for `::1`, if that name resolves to the address, else the address. May block the caller for one second.
  *
  * `address` is an IPv4 or IPv6 address in text that ends in NUL.
  *

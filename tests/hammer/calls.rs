@@ -38,27 +38,28 @@ struct Own {
     slot: Option<Arc<Slot>>,
 }
 
-/// A thread of the program's: calls whatever comes to its mind until it is told to stop.
-pub fn call_everything(mut random: Rng, stop: &AtomicBool) {
+/// A thread of the program's: calls whatever comes to its mind until it is told to stop. A calm one neither ends sessions nor
+/// destroys mappings.
+pub fn call_everything(mut random: Rng, calm: bool, stop: &AtomicBool) {
     IS_PROGRAM.set(true);
     let random = &mut random;
     let mut own: Vec<Own> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         match random.u32(..1024) {
             0..60 => init(random, Context::Program),
-            60 if random.u8(..4) == 0 => {
+            60 if !calm && random.u8(..4) == 0 => {
                 cleanup(Context::Program);
                 for one in own.drain(..) {
                     books::check_destroyed(one.id);
                 }
             }
             61..180 if own.len() < OWN_MAX => own.extend(create(random, Context::Program)),
-            61..260 if own.len() > OWN_MAX / 2 => {
+            61..260 if !calm && own.len() > OWN_MAX / 2 => {
                 // The oldest as a rule, since it has most likely been told something.
                 let any = random.usize(..own.len());
                 destroy_own(own.remove(if random.u8(..4) > 0 { 0 } else { any }));
             }
-            500..520 => {
+            500..520 if !calm => {
                 count(Tally::DestroysOfOthers);
                 let id = any_id(random);
                 if destroy(Context::Program, id) == PLUM_ERR_SUCCESS {

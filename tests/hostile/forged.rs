@@ -303,7 +303,7 @@ fn forged_port_unreachables_are_only_silence_to_a_gateway_that_is_known() {
         for socket in [Socket::Pcp, Socket::NatPmp] {
             harness.act(|wired, now| {
                 use plum_engine::machine::Machine;
-                wired.handle_refused(now, socket);
+                wired.handle_refused(now, socket.into());
             });
         }
         harness.run_for(millis(10));

@@ -3,9 +3,11 @@
 //! The engine's outputs pass through here on their way to the world. Connections to a rogue's server are served here; every
 //! other output goes on to the world. Whatever goes to somebody who must not be contacted fails the test.
 
-use crate::world::{EXTERNAL, GATEWAY, LOCAL, Setup, World};
+use crate::world::{Checks, EXTERNAL, GATEWAY, LOCAL, Setup, World};
 use plum_engine::Engine;
-use plum_engine::io::{Arrival, Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, TcpEnd};
+use plum_engine::io::{
+    Arrival, EngineId, Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, SocketId, TcpEnd,
+};
 use plum_engine::ledger::HardwareAddress;
 use plum_engine::machine::{Command, Machine};
 use plum_engine::time::Time;
@@ -158,10 +160,10 @@ pub struct Wired {
     /// Sent in answer to each round of searches.
     pub answers: Vec<(SocketAddr, Vec<u8>)>,
     visits: BTreeMap<ExchangeId, Visit>,
-    /// All connections, those to the world's hosts included.
-    open: BTreeSet<ExchangeId>,
-    /// The host of each connection that there ever was.
-    hosts: BTreeMap<ExchangeId, IpAddr>,
+    /// All connections, those to the world's hosts included, each with its host.
+    open: BTreeMap<ExchangeId, IpAddr>,
+    /// The world's own know nothing of connections to rogues.
+    checks: Checks,
     deeds: BTreeMap<(Time, u64), Deed>,
     sequence: u64,
     outputs: VecDeque<Output>,
@@ -188,8 +190,8 @@ impl Wired {
             servers: BTreeMap::new(),
             answers: Vec::new(),
             visits: BTreeMap::new(),
-            open: BTreeSet::new(),
-            hosts: BTreeMap::new(),
+            open: BTreeMap::new(),
+            checks: Checks::default(),
             deeds: BTreeMap::new(),
             sequence: 0,
             outputs: VecDeque::new(),
@@ -234,18 +236,14 @@ impl Wired {
                     self.sent.push((self.now, socket, to, bytes.clone()));
                     assert!(self.sent.len() <= MAX_PACKETS, "more than {MAX_PACKETS} packets");
                 }
-                Output::Connect { exchange, to } => {
+                Output::Connect { exchange, to, .. } => {
                     self.check_contact(to.ip());
                     self.connects.push((self.now, to));
                     assert!(self.connects.len() <= MAX_PACKETS, "more than {MAX_PACKETS} connections");
-                    self.open.insert(exchange);
+                    self.open.insert(exchange, to.ip());
                     self.most_open = self.most_open.max(self.open.len());
-                    self.hosts.insert(exchange, to.ip());
-                    // docs/protocols.md, Many mappings: HTTP, 4 exchanges at once a host, and 16 in all.
-                    assert!(self.open.len() <= 16, "{} connections at once", self.open.len());
-                    let is_same = |open: &&ExchangeId| self.hosts.get(open) == Some(&to.ip());
-                    let same = self.open.iter().filter(is_same).count();
-                    assert!(same <= 4, "{same} connections at once with {to}");
+                    let with_host = self.open.values().filter(|&&host| host == to.ip()).count();
+                    self.checks.connect(exchange, self.open.len(), with_host);
                     let first = match self.servers.get_mut(&to) {
                         None if to.ip() == GATEWAY => None,
                         // Nobody is there.
@@ -283,7 +281,7 @@ impl Wired {
                     }
                 }
                 Output::HangUp { exchange } => {
-                    assert!(self.open.remove(&exchange), "hung up twice: {exchange:?}");
+                    assert!(self.open.remove(&exchange).is_some(), "hung up twice: {exchange:?}");
                     if self.visits.remove(&exchange).is_some() {
                         continue;
                     }
@@ -350,19 +348,25 @@ impl Machine for Wired {
         self.now = now;
         self.engine.handle_command(now, command);
     }
-    fn handle_route(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
+    fn handle_route(
+        &mut self,
+        now: Time,
+        _: EngineId,
+        route: Option<Route>,
+        hardware: Option<HardwareAddress>,
+    ) {
         self.now = now;
         self.engine.handle_route_via(now, route, hardware);
     }
-    fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
+    fn handle_opened(&mut self, now: Time, SocketId { socket, .. }: SocketId, local: Option<SocketAddr>) {
         self.now = now;
         self.engine.handle_opened(now, socket, local);
     }
-    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]) {
+    fn handle_datagram(&mut self, now: Time, SocketId { socket, .. }: SocketId, by: Arrival, bytes: &[u8]) {
         self.now = now;
         self.hear(socket, by.from, bytes);
     }
-    fn handle_refused(&mut self, now: Time, socket: Socket) {
+    fn handle_refused(&mut self, now: Time, SocketId { socket, .. }: SocketId) {
         self.now = now;
         self.engine.handle_refused(now, socket);
     }
@@ -394,9 +398,9 @@ impl Machine for Wired {
         }
         self.engine.handle_timeout(now);
     }
-    fn poll_output(&mut self) -> Option<Output> {
+    fn poll_output(&mut self) -> Option<(EngineId, Output)> {
         self.drain();
-        self.outputs.pop_front()
+        self.outputs.pop_front().map(|output| (EngineId::IPV4, output))
     }
     fn poll_timeout(&self) -> Option<Time> {
         let deeds = self.deeds.first_key_value().map(|(&(at, _), _)| at);
@@ -438,7 +442,7 @@ pub fn bare_harness() -> Harness {
 impl Harness {
     /// Somebody sends us this.
     pub fn inject(&mut self, socket: Socket, from: SocketAddr, bytes: &[u8]) {
-        self.act(|wired, now| wired.handle_datagram(now, socket, from.into(), bytes));
+        self.act(|wired, now| wired.handle_datagram(now, socket.into(), from.into(), bytes));
     }
 
     /// A host answers each round of searches like this.

@@ -54,7 +54,8 @@ fn start(allowed: Allowed, port: Option<u16>) -> (Worker, Receiver<Event>) {
     };
     let worker = Worker::start(config, |_| Box::new(EventSender(tell))).expect("a worker");
     let internal_port = NonZeroU16::new(8000).expect("not 0");
-    let wanted = Wanted { transport: Transport::Tcp, internal_port, wish: Suggestion::default() };
+    let wanted =
+        Wanted { transport: Transport::Tcp, internal_port, wish: Suggestion::default(), description: None };
     worker.send(Command::Create(0, wanted));
     (worker, told)
 }

@@ -150,7 +150,10 @@ fn a_datagram_counts_from_the_gateway_and_from_the_link_of_our_interface() {
     const OTHER: u32 = 7;
     let network = Network { gateway: Some(GATEWAY), local: LOCAL, interface: OURS, named: false };
     let counts = |network: Network, from: &str, interface: u32, prefix: Option<u8>| {
-        may_answer(&network, Arrival { from: SocketAddr::new(ip(from), 1900), interface, prefix })
+        may_answer(
+            &network,
+            Arrival { from: SocketAddr::new(ip(from), 1900), interface, prefix, is_on_link: false },
+        )
     };
     let (near, own) = ("192.168.1.66", "192.168.1.100");
     for (from, interface, prefix, expected) in [

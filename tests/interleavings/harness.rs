@@ -10,7 +10,8 @@ use crate::dummytls::RealSystem;
 use crate::log::Level;
 use crate::worker::{Command, Machine, Program, Wake, Worker};
 use plum_engine::io::{
-    Arrival, Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, Suggestion, TcpEnd, Wanted,
+    Arrival, EngineId, Event, ExchangeId, MappingId, Output, Protocol, Route, SocketId, Suggestion, TcpEnd,
+    Wanted,
 };
 use plum_engine::ledger::HardwareAddress;
 use plum_engine::time::Time;
@@ -109,8 +110,8 @@ impl Machine for Scripted {
             }
         }
     }
-    fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+    fn poll_output(&mut self) -> Option<(EngineId, Output)> {
+        self.outputs.pop_front().map(|output| (EngineId::IPV4, output))
     }
     fn poll_timeout(&self) -> Option<Time> {
         if self.script.turns == Some(self.turns.replace(self.turns.get() + 1)) {
@@ -119,10 +120,10 @@ impl Machine for Scripted {
         }
         None
     }
-    fn handle_route(&mut self, _: Time, _: Option<Route>, _: Option<HardwareAddress>) {}
-    fn handle_opened(&mut self, _: Time, _: Socket, _: Option<SocketAddr>) {}
-    fn handle_datagram(&mut self, _: Time, _: Socket, _: Arrival, _: &[u8]) {}
-    fn handle_refused(&mut self, _: Time, _: Socket) {}
+    fn handle_route(&mut self, _: Time, _: EngineId, _: Option<Route>, _: Option<HardwareAddress>) {}
+    fn handle_opened(&mut self, _: Time, _: SocketId, _: Option<SocketAddr>) {}
+    fn handle_datagram(&mut self, _: Time, _: SocketId, _: Arrival, _: &[u8]) {}
+    fn handle_refused(&mut self, _: Time, _: SocketId) {}
     fn handle_tcp_connected(&mut self, _: Time, _: ExchangeId, _: SocketAddr) {}
     fn handle_tcp_data(&mut self, _: Time, _: ExchangeId, _: &[u8]) {}
     fn handle_tcp_end(&mut self, _: Time, _: ExchangeId, _: TcpEnd) {}
@@ -279,7 +280,12 @@ impl Harness {
 
     pub fn try_create(&self) -> Result<MappingId, Error> {
         let internal_port = NonZeroU16::new(4711).expect("not 0");
-        let wanted = Wanted { transport: Transport::Udp, internal_port, wish: Suggestion::default() };
+        let wanted = Wanted {
+            transport: Transport::Udp,
+            internal_port,
+            wish: Suggestion::default(),
+            description: None,
+        };
         let id = self.client.create(wanted, TestListener(self.books))?;
         self.books.with(id, |_| ());
         Ok(id)

@@ -79,7 +79,7 @@ fn an_epoch_that_means_nothing_is_no_restart_without_end() {
 
 #[test]
 fn two_mappings_that_wish_for_the_same_external_port_get_two() {
-    let wish = Suggestion { address: None, port: NonZeroU16::new(4711) };
+    let wish = Suggestion { address: None, port: NonZeroU16::new(4711), ..Suggestion::default() };
     for index in 0..3 {
         let mut world = World::with_best(index);
         world.gateway().faults.delay = millis(5);

@@ -12,7 +12,11 @@ use std::num::NonZeroU16;
 fn a_mapping_whose_renewal_is_refused_for_good_moves_to_the_next_protocol_unbroken() {
     for port in [8000, 4711] {
         let mut world = World::new();
-        let id = world.create_wishing(Tcp, 8000, Suggestion { address: None, port: NonZeroU16::new(port) });
+        let id = world.create_wishing(
+            Tcp,
+            8000,
+            Suggestion { address: None, port: NonZeroU16::new(port), ..Suggestion::default() },
+        );
         world.run_until(|world| world.is_success(id));
         // NOT_AUTHORIZED.
         world.gateway().faults.refuse(Kind::PcpMap, 2);
@@ -209,8 +213,8 @@ fn a_gateway_that_answers_pcp_only_at_the_second_try_has_one_entry_in_the_end() 
 fn the_notifications_port_is_given_back_when_upnp_is_out_of_use() {
     let mut world = World::new();
     let id = upnp_mapping_beside_pcp(&mut world);
-    assert!(world.network.is_open(Socket::Notifications));
+    assert!(world.network.is_open(Socket::Notifications.into()));
     world.destroy_and_wait(id);
     world.run_for(secs(310));
-    assert!(!world.network.is_open(Socket::Notifications));
+    assert!(!world.network.is_open(Socket::Notifications.into()));
 }

@@ -5,9 +5,9 @@ use plum_engine::Reason;
 use plum_engine::io::{Allowed, Protocol, Route, Socket};
 use plum_gateway::core as gateway;
 use plum_gateway::odd;
-use plum_testkit::world::{self, EXTERNAL, GATEWAY, INTERFACE, World};
+use plum_testkit::world::{self, GATEWAY, IPV6_LOCAL, World};
 use plum_wire::Transport::Tcp;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 #[test]
 fn the_first_mapping_after_a_time_of_none_looks_for_the_gateway_again() {
@@ -135,18 +135,17 @@ fn a_named_gateway_with_a_port_is_asked_there() {
 }
 
 #[test]
-fn a_named_gateway_of_ipv6_is_asked_by_pcp_alone() {
-    let address: IpAddr = "fd00::1".parse().unwrap();
-    let local: IpAddr = "fd00::100".parse().unwrap();
-    let mut world = World::set_up(|setup| {
-        setup.engine.gateway = Some((address, None));
-        setup.gateways = vec![gateway::Config::at(address)];
+fn a_named_gateway_of_ipv6_is_the_only_one_for_pinholes() {
+    let address: Ipv6Addr = "fd00::1".parse().unwrap();
+    let mut world = World::set_up_both(|setup| {
+        setup.engine.gateway = Some((address.into(), None));
+        setup.gateways = vec![gateway::Config::at(GATEWAY).with_ipv6(address)];
     });
-    world.network.routes_toward.insert(address, Some(Route { gateway: None, local, interface: INTERFACE }));
-    let id = world.create(Tcp, 8000);
-    world.run_until(|world| world.is_success(id));
-    assert_eq!(world.success(id), Some((Protocol::Pcp, EXTERNAL, 8000)));
-    assert_eq!(world.counts().natpmp() + world.counts().ssdp_search, 0);
+    let (ipv4, ipv6) = (world.create(Tcp, 8000), world.create_pinhole(Tcp, 8000));
+    world.run_until(|world| world.is_success(ipv6));
+    assert!(world.is_failure(ipv4), "the other IP version has no gateway");
+    assert_eq!(world.success(ipv6), Some((Protocol::Pcp, IPV6_LOCAL.into(), 8000)));
+    assert_eq!(world.counts().natpmp(), 0);
     world.cleanup();
     world.assert_nothing_left();
 }

@@ -192,7 +192,12 @@ impl Program {
             inside(news);
         };
         let internal_port = NonZeroU16::new(internal_port).expect("not 0");
-        let wanted = Wanted { transport: Transport::Udp, internal_port, wish: Suggestion::default() };
+        let wanted = Wanted {
+            transport: Transport::Udp,
+            internal_port,
+            wish: Suggestion::default(),
+            description: None,
+        };
         self.client.create(wanted, TestListener(Arc::new(ear))).expect("a mapping can be created")
     }
 

@@ -8,6 +8,7 @@
 mod filter;
 mod firewall;
 mod harness;
+mod ipv6;
 mod network;
 mod notices;
 mod own_host;

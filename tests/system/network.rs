@@ -32,7 +32,7 @@ fn an_interface_that_goes_down_is_failure_and_up_again_success() {
         let before = program.work();
         ip("link set lan1 down");
         assert!(program.expect_failure(id) < SOON);
-        program.expect_log(Level::Warn, &["no route to the internet"]);
+        program.expect_log(Level::Warn, &["no IPv4 route to the internet"]);
         ip("link set lan1 up");
         ip("route add default via 10.1.0.1");
         program.expect_success(id, 1);
@@ -96,7 +96,7 @@ fn routes_that_lead_nowhere_are_failure() {
         ip("route del default");
         ip(&format!("route add {kind} default"));
         assert!(program.expect_failure(id) < SOON, "{kind}");
-        program.expect_log(Level::Warn, &["no route to the internet"]);
+        program.expect_log(Level::Warn, &["no IPv4 route to the internet"]);
         ip(&format!("route del {kind} default"));
         ip("route add default via 10.1.0.1");
         program.expect_success(id, 1);
@@ -175,7 +175,7 @@ fn without_ipv4_it_is_failure_until_there_is_some() {
     let program = Program::start(settings());
     let id = program.create(4000);
     assert!(program.expect_failure(id) < SOON);
-    program.expect_log(Level::Warn, &["no route to the internet"]);
+    program.expect_log(Level::Warn, &["no IPv4 route to the internet"]);
     let before = program.work();
     // Loopback and IPv6 alone are no way out.
     ip("link set lo up");

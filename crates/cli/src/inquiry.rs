@@ -6,7 +6,9 @@ use crate::exit::{Exit, Failure};
 use crate::upnp::{ActionError, Values, read};
 use plum::Gateway;
 use plum_engine::driver::{DeletionOutcome, Driver, Key, Notice, Rung, Slot};
-use plum_engine::io::{Arrival, Config, Cx, ExchangeId, Output, Protocol, Route, Socket, TcpEnd};
+use plum_engine::io::{
+    Arrival, Config, Cx, EngineId, ExchangeId, Output, Protocol, Route, Socket, SocketId, TcpEnd,
+};
 use plum_engine::ladder::RungState;
 use plum_engine::ledger::HardwareAddress;
 use plum_engine::protocols::ProtocolState;
@@ -328,11 +330,19 @@ impl Inquiry {
 impl Machine for Inquiry {
     fn handle_command(&mut self, _now: Time, _command: Command) {}
 
-    fn handle_route(&mut self, _now: Time, _route: Option<Route>, _hardware: Option<HardwareAddress>) {}
+    fn handle_route(
+        &mut self,
+        _now: Time,
+        _: EngineId,
+        _route: Option<Route>,
+        _hardware: Option<HardwareAddress>,
+    ) {
+    }
 
     fn handle_network_changed(&mut self, _now: Time) {}
 
-    fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
+    fn handle_opened(&mut self, now: Time, socket: SocketId, local: Option<SocketAddr>) {
+        let socket = socket.socket;
         self.drivers.handle_opened(self.cx.at(now), socket, local);
         if socket == Socket::Ssdp && local.is_none() {
             self.unsent_search = Some(Reason::Shortage);
@@ -340,7 +350,8 @@ impl Machine for Inquiry {
         self.settle();
     }
 
-    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]) {
+    fn handle_datagram(&mut self, now: Time, socket: SocketId, by: Arrival, bytes: &[u8]) {
+        let socket = socket.socket;
         let counts = self.drivers.handle_datagram(self.cx.at(now), socket, by, bytes);
         if counts && socket == Socket::Pcp {
             self.pcp_reply = self.pcp_reply.or(pcp::parse(bytes).ok().map(|reply| (now, reply)));
@@ -352,11 +363,12 @@ impl Machine for Inquiry {
         self.settle();
     }
 
-    fn handle_refused(&mut self, now: Time, socket: Socket) {
+    fn handle_refused(&mut self, now: Time, socket: SocketId) {
         self.handle_unsent(now, socket, Reason::PortClosed);
     }
 
-    fn handle_unsent(&mut self, now: Time, socket: Socket, reason: Reason) {
+    fn handle_unsent(&mut self, now: Time, socket: SocketId, reason: Reason) {
+        let socket = socket.socket;
         self.drivers.handle_unsent(self.cx.at(now), socket, reason);
         self.unsent_search = self.unsent_search.or((socket == Socket::Ssdp).then_some(reason));
         self.settle();
@@ -386,13 +398,14 @@ impl Machine for Inquiry {
         self.settle();
     }
 
-    fn poll_output(&mut self) -> Option<Output> {
+    fn poll_output(&mut self) -> Option<(EngineId, Output)> {
         let is_over = |its: &Inquiry| its.cx.now >= its.ends_at || (its.goal)(its).is_none();
-        self.cx.outputs.pop_front().or_else(|| {
+        let output = self.cx.outputs.pop_front().or_else(|| {
             let is_news = !self.is_finished && is_over(self);
             self.is_finished |= is_news;
             is_news.then_some(Output::Finished)
-        })
+        });
+        Some((EngineId::IPV4, output?))
     }
 
     fn poll_timeout(&self) -> Option<Time> {

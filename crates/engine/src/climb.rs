@@ -1,12 +1,13 @@
 //! Moves mappings along their ladders: asks the next rung, waits for it, or fails.
 
+use super::addresses::is_public;
 use super::driver::{Key, RequestKind, Rung};
-use super::io::{Allowed, Event, MappingId, Output, Protocol};
+use super::io::{Cx, Event, MappingId, Output, Protocol};
 use super::ladder::{NextStep, RungState};
 use super::mapping::{External, MappingState};
 use super::protocols::{GRACE, ProtocolState, SILENCE};
 use super::reason::Reason;
-use super::{Engine, Timer, with_driver};
+use super::{Drivers, Engine, Timer, with_driver};
 use crate::log::log;
 use crate::time::Time;
 use std::net::IpAddr;
@@ -46,7 +47,7 @@ impl Engine {
             // Its turn in the pace has come.
             (*not_before, has_turn) = (None, true);
         }
-        let works = |protocol| works_in(self, protocol);
+        let works = |protocol| works_in(&self.cx, protocol);
         if !Protocol::ASKING.into_iter().any(works) {
             self.probe_unasked(now);
         }
@@ -97,7 +98,7 @@ impl Engine {
         for protocol in Protocol::ASKING {
             if self.is_allowed(protocol)
                 && self.cx.protocols.state(protocol) == ProtocolState::Unasked
-                && self.passed_over_until(now, protocol).is_none()
+                && passed_over_until(&self.cx, now, protocol).is_none()
             {
                 self.probe(now, protocol);
             }
@@ -109,49 +110,13 @@ impl Engine {
         with_driver!(self, now, protocol, probe());
     }
 
-    /// Until when a protocol is skipped: it failed within the last recheck interval, and a less preferred one works.
-    fn passed_over_until(&self, now: Time, protocol: Protocol) -> Option<Time> {
-        let until = self.cx.protocols.of(protocol).out_at? + self.cx.config.recheck_interval;
-        let works = |lesser| lesser > protocol && works_in(self, lesser);
-        (now < until && Protocol::ASKING.into_iter().any(works)).then_some(until)
-    }
-
     /// The state of each rung for one mapping, the best rung first.
     pub(super) fn rungs(&self, now: Time, key: Key) -> Vec<RungState> {
-        let mut rungs = Vec::new();
-        let protocols = &self.cx.protocols;
-        let silence = SILENCE.min(self.cx.config.discover_timeout);
-        for protocol in Protocol::ASKING.into_iter().filter(|&protocol| self.is_allowed(protocol)) {
-            let state = protocols.state(protocol);
-            if let ProtocolState::Out { reason, until } = state {
-                rungs.push(RungState::Out { protocol, reason, until });
-                continue;
-            }
-            if state == ProtocolState::Unasked
-                && let Some(until) = self.passed_over_until(now, protocol)
-            {
-                rungs.push(RungState::Out { protocol, reason: Reason::Silence, until });
-                continue;
-            }
-            let is_silent = matches!(state, ProtocolState::Unasked | ProtocolState::Asked { .. });
-            // If UPnP answers too, the first NAT-PMP grant has to be confirmed by a second.
-            let is_doubtful = protocol == Protocol::NatPmp
-                && !protocols.of(protocol).has_worked
-                && self.drivers.upnp.is_there(now);
-            let patience = (is_silent || is_doubtful).then_some(GRACE);
-            match (protocol, state) {
-                (Protocol::Pcp, _) => rungs.push(RungState::Open { rung: Rung::Pcp, patience }),
-                (_, ProtocolState::Unasked) => rungs.push(RungState::Unasked),
-                (Protocol::NatPmp, ProtocolState::Asked { since, is_promised: false }) => {
-                    rungs.push(RungState::Coming { hold_until: since + GRACE, until: since + silence });
-                }
-                (Protocol::NatPmp, _) => rungs.push(RungState::Open { rung: Rung::NatPmp, patience }),
-                (Protocol::UpnpIgd, _) => self.drivers.upnp.rungs(now, &self.cx.config, &mut rungs),
-                (Protocol::Direct, _) => {}
-            }
-        }
-        if let Some(mapping) = self.mappings.by_key.get(&key)
-            && let Some(hold) = mapping.hold()
+        let mapping = self.mappings.by_key.get(&key);
+        let is_possible = |protocol| mapping.is_none_or(|mapping| mapping.wish.is_possible_by(protocol));
+        let is_asked = |protocol| self.is_allowed(protocol) && is_possible(protocol);
+        let mut rungs = self.drivers.rungs(&self.cx, now, is_asked);
+        if let Some(hold) = mapping.and_then(|mapping| mapping.hold())
             && !hold.is_giving_way(now)
         {
             // A mapping that another device holds moves only to the gateway itself.
@@ -165,13 +130,16 @@ impl Engine {
     /// Whether a protocol may be used at this gateway at all.
     pub(super) fn is_allowed(&self, protocol: Protocol) -> bool {
         let has_server = self.network.gateway().is_some();
-        let excluded = if protocol == Protocol::UpnpIgd { Allowed::Pcp } else { Allowed::Upnp };
         self.network.direct.is_none()
-            && self.cx.config.allowed != excluded
+            && self.cx.config.allowed.permits(protocol)
             && match protocol {
                 Protocol::Pcp => has_server,
                 Protocol::NatPmp => has_server && self.network.is_ipv4(),
-                Protocol::UpnpIgd => self.network.is_ipv4(),
+                // Firewall control refuses all but global addresses: a connection from another is error 606.
+                Protocol::UpnpIgd => match self.cx.config.source {
+                    Some(source) => is_public(source.address.into()),
+                    None => self.network.is_ipv4(),
+                },
                 Protocol::Direct => false,
             }
     }
@@ -180,6 +148,7 @@ impl Engine {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         log!(Debug, "{key}: asks {}", rung.protocol());
         mapping.ladder.note_asked(now, rung);
+        mapping.counters.note_asked(now);
         let suggestion = mapping.suggestion();
         let request_kind = if mapping.is_waited_for() { RequestKind::Make } else { RequestKind::Retry };
         if self.cx.protocols.state(rung.protocol()) == ProtocolState::Unasked {
@@ -201,6 +170,9 @@ impl Engine {
 
     /// No rung can grant the mapping for now: FAILURE is reported once, and the rungs are asked again at `retry_at`.
     pub(super) fn fail(&mut self, now: Time, key: Key, retry_at: Option<Time>) {
+        if self.network.route.is_some() && self.try_other_router(now) {
+            return;
+        }
         self.timers.replace(Timer::Mapping(key), retry_at);
         self.tell_failure(now, key);
         if self.is_allowed(Protocol::UpnpIgd) {
@@ -234,7 +206,7 @@ impl Engine {
     }
 
     /// The local address is public: the mapping needs no gateway.
-    fn map_directly(&mut self, key: Key, address: IpAddr) {
+    pub(super) fn map_directly(&mut self, key: Key, address: IpAddr) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
         mapping.state = MappingState::Direct(External { address, port: key.internal_port });
         self.mappings.seeking.remove(&key);
@@ -260,6 +232,7 @@ impl Engine {
     /// A granted mapping is lost: it seeks a rung again, and its next SUCCESS is always reported.
     pub(super) fn lose(&mut self, key: Key) {
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        mapping.counters.losses += u32::from(mapping.external().is_some());
         mapping.state = MappingState::SEEKING;
         let news = mapping.news(Event::Pending);
         self.mappings.seeking.insert(key);
@@ -271,6 +244,51 @@ impl Engine {
     }
 }
 
-fn works_in(engine: &Engine, protocol: Protocol) -> bool {
-    engine.cx.protocols.state(protocol) == ProtocolState::Works
+fn works_in(cx: &Cx, protocol: Protocol) -> bool {
+    cx.protocols.state(protocol) == ProtocolState::Works
+}
+
+impl Drivers {
+    /// The state of each rung for a new mapping, the best rung first; `is_allowed`: whether a protocol may be used.
+    pub fn rungs(&self, cx: &Cx, now: Time, is_allowed: impl Fn(Protocol) -> bool) -> Vec<RungState> {
+        let mut rungs = Vec::new();
+        let protocols = &cx.protocols;
+        let silence = SILENCE.min(cx.config.discover_timeout);
+        for protocol in Protocol::ASKING.into_iter().filter(|&protocol| is_allowed(protocol)) {
+            let state = protocols.state(protocol);
+            if let ProtocolState::Out { reason, until } = state {
+                rungs.push(RungState::Out { protocol, reason, until });
+                continue;
+            }
+            if state == ProtocolState::Unasked
+                && let Some(until) = passed_over_until(cx, now, protocol)
+            {
+                rungs.push(RungState::Out { protocol, reason: Reason::Silence, until });
+                continue;
+            }
+            let is_silent = matches!(state, ProtocolState::Unasked | ProtocolState::Asked { .. });
+            // If UPnP answers too, the first NAT-PMP grant has to be confirmed by a second.
+            let is_doubtful =
+                protocol == Protocol::NatPmp && !protocols.of(protocol).has_worked && self.upnp.is_there(now);
+            let patience = (is_silent || is_doubtful).then_some(GRACE);
+            match (protocol, state) {
+                (Protocol::Pcp, _) => rungs.push(RungState::Open { rung: Rung::Pcp, patience }),
+                (_, ProtocolState::Unasked) => rungs.push(RungState::Unasked),
+                (Protocol::NatPmp, ProtocolState::Asked { since, is_promised: false }) => {
+                    rungs.push(RungState::Coming { hold_until: since + GRACE, until: since + silence });
+                }
+                (Protocol::NatPmp, _) => rungs.push(RungState::Open { rung: Rung::NatPmp, patience }),
+                (Protocol::UpnpIgd, _) => self.upnp.rungs(now, &cx.config, &mut rungs),
+                (Protocol::Direct, _) => {}
+            }
+        }
+        rungs
+    }
+}
+
+/// Until when a protocol is skipped: it failed within the last recheck interval, and a less preferred one works.
+fn passed_over_until(cx: &Cx, now: Time, protocol: Protocol) -> Option<Time> {
+    let until = cx.protocols.of(protocol).out_at? + cx.config.recheck_interval;
+    let works = |lesser| lesser > protocol && works_in(cx, lesser);
+    (now < until && Protocol::ASKING.into_iter().any(works)).then_some(until)
 }

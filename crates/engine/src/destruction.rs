@@ -11,8 +11,9 @@ use super::schedule::packets;
 use super::timers::Timers;
 use super::{Engine, Timer, with_driver};
 use crate::log::log;
-use crate::ordered::Map;
+use crate::ordered::{Map, Set};
 use crate::time::Time;
+use plum_wire::pcp::Nonce;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ pub const CLEANUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long after the return to a gateway the entries of mappings destroyed meanwhile are deleted.
 const RETURN_WAIT: Duration = Duration::from_secs(5);
+
+/// PCP's refusal to delete what another nonce made.
+const NOT_AUTHORIZED: Reason = Reason::Result { protocol: Protocol::Pcp, code: 2 };
 
 /// A gateway mapping that is being deleted.
 #[derive(Debug)]
@@ -46,6 +50,10 @@ pub(super) struct Destructions {
     turns: Timers<Key>,
     /// When the pace has room for the next of these deletions.
     free_at: Time,
+    /// Keys whose PCP deletion was NOT_AUTHORIZED: firewall control deletes the pinhole in its place.
+    adopted: Set<Key>,
+    /// Keys whose PCP deletion was NOT_AUTHORIZED while firewall control was not known: it is searched for.
+    unadopted: Set<Key>,
     /// The last answer of each host within CLEANUP_TIMEOUT.
     heard: Vec<(IpAddr, Time)>,
 }
@@ -80,6 +88,7 @@ impl Engine {
             return self.tell(id, Event::Destroyed);
         }
         let Some(mut mapping) = self.mappings.by_key.remove(&key) else { return };
+        self.counters.add(mapping.counters);
         self.mappings.seeking.remove(&key);
         self.timers.cancel(Timer::Mapping(key));
         if self.cx.is_cleaning_up() && self.cx.config.on_cleanup == OnCleanup::Keep {
@@ -193,6 +202,8 @@ impl Engine {
         };
         same_table
             && match slot.rung {
+                // Those of pinholes hit a client, a transport and an internal port, by whatever protocol.
+                _ if self.cx.config.source.is_some() => true,
                 // If the gateway chose the port, it is most likely the holder's.
                 Rung::Upnp(_) if slot.port == 0 => slot.rung == hold.slot.rung,
                 Rung::Upnp(_) => slot.port == hold.external.port.get(),
@@ -218,9 +229,69 @@ impl Engine {
                 }
                 self.cx.ledger.set_deletion(slot, DeletionState::Unawaited);
             }
+            DeletionOutcome::NotConfirmed(reason) if self.adopt(now, slot, reason) => {}
             DeletionOutcome::NotConfirmed(reason) => self.note_not_deleted(now, slot, reason),
         }
+        let is_gone = !matches!(outcome, DeletionOutcome::NotConfirmed(_));
+        if is_gone && slot.rung != Rung::Pcp && self.destructions.adopted.remove(&key) {
+            for slot in self.slots_where(key, is_failed_by_pcp) {
+                self.cx.ledger.end(slot);
+            }
+        }
         self.advance_destruction(now, key);
+    }
+
+    /// PCP does not delete a pinhole that it made with another nonce. Firewall control does: the pinhole becomes an entry
+    /// of that service, or waits until it is found. Whether it does.
+    fn adopt(&mut self, now: Time, slot: Slot, reason: Reason) -> bool {
+        let is_for_firewall = self.cx.config.source.is_some() && self.is_allowed(Protocol::UpnpIgd);
+        if reason != NOT_AUTHORIZED || !is_for_firewall {
+            return false;
+        }
+        if let Some(rung) = self.drivers.upnp.firewall_control() {
+            self.adopt_by(now, slot, rung);
+            return true;
+        }
+        let is_sought = self.drivers.upnp.seek_firewall_control(self.cx.at(now));
+        if is_sought {
+            self.destructions.unadopted.insert(slot.key);
+        }
+        is_sought
+    }
+
+    fn adopt_by(&mut self, now: Time, slot: Slot, rung: Rung) {
+        let adopted = Slot { rung, ..slot };
+        let Some(&Entry { client, ends_at, .. }) = self.cx.ledger.get(slot) else { return };
+        if self.cx.ledger.get(adopted).is_none() {
+            self.cx.ledger.note_sent(adopted, client, Nonce::default(), ends_at);
+        }
+        self.cx.ledger.note_not_deleted(slot);
+        self.destructions.adopted.insert(slot.key);
+        let is_open = |entry: &Entry| entry.deletion == DeletionState::Open;
+        if !self.destructions.by_key.contains_key(&slot.key)
+            && !self.cx.ledger.get(adopted).is_some_and(is_open)
+        {
+            self.delete(now, adopted);
+        }
+    }
+
+    /// Firewall control may have been found, or the search for it may be over.
+    pub(super) fn adopt_waiting(&mut self, now: Time) {
+        let found = self.drivers.upnp.firewall_control();
+        if found.is_none() && self.drivers.upnp.is_firewall_control_sought() {
+            return;
+        }
+        for key in std::mem::take(&mut self.destructions.unadopted) {
+            let slot = Slot { rung: Rung::Pcp, key, port: 0 };
+            if self.cx.ledger.get(slot).is_none_or(|entry| entry.deletion != DeletionState::Open) {
+                continue;
+            }
+            match found {
+                Some(rung) => self.adopt_by(now, slot, rung),
+                None => self.note_not_deleted(now, slot, NOT_AUTHORIZED),
+            }
+            self.advance_destruction(now, key);
+        }
     }
 
     fn note_not_deleted(&mut self, now: Time, slot: Slot, reason: Reason) {
@@ -288,6 +359,7 @@ impl Engine {
     /// Ends a destruction: reports the DESTROYED events that are still due.
     pub(super) fn end_destruction(&mut self, key: Key) {
         self.handle_destruction_timer(key);
+        self.destructions.unadopted.remove(&key);
         self.destructions.by_key.remove(&key);
         self.timers.cancel(Timer::Destruction(key));
     }
@@ -322,6 +394,10 @@ impl Engine {
                     self.delete(now, slot);
                 }
             }
+        }
+        // Entries of earlier destructions may have ended since, by their lifetime.
+        for key in self.destructions.by_key.keys() {
+            self.advance_destruction(now, key);
         }
         self.timers.set(Timer::Cleanup, now + QUIET_TIMEOUT);
         self.settle(now);
@@ -369,6 +445,10 @@ impl Engine {
         self.start_drivers(now);
         self.cx.outputs.push_back(Output::Finished);
     }
+}
+
+fn is_failed_by_pcp(entry: &Entry) -> bool {
+    entry.slot.rung == Rung::Pcp && entry.deletion == DeletionState::Failed
 }
 
 /// Whether an entry without a mapping is still to be deleted.

@@ -76,7 +76,7 @@ pub struct Slot {
     pub rung: Rung,
     /// The mapping that the entry is for.
     pub key: Key,
-    /// UPnP: the external port; 0 if the gateway chose it and its reply was lost. PCP and NAT-PMP: 0.
+    /// UPnP: the external port, of a pinhole 0; 0 if the gateway chose it and its reply was lost. PCP and NAT-PMP: 0.
     pub port: u16,
 }
 
@@ -163,6 +163,14 @@ pub enum Notice {
         rung: Rung,
         address: IpAddr,
     },
+    /// The gateway's firewall for IPv6 is off: the mapping needs no pinhole.
+    FirewallOff {
+        key: Key,
+        /// The rung that was asked.
+        rung: Rung,
+    },
+    /// The firewall is on again, or its state is not known any more.
+    FirewallOn,
     /// A UPnP service was found on a device that has restarted: its mappings are made again.
     ServiceRestarted { rung: Rung },
     /// An entry has appeared that the mapping of this key does not need.
@@ -181,7 +189,7 @@ pub enum Notice {
 
 /// A protocol at one gateway. After every call, take the notices with `poll_notice` until `None`.
 pub trait Driver {
-    /// Makes or renews the mapping of a key. Ends in `Granted` or `Failed`, or silently if the whole protocol goes out.
+    /// Makes or renews the mapping of a key. Ends in `Granted`, `Failed` or `FirewallOff`, or silently if the whole protocol goes out.
     /// If a request of the key is open, only its suggestion is replaced.
     fn map(&mut self, cx: &mut Cx, key: Key, rung: Rung, suggestion: Suggestion, request_kind: RequestKind);
 

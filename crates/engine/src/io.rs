@@ -1,15 +1,18 @@
 //! Inputs and outputs of the engine: plain values, no I/O.
 
+pub use super::config::{Allowed, Config, OnCleanup};
+use super::descriptions::{Description, Descriptions};
+use super::driver::Key;
 use super::ledger::Ledger;
 use super::protocols::Protocols;
 use super::reason::Reason;
 use super::schedule::{Pace, wait_after_failure};
+use crate::log::log;
 use crate::ordered::Word;
 use crate::time::Time;
-use plum_wire::pcp::SERVER_PORT;
-use plum_wire::{Transport, pcp};
+use plum_wire::{Transport, UnknownName, pcp};
 use std::collections::LinkedList;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -28,6 +31,9 @@ pub trait Random: Send {
         Some(bytes)
     }
 
+    /// Another sequence, for another engine.
+    fn fork(&mut self) -> Box<dyn Random>;
+
     /// A number in `low..=high`.
     fn in_range(&mut self, low: u64, high: u64) -> u64 {
         let mut bytes = [0; 8];
@@ -35,66 +41,6 @@ pub trait Random: Send {
         let span = (high - low).saturating_add(1);
         // The bias of the remainder is below 2^-32 for the spans used here (times and ports).
         low + u64::from_le_bytes(bytes) % span
-    }
-}
-
-/// Which protocols may be used (`plum_config_t.protocol`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Allowed {
-    /// All.
-    #[default]
-    Any,
-    /// PCP and NAT-PMP: no SSDP at all.
-    Pcp,
-    /// UPnP-IGD: no PCP or NAT-PMP packet at all.
-    Upnp,
-}
-
-/// What cleanup does with live mappings (`PLUM_ON_CLEANUP`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnCleanup {
-    /// Delete them at the gateway.
-    #[default]
-    Remove,
-    /// Leave them until their lifetime ends.
-    Keep,
-}
-
-/// The configuration of an engine.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Which protocols may be used.
-    pub allowed: Allowed,
-    /// How long finding a gateway may take.
-    pub discover_timeout: Duration,
-    /// How long one mapping may take at a known gateway.
-    pub mapping_timeout: Duration,
-    /// How often the gateway is checked and failed mappings are retried.
-    pub recheck_interval: Duration,
-    /// The gateway named by PLUM_GATEWAY, with its PCP and NAT-PMP port, if given.
-    pub gateway: Option<(IpAddr, Option<u16>)>,
-    /// What cleanup does with mappings in SUCCESS. All others are deleted.
-    pub on_cleanup: OnCleanup,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            allowed: Allowed::Any,
-            discover_timeout: Duration::from_secs(10),
-            mapping_timeout: Duration::from_secs(10),
-            recheck_interval: Duration::from_secs(300),
-            gateway: None,
-            on_cleanup: OnCleanup::Remove,
-        }
-    }
-}
-
-impl Config {
-    /// Where PCP and NAT-PMP requests go: to the gateway that is named, or to the next hop.
-    pub fn server(&self, route: Route) -> Option<SocketAddr> {
-        let (address, port) = self.gateway.or(route.gateway.map(|address| (address, None)))?;
-        Some(SocketAddr::new(address, port.unwrap_or(SERVER_PORT)))
     }
 }
 
@@ -107,6 +53,8 @@ pub struct Wanted {
     pub internal_port: NonZeroU16,
     /// The suggested external address and port.
     pub wish: Suggestion,
+    /// What a UPnP entry is called in the gateway's table; `None`: the library's name.
+    pub description: Option<Description>,
 }
 
 /// Suggested external address and port, if any.
@@ -116,18 +64,58 @@ pub struct Suggestion {
     pub address: Option<IpAddr>,
     /// External port.
     pub port: Option<NonZeroU16>,
+    /// Only this external port will do.
+    pub is_exact: bool,
+    /// The lifetime to ask for, in seconds; 0: one without end, which UPnP-IGD alone has; `None`: the usual one.
+    pub lifetime_secs: Option<u32>,
+    /// The number of its description; the engine sets it.
+    pub description: Option<u16>,
+}
+
+impl Suggestion {
+    /// Whether a grant of this external port will do.
+    pub fn accepts(&self, port: NonZeroU16) -> bool {
+        !self.is_exact || self.port.is_none_or(|wished| wished == port)
+    }
+
+    /// Warns of what a second mapping of the key does not get.
+    pub(crate) fn warn_of_others(&self, id: MappingId, key: Key, other: &Suggestion) {
+        for (is_other, what) in [
+            (other.port.is_some() && other.port != self.port, "suggests another external port"),
+            (
+                other.lifetime_secs.is_some() && other.lifetime_secs != self.lifetime_secs,
+                "asks for another lifetime",
+            ),
+            (other.description.is_some() && other.description != self.description, "has another description"),
+        ] {
+            if is_other {
+                log!(Warn, "mapping {id}: shares {key}, which {what}");
+            }
+        }
+    }
+
+    /// Whether a protocol can make what is asked for: only UPnP-IGD has entries without end.
+    pub fn is_possible_by(&self, protocol: Protocol) -> bool {
+        self.lifetime_secs != Some(0) || protocol == Protocol::UpnpIgd
+    }
 }
 
 /// A protocol that makes mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Protocol {
     /// RFC 6887.
+    #[cfg_attr(feature = "serde", serde(rename = "PCP"))]
     Pcp,
     /// RFC 6886.
+    #[cfg_attr(feature = "serde", serde(rename = "NAT-PMP"))]
     NatPmp,
     /// UPnP IGD 1 or 2.
+    #[cfg_attr(feature = "serde", serde(rename = "UPnP-IGD"))]
     UpnpIgd,
     /// The local address is public: no gateway is asked.
+    #[cfg_attr(feature = "serde", serde(rename = "direct"))]
     Direct,
 }
 
@@ -144,6 +132,16 @@ impl std::fmt::Display for Protocol {
             Protocol::UpnpIgd => "UPnP-IGD",
             Protocol::Direct => "direct",
         })
+    }
+}
+
+impl std::str::FromStr for Protocol {
+    type Err = UnknownName;
+
+    /// Reads what `Display` writes, in upper or lower case.
+    fn from_str(text: &str) -> Result<Protocol, UnknownName> {
+        let mut all = Protocol::ASKING.into_iter().chain([Protocol::Direct]);
+        all.find(|protocol| protocol.to_string().eq_ignore_ascii_case(text)).ok_or(UnknownName)
     }
 }
 
@@ -177,6 +175,23 @@ pub struct Route {
     pub interface: u32,
 }
 
+/// An IPv6 address of this machine on the interface that has it: the source of everything that one engine sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source {
+    pub address: Ipv6Addr,
+    /// The index of its interface.
+    pub interface: u32,
+}
+
+/// The number of an engine: that for IPv4, or that of an IPv6 address. Never reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EngineId(pub u32);
+
+impl EngineId {
+    /// The engine for IPv4.
+    pub const IPV4: EngineId = EngineId(0);
+}
+
 /// The origin of a datagram on an unconnected socket, as far as the system tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -186,12 +201,14 @@ pub struct Arrival {
     pub interface: u32,
     /// The prefix length of our network; `None`: not known.
     pub prefix: Option<u8>,
+    /// IPv6: the route from our address to the source has no next hop, on the interface of the socket.
+    pub is_on_link: bool,
 }
 
 impl From<SocketAddr> for Arrival {
     /// An arrival of which only the source is known.
     fn from(from: SocketAddr) -> Arrival {
-        Arrival { from, interface: 0, prefix: None }
+        Arrival { from, interface: 0, prefix: None, is_on_link: false }
     }
 }
 
@@ -208,11 +225,35 @@ pub enum Socket {
     Announcements,
     /// Receives 239.255.255.250:1900 on the interface (SSDP NOTIFY); never sends.
     Notifications,
+    /// IPv6: SSDP searches on the link and their replies, bound to the interface's link-local address.
+    LinkSsdp,
+    /// IPv6: SSDP searches by IPv4 and their replies, bound to the IPv4 address toward the internet.
+    Ipv4Ssdp,
 }
 
 impl Word for Socket {
     fn word(self) -> u64 {
         self as u64
+    }
+}
+
+/// A socket of one of the engines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId {
+    pub engine: EngineId,
+    pub socket: Socket,
+}
+
+impl From<Socket> for SocketId {
+    /// The socket of the engine for IPv4.
+    fn from(socket: Socket) -> SocketId {
+        SocketId { engine: EngineId::IPV4, socket }
+    }
+}
+
+impl Word for SocketId {
+    fn word(self) -> u64 {
+        u64::from(self.engine.0) << 8 | self.socket.word()
     }
 }
 
@@ -228,7 +269,7 @@ impl Socket {
         let (v4, v6, port) = match self {
             Socket::Announcements => ([224, 0, 0, 1], [0xff02, 0, 0, 0, 0, 0, 0, 1], pcp::CLIENT_PORT),
             Socket::Notifications => ([239, 255, 255, 250], [0xff02, 0, 0, 0, 0, 0, 0, 0xc], 1900),
-            Socket::Pcp | Socket::NatPmp | Socket::Ssdp => return None,
+            Socket::Pcp | Socket::NatPmp | Socket::Ssdp | Socket::LinkSsdp | Socket::Ipv4Ssdp => return None,
         };
         let address = if local.is_ipv4() { IpAddr::from(v4) } else { IpAddr::from(v6) };
         Some(SocketAddr::new(address, port))
@@ -238,6 +279,18 @@ impl Socket {
 /// The id of a TCP connection; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExchangeId(pub u64);
+
+impl ExchangeId {
+    /// The last number before those of an engine.
+    pub fn before(engine: EngineId) -> u64 {
+        u64::from(engine.0) << 40
+    }
+
+    /// The engine that opened it.
+    pub fn engine(self) -> EngineId {
+        EngineId((self.0 >> 40) as u32)
+    }
+}
 
 impl Word for ExchangeId {
     fn word(self) -> u64 {
@@ -256,6 +309,8 @@ pub enum TcpEnd {
     Failed,
     /// The system has no descriptor or memory for it: no request was sent.
     Starved,
+    /// It ended while another engine had one open with the same host, which may take few at a time.
+    CrowdedOut,
 }
 
 /// An output of the engine: what the worker does.
@@ -265,6 +320,17 @@ pub enum Output {
     LookUpRoute {
         /// The address; `None`: the internet.
         toward: Option<IpAddr>,
+    },
+    /// Look up the IPv6 addresses of this machine; answer with `handle_addresses`.
+    LookUpAddresses {
+        /// The interface that is to be resolved, by name or number.
+        zone: Option<String>,
+    },
+    /// Look up the route from an address of ours; answer with `handle_ipv6_route`.
+    LookUpIpv6Route {
+        source: Source,
+        /// The address; `None`: the internet.
+        toward: Option<Ipv6Addr>,
     },
     /// Open a UDP socket (closing the one it replaces); answer at once with `handle_opened`.
     Open {
@@ -290,6 +356,8 @@ pub enum Output {
         /// Its id.
         exchange: ExchangeId,
         to: SocketAddr,
+        /// The local address; `None`: the system chooses it.
+        source: Option<Source>,
     },
     /// Send on a TCP connection that is established.
     Write { exchange: ExchangeId, bytes: Vec<u8> },
@@ -315,6 +383,8 @@ pub struct Cx {
     pub pace: Pace,
     /// The entries that may exist on gateways because of us.
     pub ledger: Ledger,
+    /// What entries of ours may be called.
+    pub descriptions: Descriptions,
     /// The states of the protocols.
     pub protocols: Protocols,
     /// When cleanup began.
@@ -331,6 +401,7 @@ impl Cx {
             outputs: LinkedList::new(),
             pace: Pace::default(),
             ledger: Ledger::default(),
+            descriptions: Descriptions::default(),
             protocols: Protocols::default(),
             cleanup_at: None,
         }

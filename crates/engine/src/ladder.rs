@@ -98,7 +98,8 @@ impl Ladder {
     /// The next step. `held_by`: the rung that holds the mapping, which is not asked here.
     pub fn next(&mut self, now: Time, rungs: &[RungState], held_by: Option<Rung>) -> NextStep {
         self.drop_gone(rungs);
-        let (mut look_at, mut retry_at, mut is_open) = (None, None, false);
+        // The answer may be another one then.
+        let (mut look_at, mut is_open) = (None, false);
         for state in rungs {
             match *state {
                 RungState::Open { rung, .. } if held_by == Some(rung) => {}
@@ -111,7 +112,7 @@ impl Ladder {
                             return NextStep::Wait(look_at);
                         }
                     }
-                    Some(tried) if now < tried.until => sooner(&mut retry_at, tried.until),
+                    Some(tried) if now < tried.until => sooner(&mut look_at, tried.until),
                     Some(_) | None => return NextStep::Ask(rung),
                 },
                 RungState::Unasked => return NextStep::Probe,
@@ -125,10 +126,10 @@ impl Ladder {
                         return NextStep::Wait(look_at);
                     }
                 }
-                RungState::Out { until, .. } => sooner(&mut retry_at, until),
+                RungState::Out { until, .. } => sooner(&mut look_at, until),
             }
         }
-        if is_open { NextStep::Wait(look_at) } else { NextStep::NoneLeft(retry_at) }
+        if is_open { NextStep::Wait(look_at) } else { NextStep::NoneLeft(look_at) }
     }
 
     /// Forgets open requests to rungs that are out or gone: the drivers have dropped them.

@@ -19,6 +19,7 @@ impl Engine {
         let confirm_at = mapping.confirm.then(|| now + CONFIRM_AFTER);
         let MappingState::Held(hold) = &mut mapping.state else { return };
         hold.lifetime = granted.map(counted_lifetime);
+        hold.ends_at = granted.map(|granted| now + granted);
         hold.has_turn = false;
         let renewal = hold.lifetime.map(|lifetime| renewal_at(self.cx.at(now), now, lifetime));
         self.timers.replace(Timer::Mapping(key), renewal.into_iter().chain(confirm_at).min());
@@ -51,6 +52,7 @@ impl Engine {
             self.timers.set(Timer::Mapping(key), at);
         }
         let suggestion = mapping.suggestion();
+        mapping.counters.note_asked(now);
         with_driver!(self, now, rung.protocol(), map(key, rung, suggestion, RequestKind::Renew));
         if gives_way {
             self.mappings.seeking.insert(key);
@@ -77,6 +79,7 @@ impl Engine {
     /// started can bear it. `shown_by`: the key whose answer shows the restart.
     pub(super) fn remake_all(&mut self, now: Time, protocol: Protocol, shown_by: Option<Key>) {
         log!(Info, "{protocol}: the gateway has restarted");
+        self.counters.restarts += 1;
         // The other protocol must not detect the same restart again: its next answer starts a new epoch.
         let Drivers { pcp, natpmp, .. } = &mut self.drivers;
         let other = if protocol == Protocol::Pcp { natpmp } else { pcp };

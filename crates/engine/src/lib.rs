@@ -16,10 +16,14 @@
 pub mod addresses;
 mod announcement;
 mod climb;
+pub mod config;
+pub mod descriptions;
 mod destruction;
 pub mod driver;
+mod engines;
 pub mod epoch;
 pub mod io;
+pub mod ipv6;
 pub mod ladder;
 mod lease;
 pub mod ledger;
@@ -33,21 +37,22 @@ pub mod protocols;
 pub mod reason;
 pub mod schedule;
 mod server;
-mod status;
+pub mod status;
 pub mod time;
 pub mod timers;
 pub mod upnp;
 
-use crate::log::log;
 use crate::ordered::{Map, Pieces, Set, Word};
 use crate::time::Time;
 use announcement::Announcements;
 use destruction::Destructions;
 use driver::{Driver, Key, Rung};
+pub use engines::{Engines, MappedKey};
 use io::{
-    Arrival, Config, Cx, Event, ExchangeId, MappingId, Output, Protocol, Random, Route, Socket, TcpEnd,
-    Wanted,
+    Arrival, Config, Cx, EngineId, Event, ExchangeId, MappingId, Output, Protocol, Random, Route, Socket,
+    TcpEnd, Wanted,
 };
+use ipv6::Ipv6Route;
 use ledger::DeletionState;
 use mapping::{GatewayMapping, Hold};
 use network::Network;
@@ -137,6 +142,8 @@ impl Drivers {
             Socket::Pcp => self.pcp.handle_opened(cx, local),
             Socket::NatPmp => self.natpmp.handle_opened(cx, local),
             Socket::Ssdp => self.upnp.handle_opened(cx, local),
+            Socket::LinkSsdp => self.upnp.handle_link_opened(local.is_some()),
+            Socket::Ipv4Ssdp => self.upnp.handle_ipv4_opened(cx, local.is_some()),
             Socket::Announcements | Socket::Notifications => {}
         }
     }
@@ -154,7 +161,9 @@ impl Drivers {
                 return self.natpmp.handle_datagram(cx, bytes);
             }
             Socket::Announcements => {}
-            Socket::Ssdp | Socket::Notifications => self.upnp.handle_datagram(cx, by, bytes),
+            Socket::Ssdp | Socket::LinkSsdp | Socket::Ipv4Ssdp | Socket::Notifications => {
+                self.upnp.handle_datagram(cx, socket, by, bytes);
+            }
         }
         false
     }
@@ -165,7 +174,7 @@ impl Drivers {
             Socket::Pcp => self.pcp.handle_trouble(cx, reason),
             Socket::NatPmp => self.natpmp.handle_trouble(cx, reason),
             Socket::Ssdp => self.upnp.handle_trouble(cx, reason),
-            Socket::Announcements | Socket::Notifications => {}
+            Socket::LinkSsdp | Socket::Ipv4Ssdp | Socket::Announcements | Socket::Notifications => {}
         }
     }
 
@@ -209,17 +218,24 @@ impl Mappings {
     }
 }
 
-/// All decisions about all mappings of the process, for one gateway at a time.
+/// All decisions about all mappings of one local address, for one gateway at a time.
 pub struct Engine {
+    id: EngineId,
     cx: Cx,
     timers: Timers<Timer>,
     drivers: Drivers,
     network: Network,
     mappings: Mappings,
     destructions: Destructions,
+    /// Of the mappings that are gone, and the restarts.
+    counters: status::Counters,
     announcements: Announcements,
     /// When silent protocols were last asked again because of a sign of life.
     revived_at: Option<Time>,
+    /// IPv6: what the system said last of the route.
+    ipv6_route: Option<Ipv6Route>,
+    /// Which of its other routers is asked; `None`: its next hop.
+    other_router: Option<usize>,
 }
 
 /// Calls a method of the driver of a protocol, if it has one.
@@ -233,34 +249,65 @@ macro_rules! with_driver {
 pub(crate) use with_driver;
 
 impl Engine {
-    pub fn new(mut config: Config, random: Box<dyn Random>) -> Engine {
+    /// The engine for IPv4.
+    pub fn new(config: Config, random: Box<dyn Random>) -> Engine {
+        Engine::with_id(config, random, EngineId::IPV4)
+    }
+
+    /// An engine among others.
+    pub fn with_id(mut config: Config, random: Box<dyn Random>, id: EngineId) -> Engine {
         config.gateway = config.gateway.map(|(address, port)| (address.to_canonical(), port));
+        let mut drivers = Drivers::default();
+        drivers.upnp.number_exchanges_from(ExchangeId::before(id));
         Engine {
-            drivers: Drivers::default(),
+            id,
+            drivers,
             cx: Cx::new(config, random),
             timers: Timers::default(),
             network: Network::default(),
             mappings: Mappings::default(),
             destructions: Destructions::default(),
+            counters: status::Counters::default(),
             announcements: Announcements::default(),
             revived_at: None,
+            ipv6_route: None,
+            other_router: None,
         }
     }
 
+    /// Its number among the engines.
+    pub fn id(&self) -> EngineId {
+        self.id
+    }
+
+    /// Whether no mapping of the program is in it.
+    pub(crate) fn has_no_mapping(&self) -> bool {
+        self.mappings.by_key.is_empty()
+    }
+
+    /// Whether it has neither a mapping nor an entry that may exist.
+    pub(crate) fn is_forgettable(&mut self, now: Time) -> bool {
+        if !self.has_no_mapping() {
+            return false;
+        }
+        self.cx.ledger.drop_ended(now);
+        self.cx.ledger.keys().is_empty()
+    }
+
     /// The program creates a mapping; `id` was never used before.
-    pub fn handle_create(&mut self, now: Time, id: MappingId, wanted: Wanted) {
+    pub fn handle_create(&mut self, now: Time, id: MappingId, mut wanted: Wanted) {
         let key = Key { transport: wanted.transport, internal_port: wanted.internal_port };
         if self.cx.is_cleaning_up() {
             self.tell(id, Event::Destroyed);
             return;
         }
         self.mappings.ids.insert(id, key);
+        wanted.wish.description =
+            wanted.description.and_then(|description| self.cx.descriptions.number(description));
         match self.mappings.by_key.get_mut(&key) {
             Some(mapping) => {
                 mapping.ids.insert(id, None);
-                if wanted.wish.port.is_some_and(|port| mapping.wish.port != Some(port)) {
-                    log!(Warn, "mapping {id}: shares {key}, which suggests another external port");
-                }
+                mapping.wish.warn_of_others(id, key, &wanted.wish);
                 // The new id gets the event that the other ids of the key already have.
                 if mapping.ids.values().any(|told| *told == Some(Event::Failure)) {
                     self.tell_failure(now, key);
@@ -309,8 +356,9 @@ impl Engine {
     pub fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
         if local.is_none() {
             self.network.open_sockets.remove(&socket);
-            // A missing listener only delays the detection of a gateway restart until the next recheck.
-            if !matches!(socket, Socket::Announcements | Socket::Notifications) {
+            // A missing listener only delays the detection of a gateway restart until the next recheck; the search by IPv4
+            // is made again with the next by IPv6.
+            if !matches!(socket, Socket::Announcements | Socket::Notifications | Socket::Ipv4Ssdp) {
                 self.note_shortage(now);
             }
         }

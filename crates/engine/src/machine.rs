@@ -1,7 +1,8 @@
-//! The engine as one trait, for the code that carries its inputs and outputs: the worker, or a world of the tests.
+//! The engines as one trait, for the code that carries their inputs and outputs: the worker, or a world of the tests.
 
 use crate::Engine;
-use crate::io::{Arrival, ExchangeId, MappingId, Output, Route, Socket, TcpEnd, Wanted};
+use crate::io::{Arrival, EngineId, ExchangeId, MappingId, Output, Route, SocketId, TcpEnd, Wanted};
+use crate::ipv6::{Ipv6Addresses, Ipv6Route};
 use crate::ledger::HardwareAddress;
 use crate::reason::Reason;
 use crate::time::Time;
@@ -18,25 +19,44 @@ pub enum Command {
     Cleanup,
 }
 
-/// A state machine without I/O: [`Engine`], which documents each method, the command's questions to a gateway, or a
-/// script in tests.
+/// A state machine without I/O: [`Engines`](crate::Engines), [`Engine`] (IPv4 only), which documents each method, the
+/// command's questions to a gateway, or a script in tests.
 #[allow(missing_docs)]
 pub trait Machine: 'static {
     fn handle_command(&mut self, now: Time, command: Command);
-    fn handle_route(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>);
-    fn handle_route_unknown(&mut self, now: Time) {
-        self.handle_route(now, None, None);
+    fn handle_route(
+        &mut self,
+        now: Time,
+        engine: EngineId,
+        route: Option<Route>,
+        hardware: Option<HardwareAddress>,
+    );
+    fn handle_route_unknown(&mut self, now: Time, engine: EngineId) {
+        self.handle_route(now, engine, None, None);
     }
-    fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>);
-    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]);
-    fn handle_refused(&mut self, now: Time, socket: Socket);
-    fn handle_unsent(&mut self, _now: Time, _socket: Socket, _reason: Reason) {}
+    fn handle_ipv6_route(
+        &mut self,
+        _now: Time,
+        _engine: EngineId,
+        _route: Option<Ipv6Route>,
+        _hardware: Option<HardwareAddress>,
+    ) {
+    }
+    /// `None`: the system could not be asked.
+    fn handle_addresses(&mut self, _now: Time, _addresses: Option<Ipv6Addresses>) {}
+    fn handle_opened(&mut self, now: Time, socket: SocketId, local: Option<SocketAddr>);
+    fn handle_datagram(&mut self, now: Time, socket: SocketId, by: Arrival, bytes: &[u8]);
+    fn handle_refused(&mut self, now: Time, socket: SocketId);
+    fn handle_unsent(&mut self, _now: Time, _socket: SocketId, _reason: Reason) {}
     fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr);
     fn handle_tcp_data(&mut self, now: Time, exchange: ExchangeId, bytes: &[u8]);
     fn handle_tcp_end(&mut self, now: Time, exchange: ExchangeId, end: TcpEnd);
     fn handle_network_changed(&mut self, now: Time);
+    /// Only addresses or routes of IPv6 have changed.
+    fn handle_ipv6_changed(&mut self, _now: Time) {}
     fn handle_timeout(&mut self, now: Time);
-    fn poll_output(&mut self) -> Option<Output>;
+    /// The next output, and the engine that it comes from.
+    fn poll_output(&mut self) -> Option<(EngineId, Output)>;
     fn poll_timeout(&self) -> Option<Time>;
 }
 
@@ -48,23 +68,38 @@ impl Machine for Engine {
             Command::Cleanup => self.handle_cleanup(now),
         }
     }
-    fn handle_route(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
+    fn handle_route(
+        &mut self,
+        now: Time,
+        _: EngineId,
+        route: Option<Route>,
+        hardware: Option<HardwareAddress>,
+    ) {
         self.handle_route_via(now, route, hardware);
     }
-    fn handle_route_unknown(&mut self, now: Time) {
+    fn handle_route_unknown(&mut self, now: Time, _: EngineId) {
         self.handle_route_unknown(now);
     }
-    fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
-        self.handle_opened(now, socket, local);
+    fn handle_ipv6_route(
+        &mut self,
+        now: Time,
+        _: EngineId,
+        route: Option<Ipv6Route>,
+        hardware: Option<HardwareAddress>,
+    ) {
+        self.handle_ipv6_route(now, route, hardware);
     }
-    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]) {
-        self.handle_datagram(now, socket, by, bytes);
+    fn handle_opened(&mut self, now: Time, socket: SocketId, local: Option<SocketAddr>) {
+        self.handle_opened(now, socket.socket, local);
     }
-    fn handle_refused(&mut self, now: Time, socket: Socket) {
-        self.handle_refused(now, socket);
+    fn handle_datagram(&mut self, now: Time, socket: SocketId, by: Arrival, bytes: &[u8]) {
+        self.handle_datagram(now, socket.socket, by, bytes);
     }
-    fn handle_unsent(&mut self, now: Time, socket: Socket, reason: Reason) {
-        self.handle_unsent(now, socket, reason);
+    fn handle_refused(&mut self, now: Time, socket: SocketId) {
+        self.handle_refused(now, socket.socket);
+    }
+    fn handle_unsent(&mut self, now: Time, socket: SocketId, reason: Reason) {
+        self.handle_unsent(now, socket.socket, reason);
     }
     fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr) {
         self.handle_tcp_connected(now, exchange, local);
@@ -81,8 +116,8 @@ impl Machine for Engine {
     fn handle_timeout(&mut self, now: Time) {
         self.handle_timeout(now);
     }
-    fn poll_output(&mut self) -> Option<Output> {
-        self.poll_output()
+    fn poll_output(&mut self) -> Option<(EngineId, Output)> {
+        Some((self.id(), self.poll_output()?))
     }
     fn poll_timeout(&self) -> Option<Time> {
         self.poll_timeout()

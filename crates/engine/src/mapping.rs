@@ -4,6 +4,7 @@ use super::driver::{Rung, Slot};
 use super::io::{Event, MappingId, Protocol, Suggestion};
 use super::ladder::Ladder;
 use super::reason::Reason;
+use super::status::Counters;
 use crate::ordered::{Map, Pieces};
 use crate::time::Time;
 use std::net::IpAddr;
@@ -31,7 +32,7 @@ pub enum MappingState {
     },
     /// A rung has granted it.
     Held(Hold),
-    /// The local address is public: no gateway is asked.
+    /// The local address is public: no gateway is asked, or its firewall for IPv6 is off.
     Direct(External),
 }
 
@@ -51,6 +52,8 @@ pub struct Hold {
     pub granted_at: Time,
     /// The lifetime, within our bounds; `None`: permanent.
     pub lifetime: Option<Duration>,
+    /// When it ends by the gateway's own word, whatever our bounds; `None`: permanent.
+    pub ends_at: Option<Time>,
     /// The renewal has its turn in the pace: the timer of the mapping is the time of sending.
     pub has_turn: bool,
     /// Why the last renewal failed.
@@ -84,6 +87,7 @@ pub struct GatewayMapping {
     pub last: Option<External>,
     /// A deletion sent earlier may still remove it: soon after the grant it is requested again.
     pub confirm: bool,
+    pub counters: Counters,
 }
 
 impl GatewayMapping {
@@ -96,6 +100,7 @@ impl GatewayMapping {
             ladder: Ladder::default(),
             last: None,
             confirm: false,
+            counters: Counters::default(),
         }
     }
 
@@ -103,14 +108,21 @@ impl GatewayMapping {
     /// drivers suggest the internal port.)
     pub fn suggestion(&self) -> Suggestion {
         match self.last {
-            Some(last) => Suggestion { address: Some(last.address), port: Some(last.port) },
-            None => self.wish,
+            Some(last) if self.wish.accepts(last.port) => {
+                Suggestion { address: Some(last.address), port: Some(last.port), ..self.wish }
+            }
+            _ => self.wish,
         }
     }
 
     /// Whether the program waits for it: it is not granted, and some id has not been told FAILURE.
     pub fn is_waited_for(&self) -> bool {
         self.hold().is_none() && self.ids.values().any(|told| *told != Some(Event::Failure))
+    }
+
+    /// Whether it needs no gateway.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.state, MappingState::Direct(_))
     }
 
     /// Its grant, if there is one.

@@ -4,6 +4,7 @@ use super::addresses::is_public;
 use super::announcement::Announcements;
 use super::driver::Rung;
 use super::io::{Output, Protocol, Route, Socket};
+use super::ipv6::{Ipv6Route, NextHop};
 use super::ladder::Ladder;
 use super::ledger::{Gateway, HardwareAddress};
 use super::mapping::MappingState;
@@ -14,7 +15,7 @@ use super::{Engine, Timer, with_driver};
 use crate::log::log;
 use crate::ordered::Set;
 use crate::time::Time;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// Change notices come in bursts (a link, its addresses, its routes): the gateway is checked at most this often because
@@ -27,6 +28,9 @@ const LOOK_UP_INTERVAL: Duration = Duration::from_millis(100);
 /// The first retry after a shortage of descriptors or memory: programs usually run out of them for moments only.
 /// Doubled each time, up to the recheck interval.
 const FIRST_SHORTAGE_WAIT: Duration = Duration::from_secs(1);
+
+/// Default routers that are asked beside that of the route, at most.
+const MAX_OTHER_ROUTERS: usize = 4;
 
 /// The present network.
 #[derive(Debug, Default)]
@@ -79,7 +83,13 @@ impl Engine {
     /// Looks up the route toward the named gateway or the internet.
     pub(super) fn look_up_route(&mut self) {
         let toward = self.cx.config.gateway.map(|(address, _)| address);
-        self.cx.outputs.push_back(Output::LookUpRoute { toward });
+        self.cx.outputs.push_back(match (self.cx.config.source, toward) {
+            (None, toward) => Output::LookUpRoute { toward },
+            (Some(source), Some(IpAddr::V6(toward))) => {
+                Output::LookUpIpv6Route { source, toward: Some(toward) }
+            }
+            (Some(source), _) => Output::LookUpIpv6Route { source, toward: None },
+        });
     }
 
     /// Links, addresses or routes have changed, or the machine has slept.
@@ -91,7 +101,7 @@ impl Engine {
     }
 
     /// Looks up the route now, or LOOK_UP_INTERVAL after the last lookup.
-    pub(super) fn look_up_soon(&mut self, now: Time) {
+    pub(crate) fn look_up_soon(&mut self, now: Time) {
         match self.network.looked_up_at {
             Some(at) if now < at + LOOK_UP_INTERVAL => {
                 self.timers.set_sooner(Timer::LookUp, at + LOOK_UP_INTERVAL);
@@ -136,6 +146,7 @@ impl Engine {
             self.timers.set(Timer::Recheck, now + self.cx.config.recheck_interval);
         }
         self.network.check = self.network.check.max(Check::Periodic);
+        self.return_to_first_router(now);
         self.look_up_route();
     }
 
@@ -155,6 +166,25 @@ impl Engine {
     /// The answer to `Output::LookUpRoute`; `None`: no route. With the next hop's hardware address, if the neighbour table
     /// has it.
     pub fn handle_route_via(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
+        if self.cx.config.source.is_some() {
+            // Only the search by IPv4 asks for such a route.
+            return self.handle_ipv4_route(now, route);
+        }
+        self.take_route(now, route, hardware);
+    }
+
+    /// The search by IPv6 has found nothing: the IPv4 gateway is searched, which may be the same device.
+    fn handle_ipv4_route(&mut self, now: Time, route: Option<Route>) {
+        let Some(Route { gateway: Some(gateway), local, interface }) = route else { return };
+        if self.drivers.upnp.takes_ipv4_gateway(gateway) && !self.cx.is_cleaning_up() {
+            let socket = Socket::Ipv4Ssdp;
+            self.network.open_sockets.insert(socket);
+            self.cx.outputs.push_back(Output::Open { socket, local, interface, remote: None });
+        }
+        self.settle(now);
+    }
+
+    fn take_route(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
         if self.cx.is_cleaning_up() {
             return;
         }
@@ -177,16 +207,101 @@ impl Engine {
         self.settle(now);
     }
 
+    /// The answer to `Output::LookUpIpv6Route`; `None`: no route.
+    pub fn handle_ipv6_route(
+        &mut self,
+        now: Time,
+        route: Option<Ipv6Route>,
+        hardware: Option<HardwareAddress>,
+    ) {
+        let next_hop = |route: &Option<Ipv6Route>| route.as_ref().map(|route| route.next_hop);
+        let before = self.link_local();
+        if next_hop(&self.ipv6_route) != next_hop(&route) {
+            self.network.known = false;
+            self.other_router = None;
+        }
+        self.ipv6_route = route;
+        let seen = self.route_by_router();
+        // That of the first router.
+        let hardware = hardware.filter(|_| self.other_router.is_none());
+        let is_changed = self.link_local() != before;
+        if is_changed {
+            self.close(Socket::LinkSsdp);
+            self.drivers.upnp.handle_link_opened(false);
+        }
+        self.take_route(now, seen, hardware);
+        if is_changed && self.is_allowed(Protocol::UpnpIgd) {
+            // The address may have been tentative before. Where the network has changed, too, the socket is open by now.
+            self.open(Socket::LinkSsdp);
+        }
+    }
+
+    /// The link-local address of the route's interface.
+    fn link_local(&self) -> Option<Ipv6Addr> {
+        self.ipv6_route.as_ref()?.link_local
+    }
+
+    /// The route by the router that is asked at present.
+    fn route_by_router(&mut self) -> Option<Route> {
+        let (source, route) = (self.cx.config.source?, self.ipv6_route.as_ref()?);
+        let other = self.other_router.and_then(|index| route.other_routers.get(index)).copied();
+        if other.is_none() {
+            self.other_router = None;
+        }
+        let gateway = other.or(route.next_hop.router()).map(IpAddr::V6);
+        Some(Route { gateway, local: source.address.into(), interface: route.interface })
+    }
+
+    /// The router that was asked grants nothing: another default router of the interface may. Returns whether there is
+    /// one that was not asked yet.
+    pub(super) fn try_other_router(&mut self, now: Time) -> bool {
+        let is_held = self.has_made_any();
+        let routers =
+            self.ipv6_route.as_ref().map_or(0, |route| route.other_routers.len().min(MAX_OTHER_ROUTERS));
+        let next = self.other_router.map_or(0, |index| index + 1);
+        if is_held || next >= routers || self.cx.config.gateway.is_some() {
+            return false;
+        }
+        self.other_router = Some(next);
+        let route = self.route_by_router();
+        self.move_to(now, route, None);
+        true
+    }
+
+    /// Whether any mapping is made, or needs no pinhole.
+    fn has_made_any(&self) -> bool {
+        self.mappings.by_key.values().any(|mapping| mapping.held_by().is_some() || mapping.is_direct())
+    }
+
+    /// All routers were asked in vain: the first is asked again.
+    fn return_to_first_router(&mut self, now: Time) {
+        if !self.has_made_any() && self.other_router.take().is_some() {
+            let route = self.route_by_router();
+            self.move_to(now, route, None);
+        }
+    }
+
+    /// The local address, if hosts on the internet reach it and no firewall of a gateway stands in the way.
+    fn direct_address(&self, route: Option<Route>) -> Option<IpAddr> {
+        let local = route?.local;
+        let is_named = self.cx.config.gateway.is_some();
+        // A global address alone proves nothing: there may be a firewall on the next hop.
+        let is_on_link = self.ipv6_route.as_ref().is_some_and(|route| route.next_hop == NextHop::OnLink);
+        (!is_named && is_public(local) && (local.is_ipv4() || is_on_link)).then_some(local)
+    }
+
     /// Moves to another network, or none: all mappings are made again. The ledger keeps the entries of the old gateway.
     fn move_to(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
-        let is_named = self.cx.config.gateway.is_some();
         let server = route.and_then(|route| self.cx.config.server(route));
         match (route, server) {
             (Some(Route { local, .. }), Some(server)) => {
                 log!(Info, "network: local address {local}, gateway {}", server.ip());
             }
             (Some(Route { local, .. }), None) => log!(Info, "network: local address {local}, no next hop"),
-            (None, _) => log!(Warn, "network: no route to the internet"),
+            (None, _) if self.cx.config.source.is_some() => {
+                log!(Warn, "network: no IPv6 route to the internet")
+            }
+            (None, _) => log!(Warn, "network: no IPv4 route to the internet"),
         }
         self.abandon_destructions();
         self.close_sockets();
@@ -194,7 +309,7 @@ impl Engine {
             known: true,
             route,
             server,
-            direct: route.map(|route| route.local).filter(|&local| !is_named && is_public(local)),
+            direct: self.direct_address(route),
             checked_at: Some(now),
             looked_up_at: self.network.looked_up_at,
             hardware_wanted: hardware.is_none(),
@@ -233,6 +348,9 @@ impl Engine {
             (Protocol::Pcp, Socket::Pcp),
             (Protocol::Pcp, Socket::Announcements),
             (Protocol::NatPmp, Socket::NatPmp),
+            (Protocol::NatPmp, Socket::Announcements),
+            // The search begins with the last of them.
+            (Protocol::UpnpIgd, Socket::LinkSsdp),
             (Protocol::UpnpIgd, Socket::Ssdp),
         ] {
             if self.is_allowed(protocol) {
@@ -242,7 +360,11 @@ impl Engine {
     }
 
     fn open(&mut self, socket: Socket) {
-        let Some(Route { local, interface, .. }) = self.network.route else { return };
+        let Some(Route { mut local, interface, .. }) = self.network.route else { return };
+        if socket == Socket::LinkSsdp {
+            let Some(link_local) = self.link_local() else { return };
+            local = link_local.into();
+        }
         if self.network.open_sockets.insert(socket) {
             let remote = self.network.server.filter(|_| matches!(socket, Socket::Pcp | Socket::NatPmp));
             self.cx.outputs.push_back(Output::Open { socket, local, interface, remote });
@@ -252,6 +374,12 @@ impl Engine {
     /// Opens the socket for SSDP notifications, needed while UPnP or no protocol is in use.
     pub(super) fn listen_to_notifications(&mut self) {
         self.open(Socket::Notifications);
+    }
+
+    fn close(&mut self, socket: Socket) {
+        if self.network.open_sockets.remove(&socket) {
+            self.cx.outputs.push_back(Output::Close { socket });
+        }
     }
 
     pub(super) fn close_sockets(&mut self) {
@@ -273,8 +401,8 @@ impl Engine {
             self.mappings.by_key.values().filter_map(|mapping| mapping.held_by()).collect();
         let is_upnp_needed =
             held_by.iter().any(|rung| matches!(rung, Rung::Upnp(_))) || !self.mappings.seeking.is_empty();
-        if !is_upnp_needed && self.network.open_sockets.remove(&Socket::Notifications) {
-            self.cx.outputs.push_back(Output::Close { socket: Socket::Notifications });
+        if !is_upnp_needed {
+            self.close(Socket::Notifications);
         }
         for protocol in Protocol::ASKING {
             if self.is_allowed(protocol) {
@@ -287,6 +415,7 @@ impl Engine {
                 with_driver!(self, now, protocol, recheck(in_use));
             }
         }
+        self.recheck_firewall(now);
     }
 
     /// Opens a socket again, with another port.
@@ -305,10 +434,13 @@ impl Engine {
             return self.look_up_route();
         }
         log!(Warn, "PCP: a NAT stands before the gateway's server, PCP and NAT-PMP are not used");
-        // NAT-PMP would map a port of the NAT before the server.
+        let is_ipv6 = self.cx.config.source.is_some();
         let cx = self.cx.at(now);
         self.drivers.pcp.go_out(cx, Reason::NatBetween, Some(interval));
-        self.drivers.natpmp.go_out(cx, Reason::NatBetween, Some(interval));
+        if !is_ipv6 {
+            // NAT-PMP would map a port of the NAT before the server.
+            self.drivers.natpmp.go_out(cx, Reason::NatBetween, Some(interval));
+        }
         self.mappings.unsettled = true;
     }
 }

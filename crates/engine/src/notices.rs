@@ -1,6 +1,6 @@
 //! Handles the drivers' notices: grants, failures, restarts, changes of the external address.
 
-use super::addresses::{Scope, scope_of};
+use super::addresses::{Scope, is_public, scope_of};
 use super::driver::{Grant, Key, Notice, Rung, Slot};
 use super::io::{Protocol, Socket};
 use super::mapping::{External, Hold, MappingState};
@@ -21,7 +21,10 @@ const REVIVAL_SPREAD_MILLIS: u64 = 5000;
 impl Engine {
     pub(super) fn handle_notice(&mut self, now: Time, notice: Notice) {
         match notice {
-            Notice::Changed => self.mappings.unsettled = true,
+            Notice::Changed => {
+                self.mappings.unsettled = true;
+                self.adopt_waiting(now);
+            }
             Notice::Sent { key, within } => self.note_sent(now + within, key),
             Notice::Granted(grant) => self.handle_grant(now, grant),
             Notice::Failed { key, rung, reason, lifetime } => {
@@ -32,6 +35,8 @@ impl Engine {
             Notice::Gone { slot, quiet } => self.handle_gone(now, slot, quiet),
             Notice::EndsIn { slot, left } => self.shorten_lease(now, slot, left),
             Notice::AddressChanged { rung, address } => self.handle_address_changed(rung, address),
+            Notice::FirewallOff { key, rung } => self.handle_firewall_off(now, key, rung),
+            Notice::FirewallOn => self.handle_firewall_on(),
             Notice::ServiceRestarted { rung } => self.remake_those_of(now, rung),
             Notice::Superfluous { key } => self.delete_superfluous(now, key),
             Notice::Unanswered => self.listen_to_notifications(),
@@ -59,13 +64,17 @@ impl Engine {
             self.delete_superfluous(now, key);
             return;
         };
-        let external = match usable(address, port, self.network.is_ipv4()) {
-            Ok(external) => external,
+        let external = match self.usable(address, port) {
+            Ok(external) if mapping.wish.accepts(external.port) => external,
             Err(_) if mapping.held_by() == Some(rung) => {
                 log!(Warn, "{key}: {} renews the mapping without an external address", rung.protocol());
                 return;
             }
-            Err(reason) => {
+            other => {
+                if mapping.held_by() == Some(rung) {
+                    self.lose(key);
+                }
+                let reason = other.err().unwrap_or(Reason::PortsTaken);
                 // Deletes the entry first, so that the next rung knows that the deletion may hit its grant.
                 self.delete_unless_hit(now, slot);
                 self.handle_failure(now, key, rung, reason, None);
@@ -80,10 +89,30 @@ impl Engine {
             if let Some(mapping) = self.mappings.by_key.get_mut(&key) {
                 mapping.ladder.forget(rung);
             }
+            if self.cx.config.source.is_some() {
+                // It is deleted at the end only, and is not renewed until then.
+                with_driver!(self, now, rung.protocol(), leave(key, rung));
+            }
             self.delete_superfluous(now, key);
             return;
         }
         self.hold(now, slot, external, lifetime);
+    }
+
+    /// The external address and port of a grant, if they are usable: an address of the requested family, by IPv6 one that
+    /// the internet can reach, and a port.
+    fn usable(&self, address: Option<IpAddr>, port: u16) -> Result<External, Reason> {
+        let Some(port) = NonZeroU16::new(port) else { return Err(Reason::EmptyGrant) };
+        let is_ipv6 = self.cx.config.source.is_some();
+        let is_usable = |address: IpAddr| match is_ipv6 {
+            true => address.is_ipv6() && is_public(address),
+            false => scope_of(address) != Scope::Unusable && (address.is_ipv4() || !self.network.is_ipv4()),
+        };
+        match address.map(|address| address.to_canonical()) {
+            Some(address) if is_usable(address) => Ok(External { address, port }),
+            Some(address) if is_ipv6 => Err(Reason::NotGlobal { address }),
+            address => Err(Reason::NoAddress { address }),
+        }
     }
 
     /// Whether a grant replaces that of another rung: if the external address and port stay the same, if the other rung
@@ -102,9 +131,18 @@ impl Engine {
             warn_of_nat_beyond(key, external.address);
         }
         let old = mapping.hold().map(|hold| hold.slot);
+        mapping.counters.note_granted(now, old == Some(slot));
         mapping.ladder.forget(slot.rung);
         let others = mapping.ladder.take_asked();
-        let hold = Hold { slot, external, granted_at: now, lifetime: None, has_turn: false, trouble: None };
+        let hold = Hold {
+            slot,
+            external,
+            granted_at: now,
+            lifetime: None,
+            ends_at: None,
+            has_turn: false,
+            trouble: None,
+        };
         mapping.state = MappingState::Held(hold);
         self.mappings.seeking.remove(&key);
         self.begin_lease(now, key, lifetime);
@@ -141,11 +179,48 @@ impl Engine {
             self.lose(key);
         }
         let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        if mapping.is_direct() {
+            // Whether the firewall is on again was not answered.
+            return;
+        }
         let is_news = mapping.ladder.note_failed(self.cx.at(now), rung, reason, lifetime);
         if is_news {
             log!(Info, "{key}: {} fails: {reason}", rung.protocol());
         }
         self.climb(now, key);
+    }
+
+    /// The gateway's firewall is off: hosts on the internet reach the address as it is.
+    fn handle_firewall_off(&mut self, now: Time, key: Key, rung: Rung) {
+        let Some(source) = self.cx.config.source else { return };
+        let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+        mapping.ladder.forget(rung);
+        if mapping.held_by().is_some_and(|holder| holder != rung) {
+            return;
+        }
+        for other in mapping.ladder.take_asked() {
+            with_driver!(self, now, other.protocol(), leave(key, other));
+        }
+        self.timers.cancel(Timer::Mapping(key));
+        self.map_directly(key, source.address.into());
+        self.listen_to_notifications();
+    }
+
+    /// The gateway's firewall is on again: those that were reached without a pinhole need one.
+    fn handle_firewall_on(&mut self) {
+        for key in self.mappings.by_key.keys_where(|_, mapping| mapping.is_direct()) {
+            self.lose(key);
+        }
+    }
+
+    /// A recheck: whether the firewall is still off.
+    pub(super) fn recheck_firewall(&mut self, now: Time) {
+        let direct = self.mappings.by_key.keys_where(|_, mapping| mapping.is_direct());
+        if let Some(&key) = direct.iter().next()
+            && let Some(rung) = self.drivers.upnp.rung_without_firewall()
+        {
+            self.drivers.upnp.recheck_firewall(self.cx.at(now), rung, key);
+        }
     }
 
     /// The external address of the mappings of a rung has changed.
@@ -206,17 +281,6 @@ impl Engine {
             self.mappings.seeking.insert(key);
             self.mappings.unsettled = true;
         }
-    }
-}
-
-/// The external address and port of a grant, if they are usable: an address of the requested family, and a port.
-fn usable(address: Option<IpAddr>, port: u16, is_ipv4: bool) -> Result<External, Reason> {
-    let Some(port) = NonZeroU16::new(port) else { return Err(Reason::EmptyGrant) };
-    match address.map(|address| address.to_canonical()) {
-        Some(address) if scope_of(address) != Scope::Unusable && (address.is_ipv4() || !is_ipv4) => {
-            Ok(External { address, port })
-        }
-        address => Err(Reason::NoAddress { address }),
     }
 }
 

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 /// The cause of a failure, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Reason {
     /// There is no route to the internet, or to the named gateway.
     NoRoute,
@@ -40,6 +42,11 @@ pub enum Reason {
     Http { status: u16 },
     /// The connection ended before a reply, or the reply cannot be read.
     Unreadable,
+    /// A UPnP device was found, and its description was not to be had.
+    NoDescription {
+        /// The HTTP status of the reply; `None`: there was no reply that could be read.
+        status: Option<u16>,
+    },
     /// The grant has a lifetime or external port of 0.
     EmptyGrant,
     /// The gateway has no usable external address: its internet connection is down.
@@ -47,12 +54,28 @@ pub enum Reason {
         /// The address that it reports; `None`: none.
         address: Option<IpAddr>,
     },
+    /// The grant has an address that no host on the internet can reach by IPv6.
+    NotGlobal { address: IpAddr },
+    /// A connection would have left from another address of this machine.
+    OtherSource,
     /// All external ports that were tried are taken.
     PortsTaken,
     /// A NAT stands between this machine and the server (PCP ADDRESS_MISMATCH).
     NatBetween,
     /// The entry was granted, but is not in the gateway's table.
     Vanished,
+    /// PLUM_GATEWAY names a gateway of the other family.
+    OtherFamily,
+    /// There is no IPv6 route to the internet.
+    NoIpv6Route,
+    /// This machine has no global IPv6 address on the interface of its route to the internet.
+    NoIpv6Address,
+    /// The IPv6 address that the program names is not one of this machine.
+    NotOurAddress { address: IpAddr },
+    /// No host on the internet can reach this kind of address.
+    NotReachable { address: IpAddr },
+    /// Mappings lead to as many IPv6 addresses as can be looked after.
+    TooManyAddresses,
 }
 
 /// The names of the PCP result codes (RFC 6887 §7.4), by code.
@@ -83,7 +106,8 @@ const NATPMP_NAMES: [&str; 6] = [
     "Unsupported opcode",
 ];
 
-/// The standard name of a UPnP error code: UDA 2.0 §3.2.5 (401 to 606), WANIPConnection:2 §2.5 (7xx).
+/// The standard name of a UPnP error code: UDA 2.0 §3.2.5 (401 to 606), WANIPv6FirewallControl:1 §2.5 (701 to 704),
+/// WANIPConnection:2 §2.5 (714 and above).
 fn upnp_name(code: i64) -> Option<&'static str> {
     Some(match code {
         401 => "Invalid Action",
@@ -97,6 +121,10 @@ fn upnp_name(code: i64) -> Option<&'static str> {
         604 => "Human Intervention Required",
         605 => "String Argument Too Long",
         606 => "Action not authorized",
+        701 => "PinholeSpaceExhausted",
+        702 => "FirewallDisabled",
+        703 => "InboundPinholeNotAllowed",
+        704 => "NoSuchEntry",
         714 => "NoSuchEntryInArray",
         715 => "WildCardNotPermittedInSrcIP",
         716 => "WildCardNotPermittedInExtPort",
@@ -115,7 +143,13 @@ fn upnp_name(code: i64) -> Option<&'static str> {
 impl Reason {
     /// Whether there was no answer, so that a sign of life makes another attempt worthwhile.
     pub fn is_silence(self) -> bool {
-        matches!(self, Reason::Silence | Reason::PortClosed | Reason::Unreachable)
+        matches!(
+            self,
+            Reason::Silence
+                | Reason::PortClosed
+                | Reason::Unreachable
+                | Reason::NoDescription { status: None }
+        )
     }
 
     /// The standard name of the code, if it has one.
@@ -142,14 +176,26 @@ impl Reason {
             Reason::Forged => "another host answers in the gateway's name",
             Reason::Http { .. } => "the gateway answers with HTTP status",
             Reason::Unreadable => "the gateway's answer cannot be read",
+            Reason::NoDescription { status: None } => "the description of its device was not to be had",
+            Reason::NoDescription { status: Some(_) } => {
+                "the description of its device was not to be had: HTTP status"
+            }
             Reason::EmptyGrant => "the gateway grants nothing: port or lifetime 0",
             Reason::NoAddress { address: Some(_) } => {
                 "the gateway has no external IPv4 address: its internet connection is down"
             }
             Reason::NoAddress { address: None } => "the gateway does not tell its external address",
+            Reason::NotGlobal { .. } => "the gateway gives an address that is not a global IPv6 address",
+            Reason::OtherSource => "the connection leaves from another address than the one to be reached",
             Reason::PortsTaken => "the external ports that were tried are taken",
             Reason::NatBetween => "another NAT stands between this machine and the gateway's server",
             Reason::Vanished => "the gateway says that it made the mapping, and does not have it",
+            Reason::OtherFamily => "PLUM_GATEWAY names a gateway of the other IP version",
+            Reason::NoIpv6Route => "this machine has no IPv6 route to the internet",
+            Reason::NoIpv6Address => "this machine has no global IPv6 address",
+            Reason::NotOurAddress { .. } => "this machine does not have the address",
+            Reason::NotReachable { .. } => "no host on the internet can reach such an address",
+            Reason::TooManyAddresses => "mappings lead to eight other IPv6 addresses already",
             Reason::Result { protocol: Protocol::Pcp, code: 2 } => {
                 "the gateway does not let this host map ports, or keeps a mapping of this port left by an earlier run of the program"
             }
@@ -169,6 +215,12 @@ impl Reason {
             Reason::Result { protocol: Protocol::NatPmp, code: 2 } | Reason::Upnp { code: 606 } => {
                 "the gateway does not let this host map ports"
             }
+            Reason::Upnp { code: 701 } => "the gateway has no room for another pinhole",
+            Reason::Upnp { code: 702 } => "the gateway's firewall is off",
+            Reason::Upnp { code: 403 | 703 } => {
+                "the gateway lets this host open no ports: its owner may allow that in its settings"
+            }
+            Reason::Upnp { code: 704 } => "the gateway does not have the pinhole",
             Reason::Upnp { code: 718 | 729 } => "the gateway has the external port mapped for another host",
             Reason::Result { .. } | Reason::Upnp { .. } => "the gateway refuses",
         }
@@ -181,8 +233,13 @@ impl fmt::Display for Reason {
         let code = match *self {
             Reason::Result { code, .. } => i64::from(code),
             Reason::Upnp { code } => code,
-            Reason::Http { status } => return write!(f, " {status}"),
-            Reason::NoAddress { address: Some(address) } => return write!(f, " ({address})"),
+            Reason::Http { status } | Reason::NoDescription { status: Some(status) } => {
+                return write!(f, " {status}");
+            }
+            Reason::NoAddress { address: Some(address) }
+            | Reason::NotGlobal { address }
+            | Reason::NotOurAddress { address }
+            | Reason::NotReachable { address } => return write!(f, " ({address})"),
             _ => return Ok(()),
         };
         let name = self.code_name().map(|name| format!("{name}, ")).unwrap_or_default();

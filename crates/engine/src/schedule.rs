@@ -96,14 +96,19 @@ impl Pace {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::io::{Config, Cx, Random};
 
-    struct Lowest;
+    /// Draws the lowest number each time.
+    pub(crate) struct Lowest;
     impl Random for Lowest {
         fn fill(&mut self, bytes: &mut [u8]) {
             bytes.fill(0);
+        }
+
+        fn fork(&mut self) -> Box<dyn Random> {
+            Box::new(Lowest)
         }
     }
 

@@ -25,7 +25,12 @@ fn heard() -> (Cx, Upnp, ExchangeId) {
     let answer = format!(
         "HTTP/1.1 200 OK\r\nST: {TYPE}\r\nUSN: uuid:x::{TYPE}\r\nLOCATION: http://{GATEWAY}:5000/desc.xml\r\n\r\n"
     );
-    upnp.handle_datagram(&mut cx, Arrival::from(SocketAddr::new(GATEWAY, 1900)), answer.as_bytes());
+    upnp.handle_datagram(
+        &mut cx,
+        Socket::Ssdp,
+        Arrival::from(SocketAddr::new(GATEWAY, 1900)),
+        answer.as_bytes(),
+    );
     let exchange = connection(&mut cx);
     (cx, upnp, exchange)
 }
@@ -47,18 +52,22 @@ fn answer(cx: &mut Cx, upnp: &mut Upnp, exchange: ExchangeId, status: u16, body:
     String::from_utf8(bytes).expect("a request is text")
 }
 
-/// One that has described its only service as well.
-fn described() -> (Cx, Upnp, Rung) {
+/// One that has described its only service that maps ports as well, and these others.
+fn described_with(others: &str) -> (Cx, Upnp, Rung) {
     let (mut cx, mut upnp, exchange) = heard();
     let description = format!(
         "<root><device><deviceType>{TYPE}</deviceType><friendlyName>Box</friendlyName><serviceList><service>\
          <serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType><controlURL>/ctl</controlURL>\
-         </service></serviceList></device></root>"
+         </service>{others}</serviceList></device></root>"
     );
     assert!(answer(&mut cx, &mut upnp, exchange, 200, &description).starts_with("GET /desc.xml "));
     cx.outputs.clear();
     let rung = upnp.services()[0].rung;
     (cx, upnp, rung)
+}
+
+fn described() -> (Cx, Upnp, Rung) {
+    described_with("")
 }
 
 #[test]
@@ -108,4 +117,28 @@ fn each_call_is_answered_once_by_its_number() {
     assert_eq!(upnp.poll_reply(), Some((12, Err(ExchangeError::TimedOut))));
     upnp.handle_tcp_end(&mut cx, exchange, TcpEnd::Closed);
     assert_eq!(upnp.poll_reply(), None);
+}
+
+#[test]
+fn a_call_of_the_common_interface_goes_to_its_url() {
+    let action = || Action::new("GetTotalBytesSent", None);
+    let (mut cx, mut upnp, rung) = described();
+    assert!(!upnp.call_common(&mut cx, rung, 1, action(), Duration::from_secs(5)), "there is none");
+    assert!(cx.outputs.is_empty());
+
+    let common = "urn:schemas-upnp-org:service:WANCommonInterfaceConfig:1";
+    let other =
+        format!("<service><serviceType>{common}</serviceType><controlURL>/common</controlURL></service>");
+    let (mut cx, mut upnp, rung) = described_with(&other);
+    assert_eq!(upnp.services().len(), 1, "it is no rung");
+    assert!(upnp.call_common(&mut cx, rung, 2, action(), Duration::from_secs(5)));
+    let exchange = connection(&mut cx);
+    let request = answer(&mut cx, &mut upnp, exchange, 404, "");
+    assert!(request.starts_with("POST /common "), "{request}");
+    assert!(request.contains(&format!("\"{common}#GetTotalBytesSent\"")), "{request}");
+    // Nor is it sent again to the service's URL, which is another.
+    let (number, reply) = upnp.poll_reply().expect("a reply");
+    assert_eq!((number, Outcome::read(&reply)), (2, Outcome::Status(404)));
+    let is_sent = |output: &Output| matches!(output, Output::Connect { .. } | Output::Write { .. });
+    assert!(!cx.outputs.iter().any(is_sent));
 }

@@ -1,7 +1,7 @@
 //! Destroying and cleanup on a virtual clock: nothing is left behind, and nobody waits long.
 
 use plum_engine::io::{Allowed, Event, MappingId, OnCleanup};
-use plum_gateway::core::{AssignedPort, Igd, Times, WanKind};
+use plum_gateway::core::{Action, AssignedPort, Igd, Kind, Times, WanKind};
 use plum_testkit::world::World;
 use plum_wire::Transport::{Tcp, Udp};
 use std::collections::BTreeSet;
@@ -212,6 +212,19 @@ fn a_mapping_destroyed_at_any_moment_is_gone_in_the_end() {
 }
 
 #[test]
+fn a_deletion_that_overtakes_the_request_is_sent_again_at_a_gateway_that_was_never_heard() {
+    for (seed, gap) in (0..50).flat_map(|seed| [(seed, 0), (seed, 5)]) {
+        let mut world = World::set_up(|setup| setup.seed = seed);
+        world.network.jitter = millis(20);
+        let id = world.create(Tcp, 8000);
+        world.run_for(millis(gap));
+        world.destroy(id);
+        world.run_for(Duration::from_secs(5));
+        assert!(world.is_destroyed(id) && world.table().is_empty(), "seed {seed}, after {gap} ms");
+    }
+}
+
+#[test]
 fn a_mapping_created_while_its_key_is_being_deleted_lives() {
     for at in 0..12 {
         for index in 0..KINDS {
@@ -227,6 +240,30 @@ fn a_mapping_created_while_its_key_is_being_deleted_lives() {
             assert!(world.is_destroyed(old));
             assert!(world.is_success(new), "after {at} ms, protocol {index}");
             assert_eq!(world.gateway().table().len(), 1, "after {at} ms, protocol {index}");
+            world.cleanup();
+            world.assert_nothing_left();
+        }
+    }
+}
+
+#[test]
+fn what_an_open_request_makes_is_not_deleted_if_it_is_wanted_again() {
+    for at in (10..290).step_by(10) {
+        for index in [2, 3] {
+            let mut world = world_of(index);
+            world.gateway().faults.delay = millis(50);
+            let stays = world.create(Udp, 9000);
+            world.run_until(|world| world.is_success(stays));
+            world.gateway().faults.delay = millis(300);
+            let old = world.create(Tcp, 8000);
+            world.run_for(millis(at));
+            world.destroy(old);
+            let new = world.create(Tcp, 8000);
+            world.run_for(Duration::from_secs(5));
+            assert!(world.is_destroyed(old) && world.is_success(new), "after {at} ms, protocol {index}");
+            assert_eq!(world.gateway().table().len(), 2, "after {at} ms, protocol {index}");
+            let deletions = world.counts().of(Kind::Soap(Action::DeletePortMapping));
+            assert_eq!(deletions, 0, "after {at} ms, protocol {index}");
             world.cleanup();
             world.assert_nothing_left();
         }
@@ -288,6 +325,32 @@ fn a_mapping_created_while_the_end_is_under_way_is_destroyed_at_once() {
     assert_eq!(world.callbacks(second).len(), 1);
     world.run_until(|world| world.finished_at().is_some());
     world.assert_nothing_left();
+}
+
+#[test]
+fn a_late_answer_to_a_request_before_the_deletion_makes_no_new_mapping() {
+    // A new PCP mapping has the old nonce only while the deletion is unanswered. NAT-PMP has no nonces.
+    for (index, wait) in [(0, 0), (1, 0), (1, 400)] {
+        let mut world = world_of(index);
+        let other = world.create(Udp, 9000);
+        world.run_until(|world| world.is_success(other));
+        world.gateway().faults.delay = Duration::from_secs(3);
+        let old = world.create(Tcp, 8000);
+        world.run_until(|world| world.table().len() == 2);
+        world.gateway().faults.delay = millis(1);
+        world.destroy(old);
+        world.run_until(|world| world.table().len() == 1);
+        world.run_for(millis(wait));
+        let new = world.create(Tcp, 8000);
+        let silence = &mut world.gateway().faults.silence;
+        (silence.pcp, silence.natpmp) = (Times::Always, Times::Always);
+        let is_success = |world: &World| world.is_success(new);
+        assert!(!world.runs_until(Duration::from_secs(4), is_success), "protocol {index}, after {wait} ms");
+        let silence = &mut world.gateway().faults.silence;
+        (silence.pcp, silence.natpmp) = (Times::Never, Times::Never);
+        world.run_until(is_success);
+        assert_eq!(world.table().len(), 2, "protocol {index}, after {wait} ms");
+    }
 }
 
 #[test]

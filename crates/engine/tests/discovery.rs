@@ -176,6 +176,49 @@ fn config_upnp_sends_nothing_to_5351() {
 }
 
 #[test]
+fn pcp_and_nat_pmp_may_be_used_without_each_other() {
+    for (allowed, protocol, other) in [
+        (Allowed::PcpOnly, Protocol::Pcp, Spoken::UnsuppVersion(0)),
+        (Allowed::NatPmpOnly, Protocol::NatPmp, Spoken::UnsuppVersion(2)),
+    ] {
+        let mut world = World::set_up(|setup| setup.engine.allowed = allowed);
+        let id = world.create(Tcp, 8000);
+        world.run_until(|world| world.is_success(id));
+        assert_eq!(world.success(id).map(|made| made.0), Some(protocol));
+        world.run_for(Duration::from_secs(4000));
+        world.destroy_and_wait(id);
+        // A gateway that points to the other one.
+        let faults = &mut world.gateway().faults;
+        match protocol {
+            Protocol::Pcp => faults.pcp = other,
+            _ => faults.natpmp = other,
+        }
+        world.run_for(Duration::from_secs(40));
+        let refused = world.create(Tcp, 8001);
+        world.run_for(Duration::from_secs(60));
+        assert!(world.is_failure(refused), "{allowed:?}");
+        let counts = world.counts();
+        let by_pcp = counts.pcp_map + counts.pcp_announce + counts.pcp_delete;
+        let by_natpmp = counts.natpmp_address + counts.natpmp_map + counts.natpmp_delete;
+        assert_eq!((by_pcp == 0, by_natpmp == 0), (protocol != Protocol::Pcp, protocol == Protocol::Pcp));
+        assert_eq!(counts.ssdp_search, 0);
+        world.cleanup();
+    }
+}
+
+#[test]
+fn nat_pmp_alone_is_told_of_restarts_too() {
+    let mut world = World::set_up(|setup| setup.engine.allowed = Allowed::NatPmpOnly);
+    let id = world.create(Tcp, 8000);
+    world.run_for(Duration::from_secs(1000));
+    world.power_off();
+    world.start_gateway(false);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.callbacks(id).len(), 2, "SUCCESS again");
+    assert_eq!(world.table().len(), 1);
+}
+
+#[test]
 fn the_discover_timeout_ends_the_race_sooner() {
     let mut world = World::set_up(|setup| setup.engine.discover_timeout = Duration::from_millis(600));
     world.power_off();
@@ -280,7 +323,7 @@ fn a_wished_port_is_asked_for_by_every_protocol() {
     for (pcp, natpmp) in [(false, false), (true, false), (true, true)] {
         let mut world = World::new();
         (world.gateway().faults.closed.pcp, world.gateway().faults.closed.natpmp) = (pcp, natpmp);
-        let wish = Suggestion { address: None, port: NonZeroU16::new(4711) };
+        let wish = Suggestion { address: None, port: NonZeroU16::new(4711), ..Suggestion::default() };
         let id = world.create_wishing(Udp, 8000, wish);
         world.run_until(|world| world.is_success(id));
         assert_eq!(world.success(id).unwrap().2, 4711);

@@ -117,7 +117,7 @@ fn the_work_grows_with_the_number_of_mappings_not_faster() {
 }
 
 fn wish(port: u16) -> Suggestion {
-    Suggestion { address: None, port: NonZeroU16::new(port) }
+    Suggestion { address: None, port: NonZeroU16::new(port), ..Suggestion::default() }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the engine tells the Rust API about a mapping is what it then does, on a virtual clock.
 
+use plum_engine::driver::Key;
 use plum_engine::io::{Config, MappingId, Protocol};
 use plum_engine::{Engine, MappingStatus, Reason};
 use plum_gateway::core::{Action, Kind};
@@ -30,7 +31,7 @@ fn renewals_go_out_when_they_were_foretold() {
         world.run_until(|world| world.is_success(id));
         let made_at = world.now();
         for _ in 0..5 {
-            let MappingStatus { renew_at, expires_at, reasons } = standing(&mut world, id);
+            let MappingStatus { renew_at, expires_at, reasons, counters, .. } = standing(&mut world, id);
             let renew_at = renew_at.expect("it is to be renewed");
             assert_eq!(reasons, None);
             assert!(renew_at > world.now() && renew_at < expires_at.expect("it has a lifetime"));
@@ -40,6 +41,9 @@ fn renewals_go_out_when_they_were_foretold() {
             // And what the request takes to the gateway.
             world.run_for(secs(1));
             assert_eq!(requests(&world), before + 1, "protocol {index}");
+            let counted = standing(&mut world, id).counters;
+            let more = (counted.requests - counters.requests, counted.renewals - counters.renewals);
+            assert_eq!((more, counted.losses), ((1, 1), 0), "protocol {index}");
         }
         assert!(world.now().since(made_at) > secs(5 * 3600));
     }
@@ -70,7 +74,8 @@ fn permanent_and_direct_mappings_have_no_end() {
     world.gateway().faults.permanent_leases_only = true;
     let id = world.create(Tcp, 8000);
     world.run_until(|world| world.is_success(id));
-    assert_eq!(standing(&mut world, id), MappingStatus::default());
+    let MappingStatus { renew_at, expires_at, reasons, .. } = standing(&mut world, id);
+    assert_eq!((renew_at, expires_at, reasons), (None, None, None));
     assert_eq!(world.success(id).map(|(protocol, ..)| protocol), Some(Protocol::UpnpIgd));
 }
 
@@ -105,9 +110,12 @@ fn reasons_tell_what_each_protocol_said() {
         (Protocol::UpnpIgd, Reason::Upnp { code: 606 }),
     ];
     assert_eq!(reasons(&mut world, id), Some(expected.to_vec()));
+    let retry_at = standing(&mut world, id).retry_at.expect("it is tried again");
+    assert!(retry_at > world.now() && retry_at.since(world.now()) <= secs(30), "{retry_at:?}");
     world.gateway().faults = plum_gateway::core::Faults::default();
     world.run_until(|world| world.is_success(id));
-    assert_eq!(reasons(&mut world, id), None, "it is made in the end");
+    let MappingStatus { reasons, retry_at, .. } = standing(&mut world, id);
+    assert_eq!((reasons, retry_at), (None, None), "it is made in the end");
 }
 
 #[test]
@@ -117,8 +125,11 @@ fn a_removal_is_unconfirmed_until_the_gateway_answers() {
         let ids = [world.create(Tcp, 8000), world.create(Tcp, 8001)];
         world.run_until(World::all_success);
         let port = |n: u16| std::num::NonZeroU16::new(n).expect("not 0");
-        let is_open =
-            |world: &mut World, n: u16| world.act(|engine, _| engine.is_deletion_unconfirmed(Tcp, port(n)));
+        let is_open = |world: &mut World, n: u16| {
+            world.act(|engine, _| {
+                engine.is_deletion_unconfirmed(Key { transport: Tcp, internal_port: port(n) })
+            })
+        };
         assert!(!is_open(&mut world, 8000));
         world.destroy_and_wait(ids[0]);
         assert!(!is_open(&mut world, 8000), "protocol {index}");

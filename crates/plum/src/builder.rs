@@ -2,7 +2,7 @@
 
 use super::log::{Callback, Subscription};
 use super::{Error, Level, Protocols, Session};
-use plum_runtime::client::{Settings, can_be_gateway, parse_gateway};
+use plum_runtime::client::{NamedGateway, Settings, parse_gateway};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -37,8 +37,8 @@ impl FromStr for Gateway {
 
     fn from_str(text: &str) -> Result<Gateway, Error> {
         match parse_gateway(text) {
-            Ok((address, port)) => Ok(Gateway { address, port }),
-            Err(_) => Err(Error::BadGateway(text.to_owned())),
+            Ok(NamedGateway { address, port, zone: None }) => Ok(Gateway { address, port }),
+            _ => Err(Error::BadGateway(text.to_owned())),
         }
     }
 }
@@ -122,11 +122,12 @@ impl Builder {
         match self.gateway {
             None => settings.read_gateway(),
             Some(Gateway { address, port }) => {
-                if !can_be_gateway(address, port) {
+                let named = NamedGateway { address, port, zone: None };
+                if !named.is_possible() {
                     let port = port.map_or_else(String::new, |port| format!(" port {port}"));
                     return Err(Error::BadGateway(format!("{address}{port}")));
                 }
-                settings.gateway = Some((address, port));
+                settings.set_gateway(named);
             }
         }
         Session::start(settings, self.log)

@@ -1,7 +1,7 @@
 //! Errors, with messages that say what to do about them.
 
 use super::Protocol;
-use plum_engine::{Engine, Reason};
+use plum_engine::Reason;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -100,9 +100,12 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    pub(super) fn new(engine: &Engine, reasons: Vec<(Protocol, Reason)>) -> Obstacle {
-        let gateway = engine.gateway();
-        if !engine.is_routed() {
+    pub(super) fn new(
+        is_routed: bool,
+        gateway: Option<IpAddr>,
+        reasons: Vec<(Protocol, Reason)>,
+    ) -> Obstacle {
+        if !is_routed {
             return Obstacle::NoNetwork;
         }
         if reasons.iter().all(|(_, reason)| reason.is_silence()) {

@@ -59,7 +59,12 @@ impl Request {
         Ok(Wanted {
             transport: self.transport,
             internal_port: NonZeroU16::new(self.internal_port).ok_or(Error::PortZero)?,
-            wish: Suggestion { address: self.external_address, port: NonZeroU16::new(self.external_port) },
+            wish: Suggestion {
+                address: self.external_address,
+                port: NonZeroU16::new(self.external_port),
+                ..Suggestion::default()
+            },
+            description: None,
         })
     }
 }
@@ -220,7 +225,8 @@ impl Mapping {
         let id = self.id.0;
         self.engine.query(move |now, engine| {
             let reasons = engine.mapping_status(now, id)?.reasons?;
-            Some(Obstacle::new(engine, reasons))
+            let (is_routed, gateway) = engine.way_of(id);
+            Some(Obstacle::new(is_routed, gateway, reasons))
         })?
     }
 
@@ -233,7 +239,9 @@ impl Mapping {
         self.queues.wait_for(REMOVAL_TIMEOUT, is_gone);
         let Some(port) = NonZeroU16::new(self.request.internal_port) else { return true };
         let transport = self.request.transport;
-        let is_open = self.engine.query(move |_, engine| engine.is_deletion_unconfirmed(transport, port));
+        let is_ipv6 = self.request.external_address.is_some_and(|address| address.is_ipv6());
+        let is_open =
+            self.engine.query(move |_, engine| engine.is_deletion_unconfirmed(is_ipv6, transport, port));
         // If the engine is gone, the session has ended.
         !is_open.unwrap_or(log::in_callback())
     }

@@ -4,7 +4,7 @@
 use mio::{Events, Interest, Poll, Token};
 use namespace::{add_cable, index, ip, ip_batch, is_inside};
 use plum_runtime::net::udp::{Received, Udp};
-use plum_runtime::net::{self, Route, Watch, clock};
+use plum_runtime::net::{self, Notices, Route, Watch, clock};
 use plum_testkit::namespace;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -194,15 +194,20 @@ impl Watching {
         Watching { watch, poll, events: Events::with_capacity(8) }
     }
 
-    /// Waits until a change is told.
+    /// Waits until a change is told that is not of IPv6 alone.
     fn expect_change(&mut self, after: &str) {
+        self.expect(after, |notices| notices.changed);
+    }
+
+    /// Waits until notices are as expected.
+    fn expect(&mut self, after: &str, is_expected: impl Fn(Notices) -> bool) {
         let deadline = clock::now() + PATIENCE;
         loop {
             let left = deadline.since(clock::now());
             assert!(!left.is_zero(), "no notice of a change after: {after}");
             self.poll.poll(&mut self.events, Some(left)).expect("polls");
             let token = self.events.iter().next().map(mio::event::Event::token);
-            if token == Some(Token(7)) && self.watch.drain().changed {
+            if token == Some(Token(7)) && is_expected(self.watch.drain()) {
                 return;
             }
         }
@@ -246,10 +251,17 @@ fn tells_of_changed_links_addresses_and_routes() {
     }
     let _ = std::fs::write("/proc/sys/net/ipv6/conf/lan/disable_ipv6", "0");
     ip("link set lan up");
-    for change in ["-6 addr add fd00::2/64 dev lan nodad", "-6 route add 2001:db8::/32 dev lan"] {
+    for change in [
+        "-6 addr add fd00::2/64 dev lan nodad",
+        "-6 route add 2001:db8::/32 dev lan",
+        "-6 rule add from fd00::/8 table 100",
+        "-6 route del 2001:db8::/32 dev lan",
+        "-6 addr del fd00::2/64 dev lan",
+    ] {
         watching.settle();
         ip(change);
-        watching.expect_change(change);
+        let of_ipv6 = Notices { ipv6_changed: true, ..Notices::default() };
+        watching.expect(change, |notices| notices == of_ipv6);
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Place {
     pub named: bool,
     /// The machine's address.
     pub local: IpAddr,
+    /// The machine's interface toward the gateway.
+    pub interface: u32,
     /// That address is public.
     pub direct: bool,
     /// Which protocols may be used.
@@ -78,7 +80,8 @@ impl Place {
         world.network.nodes.iter().enumerate().filter_map(move |(n, node)| {
             let address = node.gateway.config().address;
             let is_asked = address == self.gateway || (protocol == Protocol::UpnpIgd && !self.named);
-            (node.home == self.home && is_asked).then_some((n, &node.gateway))
+            let is_here = node.home == self.home && node.interface == self.interface;
+            (is_here && is_asked).then_some((n, &node.gateway))
         })
     }
 
@@ -286,6 +289,12 @@ pub fn no_entry_is_unknown(
                     && entry.transport == transport(key.transport)
                     && entry.internal == place.internal(key)
             });
+            // An entry for a mapping that another device has is made, and deleted if it is of no use.
+            let is_elsewhere = live.iter().any(|(&id, &key)| {
+                let state = world.state(id);
+                entry.internal == place.internal(key)
+                    && place.claim(world, key, state).is_some_and(|claim| claim.node != n)
+            });
             // docs/protocols.md, the ledger: a deletion by PCP or NAT-PMP, or of an entry whose port is not known, could hit the entry that holds the mapping, and waits for
             // the end.
             let may_hit = entry.made_by != gateway::Protocol::Upnp || place.reference(world, n).hides_ports();
@@ -299,6 +308,7 @@ pub fn no_entry_is_unknown(
                 || waits
                 || entry.granted_at < quiet_since
                 || claims.binary_search(&claim).is_ok()
+                || (is_elsewhere && is_being_asked(world, entry))
                 || (has_failed && (place.may_keep(&node.gateway) || is_being_asked(world, entry)))
                 || may_stay(world, place, n, entry);
             assert!(is_known, "left behind: nobody knows of {entry:?} on gateway {n}\n{}", tables(world));
@@ -387,7 +397,7 @@ pub fn is_spoken(gateway: &Gateway, protocol: Protocol) -> bool {
             let is_closed = faults.closed.ssdp || faults.closed.http;
             gateway.config().igd.is_some() && !is_closed && !is_silent
         }
-        Protocol::Direct => false,
+        _ => false,
     }
 }
 

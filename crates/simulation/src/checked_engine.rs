@@ -1,9 +1,13 @@
-//! The engine inside an observer, which counts and checks all inputs and outputs.
+//! The engines inside an observer, which counts and checks all inputs and outputs.
 
 use crate::allocations;
-use crate::invariants::{self, Flight, Packets, Pending};
-use plum_engine::Engine;
-use plum_engine::io::{Arrival, Config, Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd};
+use crate::invariants::{self, Packets, Pending};
+use crate::sockets::Sockets;
+use plum_engine::Engines;
+use plum_engine::io::{
+    Arrival, Config, EngineId, Event, ExchangeId, MappingId, Output, Route, Socket, SocketId, TcpEnd,
+};
+use plum_engine::ipv6::{Ipv6Addresses, Ipv6Route, LocalAddress};
 use plum_engine::ledger::HardwareAddress;
 use plum_engine::machine::{Command, Machine};
 use plum_engine::time::Time;
@@ -31,9 +35,9 @@ pub struct Counts {
     pub timeouts: u64,
 }
 
-/// The engine and what is observed of it.
+/// The engines and what is observed of them.
 pub struct CheckedEngine {
-    engine: Engine,
+    engine: Engines,
     config: Config,
     now: Time,
     hash: u64,
@@ -41,21 +45,28 @@ pub struct CheckedEngine {
     pub counts: Counts,
     /// The mappings that are being made.
     pub pending: Pending,
-    /// Requests that wait for an answer.
-    pub flight: Flight,
+    /// Open sockets, and the requests on them that wait for an answer.
+    pub sockets: Sockets,
     /// Packets lately.
     pub packets: Packets,
-    /// Bytes that the engine holds.
+    /// Bytes that the engines hold.
     heap: isize,
     most_heap: isize,
     live: BTreeSet<MappingId>,
     /// Those of them that are SUCCESS.
     made: BTreeSet<MappingId>,
     most_live: usize,
-    /// The network as the engine was told of it last.
+    /// The network as the engine for IPv4 was told of it last.
     network: Option<(Option<Route>, Option<HardwareAddress>)>,
+    /// The same of IPv6, by engine, and the addresses.
+    ipv6_routes: BTreeMap<EngineId, Option<Ipv6Route>>,
+    addresses: Ipv6Addresses,
     /// Where the connections go that have not carried a request yet.
-    connections: BTreeMap<ExchangeId, IpAddr>,
+    connections: BTreeMap<ExchangeId, Host>,
+    /// The mappings to IPv6 addresses.
+    pinholes: BTreeSet<MappingId>,
+    /// Those of them that have become SUCCESS since these were last taken.
+    new_pinholes: Vec<MappingId>,
     /// When something came from each address last.
     heard_at: BTreeMap<IpAddr, Time>,
 }
@@ -64,9 +75,12 @@ pub struct CheckedEngine {
 const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 const HASH_FACTOR: u64 = 0x0100_0000_01b3;
 
-fn engine(config: &Config, seed: u64) -> Engine {
-    Engine::new(config.clone(), Box::new(Seeded::new(seed)))
+fn engine(config: &Config, seed: u64) -> Engines {
+    Engines::new(config.clone(), Box::new(Seeded::new(seed)))
 }
+
+/// A host; of IPv6 with the interface, since the same address may be on two links.
+type Host = (IpAddr, u32);
 
 impl CheckedEngine {
     /// An engine whose randomness is this seed's.
@@ -81,7 +95,7 @@ impl CheckedEngine {
             hash: HASH_START,
             counts: Counts::default(),
             pending: Pending::default(),
-            flight: Flight::default(),
+            sockets: Sockets::default(),
             packets: Packets::default(),
             heap,
             most_heap: heap,
@@ -89,7 +103,11 @@ impl CheckedEngine {
             made: BTreeSet::new(),
             most_live: 0,
             network: None,
+            ipv6_routes: BTreeMap::new(),
+            addresses: Ipv6Addresses::default(),
             connections: BTreeMap::new(),
+            pinholes: BTreeSet::new(),
+            new_pinholes: Vec::new(),
             heard_at: BTreeMap::new(),
         }
     }
@@ -105,9 +123,14 @@ impl CheckedEngine {
         self.live.clear();
         self.made.clear();
         self.pending = Pending::default();
-        self.flight = Flight::default();
+        self.sockets.assert_all_closed();
+        self.sockets = Sockets::default();
         self.network = None;
+        self.ipv6_routes.clear();
+        self.addresses = Ipv6Addresses::default();
         self.connections.clear();
+        self.pinholes.clear();
+        self.new_pinholes.clear();
         self.counts.inits += 1;
     }
 
@@ -124,6 +147,11 @@ impl CheckedEngine {
     /// When something came from an address last.
     pub fn heard_at(&self, address: IpAddr) -> Option<Time> {
         self.heard_at.get(&address).copied()
+    }
+
+    /// The mappings to IPv6 that have become SUCCESS since the last call.
+    pub fn take_new_pinholes(&mut self) -> Vec<MappingId> {
+        std::mem::take(&mut self.new_pinholes)
     }
 
     /// The machine has slept.
@@ -166,7 +194,7 @@ impl CheckedEngine {
     }
 
     /// Hands something to the engine.
-    fn enter(&mut self, now: Time, what: u64, call: impl FnOnce(&mut Engine)) {
+    fn enter(&mut self, now: Time, what: u64, call: impl FnOnce(&mut Engines)) {
         self.now = now;
         self.mix(now.as_micros());
         self.mix(what);
@@ -174,12 +202,13 @@ impl CheckedEngine {
         call(&mut self.engine);
         self.heap += allocations::in_use() - before;
         self.most_heap = self.most_heap.max(self.heap);
-        invariants::memory_is_bounded_by_the_mappings(self.heap, self.most_live);
+        invariants::memory_is_bounded_by_the_mappings(self.heap, self.most_live, self.sockets.most_engines());
         let limit = invariants::longest_pending(&self.config, self.most_live);
         invariants::no_mapping_waits_for_ever(&self.pending, now, limit);
     }
 
-    fn note_output(&mut self, output: &Output) {
+    fn note_output(&mut self, engine: EngineId, output: &Output) {
+        self.mix(engine.0.into());
         match output {
             Output::Send { socket, to, bytes } => {
                 self.mix(*socket as u64);
@@ -208,6 +237,7 @@ impl CheckedEngine {
             Output::LookUpRoute { .. } => self.mix(11),
             Output::Open { socket, .. } => self.mix(100 + *socket as u64),
             Output::Close { socket } => self.mix(200 + *socket as u64),
+            Output::LookUpAddresses { .. } | Output::LookUpIpv6Route { .. } => self.mix(13),
             Output::Finished => self.mix(12),
         }
     }
@@ -221,12 +251,76 @@ fn heap_of(output: &Output) -> isize {
     }
 }
 
+/// The same but for the rest of lifetimes.
+fn without_lifetimes(addresses: &Ipv6Addresses) -> Vec<LocalAddress> {
+    addresses.list.iter().map(|known| LocalAddress { preferred_secs: 0, ..*known }).collect()
+}
+
+impl CheckedEngine {
+    /// What a datagram goes through.
+    fn check_send(&mut self, engine: EngineId, socket: Socket, to: SocketAddr, bytes: &[u8]) {
+        let (now, id) = (self.now, SocketId { engine, socket });
+        let (local, interface) = self.sockets.local(id);
+        invariants::families_are_apart(engine, socket, to);
+        if socket == Socket::Pcp {
+            invariants::the_client_is_the_sender(local, bytes);
+        }
+        self.sockets.flight(engine).send(now, socket, bytes);
+        invariants::requests_in_flight_are_few(self.sockets.flight(engine), socket);
+        // docs/protocols.md, discovery: a race asks for a first window of mappings, and makes all of them at once when
+        // somebody answers.
+        let is_race = matches!(socket, Socket::Ssdp | Socket::LinkSsdp | Socket::Ipv4Ssdp)
+            || socket == Socket::NatPmp && bytes.len() == 2;
+        if is_race && self.made.len() < self.live.len() {
+            self.be_busy(now);
+        }
+        self.send_packets((to.ip(), if to.is_ipv6() { interface } else { 0 }), 1);
+    }
+
+    fn send_packets(&mut self, to: Host, packets: u32) {
+        let retries = self.made.len() < self.live.len();
+        self.packets.send(self.now, to, packets, retries);
+    }
+
+    fn check_event(&mut self, id: MappingId, event: Event) {
+        let now = self.now;
+        if event == Event::Pending {
+            self.pending.begin(now, id);
+            self.be_busy(now);
+        } else {
+            self.pending.end(id);
+        }
+        if matches!(event, Event::Success { .. }) {
+            self.made.insert(id);
+            if self.pinholes.contains(&id) {
+                self.new_pinholes.push(id);
+            }
+        } else {
+            self.made.remove(&id);
+        }
+        if event == Event::Destroyed {
+            self.live.remove(&id);
+            self.pinholes.remove(&id);
+        }
+    }
+
+    /// Something is different about IPv6: pinholes may be made anew.
+    fn restart_pinholes(&mut self) {
+        let pinholes = &self.pinholes;
+        self.pending.restart(self.now, |id| pinholes.contains(&id));
+        self.be_busy(self.now);
+    }
+}
+
 impl Machine for CheckedEngine {
     fn handle_command(&mut self, now: Time, command: Command) {
         let what = match command {
-            Command::Create(id, _) => {
+            Command::Create(id, wanted) => {
                 self.counts.mappings += 1;
                 self.live.insert(id);
+                if wanted.wish.address.is_some_and(|address| address.is_ipv6()) {
+                    self.pinholes.insert(id);
+                }
                 self.most_live = self.most_live.max(self.live.len());
                 self.pending.begin(now, id);
                 20
@@ -235,121 +329,136 @@ impl Machine for CheckedEngine {
             Command::Cleanup => 22,
         };
         self.be_busy(now);
-        self.enter(now, what, |engine| engine.handle_command(now, command));
+        self.enter(now, what, |engines| engines.handle_command(now, command));
     }
 
-    fn handle_route(&mut self, now: Time, route: Option<Route>, hardware: Option<HardwareAddress>) {
+    fn handle_route(
+        &mut self,
+        now: Time,
+        engine: EngineId,
+        route: Option<Route>,
+        hardware: Option<HardwareAddress>,
+    ) {
         let is_same = |&(known, of): &(Option<Route>, Option<HardwareAddress>)| {
             known == route && (of.is_none() || hardware.is_none() || of == hardware)
         };
         if !self.network.as_ref().is_some_and(is_same) {
             // Another network: everything is made anew.
-            self.pending.restart(now);
-            self.flight = Flight::default();
+            let pinholes = &self.pinholes;
+            self.pending.restart(now, |id| !pinholes.contains(&id));
+            self.sockets.flight(engine).clear_all();
             self.be_busy(now);
             self.network = None;
         }
         let known = self.network.and_then(|(_, hardware)| hardware);
         self.network = Some((route, hardware.or(known)));
-        self.enter(now, 23, |engine| engine.handle_route_via(now, route, hardware));
+        self.enter(now, 23, |engines| engines.handle_route(now, engine, route, hardware));
     }
 
-    fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
-        self.enter(now, 24 + u64::from(local.is_some()), |engine| engine.handle_opened(now, socket, local));
+    fn handle_ipv6_route(
+        &mut self,
+        now: Time,
+        engine: EngineId,
+        route: Option<Ipv6Route>,
+        hardware: Option<HardwareAddress>,
+    ) {
+        if self.ipv6_routes.insert(engine, route.clone()).as_ref() != Some(&route) {
+            self.now = now;
+            self.sockets.flight(engine).clear_all();
+            self.restart_pinholes();
+        }
+        self.enter(now, 25, |engines| engines.handle_ipv6_route(now, engine, route, hardware));
     }
 
-    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]) {
+    fn handle_addresses(&mut self, now: Time, addresses: Option<Ipv6Addresses>) {
+        if let Some(addresses) = &addresses {
+            let is_same = without_lifetimes(&self.addresses) == without_lifetimes(addresses);
+            if !is_same || self.addresses.interface != addresses.interface {
+                self.now = now;
+                self.restart_pinholes();
+            }
+            self.addresses = addresses.clone();
+        }
+        self.enter(now, 26, |engines| engines.handle_addresses(now, addresses));
+    }
+
+    fn handle_opened(&mut self, now: Time, id: SocketId, local: Option<SocketAddr>) {
+        self.sockets.note_opened(id, local);
+        self.enter(now, 27 + u64::from(local.is_some()), |engines| engines.handle_opened(now, id, local));
+    }
+
+    fn handle_datagram(&mut self, now: Time, id: SocketId, by: Arrival, bytes: &[u8]) {
         self.counts.datagrams_received += 1;
         self.heard_at.insert(by.from.ip(), now);
-        self.flight.handle_reply(socket, bytes);
+        self.sockets.note_heard(now, id.engine);
+        self.sockets.flight(id.engine).handle_reply(id.socket, bytes);
         self.mix_bytes(bytes);
-        self.enter(now, 30 + socket as u64, |engine| engine.handle_datagram(now, socket, by, bytes));
+        self.enter(now, 30 + id.socket as u64, |engines| engines.handle_datagram(now, id, by, bytes));
     }
 
-    fn handle_refused(&mut self, now: Time, socket: Socket) {
-        self.flight.clear(socket);
-        self.enter(now, 40 + socket as u64, |engine| engine.handle_refused(now, socket));
+    fn handle_refused(&mut self, now: Time, id: SocketId) {
+        self.sockets.flight(id.engine).clear(id.socket);
+        self.enter(now, 40 + id.socket as u64, |engines| engines.handle_refused(now, id));
     }
 
     fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr) {
-        self.enter(now, 50, |engine| engine.handle_tcp_connected(now, exchange, local));
+        self.enter(now, 50, |engines| engines.handle_tcp_connected(now, exchange, local));
     }
 
     fn handle_tcp_data(&mut self, now: Time, exchange: ExchangeId, bytes: &[u8]) {
         self.mix_bytes(bytes);
-        self.enter(now, 51, |engine| engine.handle_tcp_data(now, exchange, bytes));
+        self.enter(now, 51, |engines| engines.handle_tcp_data(now, exchange, bytes));
     }
 
     fn handle_tcp_end(&mut self, now: Time, exchange: ExchangeId, end: TcpEnd) {
         self.connections.remove(&exchange);
-        self.enter(now, 52 + end as u64, |engine| engine.handle_tcp_end(now, exchange, end));
+        self.enter(now, 52 + end as u64, |engines| engines.handle_tcp_end(now, exchange, end));
     }
 
     fn handle_network_changed(&mut self, now: Time) {
-        self.enter(now, 60, |engine| engine.handle_network_changed(now));
+        self.enter(now, 60, |engines| engines.handle_network_changed(now));
+    }
+
+    fn handle_ipv6_changed(&mut self, now: Time) {
+        self.enter(now, 62, |engines| engines.handle_ipv6_changed(now));
     }
 
     fn handle_timeout(&mut self, now: Time) {
         self.counts.timeouts += 1;
-        self.enter(now, 61, |engine| engine.handle_timeout(now));
+        self.enter(now, 61, |engines| engines.handle_timeout(now));
     }
 
-    fn poll_output(&mut self) -> Option<Output> {
-        let now = self.now;
+    fn poll_output(&mut self) -> Option<(EngineId, Output)> {
         let before = allocations::in_use();
         let output = self.engine.poll_output();
         self.heap += allocations::in_use() - before;
-        let output = output?;
+        let (engine, output) = output?;
         self.heap -= heap_of(&output);
-        self.note_output(&output);
-        let retries = self.made.len() < self.live.len();
+        self.note_output(engine, &output);
         match &output {
-            Output::Send { socket, to, bytes } => {
-                self.flight.send(now, *socket, bytes);
-                invariants::requests_in_flight_are_few(&self.flight, *socket);
-                // docs/protocols.md, discovery: a race asks for a first window of mappings, and makes all of them at once when
-                // somebody answers.
-                let is_race = *socket == Socket::Ssdp || *socket == Socket::NatPmp && bytes.len() == 2;
-                if is_race && self.made.len() < self.live.len() {
-                    self.be_busy(now);
-                }
-                self.packets.send(now, to.ip(), 1, retries);
+            Output::Open { socket, local, interface, remote } => {
+                self.sockets.open(SocketId { engine, socket: *socket }, *local, *interface, *remote);
             }
-            Output::Connect { exchange, to } => {
-                self.packets.send(now, to.ip(), 1, retries);
-                self.connections.insert(*exchange, to.ip());
+            Output::Close { socket } => self.sockets.close(SocketId { engine, socket: *socket }),
+            Output::Send { socket, to, bytes } => self.check_send(engine, *socket, *to, bytes),
+            Output::Connect { exchange, to, source } => {
+                invariants::connections_have_their_source(exchange.engine(), to.ip(), *source);
+                let host = (to.ip(), source.map_or(0, |source| source.interface));
+                self.send_packets(host, 1);
+                self.connections.insert(*exchange, host);
             }
             Output::Write { exchange, .. } => {
                 if let Some(to) = self.connections.remove(exchange) {
-                    self.packets.send(now, to, invariants::PACKETS_OF_A_REQUEST, retries);
+                    self.send_packets(to, invariants::PACKETS_OF_A_REQUEST);
                 }
             }
             Output::HangUp { exchange } => {
                 self.connections.remove(exchange);
             }
-            Output::Event { id, event } => {
-                match event {
-                    Event::Pending => {
-                        self.pending.begin(now, *id);
-                        self.be_busy(now);
-                    }
-                    _ => self.pending.end(*id),
-                }
-                match event {
-                    Event::Success { .. } => {
-                        self.made.insert(*id);
-                    }
-                    _ => {
-                        self.made.remove(id);
-                    }
-                }
-                if *event == Event::Destroyed {
-                    self.live.remove(id);
-                }
-            }
+            Output::Event { id, event } => self.check_event(*id, *event),
             _ => {}
         }
-        Some(output)
+        Some((engine, output))
     }
 
     fn poll_timeout(&self) -> Option<Time> {

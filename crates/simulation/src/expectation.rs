@@ -5,7 +5,7 @@ use crate::checked_engine::CheckedEngine;
 use crate::reference::{Answer, Asked, ReferenceGateway};
 use crate::world::World;
 use plum_engine::driver::Key;
-use plum_engine::io::{Allowed, Protocol};
+use plum_engine::io::Protocol;
 use plum_gateway::core::{Gateway, WanKind};
 use std::net::SocketAddr;
 
@@ -38,12 +38,7 @@ pub fn expectation(world: &World<CheckedEngine>, place: &Place, key: Key) -> Exp
     let next_hop = place.nodes_of(world, Protocol::Pcp).next();
     let mut is_unclear = false;
     for protocol in [Protocol::Pcp, Protocol::NatPmp, Protocol::UpnpIgd] {
-        let is_allowed = match place.allowed {
-            Allowed::Any => true,
-            Allowed::Pcp => protocol != Protocol::UpnpIgd,
-            Allowed::Upnp => protocol == Protocol::UpnpIgd,
-        };
-        if !is_allowed {
+        if !place.allowed.permits(protocol) {
             continue;
         }
         let word = match (protocol, next_hop) {
@@ -78,7 +73,7 @@ fn asked(key: Key) -> Asked {
     Asked { transport: transport(key.transport), internal_port: port, external_port: port, lifetime: 7200 }
 }
 
-fn is_small(gateway: &Gateway) -> bool {
+pub(crate) fn is_small(gateway: &Gateway) -> bool {
     gateway.config().max_mappings < 65_536
 }
 
@@ -94,7 +89,7 @@ fn expected_by_pcp(
         return ExpectedReply::Unclear;
     }
     match reference.asks_pcp(asked) {
-        Answer::Grant => ExpectedReply::Grants,
+        Answer::Grant(_) => ExpectedReply::Grants,
         // docs/protocols.md, PCP: ADDRESS_MISMATCH puts NAT-PMP out, too.
         Answer::Refusal(12) => ExpectedReply::Unclear,
         Answer::Refusal(_) | Answer::Nothing => ExpectedReply::Refuses,

@@ -183,8 +183,12 @@ pub fn trouble(rng: &mut fastrand::Rng, faults: &mut Faults) -> Trouble {
             "refuses"
         }
         9 | 10 => {
+            // Those that the library calls.
+            let others = [Action::GetConnectionTypeInfo, Action::GetListOfPortMappings];
+            let is_called = |action: &Action| !action.is_of_interface() && !others.contains(action);
+            let actions: Vec<Action> = Action::ALL.into_iter().filter(is_called).collect();
             for _ in 0..rng.usize(1..4) {
-                let action = pick(rng, &Action::ALL);
+                let action = pick(rng, &actions);
                 let codes = [401, 402, 501, 602, 606, 714, 716, 718, 724, 725, 727, 728, 729];
                 let code = pick(rng, &codes);
                 trouble.is_remembered = true;

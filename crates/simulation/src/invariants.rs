@@ -3,10 +3,10 @@
 //! The rules of callbacks are in `crates/testkit/src/world/checks.rs`, as every test on the virtual clock keeps them; what is
 //! true of a quiet world only is in `agreement.rs`.
 
-use plum_engine::io::{Config, MappingId, Socket};
+use plum_engine::io::{Config, EngineId, MappingId, Socket, Source};
 use plum_engine::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// What an engine without mappings may hold: its tables, a description that is being read, datagrams to be sent.
@@ -14,12 +14,14 @@ const HEAP: isize = 256 * 1024;
 /// What each mapping may add: its entries in the tables of the core and of three protocols, and what of its
 /// deletion is remembered for ten seconds.
 const HEAP_A_MAPPING: isize = 4 * 1024;
+/// What each engine beside that for IPv4 may add.
+const HEAP_AN_ENGINE: isize = 128 * 1024;
 
-/// memory is bounded by the number of mappings.
+/// memory is bounded by the number of mappings, and of engines.
 ///
 /// By the highest number that there was at once, since tables keep the room they once had.
-pub fn memory_is_bounded_by_the_mappings(heap: isize, most_live: usize) {
-    let most = HEAP + HEAP_A_MAPPING * most_live as isize;
+pub fn memory_is_bounded_by_the_mappings(heap: isize, most_live: usize, most_engines: usize) {
+    let most = HEAP + HEAP_A_MAPPING * most_live as isize + HEAP_AN_ENGINE * most_engines as isize;
     assert!(heap <= most, "memory: the engine holds {heap} bytes for {most_live} mappings at most");
 }
 
@@ -45,18 +47,18 @@ impl Pending {
     }
 
     /// The network is another one: the search begins anew, and so do all waits.
-    pub fn restart(&mut self, now: Time) {
-        self.shift(|_| now);
+    pub fn restart(&mut self, now: Time, is_affected: impl Fn(MappingId) -> bool) {
+        self.shift(|id, since| if is_affected(id) { now } else { since });
     }
 
     /// The machine has slept: nobody waits in its sleep.
     pub fn sleep(&mut self, span: Duration) {
-        self.shift(|since| since + span);
+        self.shift(|_, since| since + span);
     }
 
-    fn shift(&mut self, shift: impl Fn(Time) -> Time) {
-        for since in self.since.values_mut() {
-            *since = shift(*since);
+    fn shift(&mut self, shift: impl Fn(MappingId, Time) -> Time) {
+        for (&id, since) in &mut self.since {
+            *since = shift(id, *since);
         }
         self.by_age = self.since.iter().map(|(&id, &since)| (since, id)).collect();
     }
@@ -149,6 +151,11 @@ impl Flight {
         self.sent.retain(|&(of, ..), &mut (_, sending)| of != socket || sending >= lost_before);
     }
 
+    /// Another network: all that was asked is dropped.
+    pub fn clear_all(&mut self) {
+        *self = Flight::default();
+    }
+
     /// Nobody answers there: what was asked is dropped.
     pub fn clear(&mut self, socket: Socket) {
         self.sent.retain(|&(of, ..), _| of != socket);
@@ -203,7 +210,7 @@ pub struct Packets {
     /// A gateway ends connections without a reply: each such exchange is made once more (docs/protocols.md, many mappings).
     pub are_repeated: bool,
     busy_until: Time,
-    to: BTreeMap<IpAddr, LastSecond>,
+    to: BTreeMap<(IpAddr, u32), LastSecond>,
     /// The most that any gateway saw in any second.
     pub most: u32,
 }
@@ -224,15 +231,19 @@ impl Packets {
     /// Packets go out. What goes to a group goes to all that anything went to before.
     ///
     /// `retries`: there are mappings that failed.
-    pub fn send(&mut self, now: Time, to: IpAddr, packets: u32, retries: bool) {
+    pub fn send(&mut self, now: Time, to: (IpAddr, u32), packets: u32, retries: bool) {
         if now < self.busy_until || self.is_troubled {
             self.to.clear();
             return;
         }
-        if !to.is_multicast() {
+        let (address, interface) = to;
+        if !address.is_multicast() {
             self.to.entry(to).or_default();
         }
-        for (_, second) in self.to.iter_mut().filter(|(address, _)| to.is_multicast() || **address == to) {
+        let is_of_group = |known: &(IpAddr, u32)| {
+            address.is_multicast() && known.1 == interface && known.0.is_ipv4() == address.is_ipv4()
+        };
+        for (_, second) in self.to.iter_mut().filter(|(known, _)| **known == to || is_of_group(known)) {
             while let Some(&(at, packets)) = second.packets.front()
                 && at + Duration::from_secs(1) <= now
             {
@@ -258,4 +269,29 @@ pub fn a_quiet_library_sends_few_packets(count: u32, times: u32, retries: bool) 
         count <= most * times,
         "packets: {count} within a second in which nothing is created or destroyed"
     );
+}
+
+/// docs/protocols.md, IPv6: the engine for IPv4 sends nothing by IPv6, and those for IPv6 nothing by IPv4, but for one
+/// search for a device that answers no search by IPv6.
+pub fn families_are_apart(engine: EngineId, socket: Socket, to: SocketAddr) {
+    let is_right = match socket {
+        Socket::Ipv4Ssdp => to.is_ipv4(),
+        _ => to.is_ipv4() == (engine == EngineId::IPV4),
+    };
+    assert!(is_right, "families: {engine:?} sends to {to} by {socket:?}");
+}
+
+/// docs/protocols.md, IPv6: connections come from the address that the pinhole leads to, and only those of IPv6 do.
+pub fn connections_have_their_source(engine: EngineId, to: IpAddr, source: Option<Source>) {
+    let is_ipv6 = engine != EngineId::IPV4;
+    assert!(to.is_ipv6() == is_ipv6 && source.is_some() == is_ipv6, "families: {engine:?} connects to {to}");
+}
+
+/// RFC 6887 §8.1: the client's address in a request is its source.
+pub fn the_client_is_the_sender(local: IpAddr, request: &[u8]) {
+    let local = match local {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    assert_eq!(request.get(8..24), Some(&local.octets()[..]), "client: a request of another than {local}");
 }

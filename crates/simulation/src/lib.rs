@@ -5,10 +5,15 @@ pub mod agreement;
 pub mod allocations;
 pub mod checked_engine;
 pub mod expectation;
+pub mod firewall_reference;
 pub mod gateways;
 pub mod invariants;
+pub mod ipv6_homes;
+pub mod pinhole_expectation;
+pub mod pinholes;
 pub mod reference;
 pub mod run;
+pub mod sockets;
 pub mod story;
 pub mod traits;
 

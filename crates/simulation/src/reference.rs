@@ -2,10 +2,11 @@
 //!
 //! The requests are encoded independently of libplum, from the standards, so that its mistakes are not mirrored.
 
+use crate::ipv6_homes::is_global;
 use crate::traits::Traits;
 use plum_gateway::core::{Action, Config, ConnectionId, Faults, Framing, Gateway, Output, Protocol, UdpPort};
 use plum_gateway::core::{TableEntry, Transport, WanKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// How long it may take to answer; the mapping timeouts of stories are longer.
@@ -35,8 +36,8 @@ pub struct Asked {
 /// An answer to a PCP MAP request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The mapping is made, at an address that is one.
-    Grant,
+    /// The mapping is made, at this address, which is one.
+    Grant(IpAddr),
     /// Refused with this result code, or of no use (0).
     Refusal(u8),
     /// None.
@@ -55,7 +56,7 @@ impl<'a> ReferenceGateway<'a> {
     }
 
     /// A gateway that has answered nothing yet.
-    fn fresh(&self) -> Gateway {
+    pub(crate) fn fresh(&self) -> Gateway {
         let mut gateway = Gateway::new(Config::clone(self.original.config()), self.now);
         self.traits.give_to(&mut gateway);
         gateway.faults = Faults { reorder: 0.0, ..self.original.faults.clone() };
@@ -64,11 +65,22 @@ impl<'a> ReferenceGateway<'a> {
         // The traits may have been drawn for a gateway that has got another device since.
         gateway.set_igd(self.original.config().igd.clone());
         *gateway.table_mut() = self.original.table().clone();
+        *gateway.pinholes_mut() = self.original.pinholes().clone();
         gateway
     }
 
+    /// After all that a copy is asked for: what ends then does not end meanwhile.
+    pub(crate) fn not_soon(&self) -> Duration {
+        self.now + Duration::from_secs(60)
+    }
+
+    /// The client whose requests are meant.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
     /// What comes back for a datagram to UDP 5351.
-    fn ask(&self, gateway: &mut Gateway, request: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn ask(&self, gateway: &mut Gateway, request: &[u8]) -> Vec<Vec<u8>> {
         if gateway.refuses(UdpPort::Pcp, request) {
             return Vec::new();
         }
@@ -90,17 +102,20 @@ impl<'a> ReferenceGateway<'a> {
     }
 
     /// A MAP request (RFC 6887 §7.1 and §11.1).
-    fn pcp_request(&self, asked: Asked, nonce: [u8; 12]) -> Vec<u8> {
-        let IpAddr::V4(client) = self.client else { return Vec::new() };
+    pub(crate) fn pcp_request(&self, asked: Asked, nonce: [u8; 12]) -> Vec<u8> {
+        let (client, no_address) = match self.client {
+            IpAddr::V4(client) => (client.to_ipv6_mapped(), Ipv4Addr::UNSPECIFIED.to_ipv6_mapped()),
+            IpAddr::V6(client) => (client, Ipv6Addr::UNSPECIFIED),
+        };
         let protocol = if asked.transport == Transport::Tcp { 6 } else { 17 };
         let mut bytes = vec![2, 1, 0, 0];
         bytes.extend(asked.lifetime.to_be_bytes());
-        bytes.extend(client.to_ipv6_mapped().octets());
+        bytes.extend(client.octets());
         bytes.extend(nonce);
         bytes.extend([protocol, 0, 0, 0]);
         bytes.extend(asked.internal_port.to_be_bytes());
         bytes.extend(asked.external_port.to_be_bytes());
-        bytes.extend([0; 10].into_iter().chain([0xff; 2]).chain([0; 4]));
+        bytes.extend(no_address.octets());
         bytes
     }
 
@@ -116,14 +131,18 @@ impl<'a> ReferenceGateway<'a> {
     /// What it answers to a new mapping by PCP, also when that is asked for again: some answer first what they do not stand by.
     pub fn asks_pcp(&self, asked: Asked) -> Answer {
         let mut gateway = self.fresh();
-        let again = ReferenceGateway { now: self.now + PATIENCE, ..*self };
         match self.map_answer(&mut gateway, asked) {
-            Answer::Grant => again.map_answer(&mut gateway, asked),
+            Answer::Grant(_) => self.later().map_answer(&mut gateway, asked),
             refusal => refusal,
         }
     }
 
-    fn map_answer(&self, gateway: &mut Gateway, asked: Asked) -> Answer {
+    /// The same, asked again.
+    pub(crate) fn later(&self) -> ReferenceGateway<'a> {
+        ReferenceGateway { now: self.now + PATIENCE, ..*self }
+    }
+
+    pub(crate) fn map_answer(&self, gateway: &mut Gateway, asked: Asked) -> Answer {
         let answers = self.ask(gateway, &self.pcp_request(asked, NONCE));
         let is_map = |bytes: &&Vec<u8>| bytes.len() >= 24 && bytes[..2] == [2, 0x81];
         let mut results = answers.iter().filter(is_map).map(|bytes| {
@@ -132,12 +151,23 @@ impl<'a> ReferenceGateway<'a> {
                 && bytes[4..8] != [0; 4]
                 && bytes[24..36] == NONCE
                 && bytes[40..42] == asked.internal_port.to_be_bytes()
-                && bytes[42..44] != [0; 2]
-                && bytes[44..56] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]
-                && is_usable(IpAddr::from([bytes[56], bytes[57], bytes[58], bytes[59]]));
-            if is_grant { Answer::Grant } else { Answer::Refusal(bytes[3]) }
+                && bytes[42..44] != [0; 2];
+            let octets = bytes.get(44..60).and_then(|octets| <[u8; 16]>::try_from(octets).ok());
+            let address = octets.map(|octets| IpAddr::V6(Ipv6Addr::from(octets)).to_canonical());
+            match address.filter(|&address| is_grant && self.is_usable(address)) {
+                Some(address) => Answer::Grant(address),
+                None => Answer::Refusal(bytes[3]),
+            }
         });
         results.next().unwrap_or(Answer::Nothing)
+    }
+
+    /// Whether an external address can be that of a mapping of this client.
+    fn is_usable(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(_) => self.client.is_ipv4() && is_usable(address),
+            IpAddr::V6(address) => self.client.is_ipv6() && is_global(address),
+        }
     }
 
     /// Whether it acts on a request by PCP, or answers it, only after a while: after the deletion that has overtaken the
@@ -156,7 +186,7 @@ impl<'a> ReferenceGateway<'a> {
     /// A copy with an empty table that has received a PCP request for a mapping.
     fn asked_by_pcp(&self) -> Gateway {
         let mut gateway = self.fresh();
-        gateway.table_mut().clear();
+        gateway.forget_mappings();
         let asked = Asked { transport: Transport::Tcp, internal_port: 7, external_port: 7, lifetime: 7200 };
         let request = self.pcp_request(asked, NONCE);
         gateway.handle_datagram(self.now, UdpPort::Pcp, SocketAddr::new(self.client, 50_000), &request);
@@ -221,6 +251,11 @@ impl<'a> ReferenceGateway<'a> {
 
     /// Its services that map ports.
     pub fn services(&self) -> Vec<(usize, WanKind)> {
+        self.all_services().into_iter().filter(|&(_, kind)| kind != WanKind::Firewall1).collect()
+    }
+
+    /// All its services.
+    pub(crate) fn all_services(&self) -> Vec<(usize, WanKind)> {
         let igd = self.original.config().igd.as_ref();
         igd.map_or_else(Vec::new, |igd| {
             igd.services.iter().enumerate().map(|(n, service)| (n, service.kind)).collect()
@@ -228,7 +263,7 @@ impl<'a> ReferenceGateway<'a> {
     }
 
     /// HTTP status and body of the reply to an action of a service.
-    fn act(
+    pub(crate) fn act(
         &self,
         gateway: &mut Gateway,
         (service, kind): (usize, WanKind),
@@ -336,6 +371,7 @@ impl<'a> ReferenceGateway<'a> {
 
     fn deletes_by(&self, holder: Protocol, entry: &TableEntry) -> bool {
         let mut gateway = self.fresh();
+        gateway.table_mut().insert(TableEntry { expires_at: Some(self.not_soon()), ..entry.clone() });
         let (transport, port) = (entry.transport, entry.external_port);
         let asked = Asked { transport, internal_port: entry.internal.port(), external_port: 0, lifetime: 0 };
         match holder {
@@ -362,7 +398,7 @@ impl<'a> ReferenceGateway<'a> {
     /// Whether it prolongs an entry of ours by the protocol that made it, or has taken it over.
     pub fn renews(&self, entry: &TableEntry) -> bool {
         let mut gateway = self.fresh();
-        let ends_at = self.now + Duration::from_secs(60);
+        let ends_at = self.not_soon();
         let entry = TableEntry { expires_at: Some(ends_at), ..entry.clone() };
         gateway.table_mut().insert(entry.clone());
         let (transport, external_port) = (entry.transport, entry.external_port);
@@ -376,7 +412,7 @@ impl<'a> ReferenceGateway<'a> {
             self.ask(&mut gateway, &request);
             // The second answer is the one that it stands by.
             gateway.table_mut().insert(entry);
-            ReferenceGateway { now: self.now + PATIENCE, ..*self }.ask(&mut gateway, &request);
+            self.later().ask(&mut gateway, &request);
         } else {
             self.ask(&mut gateway, &ReferenceGateway::natpmp_request(asked));
         }

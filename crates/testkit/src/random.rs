@@ -32,4 +32,8 @@ impl Random for Seeded {
         self.fill(&mut nonce);
         Some(nonce)
     }
+
+    fn fork(&mut self) -> Box<dyn Random> {
+        Box::new(Seeded { generator: self.generator.fork(), nonces: self.nonces })
+    }
 }

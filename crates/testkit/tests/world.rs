@@ -1,6 +1,8 @@
 //! The world itself, around a scripted machine instead of the engine: what it carries, and what it forbids.
 
-use plum_engine::io::{Arrival, Event, ExchangeId, MappingId, Output, Route, Socket, TcpEnd};
+use plum_engine::io::{
+    Arrival, EngineId, Event, ExchangeId, MappingId, Output, Route, Socket, SocketId, TcpEnd,
+};
 use plum_engine::machine;
 use plum_engine::time::Time;
 use plum_gateway::core::{Config, Kind};
@@ -34,19 +36,20 @@ impl machine::Machine for Machine {
     fn handle_route(
         &mut self,
         _: Time,
+        _: EngineId,
         route: Option<Route>,
         _: Option<plum_engine::ledger::HardwareAddress>,
     ) {
         self.routes.push(route);
     }
-    fn handle_opened(&mut self, _: Time, socket: Socket, local: Option<SocketAddr>) {
+    fn handle_opened(&mut self, _: Time, SocketId { socket, .. }: SocketId, local: Option<SocketAddr>) {
         self.opened.push((socket, local));
     }
-    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]) {
-        self.keep(now, Input::Datagram { socket, from: by.from, bytes: bytes.to_vec() });
+    fn handle_datagram(&mut self, now: Time, SocketId { socket, .. }: SocketId, by: Arrival, bytes: &[u8]) {
+        self.keep(now, Input::Datagram { socket: socket.into(), from: by.from, bytes: bytes.to_vec() });
     }
-    fn handle_refused(&mut self, now: Time, socket: Socket) {
-        self.keep(now, Input::Refused { socket });
+    fn handle_refused(&mut self, now: Time, SocketId { socket, .. }: SocketId) {
+        self.keep(now, Input::Refused { socket: socket.into() });
     }
     fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr) {
         self.keep(now, Input::TcpConnected { exchange, local });
@@ -64,8 +67,8 @@ impl machine::Machine for Machine {
             self.timeout = None;
         }
     }
-    fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+    fn poll_output(&mut self) -> Option<(EngineId, Output)> {
+        self.outputs.pop_front().map(|output| (EngineId::IPV4, output))
     }
     fn poll_timeout(&self) -> Option<Time> {
         self.timeout
@@ -128,7 +131,7 @@ fn reply_arrives_after_one_round_trip_and_the_gateways_own_delay() {
     ask_address(&mut world);
     world.run_for(ms(100));
     let reply = vec![0, 128, 0, 0, 0, 0, 0, 0, 203, 0, 113, 7];
-    let expected = Input::Datagram { socket: Socket::NatPmp, from: pcp_port(), bytes: reply };
+    let expected = Input::Datagram { socket: Socket::NatPmp.into(), from: pcp_port(), bytes: reply };
     assert_eq!(inputs(&mut world), [(ms(22), expected)]);
     assert_eq!(world.gateway().counts.natpmp_address, 1);
     assert_eq!(world.gateway().counts.total(), 1);
@@ -142,7 +145,7 @@ fn closed_port_is_reported_to_the_socket_that_sent() {
     world.gateway().faults.closed.natpmp = true;
     ask_address(&mut world);
     world.run_for(ms(10));
-    assert_eq!(inputs(&mut world), [(ms(2), Input::Refused { socket: Socket::NatPmp })]);
+    assert_eq!(inputs(&mut world), [(ms(2), Input::Refused { socket: Socket::NatPmp.into() })]);
     assert_eq!(world.gateway().counts.total(), 0);
 }
 
@@ -161,7 +164,7 @@ fn stopped_gateway_refuses_and_one_without_power_is_silent() {
     world.stop_gateway();
     ask_address(&mut world);
     world.run_for(ms(10));
-    assert_eq!(inputs(&mut world), [(ms(2), Input::Refused { socket: Socket::NatPmp })]);
+    assert_eq!(inputs(&mut world), [(ms(2), Input::Refused { socket: Socket::NatPmp.into() })]);
     world.power_off();
     ask_address(&mut world);
     world.run_for(ms(10));
@@ -230,7 +233,7 @@ fn route_lookup_finds_the_gateway_toward_the_internet_and_on_link() {
 fn tcp_exchange_brings_the_description_and_its_end() {
     let mut world = new_world();
     let exchange = ExchangeId(1);
-    put_out(&mut world, [Output::Connect { exchange, to: at(GATEWAY, 5000) }]);
+    put_out(&mut world, [Output::Connect { exchange, to: at(GATEWAY, 5000), source: None }]);
     world.run_for(ms(5));
     let connected = inputs(&mut world);
     assert!(
@@ -256,8 +259,12 @@ fn tcp_to_a_closed_port_is_refused_and_to_nobody_gets_no_answer() {
     put_out(
         &mut world,
         [
-            Output::Connect { exchange: ExchangeId(1), to: at(GATEWAY, 81) },
-            Output::Connect { exchange: ExchangeId(2), to: at(IpAddr::from([192, 168, 1, 250]), 80) },
+            Output::Connect { exchange: ExchangeId(1), to: at(GATEWAY, 81), source: None },
+            Output::Connect {
+                exchange: ExchangeId(2),
+                to: at(IpAddr::from([192, 168, 1, 250]), 80),
+                source: None,
+            },
         ],
     );
     world.run_for(Duration::from_secs(100));
@@ -269,7 +276,7 @@ fn tcp_to_a_closed_port_is_refused_and_to_nobody_gets_no_answer() {
 fn nothing_comes_on_a_connection_that_was_hung_up() {
     let mut world = new_world();
     let exchange = ExchangeId(1);
-    put_out(&mut world, [Output::Connect { exchange, to: at(GATEWAY, 5000) }]);
+    put_out(&mut world, [Output::Connect { exchange, to: at(GATEWAY, 5000), source: None }]);
     world.run_for(ms(5));
     world.gateway().faults.delay = ms(50);
     let bytes = b"GET /rootDesc.xml HTTP/1.1\r\nHost: 192.168.1.1:5000\r\n\r\n".to_vec();
@@ -288,7 +295,7 @@ fn multicast_search_reaches_every_gateway_on_the_interface() {
     let third = Config { http_port: 80, ..Config::at(IpAddr::from([10, 0, 0, 1])) };
     for (config, interface) in [(second, INTERFACE), (third, INTERFACE + 1)] {
         let gateway = plum_gateway::core::Gateway::new(config, world::gateway_time(world.now()));
-        world.network.nodes.push(world::Node { gateway, power: world::Power::On, interface, home: 0 });
+        world.network.nodes.push(world::Node { interface, ..world::Node::new(gateway) });
     }
     let group = at(IpAddr::from([239, 255, 255, 250]), 1900);
     put_out(&mut world, [open(Socket::Ssdp, None), send(Socket::Ssdp, group, SEARCH)]);
@@ -296,7 +303,7 @@ fn multicast_search_reaches_every_gateway_on_the_interface() {
     let senders: Vec<IpAddr> = inputs(&mut world)
         .into_iter()
         .map(|(_, input)| match input {
-            Input::Datagram { socket: Socket::Ssdp, from, .. } => from.ip(),
+            Input::Datagram { socket: SocketId { socket: Socket::Ssdp, .. }, from, .. } => from.ip(),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -318,11 +325,11 @@ fn restarted_gateway_announces_itself_to_the_listeners() {
     let mut notified = 0;
     for (at, input) in inputs(&mut world) {
         match input {
-            Input::Datagram { socket: Socket::Announcements, from, bytes } => {
+            Input::Datagram { socket: SocketId { socket: Socket::Announcements, .. }, from, bytes } => {
                 assert_eq!(from, pcp_port());
                 announced.push((at - start, bytes[0], bytes[1]));
             }
-            Input::Datagram { socket: Socket::Notifications, bytes, .. } => {
+            Input::Datagram { socket: SocketId { socket: Socket::Notifications, .. }, bytes, .. } => {
                 assert!(bytes.starts_with(b"NOTIFY * HTTP/1.1\r\n"));
                 notified += 1;
             }
@@ -399,14 +406,14 @@ fn forbids_that_a_failed_mapping_waits_again() {
 fn another_engine_follows_the_first_in_the_same_world() {
     let mut world = new_world();
     let first = ExchangeId(1);
-    put_out(&mut world, [Output::Connect { exchange: first, to: at(GATEWAY, 5000) }]);
+    put_out(&mut world, [Output::Connect { exchange: first, to: at(GATEWAY, 5000), source: None }]);
     world.run_for(ms(5));
     put_out(&mut world, [Output::HangUp { exchange: first }]);
     world.begin_cleanup();
     put_out(&mut world, [Output::Finished]);
     world.begin_again(|machine| *machine = Machine::default());
     // It numbers its connections as the first did.
-    put_out(&mut world, [Output::Connect { exchange: first, to: at(GATEWAY, 5000) }]);
+    put_out(&mut world, [Output::Connect { exchange: first, to: at(GATEWAY, 5000), source: None }]);
     world.run_for(ms(5));
     let inputs = inputs(&mut world);
     assert!(matches!(inputs[..], [(_, Input::TcpConnected { exchange: ExchangeId(1), .. })]), "{inputs:?}");
@@ -417,7 +424,7 @@ fn a_gateway_of_another_home_hears_nothing() {
     let mut world = natpmp_world();
     let config = Config { seed: 7, ..Config::at(GATEWAY) };
     let gateway = plum_gateway::core::Gateway::new(config, world::gateway_time(world.now()));
-    let node = world::Node { gateway, power: world::Power::On, interface: INTERFACE, home: 1 };
+    let node = world::Node { home: 1, ..world::Node::new(gateway) };
     world.network.nodes.push(node);
     ask_address(&mut world);
     world.network.move_to_home(1);
@@ -506,7 +513,7 @@ fn forbids_sending_past_a_connected_socket() {
 #[should_panic(expected = "5 TCP connections with a host at a time")]
 fn forbids_a_fifth_connection_with_a_host() {
     let mut world = new_world();
-    let connect = |n| Output::Connect { exchange: ExchangeId(n), to: at(GATEWAY, 5000) };
+    let connect = |n| Output::Connect { exchange: ExchangeId(n), to: at(GATEWAY, 5000), source: None };
     put_out(&mut world, [1, 2, 3, 4, 5].map(connect));
 }
 
@@ -515,7 +522,7 @@ fn forbids_a_fifth_connection_with_a_host() {
 fn forbids_a_seventeenth_connection() {
     let mut world = new_world();
     let host = |n: u64| IpAddr::from([192, 168, 1, u8::try_from(n / 4).expect("a small number")]);
-    let connect = |n| Output::Connect { exchange: ExchangeId(n), to: at(host(n), 5000) };
+    let connect = |n| Output::Connect { exchange: ExchangeId(n), to: at(host(n), 5000), source: None };
     put_out(&mut world, (0..17).map(connect));
 }
 
@@ -525,7 +532,7 @@ fn forbids_writing_before_the_connection_is_established() {
     let mut world = new_world();
     let exchange = ExchangeId(1);
     let write = Output::Write { exchange, bytes: b"GET".to_vec() };
-    put_out(&mut world, [Output::Connect { exchange, to: at(GATEWAY, 5000) }, write]);
+    put_out(&mut world, [Output::Connect { exchange, to: at(GATEWAY, 5000), source: None }, write]);
 }
 
 #[test]

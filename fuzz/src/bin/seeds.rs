@@ -9,6 +9,7 @@ mod index;
 
 use plum_fuzz::api::op as call;
 use plum_fuzz::engine::{faults, operations::op};
+use plum_fuzz::engines::op as both;
 use plum_fuzz::upnp::{framing, record};
 use plum_gateway::control::carry_out;
 use plum_gateway::core::{Config, ConnectionId, Gateway, Igd, Output, SSDP_GROUP, UdpPort, WanKind};
@@ -43,6 +44,8 @@ fn main() {
     upnp(&seeds);
     quirks(&seeds);
     scenarios(&seeds);
+    addresses(&seeds);
+    zones(&seeds);
     calls(&seeds);
     conversations(&seeds);
 }
@@ -301,6 +304,109 @@ fn scenarios(seeds: &Seeds) {
         for (w, world) in [[0, 0, 1], [3, 1, 1], [2, 0, 1], [7, 0, 1], [64, 0, 1]].into_iter().enumerate() {
             seeds.write("engine", &format!("{name}-{w}"), &[&world[..], &list].concat());
         }
+    }
+}
+
+/// Lists of operations on the engines of both families, see `plum_fuzz::engines`.
+fn addresses(seeds: &Seeds) {
+    const SECOND: u8 = 8;
+    const HOUR: u8 = 14;
+    let run = |span| [both::RUN, span].to_vec();
+    // To the address that is chosen, to one that is named, and by IPv4 beside them.
+    let create: &[u8] = &[both::CREATE, 0, 0, both::CREATE, 70, 1, both::CREATE_IPV4, 0];
+    let grants = |flags: u8| -> Vec<u8> {
+        (0..8)
+            .flat_map(|n| [both::ANSWER, n, 0, 0, flags, 70, 70, both::ANSWER, n, 1, 0, flags, 70, 70])
+            .collect()
+    };
+    let life = |middle: &[u8]| {
+        let end = [both::DESTROY, 0, both::RUN, SECOND];
+        [create, &grants(0), &run(SECOND), middle, &grants(0), &run(HOUR), &end].concat()
+    };
+    let add = |number: u8, flags: u8| [both::ADD_ADDRESS, number, flags];
+    let notice: &[u8] = &[both::NOTICE, 1];
+    let mut lists: Vec<(String, Vec<u8>)> = vec![
+        ("life".into(), life(&[])),
+        ("renumbering".into(), life(&[&add(80, 0)[..], &[both::CHANGE_ADDRESS, 0, 1], notice].concat())),
+        ("at-once".into(), life(&[&[both::CHANGE_ADDRESS, 0, 5][..], &add(80, 0), notice].concat())),
+        (
+            "tentative".into(),
+            life(&[&add(70, 8)[..], notice, &run(SECOND), &[both::CHANGE_ADDRESS, 1, 2], notice].concat()),
+        ),
+        (
+            "nothing-known".into(),
+            [&[both::SYSTEM, 3][..], &life(&[both::SYSTEM, 0, both::NOTICE, 0])].concat(),
+        ),
+        ("nothing-opens".into(), life(&[both::SYSTEM, 12, both::NOTICE, 0, both::RUN, 12, both::SYSTEM, 0])),
+        (
+            "no-route".into(),
+            life(&[
+                both::ROUTE,
+                0,
+                0,
+                both::NOTICE,
+                1,
+                both::RUN,
+                SECOND,
+                both::ROUTE,
+                4,
+                0,
+                both::NOTICE,
+                1,
+            ]),
+        ),
+        (
+            "routers".into(),
+            life(&[both::ROUTE, 4, 4, both::NOTICE, 1, both::RUN, 12, both::RUN, 12, both::RUN, 12]),
+        ),
+        (
+            "direct".into(),
+            life(&[
+                both::ROUTE,
+                1,
+                0,
+                both::NOTICE,
+                1,
+                both::RUN,
+                SECOND,
+                both::ROUTE,
+                2,
+                0,
+                both::NOTICE,
+                1,
+            ]),
+        ),
+        ("source-route".into(), life(&[both::ROUTE_FROM, 70, 1, 5, 0, both::NOTICE, 1, both::RUN, SECOND])),
+        ("no-ipv4".into(), [&[both::ROUTE_IPV4, 1][..], &life(&[both::SLEEP, HOUR])].concat()),
+        (
+            "refused".into(),
+            life(&(0..8).flat_map(|n| [both::REFUSED, n, both::TCP, n, n]).collect::<Vec<u8>>()),
+        ),
+    ];
+    for flags in 0..64 {
+        lists.push((format!("answers-{flags}"), life(&grants(flags))));
+    }
+    // More addresses than there are engines.
+    let many = (64..80).flat_map(|n| [&add(n, 0)[..], notice, &[both::CREATE, n, 0], &run(4)].concat());
+    lists.push(("many".into(), life(&many.collect::<Vec<u8>>())));
+    for (name, list) in lists {
+        // All protocols, PCP, UPnP, gateways of each family that are named, and short waits.
+        for (w, flags) in [0, 2, 3, 4, 12, 48].into_iter().enumerate() {
+            seeds.write("engines", &format!("{name}-{w}"), &[&[flags, 1], &list[..]].concat());
+        }
+    }
+}
+
+/// URLs of link-local hosts, with zones.
+fn zones(seeds: &Seeds) {
+    let urls = [
+        "http://[fe80::1%eth0]:5000/x",
+        "http://[fe80::1%25eth0]/",
+        "http://[fe80::1%]:80/",
+        "//[fe80::2%2]:49152/d",
+    ];
+    for (n, url) in urls.into_iter().enumerate() {
+        seeds.write("http", &format!("zone-{n}"), &[b"\0\x05\x07", url.as_bytes()].concat());
     }
 }
 

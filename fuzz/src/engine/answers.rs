@@ -70,6 +70,7 @@ pub fn send(machine: &mut Machine, u: &mut Unstructured<'_>) -> Result<()> {
             let bytes = ssdp(socket, result, which, &location);
             machine.datagram(socket, from, bytes);
         }
+        Socket::LinkSsdp | Socket::Ipv4Ssdp => {}
     }
     Ok(())
 }

@@ -1,4 +1,8 @@
 //! The engine's machine and the network around it, on a virtual clock, and what must hold of all that the engine does.
+//!
+//! It is not the testkit's world, which carries faithfully and without limits: here a connection may break between two
+//! outputs of one input, messages are changed on their way, an input's time has a limited number of steps, and what the engine
+//! holds is counted at every call, apart from all that is around it.
 
 mod outputs;
 

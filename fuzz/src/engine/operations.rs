@@ -56,14 +56,18 @@ pub fn carry_out(machine: &mut Machine, u: &mut Unstructured<'_>) -> Result<()> 
             let port = u16::from(u.arbitrary::<u8>()?);
             let wish = match kind & 4 {
                 0 => Suggestion::default(),
-                _ => Suggestion { address: address(u)?, port: NonZeroU16::new(u.arbitrary()?) },
+                _ => Suggestion {
+                    address: address(u)?,
+                    port: NonZeroU16::new(u.arbitrary()?),
+                    ..Suggestion::default()
+                },
             };
             // Few ports, so that mappings share keys.
             let port = if kind & 2 == 0 { 8000 + port % 4 } else { port.max(1) };
             let transport = if kind & 1 == 0 { Transport::Tcp } else { Transport::Udp };
             let internal_port = NonZeroU16::new(port).unwrap_or(NonZeroU16::MIN);
             if machine.created() < MAX_MAPPINGS {
-                machine.create(Wanted { transport, internal_port, wish });
+                machine.create(Wanted { transport, internal_port, wish, description: None });
             }
         }
         op::DESTROY => machine.destroy(u.arbitrary::<u8>()?.into()),

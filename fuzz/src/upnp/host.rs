@@ -1,4 +1,7 @@
 //! The machine that the engine runs on, on a virtual clock, and what must hold of all that the engine does.
+//!
+//! It is not the testkit's world, whose network has gateways that answer by themselves: here only the input answers, each reply
+//! waits until somebody has asked, and the time of an input has a limited number of steps.
 
 use super::requests::{check_http, check_search};
 use crate::memory;
@@ -142,7 +145,12 @@ impl Host {
         let transport = if how & 1 == 0 { Transport::Tcp } else { Transport::Udp };
         let internal_port = NonZeroU16::new(8000 + u16::from(port % 8)).unwrap_or(NonZeroU16::MIN);
         let port = (how & 2 != 0).then_some(NonZeroU16::new(4711)).flatten();
-        let wanted = Wanted { transport, internal_port, wish: Suggestion { address: None, port } };
+        let wanted = Wanted {
+            transport,
+            internal_port,
+            wish: Suggestion { address: None, port, ..Suggestion::default() },
+            description: None,
+        };
         self.call(|engine, now| engine.handle_create(now, id, wanted));
     }
 
@@ -298,6 +306,9 @@ impl Host {
     fn carry_out(&mut self, output: Output) {
         assert!(self.checks.finished_at.is_none(), "after Finished: {output:?}");
         match output {
+            Output::LookUpAddresses { .. } | Output::LookUpIpv6Route { .. } => {
+                panic!("{output:?} of the engine for IPv4")
+            }
             Output::LookUpRoute { toward } => {
                 assert_eq!(toward, self.named);
                 let route = self.route;
@@ -310,7 +321,7 @@ impl Host {
             }
             Output::Close { socket } => assert!(self.sockets.remove(&socket), "Close of {socket:?}"),
             Output::Send { socket, to, bytes } => self.send(socket, to, &bytes),
-            Output::Connect { exchange, to } => self.connect(exchange, to),
+            Output::Connect { exchange, to, .. } => self.connect(exchange, to),
             Output::Write { exchange, bytes } => self.write(exchange, &bytes),
             Output::HangUp { exchange } => {
                 assert!(self.exchanges.remove(&exchange).is_some(), "HangUp of {exchange:?}, which is gone");

@@ -47,7 +47,11 @@ impl Stage for VirtualClock {
 
     fn create_wishing(&mut self, transport: Transport, internal_port: u16, external_port: u16) -> i32 {
         let port = NonZeroU16::new(external_port);
-        self.0.create_wishing(transport, internal_port, Suggestion { address: None, port })
+        self.0.create_wishing(
+            transport,
+            internal_port,
+            Suggestion { address: None, port, ..Suggestion::default() },
+        )
     }
 
     fn destroy(&mut self, id: i32) {

@@ -1,6 +1,6 @@
 //! Handles replies: their epoch, and what they mean for a key.
 
-use super::key_requests::RequestState;
+use super::key_requests::{KeyRequests, RequestState};
 use super::window::Kind;
 use super::{Answer, Server, Subject};
 use crate::driver::{DeletionOutcome, Grant, Key, Notice, Rung};
@@ -42,7 +42,7 @@ impl Server {
             return false;
         }
         self.was_silent |= sent.is_repeated();
-        sent.note_answered();
+        let is_overtaken = sent.note_answered();
         if let (Answer::Granted { address: Some(_), .. }, Kind::Map) = (answer, of) {
             // A grant without an address is not usable yet.
             cx.protocols.note_works(cx.now, self.protocol());
@@ -53,12 +53,24 @@ impl Server {
             self.note_restart(cx, is_grant.then_some(key));
         }
         match answer {
+            _ if of == Kind::Map && is_overtaken && self.ask_again(key) => {}
             answer if of == Kind::Deletion => self.take_deletion(cx, key, answer),
             Answer::Granted { address, port, lifetime } => self.take_grant(cx, key, address, port, lifetime),
             Answer::Zero => self.take_zero(cx, key),
             Answer::Refused { reason, lifetime } => self.take_refusal(cx, key, reason, lifetime),
         }
         true
+    }
+
+    /// Sends the open map request of a key again. Returns whether there is one that was sent before.
+    fn ask_again(&mut self, key: Key) -> bool {
+        let is_map = |requests: &KeyRequests| requests.state == RequestState::Map;
+        let is_open = self.requests.get(&key).is_some_and(is_map) && self.window.was_sent(Subject::Key(key));
+        if is_open {
+            log!(Debug, "{key}: asks again, since the reply is to a request from before the deletion");
+            self.window.resend(Subject::Key(key));
+        }
+        is_open
     }
 
     /// Reports a grant to the core, once its external address is known.
@@ -131,17 +143,14 @@ impl Server {
     fn take_grant(&mut self, cx: &mut Cx, key: Key, address: Option<IpAddr>, port: u16, lifetime: Duration) {
         let slot = self.slot(key);
         cx.ledger.note_granted(cx.now, slot, port, Some(lifetime));
+        let is_unawaited = self.is_deletion_unawaited(cx, key);
         let Some(requests) = self.requests.get_mut(&key) else { return };
         match requests.state {
             RequestState::Map if self.window.was_sent(Subject::Key(key)) => {
                 requests.state = RequestState::Idle;
                 self.window.handle_answer(cx.now, Subject::Key(key));
             }
-            RequestState::Idle if requests.deletions.follow(cx.now, &requests.maps) => {
-                // Its deletion was not awaited because the gateway had never answered. Now it can be.
-                cx.ledger.set_deletion(slot, DeletionState::Unasked);
-                return self.notices.push_back(Notice::Superfluous { key });
-            }
+            RequestState::Idle if is_unawaited => return self.delete_again(cx, key),
             RequestState::Idle => {}
             // The reply to a request that a deletion follows, or a duplicate from before a deletion.
             RequestState::Map | RequestState::DeletionWaits | RequestState::Deletion => {
@@ -149,6 +158,19 @@ impl Server {
             }
         }
         self.report(cx, Grant { slot, address, port, lifetime: Some(lifetime) });
+    }
+
+    /// Whether the deletion of a key was sent without waiting for the replies to earlier requests.
+    fn is_deletion_unawaited(&self, cx: &Cx, key: Key) -> bool {
+        let entry = cx.ledger.get(self.slot(key));
+        entry.is_some_and(|entry| entry.deletion == DeletionState::Unawaited)
+    }
+
+    /// The deletion was not awaited because the gateway had never answered, and a request may come to it after that. Now
+    /// another is sent, and awaited.
+    fn delete_again(&mut self, cx: &mut Cx, key: Key) {
+        cx.ledger.set_deletion(self.slot(key), DeletionState::Unasked);
+        self.notices.push_back(Notice::Superfluous { key });
     }
 
     /// Handles a success with lifetime 0 that no deletion explains: the gateway has no mapping of the key.
@@ -189,8 +211,13 @@ impl Server {
             Answer::Refused { reason, .. } => DeletionOutcome::NotConfirmed(reason),
         };
         let slot = self.slot(key);
+        let is_unawaited = self.is_deletion_unawaited(cx, key);
         let Some(requests) = self.requests.get_mut(&key) else { return };
         requests.deleted = Some(answer);
+        if requests.state == RequestState::Idle && is_unawaited && requests.maps.followed_at(cx.now).is_some()
+        {
+            return self.delete_again(cx, key);
+        }
         // Otherwise a newer map request is open, whose reply shows what the deletion did to the entry.
         let is_followed =
             requests.state == RequestState::Idle && requests.maps.follow(cx.now, &requests.deletions);

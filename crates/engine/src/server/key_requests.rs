@@ -57,6 +57,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(225);
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sent {
     unanswered: u32,
+    /// How many of the unanswered were sent before a deletion: their replies say nothing about what was requested since.
+    pub(super) overtaken: u32,
     first_at: Time,
     last_at: Time,
 }
@@ -64,14 +66,23 @@ pub(super) struct Sent {
 impl Sent {
     pub(super) fn note_sent(&mut self, now: Time) {
         if !self.is_open(now) {
-            *self = Sent { unanswered: 0, first_at: now, last_at: now };
+            *self = Sent { first_at: now, last_at: now, ..Sent::default() };
         }
         self.unanswered = self.unanswered.saturating_add(1);
         self.last_at = now;
     }
 
-    pub(super) fn note_answered(&mut self) {
+    /// One of them was answered. Returns whether that was sent before a deletion: the earliest are answered first.
+    pub(super) fn note_answered(&mut self) -> bool {
         self.unanswered = self.unanswered.saturating_sub(1);
+        let is_overtaken = self.overtaken > 0;
+        self.overtaken = self.overtaken.saturating_sub(1);
+        is_overtaken
+    }
+
+    /// A deletion is sent after them.
+    pub(super) fn note_deletion(&mut self, now: Time) {
+        self.overtaken = if self.is_open(now) { self.unanswered } else { 0 };
     }
 
     /// Whether a reply received now may answer one of them.

@@ -28,6 +28,8 @@ mod window;
 
 /// The lifetime that is requested.
 const LIFETIME: Duration = Duration::from_secs(7200);
+/// The lifetime that is requested for a pinhole: without the nonce nobody can delete it before its end.
+const PINHOLE_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// The subject of a request in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,10 +60,12 @@ enum Message {
 }
 
 impl Message {
-    /// A map request; without a suggestion it suggests the internal port.
-    fn map(key: Key, suggestion: Suggestion) -> Message {
-        let port = suggestion.port.or(Some(key.internal_port));
-        Message::Mapping { key, suggestion: Suggestion { port, ..suggestion }, lifetime: LIFETIME }
+    /// A map request; without a suggestion, and for a pinhole, it suggests the internal port.
+    fn map(key: Key, suggestion: Suggestion, is_pinhole: bool) -> Message {
+        let port = suggestion.port.filter(|_| !is_pinhole).or(Some(key.internal_port));
+        let usual = if is_pinhole { PINHOLE_LIFETIME } else { LIFETIME };
+        let lifetime = suggestion.lifetime_secs.map_or(usual, |secs| Duration::from_secs(secs.into()));
+        Message::Mapping { key, suggestion: Suggestion { port, ..suggestion }, lifetime }
     }
 
     /// RFC 6887 §15.1, RFC 6886 §3.4: a deletion suggests no address or port.
@@ -181,7 +185,7 @@ impl Server {
         self.pump(cx);
     }
 
-    /// RFC 6887 §9: the server supports the other protocol only. Returns `false` if nothing was asked. Such a reply has
+    /// RFC 6887 §9: the server supports the other protocol only (there is no NAT-PMP for IPv6). Returns `false` if nothing was asked. Such a reply has
     /// no nonce and is easily forged: from a gateway that has granted by this protocol it is ignored.
     fn give_way_to(&mut self, cx: &mut Cx, other: Protocol) -> bool {
         let is_spoken = cx.protocols.of(self.protocol()).has_worked || cx.ledger.has_granted(self.rung);
@@ -189,7 +193,9 @@ impl Server {
         if is_believed {
             log!(Debug, "{}: the gateway supports another version only", self.protocol());
             self.go_out(cx, Reason::Unsupported, None);
-            cx.protocols.note_promised(cx.now, other);
+            if cx.config.source.is_none() {
+                cx.protocols.note_promised(cx.now, other);
+            }
         }
         is_believed
     }
@@ -244,6 +250,10 @@ impl Server {
             let (rung, reason) = (self.rung, Reason::NoRandomness);
             return self.notices.push_back(Notice::Failed { key, rung, reason, lifetime: None });
         };
+        if requests.nonce != nonce {
+            // Late replies are recognised by their nonce.
+            requests.maps.overtaken = 0;
+        }
         requests.nonce = nonce;
         self.open(cx.now, key, RequestState::Map);
     }
@@ -329,7 +339,7 @@ impl Server {
                 Subject::Gateway => self.send(cx, Message::Query),
                 Subject::Key(key) => match self.requests.get(&key) {
                     Some(KeyRequests { state: RequestState::Map, suggestion, .. }) => {
-                        self.send(cx, Message::map(key, *suggestion));
+                        self.send(cx, Message::map(key, *suggestion, cx.config.source.is_some()));
                     }
                     _ => self.send(cx, Message::delete(key)),
                 },
@@ -362,6 +372,7 @@ impl Server {
         let slot = self.slot(key);
         let Some(requests) = self.requests.get_mut(&key) else { return };
         if lifetime.is_zero() {
+            requests.maps.note_deletion(now);
             return requests.deletions.note_sent(now);
         }
         cx.ledger.note_sent(slot, client, nonce, Some(now + lifetime));

@@ -158,6 +158,13 @@ impl<K: Word + PartialEq> Window<K> {
         }
     }
 
+    /// Queues a request in flight again, with the rest of its timeout.
+    pub fn resend(&mut self, key: K) {
+        if self.requests.get(&key).is_some_and(|request| matches!(request.place, Place::InFlight(_))) {
+            self.enqueue(key, Rank::Again);
+        }
+    }
+
     /// Removes all requests and ends discovery: requests from now on are renewals.
     pub fn clear(&mut self) {
         *self = Window { probing: None, ..Window::default() };
@@ -361,5 +368,25 @@ impl<K: Word + PartialEq> Window<K> {
         }
         let rank = if self.leader == Some(key) { Rank::Query } else { Rank::Again };
         self.enqueue(key, rank);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Config;
+    use crate::schedule::tests::Lowest;
+
+    #[test]
+    fn a_repeated_request_is_taken_from_the_budget_of_paced_ones() {
+        let mut cx = Cx::new(Config::default(), Box::new(Lowest));
+        let mut window = Window::default();
+        window.push(Time::from_secs(1), 7u64, Kind::Map);
+        assert_eq!(window.poll_send(cx.at(Time::from_secs(1))), Some(7));
+        let now = Time::from_secs(2);
+        assert!(window.handle_timeout(now).is_empty());
+        assert_eq!(window.poll_send(cx.at(now)), Some(7));
+        // Without it the whole bucket of 20 would be there.
+        assert_eq!(cx.pace.take(now, 20), now + Duration::from_millis(20));
     }
 }

@@ -1,20 +1,30 @@
 //! The UPnP actions that we call, and their replies.
 
+use crate::descriptions::Descriptions;
 use crate::driver::Key;
 use crate::log::log;
 use crate::reason::Reason;
 use plum_wire::http::Reply;
 use plum_wire::{Transport, soap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
-
-/// The description of our entries in the gateway's table.
-const DESCRIPTION: &str = "libplum";
 
 /// UPnP error codes that need another reaction than the next variant of a request: UDA 2.0 §3.2.5 (401, 606),
 /// WANIPConnection:1 §2.4 and WANIPConnection:2 §2.5 (the others).
 pub mod code {
+    /// Pinholes: the lease is refused, or another argument.
+    pub const INVALID_ARGUMENTS: i64 = 402;
+    /// Pinholes: a Fritz!Box, until its owner allows it for this host.
+    pub const NOT_ALLOWED_YET: i64 = 403;
+    /// WANIPv6FirewallControl:1 §2.5: there is no room.
+    pub const PINHOLE_SPACE_EXHAUSTED: i64 = 701;
+    /// The firewall is off.
+    pub const FIREWALL_DISABLED: i64 = 702;
+    /// Nobody may open pinholes.
+    pub const PINHOLE_NOT_ALLOWED: i64 = 703;
+    /// No pinhole has this UniqueID.
+    pub const NO_SUCH_PINHOLE: i64 = 704;
     /// Unknown action: another service is at the control URL.
     pub const INVALID_ACTION: i64 = 401;
     /// Not allowed: another host's entry, or a port that must not be mapped.
@@ -35,6 +45,9 @@ pub mod code {
     pub const CONFLICT_WITH_OTHER: i64 = 729;
 }
 
+/// A longer UniqueID cannot be kept: the standard has 16-bit numbers.
+const MAX_UNIQUE_ID_BYTES: usize = 64;
+
 /// An action to call.
 #[derive(Clone, Debug)]
 pub struct Action {
@@ -45,9 +58,9 @@ pub struct Action {
 }
 
 impl Action {
-    /// An action with at most one argument.
-    pub fn new(name: &'static str, argument: Option<(&'static str, String)>) -> Action {
-        Action { name, arguments: argument.into_iter().collect() }
+    /// An action with these arguments, in the order of the standard.
+    pub fn new(name: &'static str, arguments: impl IntoIterator<Item = (&'static str, String)>) -> Action {
+        Action { name, arguments: arguments.into_iter().collect() }
     }
 
     /// Reads the entry at an external port.
@@ -70,16 +83,53 @@ impl Action {
     }
 
     /// Adds or renews an entry for `client`, for `lease_secs` seconds (0: permanent).
-    pub(super) fn add(name: &'static str, key: Key, port: u16, client: IpAddr, lease_secs: u32) -> Action {
+    pub(super) fn add(
+        name: &'static str,
+        key: Key,
+        port: u16,
+        client: IpAddr,
+        description: &str,
+        lease_secs: u32,
+    ) -> Action {
         let mut action = Action::on_entry(name, key.transport, port);
         action.arguments.extend([
             ("NewInternalPort", key.internal_port.to_string()),
             ("NewInternalClient", client.to_string()),
             ("NewEnabled", "1".to_owned()),
-            ("NewPortMappingDescription", DESCRIPTION.to_owned()),
+            ("NewPortMappingDescription", description.to_owned()),
             ("NewLeaseDuration", lease_secs.to_string()),
         ]);
         action
+    }
+
+    /// Opens or renews a pinhole to a port of `client` for every peer. The wildcard of RemoteHost is empty: some gateways
+    /// take any other text for a peer.
+    pub(super) fn add_pinhole(key: Key, client: Ipv6Addr, lease_secs: u32) -> Action {
+        // WANIPv6FirewallControl:1 §2.4: the protocol's number of IANA.
+        let protocol = match key.transport {
+            Transport::Tcp => "6",
+            Transport::Udp => "17",
+        };
+        let arguments = vec![
+            ("RemoteHost", String::new()),
+            ("RemotePort", "0".to_owned()),
+            ("InternalClient", client.to_string()),
+            ("InternalPort", key.internal_port.to_string()),
+            ("Protocol", protocol.to_owned()),
+            ("LeaseTime", lease_secs.to_string()),
+        ];
+        Action { name: "AddPinhole", arguments }
+    }
+
+    /// Gives a pinhole another lease.
+    pub(super) fn update_pinhole(unique_id: &str, lease_secs: u32) -> Action {
+        let arguments = vec![("UniqueID", unique_id.to_owned()), ("NewLeaseTime", lease_secs.to_string())];
+        Action { name: "UpdatePinhole", arguments }
+    }
+
+    /// Deletes a pinhole.
+    pub(super) fn delete_pinhole(unique_id: &str) -> Action {
+        Action::new("DeletePinhole", Some(("UniqueID", unique_id.to_owned())))
     }
 
     /// The SOAP body.
@@ -96,6 +146,8 @@ pub enum ExchangeError {
     Refused,
     /// The connection ended before the first byte of a reply.
     Reset,
+    /// The connection left from another address of this machine: nothing was sent.
+    OtherSource,
     /// No complete reply in time.
     TimedOut,
     /// The connection ended within the reply, or the data is not HTTP.
@@ -145,6 +197,7 @@ impl Outcome {
             Outcome::Status(status) => Reason::Http { status },
             Outcome::Failed(ExchangeError::Refused) => Reason::PortClosed,
             Outcome::Failed(ExchangeError::TimedOut) => Reason::Silence,
+            Outcome::Failed(ExchangeError::OtherSource) => Reason::OtherSource,
             Outcome::Failed(ExchangeError::Reset | ExchangeError::Cut) => Reason::Unreadable,
         })
     }
@@ -184,6 +237,17 @@ impl Outcome {
             .is_some_and(|status| ["Connected", "Up"].iter().any(|up| status.eq_ignore_ascii_case(up)))
     }
 
+    /// UniqueID of a pinhole; `None`: missing, or longer than any that is used.
+    pub(super) fn unique_id(&self) -> Option<&str> {
+        self.text("UniqueID").filter(|id| !id.is_empty() && id.len() <= MAX_UNIQUE_ID_BYTES)
+    }
+
+    /// FirewallEnabled and InboundPinholeAllowed.
+    pub(super) fn firewall_status(&self) -> Option<(bool, bool)> {
+        let flag = |name| soap::boolean(self.text(name)?);
+        Some((flag("FirewallEnabled")?, flag("InboundPinholeAllowed").unwrap_or(true)))
+    }
+
     /// NewReservedPort: the external port that AddAnyPortMapping assigned.
     pub(super) fn reserved_port(&self) -> Option<u16> {
         self.parse("NewReservedPort").filter(|&port| port != 0)
@@ -197,14 +261,14 @@ impl Outcome {
     }
 
     /// The external port of an entry, if it is certainly ours and of this key: other programs have entries, too.
-    pub(super) fn external_port_of(&self, key: Key, client: IpAddr) -> Option<u16> {
+    pub(super) fn external_port_of(&self, key: Key, client: IpAddr, known: &Descriptions) -> Option<u16> {
         let is_its_transport = self.text("NewProtocol")?.eq_ignore_ascii_case(&key.transport.to_string());
-        self.parse("NewExternalPort").filter(|_| is_its_transport && self.is_certainly_of(key, client))
+        self.parse("NewExternalPort").filter(|_| is_its_transport && self.is_certainly_of(key, client, known))
     }
 
     /// Whether an entry is certainly ours and of this key, its transport being known.
-    pub(super) fn is_certainly_of(&self, key: Key, client: IpAddr) -> bool {
-        self.text("NewPortMappingDescription") == Some(DESCRIPTION)
+    pub(super) fn is_certainly_of(&self, key: Key, client: IpAddr, known: &Descriptions) -> bool {
+        self.text("NewPortMappingDescription").is_some_and(|text| known.are_ours(text))
             && self.parse("NewInternalClient").is_some_and(|said: IpAddr| said.to_canonical() == client)
             && self.parse("NewInternalPort") == Some(key.internal_port.get())
     }

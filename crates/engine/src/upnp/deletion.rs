@@ -1,10 +1,12 @@
 //! Deleting entries.
 
 use super::action::{Action, Outcome, Owner, code};
+use super::closing::ClosingStep;
 use super::exchange::Job;
-use super::{TaskId, Timer, Upnp};
+use super::{SHORT_TIMEOUT, TaskId, Timer, Upnp};
 use crate::driver::{DeletionOutcome, Notice, Slot};
 use crate::io::Cx;
+use crate::ledger::DeletionState;
 use crate::log::log;
 use crate::reason::Reason;
 use crate::schedule::PACKETS_AN_EXCHANGE;
@@ -40,12 +42,15 @@ enum Step {
     Search { index: u16, deleted: u32 },
     /// DeletePortMapping.
     Delete { port: u16 },
+    /// The requests about a pinhole.
+    Close(ClosingStep),
 }
 
 impl Upnp {
     /// Deletes an entry. One that is not certainly ours is read first.
     pub(super) fn delete_entry(&mut self, cx: &mut Cx, slot: Slot, awaited: bool) {
         self.stop_checks(cx, slot);
+        self.pinholes.note_unheld(TaskId::of(slot));
         // The deletion starts again: the reply to an earlier step must not count.
         self.exchanges.discard(cx, true, |job| job == Job::DeleteEntry(slot));
         self.deletions.insert(slot, Deletion { step: Step::Waits, awaited, is_blind: false });
@@ -53,7 +58,8 @@ impl Upnp {
             // Its service has to be found again.
             return self.search_for_deletions(cx);
         }
-        if self.exchanges.is_written(Job::Walk(TaskId::of(slot))) {
+        let id = TaskId::of(slot);
+        if [Job::Walk(id), Job::Pinhole(id)].into_iter().any(|job| self.exchanges.is_written(job)) {
             self.timers.set(Timer::Deletion(slot), cx.now + FOLLOW_TIMEOUT);
         } else {
             self.begin_deletion(cx, slot);
@@ -66,6 +72,16 @@ impl Upnp {
         for slot in self.deletions.keys_where(waits) {
             self.timers.cancel(Timer::Deletion(slot));
             self.begin_deletion(cx, slot);
+        }
+    }
+
+    /// What an open request makes is wanted again: drops the deletion that waits for it.
+    pub(super) fn drop_waiting_deletion(&mut self, cx: &mut Cx, id: TaskId) {
+        let waits = |slot: Slot, deletion: &Deletion| TaskId::of(slot) == id && deletion.step == Step::Waits;
+        for slot in self.deletions.keys_where(waits) {
+            self.timers.cancel(Timer::Deletion(slot));
+            self.deletions.remove(&slot);
+            cx.ledger.set_deletion(slot, DeletionState::Unasked);
         }
     }
 
@@ -82,6 +98,7 @@ impl Upnp {
             return self.end_deletion(cx, slot, DeletionOutcome::Deleted);
         };
         let step = match (slot.port, entry.is_certain) {
+            _ if self.is_ipv6() => Step::Close(self.first_closing_step(slot)),
             (0, _) => Step::Search { index: 0, deleted: self.deleted },
             (port, true) => Step::Delete { port },
             (port, false) => Step::ReadEntry { port },
@@ -104,14 +121,22 @@ impl Upnp {
     pub(super) fn ask_for_deletion(&mut self, cx: &mut Cx, slot: Slot) {
         match self.deletions.get(&slot).map(|deletion| deletion.step) {
             Some(Step::Waits) => self.begin_deletion(cx, slot),
-            Some(Step::Delete { .. }) => self.enqueue(Job::DeleteEntry(slot), cx.config.mapping_timeout),
+            Some(Step::Close(ClosingStep::Adopt)) => self.enqueue(Job::DeleteEntry(slot), SHORT_TIMEOUT),
+            Some(Step::Delete { .. } | Step::Close(_)) => {
+                self.enqueue(Job::DeleteEntry(slot), cx.config.mapping_timeout)
+            }
             _ => self.enqueue(Job::DeleteEntry(slot), READ_TIMEOUT),
         }
     }
 
-    pub(super) fn deletion_action(&self, slot: Slot) -> Option<Action> {
+    pub(super) fn deletion_action(&mut self, cx: &mut Cx, slot: Slot) -> Option<Action> {
         let transport = slot.key.transport;
-        Some(match self.deletions.get(&slot)?.step {
+        let step = match self.deletions.get(&slot)?.step {
+            Step::Close(step) => Step::Close(self.closing_step_now(slot, step)),
+            step => step,
+        };
+        self.deletions.get_mut(&slot)?.step = step;
+        Some(match step {
             Step::Waits => return None,
             Step::ReadEntry { port } => Action::read_entry(transport, port),
             Step::Search { index, .. } => {
@@ -119,6 +144,7 @@ impl Upnp {
                 Action::new("GetGenericPortMappingEntry", Some(index))
             }
             Step::Delete { port } => Action::delete(transport, port),
+            Step::Close(step) => self.closing_action(cx, slot, step)?,
         })
     }
 
@@ -138,13 +164,15 @@ impl Upnp {
             |port| service.is_some_and(|id| cx.ledger.owner(id, slot.key.transport, port).is_some());
         let next = match step {
             Step::Waits => return,
+            Step::Close(step) => self.take_closing(slot, step, outcome).map(Step::Close),
             Step::ReadEntry { port } => {
                 let is_not_ours = outcome.owner(slot.key, port, local) == Owner::Foreign
                     || matches!(outcome, Outcome::Fault(code::NO_SUCH_ENTRY | code::NOT_AUTHORIZED));
                 if is_not_ours { Err(absent) } else { Ok(Step::Delete { port }) }
             }
             Step::Search { index, deleted } => {
-                let found = client.and_then(|client| outcome.external_port_of(slot.key, client));
+                let found =
+                    client.and_then(|client| outcome.external_port_of(slot.key, client, &cx.descriptions));
                 let found = found.filter(|&port| !is_known(port));
                 let is_at_end = !matches!(outcome, Outcome::Done(_)) || index + 1 >= MAX_GENERIC_INDEX;
                 match found {
@@ -172,8 +200,11 @@ impl Upnp {
     pub(super) fn end_deletion(&mut self, cx: &mut Cx, slot: Slot, outcome: DeletionOutcome) {
         let awaited = self.deletions.remove(&slot).is_some_and(|deletion| deletion.awaited);
         self.timers.cancel(Timer::Deletion(slot));
-        if outcome == DeletionOutcome::Deleted {
+        if self.pinholes.is_held(TaskId::of(slot)) {
+            log!(Debug, "UPnP-IGD: the pinhole of {} was made anew since", slot.key);
+        } else if outcome == DeletionOutcome::Deleted {
             self.deleted = self.deleted.wrapping_add(1);
+            self.pinholes.known.remove(&TaskId::of(slot));
             cx.ledger.end(slot);
         } else {
             log!(Debug, "UPnP-IGD: the deletion of {} fails", slot.key);

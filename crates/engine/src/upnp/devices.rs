@@ -65,6 +65,8 @@ pub struct Device {
     pub state: DeviceState,
     /// What its latest description says of it, without services.
     pub about: Option<igd::Description>,
+    /// Its WANCommonInterfaceConfig, if it has one.
+    pub(super) common: Option<CommonInterface>,
     /// Why there is no description.
     pub trouble: Option<Reason>,
 }
@@ -108,6 +110,13 @@ pub struct NamedService {
     pub(super) other_port: Option<u16>,
 }
 
+/// The WANCommonInterfaceConfig of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CommonInterface {
+    pub(super) service_type: String,
+    pub(super) url: Url,
+}
+
 /// The result of fetching a description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DescriptionResult {
@@ -134,13 +143,14 @@ impl Devices {
         self.list.iter_mut().find(|device| device.number == number)
     }
 
-    /// Handles an SSDP message of a device: a search response or ssdp:alive.
-    pub(super) fn heard(&mut self, from: IpAddr, network: &Network, headers: &ssdp::Headers) -> DeviceChange {
-        let Some(location) = search::location(network, from, &headers.location) else {
-            log!(Debug, "UPnP-IGD: {from} announces no valid description URL");
-            return DeviceChange::None;
-        };
-        let named_by = NamedBy::of(network, from, headers);
+    /// Handles an SSDP message of a device, a search response or ssdp:alive, whose description is at `location`.
+    pub(super) fn heard(
+        &mut self,
+        from: IpAddr,
+        named_by: NamedBy,
+        headers: &ssdp::Headers,
+        location: Url,
+    ) -> DeviceChange {
         let uuid = search::uuid(&headers.usn);
         let is_moved = |device: &Device| {
             device.from == from && device.is_named(uuid) && (device.is_leaving || device.is_doubted)
@@ -163,7 +173,8 @@ impl Devices {
             return DeviceChange::Found(self.last_number);
         };
         let device = &mut self.list[index];
-        if device.from != from {
+        // By IPv6 a gateway speaks from several addresses.
+        if device.from != from && !(from.is_ipv6() && device.is_named(uuid)) {
             if named_by != NamedBy::Gateway {
                 return DeviceChange::None;
             }
@@ -211,8 +222,19 @@ impl Devices {
         Some(device.number)
     }
 
+    /// The device whose description is at a URL.
+    pub(super) fn at(&self, location: &Url) -> Option<&Device> {
+        self.list.iter().find(|device| device.location == *location)
+    }
+
     /// Handles the result of fetching a description.
-    pub(super) fn described(&mut self, now: Time, number: u32, done: &Finished) -> DescriptionResult {
+    pub(super) fn described(
+        &mut self,
+        now: Time,
+        network: &Network,
+        number: u32,
+        done: &Finished,
+    ) -> DescriptionResult {
         let url = &done.request.url;
         let nothing = DescriptionResult::Services(Vec::new());
         let Some(device) = self.get_mut(number) else { return nothing };
@@ -229,22 +251,33 @@ impl Devices {
             log!(Debug, "UPnP-IGD: {} sends no device description", url.address);
             return nothing;
         };
-        let services = services_of(device, url, &description);
+        let is_it = device.is_own(network) || device.uuids.iter().any(|uuid| description.is_named(uuid));
+        let mut services = services_of(device, url, &description, network.is_ipv6());
+        device.common = common_of(url, &description);
+        if !is_it {
+            log!(Debug, "UPnP-IGD: {} is another device than the one that was announced", url.address);
+            services.clear();
+        }
         if services.is_empty() {
             // Fetching it again would give the same.
             device.fetches = MAX_FETCHES;
-            log!(Debug, "UPnP-IGD: {} ({}) maps no ports", url.address, description.name());
+            log!(Debug, "UPnP-IGD: {} ({}) has no service for this", url.address, description.name());
         } else {
             log!(Info, "UPnP-IGD: finds gateway {} at {}", description.name(), url.address);
             device.state = DeviceState::Described { at: now };
         }
-        device.about = Some(igd::Description { url_base: None, services: Vec::new(), ..description });
+        device.about = Some(igd::Description {
+            url_base: None,
+            services: Vec::new(),
+            common_interface: None,
+            ..description
+        });
         DescriptionResult::Services(services)
     }
 }
 
 impl NamedBy {
-    fn of(network: &Network, from: IpAddr, headers: &ssdp::Headers) -> NamedBy {
+    pub(super) fn of(network: &Network, from: IpAddr, headers: &ssdp::Headers) -> NamedBy {
         match search::is_gateway_target(&headers.target) {
             _ if network.gateway == Some(from) => NamedBy::Gateway,
             true => NamedBy::ClaimsGateway,
@@ -269,6 +302,7 @@ impl Device {
             fetches: 0,
             state: DeviceState::Unknown,
             about: None,
+            common: None,
             trouble: None,
         }
     }
@@ -298,16 +332,42 @@ impl Device {
         self.named_by == NamedBy::Gateway && self.state == DeviceState::Fetching
     }
 
+    /// Whether it is at the address that has announced it, as far as IPv6 requires that.
+    fn is_own(&self, network: &Network) -> bool {
+        !network.is_ipv6() || self.location.address.ip() == self.from
+    }
+
+    /// Whether its description could not be fetched, or is of no use.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state == DeviceState::Unknown && self.fetches > 0
+    }
+
     /// Whether this is one of its UUIDs.
     pub(super) fn is_named(&self, uuid: &str) -> bool {
         self.uuids.iter().any(|known| known == uuid)
     }
 }
 
-/// The services of a description that map ports: the standard ones, or else those of the DSL Forum.
-fn services_of(device: &Device, url: &Url, description: &igd::Description) -> Vec<NamedService> {
-    let base =
-        description.url_base.as_deref().and_then(|base| url.join(base).ok()).unwrap_or_else(|| url.clone());
+/// The URL that those in a description are relative to.
+fn base_of(url: &Url, description: &igd::Description) -> Url {
+    description.url_base.as_deref().and_then(|base| url.join(base).ok()).unwrap_or_else(|| url.clone())
+}
+
+fn common_of(url: &Url, description: &igd::Description) -> Option<CommonInterface> {
+    let service = description.common_interface.as_ref()?;
+    let url = base_of(url, description).join(&service.control_url).ok()?;
+    Some(CommonInterface { service_type: service.service_type.clone(), url })
+}
+
+/// The services of a description that map ports: the standard ones, or else those of the DSL Forum. By IPv6 those that open
+/// pinholes.
+fn services_of(
+    device: &Device,
+    url: &Url,
+    description: &igd::Description,
+    is_ipv6: bool,
+) -> Vec<NamedService> {
+    let base = base_of(url, description);
     let described_at = url.address.port();
     let named = |kind_of: fn(&igd::Service) -> Option<WanService>| -> Vec<NamedService> {
         let mut services: Vec<NamedService> = Vec::new();
@@ -324,6 +384,9 @@ fn services_of(device: &Device, url: &Url, description: &igd::Description) -> Ve
         }
         services
     };
+    if is_ipv6 {
+        return named(igd::Service::firewall_kind);
+    }
     let services = named(igd::Service::kind);
     if services.is_empty() { named(igd::Service::dsl_forum_kind) } else { services }
 }

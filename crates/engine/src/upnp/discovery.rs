@@ -2,13 +2,13 @@
 //! for devices that no longer answer.
 
 use super::action::{ExchangeError, Outcome, code};
-use super::devices::{DescriptionResult, Device, DeviceChange, DeviceState, NamedService};
+use super::devices::{DescriptionResult, Device, DeviceChange, DeviceState, NamedBy, NamedService};
 use super::exchange::{Finished, Job};
 use super::search::{self, Search};
 use super::service::Service;
-use super::{Network, TaskId, Timer, Upnp};
+use super::{Network, Timer, Upnp};
 use crate::driver::{Notice, Rung};
-use crate::io::{Arrival, Cx, Protocol};
+use crate::io::{Arrival, Cx, Output, Protocol, Socket};
 use crate::log::log;
 use crate::reason::Reason;
 use plum_wire::http::Url;
@@ -50,6 +50,7 @@ impl Upnp {
         // Devices without services in use have to answer again.
         let is_used = |service: &Service| {
             !self.tasks.keys_where(|task, _| task.rung == service.rung).is_empty()
+                || !self.pinholes.openings.keys_where(|id, _| id.rung == service.rung).is_empty()
                 || !self.deletions.keys_where(|slot, _| slot.rung == service.rung).is_empty()
                 || cx.ledger.has_granted(service.rung)
         };
@@ -66,6 +67,9 @@ impl Upnp {
     fn begin_search(&mut self, cx: &mut Cx) {
         self.search = Search { since: Some(cx.now), rounds: Some(0), again_at: None };
         self.trouble = None;
+        if self.network.is_some_and(|network| network.is_ipv6() && !network.named) {
+            self.timers.set(Timer::Ipv4Search, cx.now + search::IPV4_WAIT);
+        }
         if self.is_open == Some(true) {
             self.search_on(cx);
         }
@@ -92,15 +96,50 @@ impl Upnp {
         }
         self.search.rounds = Some(rounds + 1);
         self.timers.set(Timer::Search, search::next_at(cx, rounds + 1, ends_at));
-        let is_known =
-            self.services.count(true) > 0 || self.devices.list.iter().any(Device::is_pending_gateway);
+        let is_known = self.is_gateway_known();
         // The first round is sent even if devices are known from before.
         if let Some(network) = self.network.filter(|_| rounds == 0 || !is_known) {
-            search::send_round(cx, &network, None);
+            search::send_round(cx, &network, self.sockets, None);
             if rounds > 0 {
                 self.notices.push_back(Notice::Unanswered);
             }
         }
+    }
+
+    /// Whether the gateway's own device has services, or its description is being fetched.
+    fn is_gateway_known(&self) -> bool {
+        self.services.count(true) > 0 || self.devices.list.iter().any(Device::is_pending_gateway)
+    }
+
+    /// Nothing has answered by IPv6: asks for the IPv4 gateway, which may announce a service for IPv6.
+    pub(super) fn begin_ipv4_search(&mut self, cx: &mut Cx) {
+        let has_next_hop = self.network.is_some_and(|network| network.gateway.is_some());
+        if has_next_hop && self.search.rounds.is_some() && !self.is_gateway_known() {
+            cx.output(Output::LookUpRoute { toward: None });
+        }
+    }
+
+    /// The IPv4 gateway. Whether it is to be searched.
+    pub(crate) fn takes_ipv4_gateway(&mut self, gateway: IpAddr) -> bool {
+        self.ipv4_gateway = Some(gateway).filter(|gateway| gateway.is_ipv4());
+        self.ipv4_gateway.is_some() && self.search.rounds.is_some()
+    }
+
+    /// The socket for the search by IPv4 was opened, or could not be opened.
+    pub fn handle_ipv4_opened(&mut self, cx: &mut Cx, is_open: bool) {
+        self.sockets.is_ipv4_open = is_open;
+        self.search_by_ipv4(cx);
+    }
+
+    fn search_by_ipv4(&self, cx: &mut Cx) {
+        if let Some(gateway) = self.ipv4_gateway.filter(|_| self.sockets.is_ipv4_open) {
+            search::send_ipv4_round(cx, gateway);
+        }
+    }
+
+    /// The search socket of the link was opened, or could not be opened.
+    pub fn handle_link_opened(&mut self, is_open: bool) {
+        self.sockets.is_link_open = is_open;
     }
 
     fn end_search(&mut self, cx: &mut Cx) {
@@ -132,10 +171,14 @@ impl Upnp {
     }
 
     /// Handles a search response or a notification.
-    pub fn handle_datagram(&mut self, cx: &mut Cx, by: Arrival, bytes: &[u8]) {
+    pub fn handle_datagram(&mut self, cx: &mut Cx, socket: Socket, by: Arrival, bytes: &[u8]) {
         let Some(network) = self.network else { return };
         let from = by.from.ip().to_canonical();
-        if !search::may_answer(&network, by) {
+        let is_believed = match socket {
+            Socket::Ipv4Ssdp => self.ipv4_gateway == Some(from),
+            _ => search::may_answer(&network, by),
+        };
+        if !is_believed {
             log!(Verbose, "UPnP-IGD: datagram from {from} is not of this network");
             return;
         }
@@ -156,7 +199,37 @@ impl Upnp {
     /// Handles a search response or ssdp:alive.
     fn handle_heard(&mut self, cx: &mut Cx, from: IpAddr, headers: &ssdp::Headers) -> DeviceChange {
         let Some(network) = self.network else { return DeviceChange::None };
-        let heard = self.devices.heard(from, &network, headers);
+        let at_gateway = search::location_at_gateway(&network, from, &headers.location);
+        let is_claimed = |location: &Url| {
+            from.is_ipv4()
+                || match self.devices.at(location) {
+                    Some(device) => !device.has_failed(),
+                    None => search::is_gateway_target(&headers.target),
+                }
+        };
+        if let Some(location) = at_gateway.filter(is_claimed) {
+            // What the IPv4 gateway announces for pinholes is fetched first.
+            let is_first = from.is_ipv4() && headers.target == search::FIREWALL_CONTROL;
+            let named_by = if is_first { NamedBy::Gateway } else { NamedBy::ClaimsGateway };
+            return self.take_heard(cx, from, named_by, headers, location);
+        }
+        let Some(location) = search::location(&network, from, &headers.location) else {
+            log!(Debug, "UPnP-IGD: {from} announces no valid description URL");
+            return DeviceChange::None;
+        };
+        self.take_heard(cx, from, NamedBy::of(&network, from, headers), headers, location)
+    }
+
+    /// Notes a device, and fetches its description if that is needed.
+    fn take_heard(
+        &mut self,
+        cx: &mut Cx,
+        from: IpAddr,
+        named_by: NamedBy,
+        headers: &ssdp::Headers,
+        location: Url,
+    ) -> DeviceChange {
+        let heard = self.devices.heard(from, named_by, headers, location);
         match heard {
             DeviceChange::Found(number) => {
                 // The description of a displaced device is not fetched any more.
@@ -177,8 +250,13 @@ impl Upnp {
     /// Handles ssdp:alive.
     fn handle_alive(&mut self, cx: &mut Cx, network: &Network, from: IpAddr, headers: &ssdp::Headers) {
         let uuid = search::uuid(&headers.usn);
+        let at_gateway = search::location_at_gateway(network, from, &headers.location);
+        let is_its_sender =
+            |device: &Device| device.from == from || at_gateway.as_ref() == Some(&device.location);
         let is_ours = |device: &&Device| {
-            device.from == from && device.is_named(uuid) && !self.services.of_device(device.number).is_empty()
+            is_its_sender(device)
+                && device.is_named(uuid)
+                && !self.services.of_device(device.number).is_empty()
         };
         let ours = self.devices.list.iter().find(is_ours).map(|device| device.number);
         let is_gateway = network.gateway == Some(from) && search::is_gateway_target(&headers.target);
@@ -230,11 +308,15 @@ impl Upnp {
             Ok(reply) => Some(Reason::Http { status: reply.status }),
             Err(trouble) => Outcome::Failed(*trouble).reason(),
         };
-        self.trouble = trouble.or(self.trouble);
+        if trouble.is_some() {
+            let status = done.result.as_ref().ok().map(|reply| reply.status);
+            self.trouble = Some(Reason::NoDescription { status });
+        }
         if let Some(device) = self.devices.get_mut(number) {
             device.trouble = trouble;
         }
-        match self.devices.described(cx.now, number, &done) {
+        let Some(network) = self.network else { return };
+        match self.devices.described(cx.now, &network, number, &done) {
             DescriptionResult::Services(services) => self.take_services(cx, number, services),
             DescriptionResult::Moved(url) => {
                 self.exchanges.enqueue(done.request.job, url, cx.config.discover_timeout)
@@ -284,8 +366,10 @@ impl Upnp {
                 // It may report an external address now.
                 service.address.forget_silence();
                 self.notices.push_back(Notice::ServiceRestarted { rung });
-                let is_open = |id: TaskId| id.rung == rung && self.exchanges.is_written(Job::Walk(id));
-                self.tasks.for_each_mut(|id, task| task.is_overtaken |= is_open(id));
+                if std::mem::take(&mut service.firewall).is_off {
+                    self.notices.push_back(Notice::FirewallOn);
+                }
+                self.note_overtaken(rung);
             }
         }
         for &rung in known.iter().filter(|rung| !kept.contains(rung)) {
@@ -308,8 +392,9 @@ impl Upnp {
     pub(super) fn note_health(&mut self, cx: &mut Cx, job: Job, url: &Url, outcome: &Outcome) {
         let Some(service) = job.rung().and_then(|id| self.services.get_mut(id)) else { return };
         let device = service.device;
-        // WANIPConnection:1 §2.4 requires GetExternalIPAddress: a service without it is another service.
-        let is_misfit = matches!(job, Job::Address(_)) && *outcome == Outcome::Fault(code::INVALID_ACTION);
+        // The standards require GetExternalIPAddress and AddPinhole: a service without it is another service.
+        let is_misfit = matches!(job, Job::Address(_) | Job::Pinhole(_))
+            && *outcome == Outcome::Fault(code::INVALID_ACTION);
         match outcome {
             Outcome::Fault(_) if is_misfit => self.refetch(cx, device),
             Outcome::Done(_) | Outcome::Fault(_) => {
@@ -319,7 +404,7 @@ impl Upnp {
                 }
             }
             Outcome::Status(404 | 405 | 410) => self.refetch(cx, device),
-            Outcome::Status(_) | Outcome::Failed(ExchangeError::Cut) => {}
+            Outcome::Status(_) | Outcome::Failed(ExchangeError::Cut | ExchangeError::OtherSource) => {}
             Outcome::Failed(ExchangeError::Refused | ExchangeError::Reset | ExchangeError::TimedOut) => {
                 if let Some(port) = service.named.other_port.take()
                     && *outcome == Outcome::Failed(ExchangeError::Refused)
@@ -381,24 +466,19 @@ impl Upnp {
         self.doubted_at = Some(cx.now);
         self.doubt_searches += 1;
         if self.is_open == Some(true) {
-            search::send_round(cx, &network, Some(lost));
+            search::send_round(cx, &network, self.sockets, Some(lost));
+            if network.is_ipv6() && lost.is_ipv4() {
+                self.search_by_ipv4(cx);
+            }
         }
         // A request for the external address shows whether it answers again.
         for (number, _) in doubted {
             for id in self.services.of_device(number) {
-                self.ask_address(id);
+                match network.is_ipv6() {
+                    true => self.ask_firewall(id),
+                    false => self.ask_address(id),
+                }
             }
-        }
-    }
-
-    /// Searches for the gateway's own device, while other devices hold the mappings or fail.
-    pub(super) fn search_for_better(&mut self, cx: &mut Cx) {
-        let is_open = self.is_open == Some(true);
-        let network = self.network.filter(|network| is_open && network.gateway.is_some());
-        if let Some(network) = network.filter(|_| self.services.count(true) == 0) {
-            self.resting = false;
-            self.search.again_at = Some(cx.now);
-            search::send_round(cx, &network, None);
         }
     }
 }

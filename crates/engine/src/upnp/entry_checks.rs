@@ -23,7 +23,7 @@ const MAX_UNDER_WAY: usize = 2;
 /// How often, at most, an entry is checked after its early checks, unless the recheck interval is longer.
 const ENTRY_INTERVAL: Duration = Duration::from_secs(30);
 /// How often, at most, ssdp:alive of a device triggers a check of its entries.
-const DEVICE_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const DEVICE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often, at most, an entry that is gone triggers checks of the other entries of its service.
 const ALARM_INTERVAL: Duration = Duration::from_secs(30);
 /// How long after the end of the first lease a renewed entry is checked.
@@ -190,6 +190,9 @@ impl Upnp {
 
     /// Checks one entry of a device, which shows whether its table was kept.
     pub(super) fn check_one_entry(&mut self, cx: &mut Cx, device: u32) {
+        if self.is_ipv6() {
+            return self.look_at_one(cx, device);
+        }
         let services = self.services.of_device(device);
         let found = self.entry_checks.entries.iter().find(|(task, _)| services.contains(&task.rung));
         let Some((task, entry)) = found else { return };
@@ -280,9 +283,32 @@ impl Upnp {
         self.entry_checks.entries.remove(&id);
         if self.entry_checks.alarmed_at.is_none_or(|at| cx.now.since(at) >= ALARM_INTERVAL) {
             self.entry_checks.alarmed_at = Some(cx.now);
-            for other in self.entry_checks.entries.keys_where(|other, _| other.rung == id.rung) {
-                self.check_entry(cx, other);
-            }
+            self.check_all_of(cx, id.rung);
+        }
+    }
+
+    /// A service does not make an entry. One that was gone is not checked any more. If its service seemed to hide entries
+    /// because of it, the others are checked: it was lost indeed.
+    pub(super) fn note_not_made(&mut self, cx: &mut Cx, id: TaskId) {
+        let is_gone = |entry: &CheckedEntry| cx.ledger.get(entry.slot).is_none();
+        if !self.entry_checks.entries.get(&id).is_some_and(is_gone) {
+            return;
+        }
+        self.entry_checks.entries.remove(&id);
+        self.timers.cancel(Timer::EntryCheck(id));
+        let visibility = self.services.get_mut(id.rung).map(|service| &mut service.visibility);
+        if let Some(visibility) = visibility
+            && matches!(visibility, Visibility::Hidden { sampled, .. } if *sampled == id.key)
+        {
+            *visibility = Visibility::Unknown;
+            self.check_all_of(cx, id.rung);
+        }
+    }
+
+    /// Checks all entries of a service.
+    fn check_all_of(&mut self, cx: &mut Cx, rung: Rung) {
+        for id in self.entry_checks.entries.keys_where(|id, _| id.rung == rung) {
+            self.check_entry(cx, id);
         }
     }
 
@@ -292,9 +318,7 @@ impl Upnp {
         if let Visibility::Hidden { .. } =
             std::mem::replace(&mut service.visibility, Visibility::Shown(cx.now))
         {
-            for other in self.entry_checks.entries.keys_where(|other, _| other.rung == id) {
-                self.check_entry(cx, other);
-            }
+            self.check_all_of(cx, id);
         }
     }
 

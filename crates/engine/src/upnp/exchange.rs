@@ -18,9 +18,9 @@ const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 /// The longest reply to an action that is read, with its header.
 const MAX_REPLY_BYTES: usize = 1 << 16;
 /// Exchanges open at once with a host: miniupnpd listens with a backlog of 5 and drops further connections.
-const WIDTH: usize = 4;
+pub(crate) const WIDTH: usize = 4;
 /// Exchanges open at once in all: tarpits of the local network must not use up the machine's connections.
-const MAX_OPEN: usize = 16;
+pub(crate) const MAX_OPEN: usize = 16;
 /// Exchanges open at once for descriptions that other hosts than the gateway have announced: their buffers are the
 /// largest.
 const MAX_OPEN_STRANGERS: usize = 2;
@@ -48,6 +48,10 @@ pub(super) enum Job {
     Walk(TaskId),
     /// AddAnyPortMapping whose reply comes after its walk went on.
     LateAny(TaskId),
+    /// The next request to open a pinhole.
+    Pinhole(TaskId),
+    /// GetFirewallStatus.
+    Firewall(Rung),
     /// The next request of a deletion.
     DeleteEntry(Slot),
     /// GetSpecificPortMappingEntry, to check an entry.
@@ -63,7 +67,7 @@ impl Job {
         match self {
             Job::Describe(_, NamedBy::Gateway | NamedBy::ClaimsGateway) | Job::Status(_) => 0,
             Job::Describe(..) | Job::DeleteEntry(_) | Job::Address(_) => 1,
-            Job::Walk(_) | Job::LateAny(_) | Job::Call(..) => 2,
+            Job::Walk(_) | Job::LateAny(_) | Job::Call(..) | Job::Pinhole(_) | Job::Firewall(_) => 2,
             Job::CheckEntry(_) => 3,
         }
     }
@@ -84,8 +88,8 @@ impl Job {
     pub(super) fn rung(self) -> Option<Rung> {
         match self {
             Job::Describe(..) => None,
-            Job::Status(id) | Job::Address(id) | Job::Call(id, _) => Some(id),
-            Job::Walk(id) | Job::LateAny(id) => Some(id.rung),
+            Job::Status(id) | Job::Address(id) | Job::Call(id, _) | Job::Firewall(id) => Some(id),
+            Job::Walk(id) | Job::LateAny(id) | Job::Pinhole(id) => Some(id.rung),
             Job::DeleteEntry(slot) | Job::CheckEntry(slot) => Some(slot.rung),
         }
     }
@@ -182,6 +186,11 @@ pub(super) struct Exchanges {
 }
 
 impl Exchanges {
+    /// The ids follow this number.
+    pub(super) fn number_from(&mut self, number: u64) {
+        self.last_id = number;
+    }
+
     /// Queues a job, behind all others of its rank.
     pub(super) fn enqueue(&mut self, job: Job, url: Url, timeout: Duration) {
         self.last_turn += 1;
@@ -241,7 +250,7 @@ impl Exchanges {
         }
         self.last_id += 1;
         let id = ExchangeId(self.last_id);
-        cx.output(Output::Connect { exchange: id, to: request.url.address });
+        cx.output(Output::Connect { exchange: id, to: request.url.address, source: cx.config.source });
         let ends_at = cx.now + request.timeout.min(LONGEST_EXCHANGE);
         let is_description = request.job.device().is_some();
         let max_bytes = if is_description { MAX_DESCRIPTION_BYTES } else { MAX_REPLY_BYTES };
@@ -348,6 +357,13 @@ impl Exchanges {
         Some((exchange.request.job, exchange.request.url.clone()))
     }
 
+    /// Ends an exchange whose connection is of no use.
+    pub(super) fn fail(&mut self, cx: &mut Cx, id: ExchangeId, trouble: ExchangeError) -> Option<Finished> {
+        let exchange = self.open.remove(&id)?;
+        cx.output(Output::HangUp { exchange: id });
+        Some(exchange.into_done(Err(trouble)))
+    }
+
     /// Handles received data. The exchange ends when it completes a reply, or can never become one.
     pub(super) fn data(&mut self, cx: &mut Cx, id: ExchangeId, bytes: &[u8]) -> Option<Finished> {
         let exchange = self.open.get_mut(&id)?;
@@ -381,16 +397,16 @@ impl Exchanges {
             return None;
         }
         if !exchange.is_begun {
-            return self.try_again(cx, exchange);
+            return self.try_again(cx, exchange, end == TcpEnd::CrowdedOut);
         }
         // Some servers reset the connection after the last byte instead of closing it.
         Some(exchange.finish())
     }
 
-    fn try_again(&mut self, cx: &mut Cx, exchange: Exchange) -> Option<Finished> {
+    fn try_again(&mut self, cx: &mut Cx, exchange: Exchange, is_crowded_out: bool) -> Option<Finished> {
         // A URL that a stranger announced says nothing about the host's server.
         let is_alone = exchange.request.job.is_for_stranger()
-            || self.open.values().all(|other| other.host() != exchange.host());
+            || !is_crowded_out && self.open.values().all(|other| other.host() != exchange.host());
         let host = Some(exchange.host());
         let queue = self.queues.iter_mut().find(|queue| queue.host == host && !is_alone);
         let mut request = exchange.request.clone();

@@ -2,22 +2,25 @@
 //!
 //! `search` and `devices` find devices and read their descriptions, `discovery` ties them together; `service` has what
 //! is known of each service; `task` makes entries, by `walk` and `action`; `deletion` deletes them; `entry_checks`
-//! checks that they are kept; `exchange` carries all of this over HTTP.
+//! checks that they are kept; `pinholes`, `looks` and `closing` do this for the firewall of IPv6; `calls` are what the command asks besides; `exchange` carries all of this over HTTP.
 
 mod action;
+mod calls;
+mod closing;
 mod deletion;
 mod devices;
 mod discovery;
 mod entry_checks;
 mod exchange;
+mod looks;
+mod pinholes;
 mod search;
 mod service;
 mod task;
 mod walk;
 
 use super::driver::{Driver, Key, Notice, RequestKind, Rung, ServiceId, Slot};
-use super::io::{Config, Cx, ExchangeId, Output, Protocol, Suggestion, TcpEnd};
-use super::ladder::RungState;
+use super::io::{Cx, ExchangeId, Output, Protocol, Suggestion, TcpEnd};
 use super::ledger::Ledger;
 use super::protocols::{GRACE, SILENCE};
 use super::reason::Reason;
@@ -32,11 +35,14 @@ use plum_wire::soap;
 pub use search::may_answer;
 pub use service::Service;
 
+use calls::Call;
 use deletion::Deletion;
 use devices::Devices;
 use entry_checks::EntryChecks;
 use exchange::{Exchanges, Finished, Job, Request};
-use search::Search;
+pub(crate) use exchange::{MAX_OPEN, WIDTH};
+use pinholes::{OpeningState, Pinholes};
+use search::{Search, Sockets};
 use service::{Services, Trial, is_usable};
 use std::collections::LinkedList;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -61,6 +67,13 @@ pub struct Network {
     pub named: bool,
 }
 
+impl Network {
+    /// Whether pinholes are opened in it, rather than ports mapped.
+    pub(crate) fn is_ipv6(&self) -> bool {
+        self.local.is_ipv6()
+    }
+}
+
 /// The timers of the driver. Of those due at the same time, the one with the lower word comes first.
 #[derive(Clone, Copy, Debug)]
 enum Timer {
@@ -78,6 +91,8 @@ enum Timer {
     Settle,
     /// When doubted devices are searched for again.
     Doubt,
+    /// When the gateway is searched by IPv4, if nothing has answered by IPv6.
+    Ipv4Search,
 }
 
 impl Word for Rung {
@@ -102,6 +117,7 @@ impl Word for Timer {
             Timer::Settle => (4, 0),
             Timer::Doubt => (5, 0),
             Timer::Walk(id) => (6, id.word()),
+            Timer::Ipv4Search => (7, 0),
         }
         .word()
     }
@@ -143,9 +159,14 @@ pub struct Upnp {
     network: Option<Network>,
     /// Whether the search socket is open; `None`: not known yet.
     is_open: Option<bool>,
+    sockets: Sockets,
     search: Search,
+    /// The gateway by IPv4, once the search by IPv6 has found nothing.
+    ipv4_gateway: Option<IpAddr>,
     /// No mapping waits any more: nothing more is discovered.
     resting: bool,
+    /// Firewall control is sought for pinholes that PCP does not delete.
+    is_sought: bool,
     devices: Devices,
     services: Services,
     /// Services on other devices that held our mappings, and when.
@@ -156,13 +177,14 @@ pub struct Upnp {
     doubt_searches: usize,
     doubted_at: Option<Time>,
     tasks: Map<TaskId, Task>,
+    pinholes: Pinholes,
     deletions: Map<Slot, Deletion>,
     /// How many entries were deleted.
     deleted: u32,
     entry_checks: EntryChecks,
     exchanges: Exchanges,
     /// The calls that are not answered yet, and the replies to those that are.
-    calls: Vec<(u32, Action)>,
+    calls: Vec<Call>,
     replies: Vec<(u32, Result<Reply, ExchangeError>)>,
     timers: Timers<Timer>,
     notices: LinkedList<Notice>,
@@ -175,6 +197,16 @@ impl Upnp {
         // Keeps the exchanges for their last id: a late input must not hit a new exchange.
         let exchanges = std::mem::take(&mut self.exchanges);
         *self = Upnp { network, exchanges, ..Upnp::default() };
+    }
+
+    /// The ids of its exchanges follow this number.
+    pub(crate) fn number_exchanges_from(&mut self, number: u64) {
+        self.exchanges.number_from(number);
+    }
+
+    /// Whether pinholes are opened, rather than ports mapped.
+    fn is_ipv6(&self) -> bool {
+        self.network.is_some_and(|network| network.is_ipv6())
     }
 
     /// Whether a rung is on the gateway; a service that is no longer known counts as such.
@@ -209,42 +241,6 @@ impl Upnp {
         self.exchanges.host_of(exchange).map(|address| address.to_canonical())
     }
 
-    /// Adds the state of each UPnP rung, the best first.
-    pub fn rungs(&self, now: Time, config: &Config, rungs: &mut Vec<RungState>) {
-        let searched_at = self.search.since.unwrap_or(now);
-        let silent_at = searched_at + SILENCE.min(config.discover_timeout);
-        let last_at = searched_at + config.discover_timeout;
-        // Several services report their status first.
-        if let Some(at) = self.timers.get(Timer::Settle) {
-            rungs.push(RungState::Coming { hold_until: at, until: at });
-        }
-        self.services.push_rungs(|service| service.on_gateway, rungs);
-        if self.devices.list.iter().any(Device::is_pending_gateway) {
-            // The gateway's own device is preferred for a while, however slow its description is.
-            rungs.push(RungState::Coming { hold_until: silent_at, until: last_at });
-        }
-        let answered_at = self.search.answered_at().unwrap_or(now);
-        if self.services.count(false) > 0 {
-            let is_trusted = |service: &Service| {
-                self.trusted.get(&service.rung).is_some_and(|&at| now.since(at) < TRUST_LIFETIME)
-            };
-            let is_over = now >= answered_at;
-            let has_turn = |service: &Service| !service.on_gateway && (is_over || is_trusted(service));
-            self.services.push_rungs(has_turn, rungs);
-            if !is_over {
-                rungs.push(RungState::Coming { hold_until: answered_at, until: answered_at });
-            }
-        }
-        if let Search { since: Some(since), rounds: Some(_), .. } = self.search {
-            // Once the gateway's own device has answered, no more rounds are sent.
-            let until = match self.services.count(true) > 0 {
-                true => answered_at,
-                false => Search::ends_at(since, config),
-            };
-            rungs.push(RungState::Coming { hold_until: now, until });
-        }
-    }
-
     /// The devices that have answered, in the order of their answers.
     pub fn devices(&self) -> &[Device] {
         &self.devices.list
@@ -255,18 +251,6 @@ impl Upnp {
         &self.services.list
     }
 
-    /// Calls an action of a service, by a number of the caller's, within `timeout`.
-    pub fn call(&mut self, cx: &mut Cx, rung: Rung, number: u32, action: Action, timeout: Duration) {
-        self.calls.push((number, action));
-        self.enqueue(Job::Call(rung, number), timeout);
-        self.settle(cx);
-    }
-
-    /// A reply to a call, with its number.
-    pub fn poll_reply(&mut self) -> Option<(u32, Result<Reply, ExchangeError>)> {
-        self.replies.pop()
-    }
-
     /// Searches cannot be sent, for this reason.
     pub fn handle_trouble(&mut self, _cx: &mut Cx, reason: Reason) {
         self.trouble = Some(reason);
@@ -274,6 +258,14 @@ impl Upnp {
 
     /// A connection is established; `local`: our address on it.
     pub fn handle_tcp_connected(&mut self, cx: &mut Cx, exchange: ExchangeId, local: SocketAddr) {
+        let is_ours = cx.config.source.is_none_or(|source| local.ip() == source.address);
+        if !is_ours {
+            // The gateway would open the pinhole of another address.
+            if let Some(done) = self.exchanges.fail(cx, exchange, ExchangeError::OtherSource) {
+                self.handle_done(cx, done);
+            }
+            return self.settle(cx);
+        }
         let Some((job, url)) = self.exchanges.connected(exchange, local) else { return };
         match self.request(cx, job, &url, local.ip().to_canonical()) {
             Some(bytes) => cx.output(Output::Write { exchange, bytes }),
@@ -302,7 +294,7 @@ impl Upnp {
     /// connection, even if that fails.
     fn settle(&mut self, cx: &mut Cx) {
         for job in self.exchanges.open_queued(cx) {
-            if let Job::Walk(id) = job {
+            if let Job::Walk(id) | Job::Pinhole(id) = job {
                 // A device other than the gateway's that has granted nothing delays FAILURE no longer than silence
                 // does.
                 let service = self.services.get(id.rung);
@@ -322,11 +314,17 @@ impl Upnp {
             Job::Address(_) => Action::new("GetExternalIPAddress", None),
             Job::Walk(id) => self.walk_action(cx, id, local)?,
             Job::LateAny(_) => return None,
-            Job::DeleteEntry(slot) => self.deletion_action(slot)?,
+            Job::Pinhole(id) => self.pinhole_action(cx, id)?,
+            Job::Firewall(_) => Action::new("GetFirewallStatus", None),
+            Job::DeleteEntry(slot) => self.deletion_action(cx, slot)?,
             Job::CheckEntry(slot) => Action::read_entry(slot.key.transport, slot.port),
-            Job::Call(_, number) => self.calls.iter().find(|(call, _)| *call == number)?.1.clone(),
+            Job::Call(_, number) => self.call_of(number)?.action.clone(),
         };
-        let service_type = &self.services.get(job.rung()?)?.named.service_type;
+        let of = if let Job::Call(_, number) = job { self.call_of(number)?.of.as_ref() } else { None };
+        let service_type = match of {
+            Some(common) => &common.service_type,
+            None => &self.services.get(job.rung()?)?.named.service_type,
+        };
         log!(Verbose, "UPnP-IGD: calls {} at {}", action.name, url.address);
         let soap_action = soap::soap_action(service_type, action.name);
         Some(http::emit_post(url, &soap_action, &action.body(service_type)))
@@ -348,7 +346,13 @@ impl Upnp {
         self.note_health(cx, job, &url, &outcome);
         let is_wanted = match job {
             Job::Walk(id) => self.tasks.get(&id).is_some_and(|task| task.state == TaskState::Asks),
+            Job::Pinhole(id) => {
+                let opening = self.pinholes.openings.get(&id);
+                opening.is_some_and(|opening| opening.state == OpeningState::Asks)
+            }
             Job::LateAny(_) => false,
+            // Its URL is not the service's.
+            Job::Call(_, number) => self.call_of(number).is_some_and(|call| call.of.is_none()),
             _ => true,
         };
         let is_failure = matches!(outcome, Outcome::Status(_) | Outcome::Failed(_));
@@ -362,13 +366,15 @@ impl Upnp {
         match job {
             Job::Describe(..) => {}
             Job::Call(_, number) => {
-                self.calls.retain(|(call, _)| *call != number);
+                self.calls.retain(|call| call.number != number);
                 self.replies.push((number, result));
             }
             Job::Status(id) => self.handle_status(cx, id, &outcome),
             Job::Address(id) => self.handle_address(cx, id, &outcome),
             Job::Walk(id) => self.handle_walk(cx, id, &outcome, client),
             Job::LateAny(id) => self.handle_late_any(cx, id, &outcome),
+            Job::Pinhole(id) => self.handle_pinhole(cx, id, &outcome),
+            Job::Firewall(id) => self.handle_firewall(cx, id, &outcome),
             Job::DeleteEntry(slot) => self.handle_deletion(cx, slot, &outcome, client),
             Job::CheckEntry(slot) => self.handle_entry(cx, slot, &outcome, client),
         }
@@ -389,12 +395,24 @@ impl Upnp {
 
 impl Driver for Upnp {
     fn map(&mut self, cx: &mut Cx, key: Key, rung: Rung, suggestion: Suggestion, request_kind: RequestKind) {
-        self.make(cx, TaskId { rung, key }, suggestion, request_kind);
+        let id = TaskId { rung, key };
+        match self.is_ipv6() {
+            true => self.open_pinhole(cx, id, suggestion.lifetime_secs, request_kind),
+            false => self.make(cx, id, suggestion, request_kind),
+        }
+        if request_kind == RequestKind::Retry {
+            // After the request, which takes its turn in the pace first.
+            self.search_again(cx);
+        }
         self.settle(cx);
     }
 
     fn leave(&mut self, cx: &mut Cx, key: Key, rung: Rung) {
-        self.leave_task(cx, TaskId { rung, key });
+        let id = TaskId { rung, key };
+        match self.is_ipv6() {
+            true => self.leave_pinhole(cx, id),
+            false => self.leave_task(cx, id),
+        }
         self.settle(cx);
     }
 
@@ -409,7 +427,8 @@ impl Driver for Upnp {
     }
 
     fn rest(&mut self, cx: &mut Cx) {
-        if !self.deletions.is_empty() || std::mem::replace(&mut self.resting, true) {
+        let is_needed = !self.deletions.is_empty() || self.is_firewall_control_sought();
+        if is_needed || std::mem::replace(&mut self.resting, true) {
             return;
         }
         // Devices that have answered are remembered.
@@ -423,8 +442,10 @@ impl Driver for Upnp {
 
     fn recheck(&mut self, cx: &mut Cx, in_use: bool) {
         self.exchanges.widen();
-        if in_use {
-            self.recheck_entries(cx);
+        match self.is_ipv6() {
+            true if in_use => self.recheck_pinholes(cx),
+            false if in_use => self.recheck_entries(cx),
+            _ => {}
         }
         self.settle(cx);
     }
@@ -437,11 +458,14 @@ impl Driver for Upnp {
             match timer {
                 Timer::Search => self.search_on(cx),
                 Timer::Deletion(slot) => self.ask_for_deletion(cx, slot),
+                Timer::Walk(id) if self.is_ipv6() => self.take_pinhole_turn(cx, id),
                 Timer::Walk(id) => self.take_walk_turn(cx, id),
                 Timer::EntryCheck(id) => self.check_entry(cx, id),
+                Timer::EntryCheckTurn if self.is_ipv6() => self.take_look_turn(cx),
                 Timer::EntryCheckTurn => self.take_check_turn(cx),
                 Timer::Settle => self.notices.push_back(Notice::Changed),
                 Timer::Doubt => self.search_doubted(cx),
+                Timer::Ipv4Search => self.begin_ipv4_search(cx),
             }
         }
         self.settle(cx);

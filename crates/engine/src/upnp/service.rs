@@ -1,14 +1,17 @@
 //! The services that can map ports: what is known of each, and their order.
 
 use super::action::Outcome;
-use super::devices::NamedService;
+use super::devices::{Device, NamedService};
 use super::exchange::Job;
+use super::pinholes::Firewall;
+use super::search::Search;
 use super::walk::{LEASE_SECS, Variant};
-use super::{SHORT_TIMEOUT, Timer, Upnp};
+use super::{SHORT_TIMEOUT, TRUST_LIFETIME, Timer, Upnp};
 use crate::addresses::{Scope, scope_of};
-use crate::driver::{DeletionOutcome, Key, Rung};
-use crate::io::Cx;
+use crate::driver::{DeletionOutcome, Key, Notice, Rung};
+use crate::io::{Config, Cx};
 use crate::ladder::RungState;
+use crate::protocols::SILENCE;
 use crate::reason::Reason;
 use crate::time::Time;
 use std::net::IpAddr;
@@ -103,6 +106,7 @@ pub struct Service {
     pub(super) permanent_since: Option<Time>,
     pub(super) address: Address,
     pub(super) visibility: Visibility,
+    pub(super) firewall: Firewall,
     /// Consecutive exchanges without a connection or an answer.
     pub(super) troubles: u8,
 }
@@ -122,6 +126,7 @@ impl Service {
             permanent_since: None,
             address: Address::default(),
             visibility: Visibility::Unknown,
+            firewall: Firewall::default(),
             troubles: 0,
         }
     }
@@ -205,6 +210,42 @@ impl Services {
 }
 
 impl Upnp {
+    /// Adds the state of each UPnP rung, the best first.
+    pub fn rungs(&self, now: Time, config: &Config, rungs: &mut Vec<RungState>) {
+        let searched_at = self.search.since.unwrap_or(now);
+        let silent_at = searched_at + SILENCE.min(config.discover_timeout);
+        let last_at = searched_at + config.discover_timeout;
+        // Several services report their status first.
+        if let Some(at) = self.timers.get(Timer::Settle) {
+            rungs.push(RungState::Coming { hold_until: at, until: at });
+        }
+        self.services.push_rungs(|service| service.on_gateway, rungs);
+        if self.devices.list.iter().any(Device::is_pending_gateway) {
+            // The gateway's own device is preferred for a while, however slow its description is.
+            rungs.push(RungState::Coming { hold_until: silent_at, until: last_at });
+        }
+        let answered_at = self.search.answered_at().unwrap_or(now);
+        if self.services.count(false) > 0 {
+            let is_trusted = |service: &Service| {
+                self.trusted.get(&service.rung).is_some_and(|&at| now.since(at) < TRUST_LIFETIME)
+            };
+            let is_over = now >= answered_at;
+            let has_turn = |service: &Service| !service.on_gateway && (is_over || is_trusted(service));
+            self.services.push_rungs(has_turn, rungs);
+            if !is_over {
+                rungs.push(RungState::Coming { hold_until: answered_at, until: answered_at });
+            }
+        }
+        if let Search { since: Some(since), rounds: Some(_), .. } = self.search {
+            // Once the gateway's own device has answered, no more rounds are sent.
+            let until = match self.services.count(true) > 0 {
+                true => answered_at,
+                false => Search::ends_at(since, config),
+            };
+            rungs.push(RungState::Coming { hold_until: now, until });
+        }
+    }
+
     /// Drops services that are gone, with their tasks, deletions and exchanges.
     pub(super) fn drop_services(&mut self, cx: &mut Cx, is_dropped: impl Fn(&Service) -> bool) {
         let dropped: Vec<Rung> = self
@@ -214,11 +255,15 @@ impl Upnp {
             .filter(|service| is_dropped(service))
             .map(|service| service.rung)
             .collect();
+        if self.services.list.iter().any(|service| is_dropped(service) && service.firewall.is_off) {
+            self.notices.push_back(Notice::FirewallOn);
+        }
         self.services.list.retain(|service| !is_dropped(service));
         self.exchanges.discard(cx, true, |job| job.rung().is_some_and(|rung| dropped.contains(&rung)));
         for id in self.tasks.keys_where(|id, _| dropped.contains(&id.rung)) {
             self.fail(cx, id, Reason::Silence);
         }
+        self.drop_openings(cx, &dropped);
         self.entry_checks.entries.retain(|id, _| !dropped.contains(&id.rung));
         for slot in self.deletions.keys_where(|slot, _| dropped.contains(&slot.rung)) {
             self.end_deletion(cx, slot, DeletionOutcome::NotConfirmed(Reason::Silence));
@@ -227,7 +272,7 @@ impl Upnp {
 
     /// If there are several services, has each report its status first.
     pub(super) fn probe_alternatives(&mut self, cx: &mut Cx, on_gateway: bool) {
-        if self.services.count(on_gateway) < 2 {
+        if self.services.count(on_gateway) < 2 || self.is_ipv6() {
             return;
         }
         let is_unasked = |service: &&Service| {

@@ -62,12 +62,9 @@ impl Upnp {
         if let Some(task) = self.tasks.get_mut(&id) {
             if task.state == TaskState::Abandoned {
                 task.state = TaskState::Asks;
+                self.drop_waiting_deletion(cx, id);
             }
             return;
-        }
-        if request_kind == RequestKind::Retry && self.search.is_due_again(cx.now, cx.config.recheck_interval)
-        {
-            self.search_for_better(cx);
         }
         let Some(service) = self.services.get_mut(id.rung) else {
             return self.tell_failed(id, Reason::Silence);
@@ -88,8 +85,9 @@ impl Upnp {
         let is_entry = |slot: Slot| slot.rung == id.rung && slot.port != 0;
         let has_entry = cx.ledger.of(id.key).any(|entry| is_entry(entry.slot));
         let port = suggestion.port.map(NonZeroU16::get);
-        let has_add_any = service.named.kind == WanService::Ip2 && !has_entry;
+        let has_add_any = service.named.kind == WanService::Ip2 && !has_entry && !suggestion.is_exact;
         let mut walk = Walk::new(id.key, port, purpose, has_add_any, service.variant);
+        walk.set_wish(suggestion);
         // Leased entries of this key were granted, but not kept.
         if self.entry_checks.entries.get(&id).is_some_and(|entry| entry.gone_early >= 2) {
             walk.make_permanent();
@@ -108,17 +106,20 @@ impl Upnp {
         let port = task.walk.port;
         let service = self.services.get_mut(id.rung);
         if let Some(service) = service.filter(|service| !service.address.is_fresh(cx.now)) {
+            let is_just_told =
+                task.request_kind == RequestKind::Retry && service.address.is_just_told(cx.now);
             match task.purpose {
-                // The service will probably refuse again: one request is enough.
-                Purpose::Retry => service.address.forget_silence(),
                 Purpose::Usual if service.address.is_none() && told.is_none() => {
-                    if task.request_kind == RequestKind::Retry && service.address.is_just_told(cx.now) {
+                    if is_just_told {
                         let address = service.address.last;
                         return self.fail(cx, id, Reason::NoAddress { address });
                     }
                     task.state = TaskState::WaitsForAddress;
                     return self.ask_address(id.rung);
                 }
+                _ if is_just_told => {}
+                // The service will probably refuse again: one request is enough.
+                Purpose::Retry => service.address.forget_silence(),
                 _ => self.ask_address(id.rung),
             }
         }
@@ -180,14 +181,14 @@ impl Upnp {
             let ends_at = walk.lifetime().map(|lifetime| cx.now + lifetime);
             cx.ledger.note_sent(id.slot(port), local, Nonce([0; 12]), ends_at);
         }
-        Some(walk.action(local))
+        Some(walk.action(local, &cx.descriptions))
     }
 
     /// Handles the outcome of a request of a walk.
     pub(super) fn handle_walk(&mut self, cx: &mut Cx, id: TaskId, outcome: &Outcome, client: IpAddr) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let (asked_port, clears) = (task.walk.adds(), task.walk.clears());
-        let next = task.walk.take(outcome, client);
+        let next = task.walk.take(outcome, client, &cx.descriptions);
         match (asked_port, outcome, next) {
             (_, Outcome::Done(_), AfterReply::Made(made, lifetime)) => {
                 if asked_port == Some(0) {
@@ -280,6 +281,7 @@ impl Upnp {
     pub(super) fn fail(&mut self, cx: &mut Cx, id: TaskId, reason: Reason) {
         let Some(task) = self.tasks.remove(&id) else { return };
         self.tell_failed(id, reason);
+        self.note_not_made(cx, id);
         self.fetch_unread(cx);
         let Some(service) = self.services.get_mut(id.rung) else { return };
         service.variant = task.walk.variant;
@@ -300,6 +302,16 @@ impl Upnp {
     fn tell_failed(&mut self, id: TaskId, reason: Reason) {
         let TaskId { rung, key } = id;
         self.notices.push_back(Notice::Failed { key, rung, reason, lifetime: None });
+    }
+
+    /// A service has restarted: what was sent to it before may be lost, and its numbers mean nothing any more.
+    pub(super) fn note_overtaken(&mut self, rung: Rung) {
+        let is_open = |id: TaskId, job| id.rung == rung && self.exchanges.is_written(job);
+        self.tasks.for_each_mut(|id, task| task.is_overtaken |= is_open(id, Job::Walk(id)));
+        self.pinholes.forget_ids(rung);
+        self.pinholes
+            .openings
+            .for_each_mut(|id, opening| opening.is_overtaken |= is_open(id, Job::Pinhole(id)));
     }
 
     /// Abandons the task of a key at a service.
@@ -336,7 +348,8 @@ impl Upnp {
     fn make_again(&mut self, cx: &mut Cx, id: TaskId) {
         let Some(task) = self.tasks.remove(&id) else { return };
         let port = NonZeroU16::new(task.walk.port);
-        self.make(cx, id, Suggestion { address: None, port }, task.request_kind);
+        let suggestion = Suggestion { port, ..task.walk.wish };
+        self.make(cx, id, suggestion, task.request_kind);
     }
 
     /// Requests the external address from a service, unless a request is open.

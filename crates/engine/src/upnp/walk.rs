@@ -2,8 +2,9 @@
 //! duration), and how each reply is interpreted. No I/O; other mappings play no part.
 
 use super::action::{Action, ExchangeError, Outcome, Owner, code};
+use crate::descriptions::Descriptions;
 use crate::driver::Key;
-use crate::io::Random;
+use crate::io::{Random, Suggestion};
 use crate::reason::Reason;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -98,6 +99,8 @@ pub(super) struct Walk {
     /// The external port of the current request.
     pub(super) port: u16,
     step: Step,
+    /// The lease that the program wants, in seconds; 0: permanent.
+    asked_secs: u32,
     lease_secs: u32,
     /// Permanent leases are requested, whatever the variant.
     is_permanent: bool,
@@ -111,6 +114,8 @@ pub(super) struct Walk {
     randoms: usize,
     /// A conflict could not be explained by reading the entry: later ones count as refusals.
     conflicts_are_refusals: bool,
+    /// What the program wants.
+    pub(super) wish: Suggestion,
     cleared: bool,
     /// The lease of an unanswered request at this port, which may have made the entry.
     unclear: Option<u32>,
@@ -144,6 +149,7 @@ impl Walk {
             variant,
             port,
             step,
+            asked_secs: LEASE_SECS,
             lease_secs: variant.lease_secs,
             is_permanent: false,
             fault_to_lease: false,
@@ -151,10 +157,28 @@ impl Walk {
             lost_ports: Vec::new(),
             randoms: variant.range,
             conflicts_are_refusals: false,
+            wish: Suggestion::default(),
             cleared: false,
             unclear: None,
             requests: 0,
             reason: Reason::PortsTaken,
+        }
+    }
+
+    /// What the program wants, but for the external port.
+    pub(super) fn set_wish(&mut self, wish: Suggestion) {
+        self.wish = wish;
+        self.asked_secs = wish.lifetime_secs.unwrap_or(LEASE_SECS);
+        self.lease_secs = self.first_lease();
+    }
+
+    /// The lease that is requested first at a port.
+    fn first_lease(&self) -> u32 {
+        match self.variant.lease_secs {
+            _ if self.is_permanent => 0,
+            LEASE_SECS => self.asked_secs,
+            0 => 0,
+            longest => longest.min(self.asked_secs),
         }
     }
 
@@ -202,8 +226,9 @@ impl Walk {
     }
 
     /// The next request; `client`: our address on its connection.
-    pub(super) fn action(&self, client: IpAddr) -> Action {
-        let add = |name| Action::add(name, self.key, self.port, client, self.lease_secs);
+    pub(super) fn action(&self, client: IpAddr, known: &Descriptions) -> Action {
+        let description = known.text(self.wish.description);
+        let add = |name| Action::add(name, self.key, self.port, client, description, self.lease_secs);
         match self.step {
             Step::ReadEntry | Step::ReadEntryAgain => Action::read_entry(self.key.transport, self.port),
             Step::Add => add("AddPortMapping"),
@@ -218,6 +243,9 @@ impl Walk {
         random: &mut dyn Random,
         is_free: impl Fn(u16) -> bool,
     ) -> Result<(), Reason> {
+        if self.wish.is_exact {
+            return Err(self.reason);
+        }
         self.lost_ports.push(self.port);
         let is_new = |port: u16| !self.lost_ports.contains(&port) && is_free(port);
         let internal_port = self.key.internal_port.get();
@@ -231,7 +259,7 @@ impl Walk {
         self.port = chosen.ok_or(self.reason)?;
         (self.cleared, self.unclear) = (false, None);
         self.refused_leases.clear();
-        self.lease_secs = if self.is_permanent { 0 } else { self.variant.lease_secs };
+        self.lease_secs = self.first_lease();
         if self.step != Step::AddAny || self.requests > 0 {
             self.step = Step::Add;
         }
@@ -239,7 +267,7 @@ impl Walk {
     }
 
     /// Handles the outcome of the request from [`Walk::action`].
-    pub(super) fn take(&mut self, outcome: &Outcome, client: IpAddr) -> AfterReply {
+    pub(super) fn take(&mut self, outcome: &Outcome, client: IpAddr, known: &Descriptions) -> AfterReply {
         // Only the failure of a request to add an entry is a reason.
         if let (Some(reason), Some(_)) = (outcome.reason(), self.adds()) {
             self.reason = reason;
@@ -254,7 +282,7 @@ impl Walk {
                 Owner::Ours | Owner::Unclear => self.ask(Step::Add),
             },
             Step::ReadEntryAgain => match outcome.owner(self.key, self.port, client) {
-                Owner::Ours if self.unclear.is_some() && outcome.is_certainly_of(self.key, client) => {
+                Owner::Ours if self.unclear.is_some() && outcome.is_certainly_of(self.key, client, known) => {
                     self.lease_secs = self.unclear.unwrap_or(self.lease_secs);
                     AfterReply::Made(self.port, self.lifetime())
                 }
@@ -289,7 +317,9 @@ impl Walk {
     }
 
     fn take_success(&mut self) -> AfterReply {
-        if self.fault_to_lease || self.lease_secs == SHORT_LEASE_SECS {
+        // That a service takes the program's own lease says nothing about the usual one.
+        let is_own = self.asked_secs != LEASE_SECS && self.lease_secs == self.asked_secs;
+        if !is_own && (self.fault_to_lease || self.lease_secs == SHORT_LEASE_SECS) {
             self.variant.lease_secs = self.lease_secs;
         }
         if self.randoms > self.variant.range {
@@ -336,7 +366,7 @@ impl Walk {
                     Outcome::Fault(_) => self.fault_to_lease = true,
                     _ => self.unclear = Some(self.lease_secs),
                 }
-                self.take_lease_refusal(&[LEASE_SECS, 0, SHORT_LEASE_SECS])
+                self.take_lease_refusal(&[self.asked_secs, LEASE_SECS, 0, SHORT_LEASE_SECS])
             }
         }
     }
@@ -348,7 +378,7 @@ impl Walk {
             return AfterReply::OtherPort;
         }
         self.fault_to_lease = true;
-        self.take_lease_refusal(&[LEASE_SECS, 0])
+        self.take_lease_refusal(&[self.asked_secs, LEASE_SECS, 0])
     }
 
     /// Tries the next of these lease durations at the same port, then another port.
@@ -357,7 +387,8 @@ impl Walk {
             return AfterReply::Failed(self.reason);
         }
         self.refused_leases.push(self.lease_secs);
-        let is_known_refused = |lease: u32| lease == LEASE_SECS && self.variant.is_permanent();
+        let is_known_refused =
+            |lease: u32| lease != 0 && lease != SHORT_LEASE_SECS && self.variant.is_permanent();
         let is_left = |lease: &&u32| !self.refused_leases.contains(lease) && !is_known_refused(**lease);
         let left = leases.iter().find(is_left);
         match left {

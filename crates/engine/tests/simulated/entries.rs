@@ -28,7 +28,7 @@ fn a_renewal_that_fails_after_it_has_removed_the_entry_makes_it_anew() {
     let mut world = World::new();
     let faults = &mut world.gateway().faults;
     (faults.closed.pcp, faults.closed.natpmp) = (true, true);
-    let wish = Suggestion { address: None, port: NonZeroU16::new(20_000) };
+    let wish = Suggestion { address: None, port: NonZeroU16::new(20_000), ..Suggestion::default() };
     let id = world.create_wishing(Tcp, 8000, wish);
     world.run_until(|world| world.is_success(id));
     // A conflict with our own entry, which is deleted to make it anew. Then the table is full.
@@ -119,7 +119,7 @@ fn a_renewal_is_of_the_entry_that_holds_the_mapping() {
     let mut world = World::new();
     let faults = &mut world.gateway().faults;
     (faults.closed.pcp, faults.closed.natpmp) = (true, true);
-    let wish = Suggestion { address: None, port: NonZeroU16::new(20_000) };
+    let wish = Suggestion { address: None, port: NonZeroU16::new(20_000), ..Suggestion::default() };
     let id = world.create_wishing(Tcp, 8000, wish);
     let add = Kind::Soap(gateway::Action::AddPortMapping);
     let look = Kind::Soap(gateway::Action::GetSpecificPortMappingEntry);
@@ -189,13 +189,7 @@ fn a_late_grant_that_is_on_its_way_out_is_no_mapping() {
     // PCP answers when UPnP elsewhere has made the mapping, and the deletion that follows comes later still.
     world.gateway().faults.delay = Duration::from_millis(1400);
     (world.gateway().faults.closed.natpmp, world.gateway().faults.closed.ssdp) = (true, true);
-    let stranger = gateway::Config::at(IpAddr::V4(Ipv4Addr::new(192, 168, 1, 2)));
-    world.network.nodes.push(Node {
-        gateway: Gateway::new(stranger, gateway_time(START)),
-        power: Power::On,
-        interface: INTERFACE,
-        home: 0,
-    });
+    add_device(&mut world);
     let id = world.create(Tcp, 8000);
     world.run_for(secs(20));
     let held = world.network.nodes.iter().any(|node| node.gateway.table().len() == 1);

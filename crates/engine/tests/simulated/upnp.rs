@@ -1,6 +1,7 @@
 //! UPnP: devices that come and go, leases, looks.
 
 use super::*;
+use plum_gateway::core::Action;
 
 /// Neither home's gateway speaks anything but UPnP.
 fn assert_made_by_upnp_in_both_homes(world: &mut World) {
@@ -50,6 +51,30 @@ fn a_service_without_an_address_is_asked_for_it_once_for_many_that_failed() {
     world.run_for(secs(1000));
     let most = most_packets_a_second_since(&mut world, secs(60));
     assert!(most <= 100, "{most} packets in a second");
+}
+
+#[test]
+fn a_service_whose_address_natpmp_tells_is_asked_for_it_once_a_second_by_retries() {
+    let mut world = World::new();
+    let faults = &mut world.gateway().faults;
+    faults.closed.pcp = true;
+    faults.refuse(Kind::NatPmpMap, 4);
+    let address = Kind::Soap(Action::GetExternalIPAddress);
+    faults.refuse(address, 501);
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    world.gateway().faults.refuse(Kind::Soap(Action::AddPortMapping), 501);
+    for port in 1..=50 {
+        world.create(Udp, 10_000 + port);
+    }
+    world.run_for(secs(60));
+    world.gateway().counts.reset();
+    world.run_for(secs(1000));
+    let received = world.counts().received.iter().filter(|received| received.kind == address);
+    let asked: Vec<Duration> = received.map(|received| received.at).collect();
+    assert!(asked.is_sorted() && asked.len() > 2);
+    let soon = asked.windows(2).find(|two| two[1] - two[0] < secs(1));
+    assert_eq!(soon, None, "asked {} times", asked.len());
 }
 
 #[test]
@@ -196,15 +221,7 @@ fn a_gateway_without_power_for_a_while_is_believed_when_it_says_that_its_table_i
 #[test]
 fn a_mapping_that_leaves_another_device_for_the_gateway_leaves_nothing_there() {
     let mut world = World::new();
-    let stranger = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 2));
-    let config = gateway::Config { seed: 9, ..gateway::Config::at(stranger) };
-    let node = Node {
-        gateway: Gateway::new(config, gateway_time(world.now())),
-        power: Power::On,
-        interface: INTERFACE,
-        home: 0,
-    };
-    world.network.nodes.push(node);
+    add_device(&mut world);
     (world.gateway().faults.closed.ssdp, world.gateway().faults.closed.natpmp) = (true, true);
     // NOT_AUTHORIZED of one port.
     world.gateway().faults.refuse_port(Kind::PcpMap, 2, 8000);
@@ -229,7 +246,7 @@ fn what_was_under_way_at_a_service_that_is_gone_does_not_wait_for_it() {
         let faults = &mut world.gateway_at(node).faults;
         (faults.closed.pcp, faults.closed.natpmp) = (true, true);
     }
-    let wish = Suggestion { address: None, port: NonZeroU16::new(20_000) };
+    let wish = Suggestion { address: None, port: NonZeroU16::new(20_000), ..Suggestion::default() };
     let first = world.create_wishing(Tcp, 8000, wish);
     world.run_until(|world| world.is_success(first));
     // The deletion of the first is not answered any more, and the second waits for its port.
@@ -285,4 +302,78 @@ fn an_address_that_follows_a_time_of_none_is_told() {
     world.gateway().set_external_address(address, false);
     world.run_for(secs(310));
     assert_eq!(world.success(id).map(|(_, address, _)| address), Some(address.into()));
+}
+
+#[test]
+fn mappings_leave_another_device_for_the_gateway_one_after_the_other() {
+    let mut world = World::new();
+    add_device(&mut world);
+    let faults = &mut world.gateway().faults;
+    (faults.closed.pcp, faults.closed.natpmp, faults.closed.ssdp) = (true, true, true);
+    let ids: Vec<_> = (1..=300).map(|port| world.create(Udp, 10_000 + port)).collect();
+    world.run_until(World::all_success);
+    world.gateway().faults.closed.pcp = false;
+    let has_moved = |world: &World, id| world.success(id).is_some_and(|success| success.0 == Protocol::Pcp);
+    let begin = world.elapsed();
+    assert!(world.runs_until(secs(1300), |world| ids.iter().all(|&id| has_moved(world, id))));
+    let most = most_packets_a_second_since(&mut world, begin);
+    assert!(most <= 100, "{most} packets in a second");
+}
+
+#[test]
+fn entries_made_anew_in_silence_are_looked_at_more_slowly() {
+    let mut world = World::new();
+    let faults = &mut world.gateway().faults;
+    (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    // Made, and gone at the first look, and again at the next.
+    faults.leases = gateway::Leases::GoneAfter(secs(1));
+    let ids: Vec<_> = (1..=60).map(|port| world.create(Udp, 10_000 + port)).collect();
+    world.run_until(World::all_success);
+    let begin = world.elapsed();
+    world.run_for(secs(60));
+    let most = most_packets_a_second_since(&mut world, begin);
+    assert!(most <= 100, "{most} packets in a second");
+    assert!(ids.iter().all(|&id| world.callbacks(id).len() == 1), "in silence");
+    let made = world.counts().of(Kind::Soap(gateway::Action::AddPortMapping));
+    assert!(made > 60, "{made}");
+}
+
+#[test]
+fn another_device_is_searched_for_while_that_of_the_gateway_makes_nothing() {
+    let mut world = World::new();
+    add_device(&mut world);
+    let faults = &mut world.gateway().faults;
+    (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    faults.external_address_text = Some("0.0.0.0".into());
+    // The other device misses the first search.
+    world.gateway_at(1).faults.silence.ssdp = Times::Always;
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_failure(id));
+    world.run_for(secs(3600) - world.elapsed());
+    let searches = world.counts().of(Kind::SsdpSearch);
+    // Six targets to the gateway and to all: after 5 s, then in growing pauses up to the recheck period.
+    assert!((120..=240).contains(&searches), "{searches} searches in an hour");
+    world.gateway_at(1).faults.silence.ssdp = Times::Never;
+    assert!(world.runs_until(secs(310), |world| world.is_success(id)), "{:?}", world.timeline(id));
+    world.run_for(secs(3600));
+    assert_eq!(world.callbacks(id).len(), 2);
+}
+
+#[test]
+fn entries_that_are_lost_and_not_made_again_are_found_out_all_at_once() {
+    let mut world = World::new();
+    let faults = &mut world.gateway().faults;
+    (faults.closed.pcp, faults.closed.natpmp) = (true, true);
+    // Granted for ever, and gone when looked at: the gateway might hide its entries.
+    (faults.permanent_leases_only, faults.lifetime) = (true, Some(1));
+    let ids: Vec<_> = (8000..8010).map(|port| world.create(Tcp, port)).collect();
+    world.run_until(World::all_success);
+    world.run_for(secs(30));
+    assert!(world.all_success() && world.table().is_empty());
+    // No room: none of them can be made again. The first recheck is within the period in which the service is not checked.
+    world.gateway().faults.refuse(Kind::Soap(gateway::Action::AddPortMapping), 728);
+    world.run_for(secs(590));
+    for id in ids {
+        assert!(world.is_failure(id), "{:?}", world.timeline(id));
+    }
 }

@@ -31,11 +31,16 @@ impl<L> Drop for Running<'_, L> {
 
 /// Called on the worker thread only.
 impl<L: Listener> Client<L> {
-    /// The mapping is being made, or made again: there is no callback.
+    /// The mapping is being made again: the C API has no callback for it.
     pub(super) fn set_pending(&self, id: MappingId) {
-        let changed = self.inner.lock().set(id, QueriedState::Pending);
-        if changed {
+        let listener = {
+            let mut inner = self.inner.lock();
+            let changed = inner.set(id, QueriedState::Pending);
+            inner.table.get(&id).filter(|_| changed).map(|entry| entry.listener.clone())
+        };
+        if let Some(listener) = listener {
             log!(Info, "mapping {id}: pending");
+            listener.tell_pending(id);
         }
     }
 

@@ -13,19 +13,23 @@
 
 mod callbacks;
 mod deliveries;
+mod gateway;
 mod queries;
 mod session;
 mod settings;
 
-pub use crate::worker::{EngineHandle, is_worker_thread};
-pub use settings::{BadGateway, Settings, can_be_gateway, parse_gateway};
+pub use crate::worker::{EngineHandle, Leftovers, is_worker_thread};
+pub use gateway::{BadGateway, NamedGateway, parse_gateway};
+pub use session::Ending;
+pub use settings::Settings;
 
 use crate::dummytls::DummyTls;
 use crate::log::{self, log};
-use crate::net::Inheritable;
+use crate::net::{self, Inheritable};
 use crate::sync::{Condvar, Mutex};
 use crate::worker::{Command, Program, Wake, Worker};
 use plum_engine::io::{MappingId, Protocol, Wanted};
+use plum_engine::ipv6::{Choice, Ipv6Addresses, choose};
 use plum_engine::ordered::Map;
 use std::fmt;
 use std::net::IpAddr;
@@ -93,6 +97,9 @@ pub enum News {
 pub trait Listener: Clone + Send + 'static {
     /// Called on the worker thread with no lock held; may call the client.
     fn tell(&self, id: MappingId, wanted: &Wanted, news: &News);
+
+    /// A mapping that was made is lost, and is being made again. Called as `tell` is; `destroy` does not wait for its end.
+    fn tell_pending(&self, _id: MappingId) {}
 }
 
 /// The result of a query.
@@ -294,9 +301,17 @@ impl<L: Listener> Default for Client<L> {
     }
 }
 
-/// The address of this machine toward the internet; `None`: there is no route. Needs no session.
+/// The address of this machine toward the internet: that of IPv4; without an IPv4 route the IPv6 address that would be chosen
+/// for a pinhole. `None`: there is no route. Needs no session.
 pub fn local_address() -> Option<IpAddr> {
-    crate::net::local_address()
+    net::local_address().or_else(|| chosen_address(&net::find_ipv6_addresses(None).ok()?))
+}
+
+fn chosen_address(addresses: &Ipv6Addresses) -> Option<IpAddr> {
+    match choose(addresses, None) {
+        Choice::Address(source) => Some(source.address.into()),
+        Choice::Wait | Choice::None => None,
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// A session that ends: its worker, if it has one.
+pub struct Ending(Option<Worker>);
+
 impl<L: Listener> Client<L> {
     /// A client for the child of a fork: the same session as the parent's, but without mappings.
     pub fn after(parent: Option<&Client<L>>) -> Client<L> {
@@ -158,6 +161,17 @@ impl<L: Listener> Client<L> {
         if log::in_callback() || callbacks::in_callback() {
             return Err(Error::Failed);
         }
+        let ending = self.begin_cleanup()?;
+        self.finish_cleanup(ending)
+    }
+
+    /// The first half of [`Client::cleanup`], which waits for nothing unless another cleanup runs: from now on nothing can be
+    /// created. May be called in a callback. [`Client::finish_cleanup`] has to follow.
+    ///
+    /// # Errors
+    ///
+    /// `Failed`: there is no session, or another cleanup has ended it.
+    pub fn begin_cleanup(&'static self) -> Result<Ending, Error> {
         let mut inner = self.inner.lock();
         let worker = match std::mem::replace(&mut inner.phase, Phase::Cleaning) {
             Phase::Running { settings, worker, .. } => {
@@ -184,8 +198,16 @@ impl<L: Listener> Client<L> {
         if let Some(worker) = &worker {
             worker.send(Command::Cleanup);
         }
-        drop(inner);
-        if let Some(worker) = worker {
+        Ok(Ending(worker))
+    }
+
+    /// The second half of [`Client::cleanup`]: waits until the worker has ended. Not to be called in a callback.
+    ///
+    /// # Errors
+    ///
+    /// `Failed`: this is a child forked by the log callback; the session is the parent's.
+    pub fn finish_cleanup(&'static self, ending: Ending) -> Result<(), Error> {
+        if let Some(worker) = ending.0 {
             self.end(worker)?;
         }
         self.end_log();

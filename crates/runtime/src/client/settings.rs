@@ -1,10 +1,11 @@
 //! The program's settings, and the engine's configuration made from them.
 
+use super::gateway::{BadGateway, NamedGateway, parse_gateway};
 use crate::dummytls;
 use crate::log::{self, Level};
 use plum_engine::io::{Allowed, Config, OnCleanup};
 use std::ffi::CStr;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Errors in the settings, to be logged.
@@ -31,6 +32,8 @@ pub struct Settings {
     pub allowed: Allowed,
     /// The gateway, and its PCP and NAT-PMP port; `None`: the default gateway, and the standard port.
     pub gateway: Option<(IpAddr, Option<u16>)>,
+    /// The interface of a link-local gateway, by name or number.
+    pub gateway_zone: Option<String>,
     /// What cleanup does with live mappings.
     pub on_cleanup: OnCleanup,
     /// Errors in these settings, logged when the log is open.
@@ -42,11 +45,17 @@ impl Settings {
     pub fn read_gateway(&mut self) {
         let Some(text) = environment(c"PLUM_GATEWAY") else { return };
         match parse_gateway(&text) {
-            Ok(gateway) => self.gateway = Some(gateway),
+            Ok(gateway) => self.set_gateway(gateway),
             Err(BadGateway) => {
                 self.add_error("PLUM_GATEWAY is no ADDR, ADDR:PORT or [ADDR]:PORT of a host", &text);
             }
         }
+    }
+
+    /// The gateway is to be this one.
+    pub fn set_gateway(&mut self, gateway: NamedGateway) {
+        self.gateway = Some((gateway.address, gateway.port));
+        self.gateway_zone = gateway.zone;
     }
 
     /// Reads PLUM_ON_CLEANUP, if it is set.
@@ -100,39 +109,10 @@ pub(super) fn engine_config(settings: &Settings) -> Config {
         recheck_interval: span(settings.recheck_interval_millis, defaults.recheck_interval)
             .max(RECHECK_INTERVAL_MIN),
         gateway: settings.gateway,
+        gateway_zone: settings.gateway_zone.clone(),
         on_cleanup: settings.on_cleanup,
+        ..defaults
     }
-}
-
-/// The text is not a gateway.
-#[derive(Debug, PartialEq, Eq)]
-pub struct BadGateway;
-
-/// `ADDR`, `ADDR:PORT`, `[ADDR]` or `[ADDR]:PORT`, where a bare IPv6 address has no port.
-///
-/// # Errors
-///
-/// The text has another form, or no host can have that address.
-pub fn parse_gateway(text: &str) -> Result<(IpAddr, Option<u16>), BadGateway> {
-    let (address, port) = if let Ok(socket) = text.parse::<SocketAddr>() {
-        (socket.ip(), Some(socket.port()))
-    } else {
-        let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let address = match bracketed {
-            Some(inner) => inner.parse().map(IpAddr::V6).map_err(|_| BadGateway)?,
-            None => text.parse().map_err(|_| BadGateway)?,
-        };
-        (address, None)
-    };
-    if can_be_gateway(address, port) { Ok((address, port)) } else { Err(BadGateway) }
-}
-
-/// Whether a host can have this address and port: not an unspecified, multicast or broadcast address. (RFC 1112 §4:
-/// 240.0.0.0/4 is reserved.)
-pub fn can_be_gateway(address: IpAddr, port: Option<u16>) -> bool {
-    let address = address.to_canonical();
-    let is_reserved = matches!(address, IpAddr::V4(v4) if v4.octets()[0] >= 240);
-    !(address.is_unspecified() || address.is_multicast() || is_reserved || port == Some(0))
 }
 
 #[cfg(test)]
@@ -173,46 +153,6 @@ mod tests {
     fn rechecks_every_100_milliseconds_at_most() {
         let config = engine_config(&Settings { recheck_interval_millis: 1, ..Settings::default() });
         assert_eq!(config.recheck_interval, Duration::from_millis(100));
-    }
-
-    #[test]
-    fn reads_a_gateway_with_and_without_port() {
-        let v4: IpAddr = "192.168.1.1".parse().expect("an address");
-        let v6: IpAddr = "fd00::1".parse().expect("an address");
-        assert_eq!(parse_gateway("192.168.1.1"), Ok((v4, None)));
-        assert_eq!(parse_gateway("192.168.1.1:5351"), Ok((v4, Some(5351))));
-        assert_eq!(parse_gateway("fd00::1"), Ok((v6, None)));
-        assert_eq!(parse_gateway("[fd00::1]"), Ok((v6, None)));
-        assert_eq!(parse_gateway("[fd00::1]:15351"), Ok((v6, Some(15351))));
-    }
-
-    #[test]
-    fn refuses_what_is_no_gateway() {
-        for text in [
-            " ",
-            "gateway",
-            "192.168.1",
-            "192.168.1.1:",
-            "192.168.1.1:0",
-            "192.168.1.1:65536",
-            "192.168.1.1 ",
-            "[192.168.1.1]",
-            "[fd00::1]:",
-            "[fd00::1",
-            "0.0.0.0",
-            "[::]:5351",
-            "224.0.0.1",
-            "[ff02::1]:5351",
-            "240.0.0.1",
-            "255.255.255.255",
-            "255.255.255.255:5351",
-            "::ffff:255.255.255.255",
-            "::ffff:224.0.0.1",
-            "[::ffff:0.0.0.0]:5351",
-            "http://192.168.1.1",
-        ] {
-            assert_eq!(parse_gateway(text), Err(BadGateway), "{text:?}");
-        }
     }
 
     #[test]

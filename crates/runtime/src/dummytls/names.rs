@@ -110,13 +110,13 @@ impl Names {
         Names { domain, system, shared: Arc::new(shared) }
     }
 
-    /// The name of an address: `1-2-3-4.DOMAIN`.
+    /// The name of an address: `1-2-3-4.DOMAIN`, `2001-db8--1.DOMAIN`.
     fn name(&self, address: IpAddr) -> String {
-        let label = address.to_string().replace(['.', ':'], "-");
-        format!("{label}.{}", self.domain)
+        format!("{}.{}", label(address), self.domain)
     }
 
     pub(super) fn host_status(&self, now: Time, address: IpAddr) -> HostStatus {
+        let address = address.to_canonical();
         let name = self.name(address);
         let mut state = self.shared.state.lock();
         state.questions.retain(|question| now.since(question.asked_at) < ANSWER_LIFETIME);
@@ -145,6 +145,7 @@ impl Names {
     }
 
     pub(super) fn wait_for(&self, address: IpAddr) -> Arc<str> {
+        let address = address.to_canonical();
         loop {
             let now = self.system.now();
             match self.host_status(now, address) {
@@ -177,7 +178,7 @@ impl Names {
             if let Some(question) = state.question(address)
                 && question.asked_at == asked_at
             {
-                question.answer = Some(found.contains(&address));
+                question.answer = Some(found.iter().any(|found| found.to_canonical() == address));
             }
         });
         let result = match name.len() {
@@ -268,6 +269,34 @@ impl Drop for ThreadGuard {
     }
 }
 
+/// The first label of the name. No label begins or ends with a hyphen (RFC 1123 §2.1), so that zeros left out at an end of an
+/// address are written as one.
+fn label(address: IpAddr) -> String {
+    let text = address.to_string().replace(['.', ':'], "-");
+    let zero = |is_wanted: bool| if is_wanted { "0" } else { "" };
+    format!("{}{text}{}", zero(text.starts_with('-')), zero(text.ends_with('-')))
+}
+
 fn plain(address: IpAddr) -> Arc<str> {
     address.to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::label;
+
+    #[test]
+    fn the_label_of_an_address_has_a_zero_in_place_of_a_hyphen_at_an_end() {
+        for (address, expected) in [
+            ("1.2.3.4", "1-2-3-4"),
+            ("2001:db8::1", "2001-db8--1"),
+            ("2001:db8::", "2001-db8--0"),
+            ("::1", "0--1"),
+            ("::", "0--0"),
+            ("2600:1:2:3:4:5:6:7", "2600-1-2-3-4-5-6-7"),
+            ("2600:0:0:1::7", "2600-0-0-1--7"),
+        ] {
+            assert_eq!(label(address.parse().expect("an address")), expected);
+        }
+    }
 }

@@ -125,7 +125,11 @@ fn host(text: &str) -> HostStatus {
 
 #[test]
 fn a_name_that_resolves_to_the_address_is_reported() {
-    for (text, name) in [("1.2.3.4", "1-2-3-4.tls.example"), ("2001:db8::1", "2001-db8--1.tls.example")] {
+    for (text, name) in [
+        ("1.2.3.4", "1-2-3-4.tls.example"),
+        ("::ffff:1.2.3.4", "1-2-3-4.tls.example"),
+        ("2001:db8::", "2001-db8--0.tls.example"),
+    ] {
         let service = service_of("tls.example");
         service.system.answer(name, &["192.0.2.9", text]);
         let now = Time::from_secs(100);

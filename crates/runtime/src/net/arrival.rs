@@ -1,20 +1,24 @@
 //! The interface that received a datagram, and the prefix length of our network: these show whether a sender is on the
 //! link.
 
-use libc::{c_int, c_void, cmsghdr, sockaddr};
+use super::interfaces;
+use libc::{c_int, c_void, cmsghdr};
 use socket2::{SockAddr, SockAddrStorage};
 use std::io;
 use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
-use std::ptr::{from_ref, null_mut};
+use std::ptr::from_ref;
 
-/// The socket option, and the type of the control message with the interface. ip(7): IP_PKTINFO, whose in_pktinfo
+/// The socket option of IPv4, and the type of the control message with the interface. ip(7): IP_PKTINFO, whose in_pktinfo
 /// begins with the index; ip(4) of the BSDs: IP_RECVIF, whose sockaddr_dl has it.
 #[cfg(netlink)]
 const TOLD_BY: c_int = libc::IP_PKTINFO;
 #[cfg(routing_sockets)]
 const TOLD_BY: c_int = libc::IP_RECVIF;
+
+/// RFC 3542 §6.2: the index in an in6_pktinfo, behind the address.
+const IPV6_INDEX_AT: usize = 16;
 
 /// Room for one control message, aligned as its header has to be. A sockaddr_dl has up to 56 bytes.
 #[repr(C, align(16))]
@@ -32,20 +36,23 @@ fn loopback() -> u32 {
     // include/net/flow.h: LOOPBACK_IFINDEX.
     #[cfg(netlink)]
     return 1;
-    // SAFETY: if_nametoindex(3) reads a name that ends in NUL.
     #[cfg(routing_sockets)]
-    return unsafe { libc::if_nametoindex(c"lo0".as_ptr()) };
+    return interfaces::index_of(c"lo0").unwrap_or(0);
 }
 
-/// Requests the interface of each datagram of an IPv4 socket. If the system refuses, the socket works without.
-pub fn request(socket: &impl AsFd) {
+/// Requests the interface of each datagram of a socket of the family of `local`. If the system refuses, the socket works without.
+pub fn request(socket: &impl AsFd, local: IpAddr) {
     let on: c_int = 1;
-    // SAFETY: both options read an integer of the length given; the descriptor is open.
+    let (level, option) = match local {
+        IpAddr::V4(_) => (libc::IPPROTO_IP, TOLD_BY),
+        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    };
+    // SAFETY: each option reads an integer of the length given; the descriptor is open.
     unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_IP,
-            TOLD_BY,
+            level,
+            option,
             from_ref(&on).cast(),
             size_of::<c_int>() as libc::socklen_t,
         )
@@ -83,12 +90,16 @@ pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Sock
 /// The interface in a control message, the only kind that was requested.
 fn interface_of(control: &[u8]) -> u32 {
     let number = |at: usize| control.get(at..)?.first_chunk().map(|octets| c_int::from_ne_bytes(*octets));
+    let index_at = |at| number(at).and_then(|index| u32::try_from(index).ok()).unwrap_or(0);
     let kind = (number(offset_of!(cmsghdr, cmsg_level)), number(offset_of!(cmsghdr, cmsg_type)));
+    if kind == (Some(libc::IPPROTO_IPV6), Some(libc::IPV6_PKTINFO)) {
+        return index_at(MESSAGE_AT + IPV6_INDEX_AT);
+    }
     if kind != (Some(libc::IPPROTO_IP), Some(TOLD_BY)) {
         return 0;
     }
     #[cfg(netlink)]
-    return number(MESSAGE_AT).and_then(|index| u32::try_from(index).ok()).unwrap_or(0);
+    return index_at(MESSAGE_AT);
     #[cfg(routing_sockets)]
     {
         let index = control.get(MESSAGE_AT + offset_of!(libc::sockaddr_dl, sdl_index)..);
@@ -99,45 +110,14 @@ fn interface_of(control: &[u8]) -> u32 {
 /// The prefix length of an IPv4 address of this machine; `None`: it has no such address, or the system does not tell.
 pub fn prefix(address: IpAddr) -> Option<u8> {
     let IpAddr::V4(address) = address else { return None };
-    let mut list = null_mut();
-    // SAFETY: getifaddrs(3) writes a pointer.
-    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
-        return None;
-    }
-    let (mut next, mut found) = (list, None);
-    while !next.is_null() {
-        // SAFETY: an entry of the list, which is whole until it is freed.
-        let entry = unsafe { &*next };
-        // SAFETY: an address of the entry, if it has one.
-        let own = unsafe { octets_of(entry.ifa_addr) };
-        // SAFETY: as above.
-        let mask = unsafe { octets_of(entry.ifa_netmask) };
+    let mut found = None;
+    let visited = interfaces::visit_addresses(|entry| {
+        let (own, mask) = (entry.address, entry.netmask);
         if family(own) == Some(libc::AF_INET) && ipv4(own) == address && !mask.is_empty() {
             found = found.or(u8::try_from(ipv4(mask).to_bits().leading_ones()).ok());
         }
-        next = entry.ifa_next;
-    }
-    // SAFETY: the list of getifaddrs(3), of which no reference is left.
-    unsafe { libc::freeifaddrs(list) };
-    found
-}
-
-/// The octets of an address, as far as they matter here; none of null.
-///
-/// # Safety
-///
-/// The address is null, or whole for as long as the octets are used.
-unsafe fn octets_of<'a>(address: *const sockaddr) -> &'a [u8] {
-    if address.is_null() {
-        return &[];
-    }
-    #[cfg(netlink)]
-    let len = size_of::<sockaddr>();
-    // SAFETY: not null, and the first octet is the length. (That of a netmask ends after the last octet that is not 0.)
-    #[cfg(routing_sockets)]
-    let len = usize::from(unsafe { *address.cast::<u8>() });
-    // SAFETY: no address is shorter than that.
-    unsafe { std::slice::from_raw_parts(address.cast(), len) }
+    });
+    visited.ok().and(found)
 }
 
 fn family(address: &[u8]) -> Option<c_int> {
@@ -160,14 +140,17 @@ mod tests {
 
     #[test]
     fn a_datagram_of_this_machine_comes_in_by_no_interface() {
-        let (ours, theirs) =
-            (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
-        request(&ours);
-        theirs.send_to(b"hello", ours.local_addr().unwrap()).unwrap();
-        let mut buffer = [0; 9];
-        let (len, from, interface) = receive(&ours, &mut buffer).unwrap();
-        assert_eq!((&buffer[..len], from), (&b"hello"[..], theirs.local_addr().unwrap()));
-        assert_eq!(interface, 0);
+        for local in ["127.0.0.1:0", "[::1]:0"].map(|text| text.parse::<SocketAddr>().unwrap()) {
+            // A machine may have no IPv6.
+            let Ok(ours) = UdpSocket::bind(local) else { continue };
+            let theirs = UdpSocket::bind(local).unwrap();
+            request(&ours, local.ip());
+            theirs.send_to(b"hello", ours.local_addr().unwrap()).unwrap();
+            let mut buffer = [0; 9];
+            let (len, from, interface) = receive(&ours, &mut buffer).unwrap();
+            assert_eq!((&buffer[..len], from), (&b"hello"[..], theirs.local_addr().unwrap()));
+            assert_eq!(interface, 0);
+        }
     }
 
     #[test]

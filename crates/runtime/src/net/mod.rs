@@ -14,12 +14,16 @@ mod arrival;
 mod cancellation;
 mod descriptors;
 mod generation;
+#[cfg(any(netlink, routing_sockets))]
+mod interfaces;
 // The conditions `netlink` and `routing_sockets`: build.rs.
 #[cfg(not(any(netlink, windows)))]
 mod multicast;
 #[cfg(any(netlink, routing_sockets))]
 mod notices;
 mod output;
+#[cfg(any(netlink, routing_sockets, windows))]
+mod own_addresses;
 mod per_process;
 #[cfg(not(windows))]
 mod portable;
@@ -54,11 +58,16 @@ pub use generation::generation;
 pub use output::{output_is_terminal, write_output};
 pub use per_process::{Inheritable, PerProcess};
 pub use platform::{Watch, clock, environment};
+#[cfg(unix)]
+pub use signals::ignores_signal;
 pub use signals::{end_thread_in_child, start_thread};
 pub use wall_clock::wall_clock;
 
+#[cfg(not(netlink))]
+use plum_engine::ipv6::NextHop;
+use plum_engine::ipv6::{Choice, Ipv6Addresses, Ipv6Route, choose};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The route to an address, as the kernel would choose it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,10 +84,12 @@ pub struct Route {
 pub type HardwareAddress = [u8; 6];
 
 /// The result of reading the pending notices of a [`Watch`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notices {
-    /// Links, addresses or routes have changed.
+    /// Links, or addresses or routes of IPv4 have changed, or notices were lost.
     pub changed: bool,
+    /// Addresses or routes of IPv6 have changed.
+    pub ipv6_changed: bool,
     /// There were too many to read at once: read again.
     pub more: bool,
     /// The watch is broken: open another.
@@ -88,6 +99,11 @@ pub struct Notices {
 /// Addresses that represent "the internet" in a route lookup. RFC 5737 §3: they are reserved for documentation
 /// (TEST-NET-1, TEST-NET-2), and no packet is sent to them.
 const INTERNET: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 1)];
+
+/// The same for IPv6: an address of RFC 3849's documentation prefix, and one of the global unicast addresses (RFC 4291 §2.4)
+/// that is not assigned.
+const INTERNET_IPV6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1)];
 
 /// Fills `bytes` from the operating system's random number generator.
 ///
@@ -110,6 +126,15 @@ pub fn is_shortage(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| shortages.contains(&code))
 }
 
+/// Whether a socket could not be opened because its address is no longer one of this machine, or its interface is gone.
+pub fn is_address_gone(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let is_gone = error.raw_os_error() == Some(libc::ENODEV);
+    #[cfg(not(unix))]
+    let is_gone = false;
+    is_gone || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
 /// Looks up the route toward an address, or toward the internet, as the system would choose it. No packet is sent. `None`: there
 /// is none.
 ///
@@ -128,6 +153,31 @@ pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
         Some(route) if route.gateway.is_some() => Ok(Some(route)),
         _ => platform::find_route(INTERNET[1].into()),
     }
+}
+
+/// The IPv6 addresses of this machine, but those of the loopback interface and those that failed duplicate address detection,
+/// and the interface of the route to the internet (2001:db8::1, else 2000::1), or the one that `zone` names, by name or number.
+/// No packet is sent.
+///
+/// # Errors
+///
+/// The system could not be asked.
+pub fn find_ipv6_addresses(zone: Option<&str>) -> io::Result<Ipv6Addresses> {
+    platform::find_ipv6_addresses(zone)
+}
+
+/// The route from an address of ours on an interface toward an address, or toward the internet. No packet is sent. `None`:
+/// there is none, or the address is not ours.
+///
+/// # Errors
+///
+/// The lookup failed: it is unknown whether there is a route.
+pub fn find_ipv6_route(
+    source: Ipv6Addr,
+    interface: u32,
+    toward: Option<Ipv6Addr>,
+) -> io::Result<Option<Ipv6Route>> {
+    platform::find_ipv6_route(source, interface, toward)
 }
 
 /// The hardware address of a host on the link of an interface, from the neighbour table. No packet is sent. `None`: the
@@ -155,12 +205,32 @@ pub fn find_prefix(local: IpAddr) -> Option<u8> {
     }
 }
 
+/// Whether the route from an address of ours to another has no next hop, on this interface.
+fn is_on_link(source: Ipv6Addr, interface: u32, other: Ipv6Addr) -> bool {
+    #[cfg(netlink)]
+    return platform::is_on_link(source, interface, other);
+    #[cfg(not(netlink))]
+    {
+        let route = find_ipv6_route(source, interface, Some(other)).ok().flatten();
+        route.is_some_and(|route| {
+            route.interface == interface && matches!(route.next_hop, NextHop::OnLink | NextHop::PointToPoint)
+        })
+    }
+}
+
 /// [`find_route`], without a distinction of failures.
 pub fn look_up_route(toward: Option<IpAddr>) -> Option<Route> {
     find_route(toward).ok().flatten()
 }
 
-/// The address that this machine would use toward the internet; `None` without a route there. No packet is sent.
+/// The address that this machine would use toward the internet: by IPv4, or without a route there the IPv6 address that
+/// mappings lead to; `None` without a route at all. No packet is sent.
 pub fn local_address() -> Option<IpAddr> {
-    look_up_route(None).map(|route| route.local)
+    if let Some(route) = look_up_route(None) {
+        return Some(route.local);
+    }
+    match choose(&find_ipv6_addresses(None).ok()?, None) {
+        Choice::Address(source) => Some(source.address.into()),
+        Choice::Wait | Choice::None => None,
+    }
 }

@@ -11,67 +11,88 @@ const NOTICES_A_TURN: usize = 1024;
 /// Consecutive errors after which the socket counts as broken: errors that report something come once each.
 const ERRORS_A_TURN: usize = 8;
 
-/// Reads all pending notices; `read` takes one and returns whether it reports a change.
-pub fn drain(mut read: impl FnMut() -> io::Result<bool>) -> Notices {
-    let mut changed = false;
+/// What one notice tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// No change.
+    Nothing,
+    /// A change of addresses or routes of IPv6.
+    Ipv6,
+    /// Any other change.
+    Change,
+}
+
+/// Reads all pending notices; `read` takes one.
+pub fn drain(mut read: impl FnMut() -> io::Result<Notice>) -> Notices {
+    let mut notices = Notices::default();
     let mut errors = 0;
     for _ in 0..NOTICES_A_TURN {
         match read() {
-            Ok(tells) => {
-                changed |= tells;
+            Ok(notice) => {
+                notices.changed |= notice == Notice::Change;
+                notices.ipv6_changed |= notice == Notice::Ipv6;
                 errors = 0;
             }
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => return Notices { changed, more: false, broken: false },
+                io::ErrorKind::WouldBlock => return notices,
                 io::ErrorKind::Interrupted => {}
                 // netlink(7), route(4): ENOBUFS reports lost notices, so there was a change. It is reported once, and
                 // the kept notices still wait behind it. No other error is known here; a lasting one would be read for
                 // ever.
                 _ => {
-                    changed = true;
+                    notices.changed = true;
                     errors += 1;
                     if errors == ERRORS_A_TURN {
-                        return Notices { changed, more: false, broken: true };
+                        return Notices { broken: true, ..notices };
                     }
                 }
             },
         }
     }
-    Notices { changed, more: true, broken: false }
+    Notices { more: true, ..notices }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Notice::{Change, Ipv6, Nothing};
     use super::*;
 
-    fn drain_all(results: Vec<io::Result<bool>>) -> Notices {
+    fn drain_all(results: Vec<io::Result<Notice>>) -> Notices {
         let mut results = results.into_iter();
         drain(|| results.next().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into())))
     }
 
     #[test]
     fn tells_of_a_change_among_notices_that_are_none() {
-        let nothing = Notices { changed: false, more: false, broken: false };
+        let nothing = Notices::default();
         assert_eq!(drain_all(vec![]), nothing);
-        assert_eq!(drain_all(vec![Ok(false), Ok(false)]), nothing);
-        assert_eq!(drain_all(vec![Ok(false), Ok(true), Ok(false)]), Notices { changed: true, ..nothing });
+        assert_eq!(drain_all(vec![Ok(Nothing), Ok(Nothing)]), nothing);
+        let changed = Notices { changed: true, ..nothing };
+        assert_eq!(drain_all(vec![Ok(Nothing), Ok(Change), Ok(Nothing)]), changed);
+    }
+
+    #[test]
+    fn tells_changes_of_ipv6_from_others() {
+        let ipv6 = Notices { ipv6_changed: true, ..Notices::default() };
+        assert_eq!(drain_all(vec![Ok(Nothing), Ok(Ipv6), Ok(Nothing)]), ipv6);
+        assert_eq!(drain_all(vec![Ok(Change), Ok(Ipv6)]), Notices { changed: true, ..ipv6 });
     }
 
     #[test]
     fn takes_lost_notices_for_a_change_and_reads_on() {
         let lost = || Err(io::Error::other("lost"));
         let interrupted = || Err(io::ErrorKind::Interrupted.into());
-        let changed = Notices { changed: true, more: false, broken: false };
-        assert_eq!(drain_all(vec![interrupted(), lost(), Ok(false)]), changed);
+        let changed = Notices { changed: true, ..Notices::default() };
+        assert_eq!(drain_all(vec![interrupted(), lost(), Ok(Nothing)]), changed);
         // Seven in a row, one notice, seven more: each may report something.
-        let twice: Vec<_> = (0..15).map(|n| if n == 7 { Ok(false) } else { lost() }).collect();
+        let twice: Vec<_> = (0..15).map(|n| if n == 7 { Ok(Nothing) } else { lost() }).collect();
         assert_eq!(drain_all(twice), changed);
     }
 
     #[test]
     fn gives_up_a_socket_that_only_fails() {
         let broken = drain(|| Err(io::Error::other("broken")));
-        assert_eq!(broken, Notices { changed: true, more: false, broken: true });
+        assert_eq!(broken, Notices { changed: true, broken: true, ..Notices::default() });
     }
 
     #[test]
@@ -79,8 +100,9 @@ mod tests {
         let mut count = 0;
         let flood = drain(|| {
             count += 1;
-            Ok(true)
+            Ok(Change)
         });
-        assert_eq!((flood, count), (Notices { changed: true, more: true, broken: false }, NOTICES_A_TURN));
+        let expected = Notices { changed: true, more: true, ..Notices::default() };
+        assert_eq!((flood, count), (expected, NOTICES_A_TURN));
     }
 }

@@ -7,12 +7,13 @@
 pub(super) use super::multicast::{join_v4, prepare_listener, set_multicast_interface_v4};
 pub use super::portable::find_route;
 
-use super::Notices;
+use super::{INTERNET_IPV6, Notices, portable};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
+use plum_engine::ipv6::{Ipv6Addresses, Ipv6Route, NextHop};
 use std::ffi::CStr;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 /// The clocks.
 pub mod clock {
@@ -37,6 +38,34 @@ pub fn environment(name: &CStr) -> Option<String> {
     Some(std::env::var_os(name.to_str().ok()?)?.to_string_lossy().into_owned())
 }
 
+/// The address that the kernel would choose; interfaces are not known.
+///
+/// # Errors
+///
+/// The system has no descriptor or no memory.
+pub fn find_ipv6_addresses(_zone: Option<&str>) -> io::Result<Ipv6Addresses> {
+    portable::find_ipv6_addresses()
+}
+
+/// A route without a known next hop.
+///
+/// # Errors
+///
+/// The system has no descriptor or no memory.
+pub fn find_ipv6_route(
+    source: Ipv6Addr,
+    interface: u32,
+    toward: Option<Ipv6Addr>,
+) -> io::Result<Option<Ipv6Route>> {
+    let has_route = portable::has_route(source, interface, toward.unwrap_or(INTERNET_IPV6[1]))?;
+    Ok(has_route.then(|| Ipv6Route {
+        next_hop: NextHop::Unknown,
+        interface,
+        link_local: None,
+        other_routers: Vec::new(),
+    }))
+}
+
 /// A watch without notices.
 pub struct Watch {}
 
@@ -57,7 +86,7 @@ impl Watch {
 
     /// There is nothing to read.
     pub fn drain(&mut self) -> Notices {
-        Notices { changed: false, more: false, broken: false }
+        Notices::default()
     }
 }
 

@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Route, is_shortage};
+use super::udp::scoped;
+use super::{INTERNET_IPV6, Route, is_shortage};
+use plum_engine::ipv6::{Ipv6Addresses, LocalAddress};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -29,6 +31,52 @@ fn source_toward(address: IpAddr) -> io::Result<Option<IpAddr>> {
         Ok(()) => Ok(Some(socket.local_addr()?.ip())),
         Err(error) if is_shortage(&error) => Err(error),
         Err(_) => Ok(None),
+    }
+}
+
+/// The IPv6 source address that the kernel would choose toward the internet; `None`: it has no route there, or no IPv6.
+///
+/// # Errors
+///
+/// The system has no descriptor or no memory.
+pub fn internet_source() -> io::Result<Option<Ipv6Addr>> {
+    match source_toward(INTERNET_IPV6[1].into()) {
+        Ok(Some(IpAddr::V6(source))) => Ok(Some(source)),
+        Err(error) if is_shortage(&error) => Err(error),
+        _ => Ok(None),
+    }
+}
+
+/// That address as the only one. Its interface is not known.
+///
+/// # Errors
+///
+/// The system has no descriptor or no memory.
+pub fn find_ipv6_addresses() -> io::Result<Ipv6Addresses> {
+    let list = internet_source()?.into_iter().map(|address| LocalAddress {
+        address,
+        interface: 0,
+        is_temporary: false,
+        is_deprecated: false,
+        is_tentative: false,
+        preferred_secs: 0,
+    });
+    let list: Vec<_> = list.collect();
+    Ok(Ipv6Addresses { interface: list.first().map(|_| 0), list })
+}
+
+/// Whether the kernel has a route from an address of ours, where link-local addresses are those of an interface; `false` also if
+/// it is not ours.
+///
+/// # Errors
+///
+/// The system has no descriptor or no memory.
+pub fn has_route(source: Ipv6Addr, interface: u32, toward: Ipv6Addr) -> io::Result<bool> {
+    let at = |address: Ipv6Addr, port| scoped(SocketAddr::new(address.into(), port), interface);
+    let result = UdpSocket::bind(at(source, 0)).and_then(|socket| socket.connect(at(toward, DISCARD_PORT)));
+    match result {
+        Err(error) if is_shortage(&error) => Err(error),
+        other => Ok(other.is_ok()),
     }
 }
 

@@ -215,6 +215,14 @@ impl Layout {
         bytes
     }
 
+    /// Has a question ask for the route on an interface, on systems that have such routes.
+    pub fn scope(&self, question: &mut [u8], interface: u32) {
+        // Indices have 16 bits in these messages.
+        let (Ok(index), true) = (u16::try_from(interface), self.scoped != 0) else { return };
+        question[self.index_at..][..2].copy_from_slice(&index.to_ne_bytes());
+        question[self.flags_at..][..4].copy_from_slice(&(RTF_UP | self.scoped).to_ne_bytes());
+    }
+
     /// The content of a message, if it is the answer to the [`Layout::question`] of this process and number; else
     /// `None`.
     ///
@@ -250,11 +258,35 @@ impl Layout {
         flags & (RTF_LINK_LAYER | self.cloned) == 0
     }
 
+    /// Whether a notice that tells of a change is about a route of IPv6.
+    pub fn is_of_ipv6_route(&self, bytes: &[u8]) -> bool {
+        Message::read(self, bytes).is_some_and(|message| {
+            matches!(message.kind, RTM_ADD | RTM_DELETE | RTM_CHANGE)
+                && message.destination.and_then(|sockaddr| sockaddr.get(1)) == Some(&self.inet6)
+        })
+    }
+
+    /// The next hops of the default routes of an interface in such a dump, of IPv6.
+    pub fn find_routers(&self, dump: &[u8], interface: u32) -> Vec<Ipv6Addr> {
+        let (mut rest, mut routers) = (dump, Vec::new());
+        while let Some(message) = Message::read(self, rest) {
+            if message.is_default(true)
+                && let Some(Hop { gateway: Some(IpAddr::V6(gateway)), interface: found }) = message.hop()
+                && found == interface
+            {
+                routers.push(gateway);
+            }
+            rest = &rest[message.bytes.len()..];
+        }
+        routers
+    }
+
     /// The next hop of the default route in a dump of the table, that of sysctl(3) NET_RT_DUMP or NET_RT_FLAGS.
     pub fn find_default(&self, dump: &[u8], v6: bool) -> Option<Hop> {
         let mut rest = dump;
         while let Some(message) = Message::read(self, rest) {
             if message.is_default(v6)
+                && message.flags & self.scoped == 0
                 && let Some(hop) = message.hop()
                 && hop.gateway.is_some()
             {
@@ -270,7 +302,8 @@ impl Layout {
         len.max(1).next_multiple_of(self.alignment)
     }
 
-    fn read_address(&self, sockaddr: &[u8]) -> Option<IpAddr> {
+    /// The address in a socket address of IPv4 or IPv6.
+    pub fn read_address(&self, sockaddr: &[u8]) -> Option<IpAddr> {
         let family = *sockaddr.get(1)?;
         if family == AF_INET {
             array_at::<4>(sockaddr, SOCKADDR_IN_ADDRESS_AT).map(IpAddr::from)
@@ -349,7 +382,6 @@ impl<'a> Message<'a> {
     fn is_default(&self, v6: bool) -> bool {
         let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv4Addr::UNSPECIFIED) };
         self.flags & RTF_UP != 0
-            && self.flags & self.layout.scoped == 0
             && self.destination.and_then(|sockaddr| self.layout.read_address(sockaddr)) == Some(any)
             // Masks come without the zeroes at their end, and often without a family.
             && self.netmask.is_some_and(|mask| {

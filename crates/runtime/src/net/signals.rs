@@ -15,7 +15,7 @@ mod mask {
 
     use libc::{c_int, sigset_t};
     use std::mem::MaybeUninit;
-    use std::ptr::null_mut;
+    use std::ptr::{null, null_mut};
 
     /// The set that `fill` makes: `sigemptyset` or `sigfillset`.
     pub fn set(fill: unsafe extern "C" fn(*mut sigset_t) -> c_int) -> sigset_t {
@@ -32,6 +32,15 @@ mod mask {
         // SAFETY: sigaddset(3): it changes the set, which is ours. It cannot fail for the signals that POSIX names.
         unsafe { libc::sigaddset(&raw mut one, signal) };
         one
+    }
+
+    /// Whether the process ignores a signal.
+    pub fn is_ignored(signal: c_int) -> bool {
+        let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: sigaction(2): it takes null for a new action, and writes the present one to the pointer, which is valid for that.
+        let outcome = unsafe { libc::sigaction(signal, null(), action.as_mut_ptr()) };
+        // SAFETY: zeroes are a valid action (no handler), and so is what was written.
+        outcome == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
     }
 
     /// Changes the calling thread's mask and returns the old one. `how`: SIG_BLOCK or SIG_SETMASK.
@@ -76,6 +85,12 @@ mod mask {
             unsafe { libc::sigwait(set, &raw mut signal) };
         }
     }
+}
+
+/// Whether the process ignores a signal, as after `nohup`: for programs that catch only what is not ignored.
+#[cfg(unix)]
+pub fn ignores_signal(signal: i32) -> bool {
+    mask::is_ignored(signal)
 }
 
 /// Calls `body` with all signals blocked in this thread. Threads started in it keep them blocked, without a gap: a

@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 
 use super::ClosedInChild;
+use super::udp::scoped;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 /// A TCP connection. An edge-triggered mio source: read and write until there is nothing left.
 #[derive(Debug)]
@@ -35,6 +37,24 @@ impl Tcp {
     pub fn connect(to: SocketAddr) -> io::Result<Tcp> {
         let stream = ClosedInChild::new(TcpStream::connect(to)?);
         // Requests are written at once: no part must wait for an acknowledgement.
+        let _ = stream.set_nodelay(true);
+        Ok(Tcp { stream })
+    }
+
+    /// [`Tcp::connect`] from an address of an interface, which is that of link-local addresses.
+    ///
+    /// # Errors
+    ///
+    /// Those, and that the address is not one of this machine ([`super::is_address_gone`]).
+    pub fn connect_from(source: Ipv6Addr, interface: u32, to: SocketAddr) -> io::Result<Tcp> {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&scoped(SocketAddr::new(source.into(), 0), interface).into())?;
+        match socket.connect(&scoped(to, interface).into()) {
+            Err(error) if !is_under_way(&error) => return Err(error),
+            _ => {}
+        }
+        let stream = ClosedInChild::new(TcpStream::from_std(socket.into()));
         let _ = stream.set_nodelay(true);
         Ok(Tcp { stream })
     }
@@ -93,6 +113,15 @@ impl Tcp {
             }
         }
     }
+}
+
+/// Whether a connection that does not block is being made.
+fn is_under_way(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(libc::EINPROGRESS);
+    // WSAEWOULDBLOCK.
+    #[cfg(not(unix))]
+    return error.kind() == io::ErrorKind::WouldBlock;
 }
 
 impl Source for Tcp {

@@ -10,7 +10,7 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// The receive buffer: room for the replies to many requests while the reader is busy. The kernel may grant less.
 const RECEIVE_BUFFER: usize = 1 << 20;
@@ -28,6 +28,8 @@ pub struct Udp {
     peer: Option<SocketAddr>,
     /// The prefix length of our network, for unconnected sockets.
     prefix: Option<u8>,
+    /// IPv6, unconnected: our address and interface.
+    source: Option<(Ipv6Addr, u32)>,
 }
 
 /// The result of reading a socket.
@@ -69,7 +71,7 @@ impl Udp {
         socket.bind(&scoped(SocketAddr::new(local, 0), interface).into())?;
         let peer = scoped(remote, interface);
         socket.connect(&peer.into())?;
-        Ok(Udp { socket: finish(socket), peer: Some(peer), prefix: None })
+        Ok(Udp { socket: finish(socket), peer: Some(peer), prefix: None, source: None })
     }
 
     /// An unconnected socket at the address `local`, which multicasts on `interface` through at most `hops - 1`
@@ -93,7 +95,7 @@ impl Udp {
         #[cfg(windows)]
         platform::ignore_refusals(&socket);
         socket.bind(&scoped(SocketAddr::new(local, 0), interface).into())?;
-        Ok(open_to_all(socket, local))
+        Ok(open_to_all(socket, local, interface))
     }
 
     /// A socket that receives datagrams to a multicast group and port on `interface` (the one with the address
@@ -113,7 +115,7 @@ impl Udp {
             (IpAddr::V6(group), _) => socket.join_multicast_v6(&group, interface)?,
             (IpAddr::V4(_), IpAddr::V6(_)) => return Err(io::ErrorKind::InvalidInput.into()),
         }
-        Ok(open_to_all(socket, local))
+        Ok(open_to_all(socket, local, interface))
     }
 
     /// The local address and port.
@@ -130,9 +132,19 @@ impl Udp {
         self.prefix
     }
 
+    /// Whether the route from this socket's address to another has no next hop, on the interface of the socket.
+    pub fn is_on_link(&self, from: SocketAddr) -> bool {
+        let (SocketAddr::V6(from), Some((source, interface))) = (from, self.source) else { return false };
+        if from.ip().is_unicast_link_local() {
+            return [0, interface].contains(&from.scope_id());
+        }
+        super::is_on_link(source, interface, *from.ip())
+    }
+
     /// Sends a datagram; a connected socket sends to its peer, whatever `to` says.
     pub fn send(&self, to: SocketAddr, bytes: &[u8]) -> Sent {
         let mut refused = false;
+        let to = self.source.map_or(to, |(_, interface)| scoped(to, interface));
         for _ in 0..SEND_ATTEMPTS {
             let result = match self.peer {
                 Some(_) => self.socket.send(bytes),
@@ -197,6 +209,10 @@ fn open(family_of: IpAddr) -> io::Result<Socket> {
     let domain = if family_of.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
+    if family_of.is_ipv6() {
+        // IPv4 has sockets of its own, for the same ports.
+        socket.set_only_v6(true)?;
+    }
     #[cfg(windows)]
     platform::ignore_expiries(&socket);
     // A smaller buffer works, too.
@@ -204,10 +220,14 @@ fn open(family_of: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn open_to_all(socket: Socket, local: IpAddr) -> Udp {
+fn open_to_all(socket: Socket, local: IpAddr, interface: u32) -> Udp {
     #[cfg(any(netlink, routing_sockets))]
-    arrival::request(&socket);
-    Udp { socket: finish(socket), peer: None, prefix: find_prefix(local) }
+    arrival::request(&socket, local);
+    let source = match local {
+        IpAddr::V6(local) => Some((local, interface)),
+        IpAddr::V4(_) => None,
+    };
+    Udp { socket: finish(socket), peer: None, prefix: find_prefix(local), source }
 }
 
 fn finish(socket: Socket) -> ClosedInChild<UdpSocket> {
@@ -215,7 +235,7 @@ fn finish(socket: Socket) -> ClosedInChild<UdpSocket> {
 }
 
 /// RFC 4007 §6: a link-local IPv6 address means nothing without its link.
-fn scoped(address: SocketAddr, interface: u32) -> SocketAddr {
+pub(super) fn scoped(address: SocketAddr, interface: u32) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() || v6.ip().is_multicast() => {
             SocketAddrV6::new(*v6.ip(), v6.port(), v6.flowinfo(), interface).into()

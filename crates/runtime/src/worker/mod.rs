@@ -19,7 +19,7 @@ mod sockets;
 
 pub use blocking::Blocking;
 pub use plum_engine::machine::{Command, Machine};
-pub use queries::EngineHandle;
+pub use queries::{EngineHandle, Leftovers};
 
 use crate::log::{self, log};
 use crate::net;
@@ -28,7 +28,7 @@ use crate::net::udp::DATAGRAM_LEN_MAX;
 use crate::sync::thread::JoinHandle;
 use crate::sync::thread_local;
 use inbox::{Inbox, Message};
-use plum_engine::Engine;
+use plum_engine::Engines;
 use plum_engine::io::{Config, Event, MappingId, Random};
 use plum_engine::ordered::Map;
 use plum_engine::time::Time;
@@ -90,7 +90,7 @@ impl Worker {
     /// The system gives no thread, no descriptor or no randomness.
     pub fn start(config: Config, make_program: impl FnOnce(Wake) -> Box<dyn Program>) -> io::Result<Worker> {
         let random = os_random()?;
-        Worker::start_machine(move || Engine::new(config, random), make_program)
+        Worker::start_machine(move || Engines::new(config, random), make_program)
     }
 
     /// Starts the thread for any machine; `make_machine` is called on it.

@@ -52,6 +52,10 @@ impl Random for OsRandom {
         }
         Some(nonce)
     }
+
+    fn fork(&mut self) -> Box<dyn Random> {
+        Box::new(OsRandom { state: self.next(), has_warned: self.has_warned })
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
-//! The loop of the worker thread.
+//! The loop of the worker thread; `lookups` asks the system for routes and addresses.
 //!
 //! Each turn reads the clock, then the sockets until they are empty, then handles timers by that clock: a packet that
 //! arrived before a timer was due is handled before the timer, however long the thread was delayed. A turn calls the
 //! program back at most once, so a slow callback causes no false timeouts.
 
 #![forbid(unsafe_code)]
+
+mod lookups;
 
 use super::deferred::{Deferred, has_room};
 use super::refusals::{Refusals, Request, advice};
@@ -15,13 +17,15 @@ use crate::log::log;
 use crate::net::tcp::Incoming;
 use crate::net::udp::Received;
 use crate::net::{self, clock};
-use plum_engine::io::{self, Arrival, Event, ExchangeId, MappingId, Output, Socket, TcpEnd};
+use plum_engine::io::{
+    Arrival, EngineId, Event, ExchangeId, MappingId, Output, Socket, SocketId, Source as LocalSource, TcpEnd,
+};
 use plum_engine::reason::Reason;
 use plum_engine::time::Time;
 use std::collections::LinkedList;
 use std::fmt::Arguments;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Commands taken in one turn: replies to earlier ones must be read before the receive buffer is full.
@@ -192,26 +196,32 @@ impl<M: Machine> Run<'_, M> {
             log!(Debug, "network: links, addresses or routes have changed");
             self.machine.handle_network_changed(self.now);
             self.carry_out();
+        } else if notices.ipv6_changed {
+            log!(Debug, "network: addresses or routes of IPv6 have changed");
+            self.machine.handle_ipv6_changed(self.now);
+            self.carry_out();
         }
         !notices.more
     }
 
     /// Reads a socket until it is empty; `false`: there may be more.
-    fn read_datagrams(&mut self, socket: Socket) -> bool {
+    fn read_datagrams(&mut self, id: SocketId) -> bool {
+        let socket = id.socket;
         let (mut errors, mut said) = (0, None);
         for _ in 0..DATAGRAMS_A_TURN {
             // An earlier datagram may have closed it.
-            let Some(udp) = self.sockets.udp(socket) else { return true };
+            let Some(udp) = self.sockets.udp(id) else { return true };
             match udp.receive(self.buffer) {
                 Received::Datagram { len, from, interface } => {
                     errors = 0;
                     log!(Verbose, "{}: receives {len} octets from {from}", name(socket));
-                    let by = Arrival { from, interface, prefix: udp.prefix() };
-                    self.machine.handle_datagram(self.now, socket, by, &self.buffer[..len]);
+                    let by =
+                        Arrival { from, interface, prefix: udp.prefix(), is_on_link: udp.is_on_link(from) };
+                    self.machine.handle_datagram(self.now, id, by, &self.buffer[..len]);
                 }
                 Received::Refused => {
                     log!(Verbose, "{}: the port is closed", name(socket));
-                    self.machine.handle_refused(self.now, socket);
+                    self.machine.handle_refused(self.now, id);
                 }
                 Received::Failed(code) => {
                     // Logs a repeated error once.
@@ -224,11 +234,11 @@ impl<M: Machine> Run<'_, M> {
                         );
                     }
                     if let Some(reason) = unsent(&std::io::Error::from_raw_os_error(code)) {
-                        self.machine.handle_unsent(self.now, socket, reason);
+                        self.machine.handle_unsent(self.now, id, reason);
                     }
                     errors += 1;
                     if errors == ERRORS_A_TURN {
-                        self.sockets.read_later(Source::Udp(socket));
+                        self.sockets.read_later(Source::Udp(id));
                         return true;
                     }
                 }
@@ -285,34 +295,26 @@ impl<M: Machine> Run<'_, M> {
 
     /// Carries out the machine's outputs, until there are none.
     fn carry_out(&mut self) {
-        while let Some(output) = self.machine.poll_output() {
+        while let Some((engine, output)) = self.machine.poll_output() {
             match output {
-                Output::LookUpRoute { toward } => self.look_up_route(toward),
+                Output::LookUpRoute { toward } => self.look_up_route(engine, toward),
+                Output::LookUpAddresses { zone } => self.look_up_addresses(zone.as_deref()),
+                Output::LookUpIpv6Route { source, toward } => self.look_up_ipv6_route(engine, source, toward),
                 Output::Open { socket, local, interface, remote } => {
-                    let opened = self.sockets.open(socket, local, interface, remote);
+                    let id = SocketId { engine, socket };
+                    let opened = self.sockets.open(id, local, interface, remote);
                     let what = format_args!("{}: cannot open the socket at {local}", name(socket));
                     self.note_result(Request::Open(socket), opened.as_ref().err(), what);
-                    self.machine.handle_opened(self.now, socket, opened.ok());
-                }
-                Output::Close { socket } => self.sockets.close(socket),
-                Output::Send { socket, to, bytes } => self.send(socket, to, &bytes),
-                Output::Connect { exchange, to } => {
-                    if let Err(error) = self.sockets.connect(exchange, to) {
-                        // Devices announce unreachable addresses: that is no fault of this machine.
-                        if net::is_shortage(&error) || error.kind() == ErrorKind::PermissionDenied {
-                            self.log_refusal(
-                                Request::Connect,
-                                &error,
-                                format_args!("UPnP-IGD: cannot connect to {to}"),
-                            );
-                        } else {
-                            log!(Debug, "UPnP-IGD: cannot connect to {to}: {error}");
-                        }
-                        self.machine.handle_tcp_end(self.now, exchange, failure(&error));
-                    } else {
-                        self.refusals.note_granted(Request::Connect);
+                    let is_moved = opened.as_ref().is_err_and(net::is_address_gone);
+                    self.machine.handle_opened(self.now, id, opened.ok());
+                    if is_moved && engine != EngineId::IPV4 {
+                        // No fault of the gateway: the addresses are looked up again.
+                        self.machine.handle_ipv6_changed(self.now);
                     }
                 }
+                Output::Close { socket } => self.sockets.close(SocketId { engine, socket }),
+                Output::Send { socket, to, bytes } => self.send(SocketId { engine, socket }, to, &bytes),
+                Output::Connect { exchange, to, source } => self.connect(exchange, to, source),
                 Output::Write { exchange, bytes } => {
                     if let Err(error) = self.sockets.write(exchange, &bytes) {
                         log!(Debug, "UPnP-IGD: cannot write to a connection: {error}");
@@ -327,64 +329,24 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    /// Opens the watch for network changes, if it is not open.
-    fn open_watch(&mut self) {
-        let result = self.sockets.open_watch();
-        self.note_result(
-            Request::Watch,
-            result.err().as_ref(),
-            format_args!("network: cannot watch for changes"),
-        );
-    }
-
-    fn look_up_route(&mut self, toward: Option<IpAddr>) {
-        // Before the lookup, so that later changes are noticed.
-        self.open_watch();
-        let found = net::find_route(toward);
-        self.note_result(
-            Request::LookUpRoute,
-            found.as_ref().err(),
-            format_args!("network: cannot look up the route"),
-        );
-        let Ok(found) = found else {
-            self.machine.handle_route_unknown(self.now);
-            return;
+    fn connect(&mut self, exchange: ExchangeId, to: SocketAddr, source: Option<LocalSource>) {
+        let Err(error) = self.sockets.connect(exchange, to, source) else {
+            return self.refusals.note_granted(Request::Connect);
         };
-        let route = match (found, self.route) {
-            // The system reports less than before: a sandbox was entered. The old route is kept while our address stays
-            // the same.
-            (Some(net::Route { gateway: None, interface: 0, local }), Some(old)) if old.local == local => {
-                Some(old)
-            }
-            (found, _) => found,
-        };
-        self.route = route;
-        match route {
-            Some(net::Route { gateway: Some(gateway), local, interface }) => {
-                log!(Debug, "network: route by {gateway} from {local}, interface {interface}");
-            }
-            Some(net::Route { gateway: None, local, interface: 0 }) => {
-                log!(Debug, "network: route from {local}, next hop and interface unknown");
-            }
-            Some(net::Route { gateway: None, local, interface }) => {
-                log!(Debug, "network: route on-link from {local}, interface {interface}");
-            }
-            None => log!(Debug, "network: no route"),
+        // Devices announce unreachable addresses: that is no fault of this machine.
+        if net::is_shortage(&error) || error.kind() == ErrorKind::PermissionDenied {
+            self.log_refusal(Request::Connect, &error, format_args!("UPnP-IGD: cannot connect to {to}"));
+        } else {
+            log!(Debug, "UPnP-IGD: cannot connect to {to}: {error}");
         }
-        let hardware = route.and_then(|route| {
-            // The neighbour is the next hop, or the target on the link.
-            let neighbour = route.gateway.or(toward)?;
-            net::find_hardware_address(route.interface, neighbour)
-        });
-        let route =
-            route.map(|net::Route { gateway, local, interface }| io::Route { gateway, local, interface });
-        self.machine.handle_route(self.now, route, hardware);
+        self.machine.handle_tcp_end(self.now, exchange, failure(&error));
     }
 
     /// Sends a datagram. One that cannot be sent now (full buffer, link down) counts as lost: the machine retransmits
     /// it.
-    fn send(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8]) {
-        let Some(udp) = self.sockets.udp(socket) else {
+    fn send(&mut self, id: SocketId, to: SocketAddr, bytes: &[u8]) {
+        let socket = id.socket;
+        let Some(udp) = self.sockets.udp(id) else {
             log!(Verbose, "{}: drops {} octets to {to}, the socket is not open", name(socket), bytes.len());
             return;
         };
@@ -405,13 +367,13 @@ impl<M: Machine> Run<'_, M> {
                     format_args!("{}: cannot send to {to}", name(socket)),
                 );
                 if let Some(reason) = unsent(&error) {
-                    self.machine.handle_unsent(self.now, socket, reason);
+                    self.machine.handle_unsent(self.now, id, reason);
                 }
             }
         }
         if sent.refused {
             log!(Verbose, "{}: the port is closed", name(socket));
-            self.machine.handle_refused(self.now, socket);
+            self.machine.handle_refused(self.now, id);
         }
     }
 
@@ -462,7 +424,7 @@ fn name(socket: Socket) -> &'static str {
     match socket {
         Socket::Pcp => "PCP",
         Socket::NatPmp => "NAT-PMP",
-        Socket::Ssdp => "UPnP-IGD",
+        Socket::Ssdp | Socket::LinkSsdp | Socket::Ipv4Ssdp => "UPnP-IGD",
         Socket::Announcements => "PCP announcements",
         Socket::Notifications => "UPnP-IGD notifications",
     }

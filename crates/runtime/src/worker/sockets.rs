@@ -7,7 +7,7 @@ use crate::net::udp::Udp;
 use crate::net::{ClosedInChild, Notices, Watch};
 use crate::sync::{Poll, Waker};
 use mio::{Events, Interest, Token};
-use plum_engine::io::{ExchangeId, Socket};
+use plum_engine::io::{ExchangeId, Socket, SocketId, Source as LocalSource};
 use plum_engine::ordered::{Map, Set, Word};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,8 +15,7 @@ use std::time::Duration;
 
 const WAKER: Token = Token(0);
 const WATCH: Token = Token(1);
-const FIRST_UDP: usize = 2;
-const FIRST_TCP: usize = 16;
+const FIRST_SOCKET: usize = 2;
 
 /// Events taken from the system at once; further ones come with the next call.
 const EVENTS: usize = 64;
@@ -29,7 +28,7 @@ const UNSENT_MAX: usize = 256 * 1024;
 pub(super) enum Source {
     /// The system's change notices.
     Watch,
-    Udp(Socket),
+    Udp(SocketId),
     Tcp(ExchangeId),
 }
 
@@ -48,7 +47,7 @@ pub(super) struct Sockets {
     poll: ClosedInChild<Poll>,
     events: Events,
     watch: Option<Watch>,
-    udp: Map<Socket, Udp>,
+    udp: Map<SocketId, (Udp, Token)>,
     tcp: Map<ExchangeId, Exchange>,
     next_token: usize,
     /// Sources that may have input. The system reports them once (edge-triggered), so they stay here until they are
@@ -74,7 +73,7 @@ impl Sockets {
             watch: None,
             udp: Map::new(),
             tcp: Map::new(),
-            next_token: FIRST_TCP,
+            next_token: FIRST_SOCKET,
             ready: Set::new(),
             stalled: Set::new(),
         })
@@ -100,12 +99,11 @@ impl Sockets {
             let source = match event.token() {
                 WAKER => None,
                 WATCH => Some(Source::Watch),
-                Token(number) if number < FIRST_TCP => self
-                    .udp
-                    .iter()
-                    .find(|&(socket, _)| udp_token(socket).0 == number)
-                    .map(|(socket, _)| Source::Udp(socket)),
-                token => self.tcp.iter().find(|(_, e)| e.token == token).map(|(id, _)| Source::Tcp(id)),
+                token => {
+                    let udp = self.udp.iter().find(|&(_, &(_, known))| known == token);
+                    let tcp = self.tcp.iter().find(|(_, exchange)| exchange.token == token);
+                    udp.map(|(id, _)| Source::Udp(id)).or(tcp.map(|(id, _)| Source::Tcp(id)))
+                }
             };
             self.ready.extend(source);
         }
@@ -150,7 +148,9 @@ impl Sockets {
     }
 
     pub(super) fn drain_watch(&mut self) -> Notices {
-        self.watch.as_mut().map_or(Notices { changed: false, more: false, broken: false }, Watch::drain)
+        self.watch
+            .as_mut()
+            .map_or(Notices { changed: false, ipv6_changed: false, more: false, broken: false }, Watch::drain)
     }
 
     /// Closes the watch, which can be opened again.
@@ -165,40 +165,54 @@ impl Sockets {
     /// Opens a UDP socket, replacing the previous one, and returns its local address.
     pub(super) fn open(
         &mut self,
-        socket: Socket,
+        id: SocketId,
         local: IpAddr,
         interface: u32,
         remote: Option<SocketAddr>,
     ) -> io::Result<SocketAddr> {
-        self.close(socket);
-        let mut udp = match (socket.group(local), remote) {
+        self.close(id);
+        let mut udp = match (id.socket.group(local), remote) {
             (Some(group), _) => Udp::listening(group, local, interface),
             (None, Some(remote)) => Udp::connected(local, interface, remote),
             (None, None) => Udp::unconnected(local, interface, Socket::MULTICAST_HOPS),
         }?;
         let address = udp.local_addr()?;
-        self.poll.registry().register(&mut udp, udp_token(socket), Interest::READABLE)?;
-        self.udp.insert(socket, udp);
+        let token = self.next_token();
+        self.poll.registry().register(&mut udp, token, Interest::READABLE)?;
+        self.udp.insert(id, (udp, token));
         Ok(address)
     }
 
-    pub(super) fn close(&mut self, socket: Socket) {
-        if let Some(mut udp) = self.udp.remove(&socket) {
+    fn next_token(&mut self) -> Token {
+        let token = Token(self.next_token);
+        self.next_token = self.next_token.checked_add(1).unwrap_or(FIRST_SOCKET);
+        token
+    }
+
+    pub(super) fn close(&mut self, id: SocketId) {
+        if let Some((mut udp, _)) = self.udp.remove(&id) {
             // Closing is not enough: the child of a fork may hold a copy, which would still wake us.
             let _ = self.poll.registry().deregister(&mut udp);
         }
-        self.ready.remove(&Source::Udp(socket));
+        self.ready.remove(&Source::Udp(id));
     }
 
-    pub(super) fn udp(&self, socket: Socket) -> Option<&Udp> {
-        self.udp.get(&socket)
+    pub(super) fn udp(&self, id: SocketId) -> Option<&Udp> {
+        self.udp.get(&id).map(|(udp, _)| udp)
     }
 
-    pub(super) fn connect(&mut self, id: ExchangeId, to: SocketAddr) -> io::Result<()> {
+    pub(super) fn connect(
+        &mut self,
+        id: ExchangeId,
+        to: SocketAddr,
+        source: Option<LocalSource>,
+    ) -> io::Result<()> {
         self.hang_up(id);
-        let mut tcp = Tcp::connect(to)?;
-        let token = Token(self.next_token);
-        self.next_token = self.next_token.checked_add(1).unwrap_or(FIRST_TCP);
+        let mut tcp = match source {
+            Some(source) => Tcp::connect_from(source.address, source.interface, to),
+            None => Tcp::connect(to),
+        }?;
+        let token = self.next_token();
         self.poll.registry().register(&mut tcp, token, Interest::READABLE | Interest::WRITABLE)?;
         self.tcp.insert(id, Exchange { tcp, established: false, token, unsent: Vec::new() });
         Ok(())
@@ -251,10 +265,6 @@ impl Sockets {
         }
         self.ready.remove(&Source::Tcp(id));
     }
-}
-
-fn udp_token(socket: Socket) -> Token {
-    Token(FIRST_UDP + socket as usize)
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use plum_runtime::dummytls::System;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The limit on resolving threads is the process's: one test at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A resolver that answers when the test does; without an answer to come, it finds nothing at once.
 #[derive(Default)]
@@ -38,17 +41,18 @@ impl System for Resolver {
     }
 }
 
-fn harness() -> (Harness, Arc<Resolver>) {
+fn harness() -> (MutexGuard<'static, ()>, Harness, Arc<Resolver>) {
+    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let harness = Harness::before_init();
     let resolver = Arc::new(Resolver::default());
     let settings = Settings { dummytls_domain: Some(b"tls.example".to_vec()), ..Settings::default() };
     harness.init_with(settings, resolver.clone()).expect("init");
-    (harness, resolver)
+    (alone, harness, resolver)
 }
 
 #[test]
 fn success_waits_for_the_name() {
-    let (harness, resolver) = harness();
+    let (_alone, harness, resolver) = harness();
     let answer = resolver.answer_later("203-0-114-7.tls.example");
     let ids = [harness.create(), harness.create()];
     for id in ids {
@@ -74,7 +78,7 @@ fn success_waits_for_the_name() {
 
 #[test]
 fn success_waits_a_second_at_most() {
-    let (harness, resolver) = harness();
+    let (_alone, harness, resolver) = harness();
     let answer = resolver.answer_later("203-0-114-7.tls.example");
     let id = harness.create();
     let begun_at = plum_runtime::net::clock::now();
@@ -88,7 +92,7 @@ fn success_waits_a_second_at_most() {
 
 #[test]
 fn a_later_event_replaces_the_success_that_is_held_back() {
-    let (harness, resolver) = harness();
+    let (_alone, harness, resolver) = harness();
     let answer = resolver.answer_later("203-0-114-7.tls.example");
     let id = harness.create();
     harness.event(id, success("203.0.114.7", 4000));
@@ -103,7 +107,7 @@ fn a_later_event_replaces_the_success_that_is_held_back() {
 
 #[test]
 fn destroyed_never_waits() {
-    let (harness, resolver) = harness();
+    let (_alone, harness, resolver) = harness();
     let answer = resolver.answer_later("203-0-114-7.tls.example");
     let ids = [harness.create(), harness.create()];
     for id in ids {

@@ -2,7 +2,8 @@
 
 use parking_lot::Mutex;
 use plum_engine::io::{
-    Arrival, Event, ExchangeId, MappingId, Output, Protocol, Route, Socket, Suggestion, TcpEnd, Wanted,
+    Arrival, EngineId, Event, ExchangeId, MappingId, Output, Protocol, Route, SocketId, Suggestion, TcpEnd,
+    Wanted,
 };
 use plum_engine::time::Time;
 use plum_runtime::client::{Client, Error, Listener, News, Settings};
@@ -172,7 +173,7 @@ impl Harness {
 
 pub fn wanted() -> Wanted {
     let internal_port = NonZeroU16::new(4711).expect("not 0");
-    Wanted { transport: Transport::Udp, internal_port, wish: Suggestion::default() }
+    Wanted { transport: Transport::Udp, internal_port, wish: Suggestion::default(), description: None }
 }
 
 pub fn success(address: &str, port: u16) -> Event {
@@ -240,7 +241,7 @@ impl Machine for Script {
         }
     }
 
-    fn poll_output(&mut self) -> Option<Output> {
+    fn poll_output(&mut self) -> Option<(EngineId, Output)> {
         let held = matches!(
             self.outputs.front(),
             Some(Output::Event { event: Event::Destroyed, .. } | Output::Finished)
@@ -248,7 +249,7 @@ impl Machine for Script {
         if held && self.orders.lock().holds_destroyed {
             return None;
         }
-        self.outputs.pop_front()
+        self.outputs.pop_front().map(|output| (EngineId::IPV4, output))
     }
 
     fn poll_timeout(&self) -> Option<Time> {
@@ -258,10 +259,10 @@ impl Machine for Script {
     }
 
     fn handle_network_changed(&mut self, _now: Time) {}
-    fn handle_route(&mut self, _: Time, _: Option<Route>, _: Option<[u8; 6]>) {}
-    fn handle_opened(&mut self, _: Time, _: Socket, _: Option<SocketAddr>) {}
-    fn handle_datagram(&mut self, _: Time, _: Socket, _: Arrival, _: &[u8]) {}
-    fn handle_refused(&mut self, _: Time, _: Socket) {}
+    fn handle_route(&mut self, _: Time, _: EngineId, _: Option<Route>, _: Option<[u8; 6]>) {}
+    fn handle_opened(&mut self, _: Time, _: SocketId, _: Option<SocketAddr>) {}
+    fn handle_datagram(&mut self, _: Time, _: SocketId, _: Arrival, _: &[u8]) {}
+    fn handle_refused(&mut self, _: Time, _: SocketId) {}
     fn handle_tcp_connected(&mut self, _: Time, _: ExchangeId, _: SocketAddr) {}
     fn handle_tcp_data(&mut self, _: Time, _: ExchangeId, _: &[u8]) {}
     fn handle_tcp_end(&mut self, _: Time, _: ExchangeId, _: TcpEnd) {}

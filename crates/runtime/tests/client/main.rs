@@ -9,7 +9,7 @@ mod harness;
 
 use harness::{Harness, LONG, made, success};
 use plum_engine::io::{Event, MappingId, OnCleanup};
-use plum_runtime::client::{Error, ExternalHost, News, QueriedState, Settings};
+use plum_runtime::client::{Error, News, QueriedState, Settings};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -62,35 +62,6 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[test]
-fn nothing_works_before_init_and_after_cleanup() {
-    let harness = Harness::before_init();
-    for cycle in 0..2 {
-        assert_eq!(harness.client.cleanup(), Err(Error::Failed));
-        assert_eq!(harness.client.check_running(), Err(Error::Failed));
-        assert_eq!(harness.create_with(|_, _| {}), Err(Error::Failed));
-        for id in [-1, 0, 1] {
-            assert_eq!(harness.client.query(id).map(|_| ()), Err(Error::Failed));
-            assert_eq!(harness.client.destroy(id), Err(Error::Failed));
-        }
-        assert!(harness.client.dummytls().is_err());
-        if cycle == 0 {
-            harness.init().expect("init");
-            harness.client.cleanup().expect("cleanup");
-        }
-    }
-}
-
-#[test]
-fn init_without_settings_is_invalid_and_init_twice_fails() {
-    let harness = Harness::before_init();
-    assert_eq!(harness.client.init(None), Err(Error::Invalid));
-    assert_eq!(harness.init(), Ok(()));
-    assert_eq!(harness.init(), Err(Error::Failed));
-    assert_eq!(harness.client.check_running(), Ok(()), "the failed init changed nothing");
-    assert_eq!(harness.end(), []);
-}
-
-#[test]
 fn init_fails_without_a_thread_and_can_be_called_again() {
     let harness = Harness::before_init();
     let system = Arc::new(plum_runtime::dummytls::RealSystem);
@@ -100,20 +71,6 @@ fn init_fails_without_a_thread_and_can_be_called_again() {
     assert_eq!(harness.client.check_running(), Err(Error::Failed));
     assert_eq!(harness.init(), Ok(()));
     assert_eq!(harness.end(), []);
-}
-
-#[test]
-fn ids_start_at_0_and_are_never_given_out_again() {
-    let harness = Harness::before_init();
-    let mut ids = Vec::new();
-    for _ in 0..3 {
-        harness.init().expect("init");
-        ids.push(harness.create());
-        harness.client.destroy(ids[ids.len() - 1]).expect("destroy");
-        ids.push(harness.create());
-        harness.client.cleanup().expect("cleanup");
-    }
-    assert_eq!(ids, [0, 1, 2, 3, 4, 5]);
 }
 
 #[test]
@@ -150,20 +107,6 @@ fn a_query_shows_every_state() {
     assert_eq!(harness.next(), (id, News::Destroyed));
     assert_eq!(harness.client.query(id).map(|_| ()), Err(Error::NotAvailable));
     assert_eq!(harness.end(), []);
-}
-
-#[test]
-fn negative_ids_are_invalid_and_unknown_ones_not_available() {
-    let harness = Harness::new();
-    let id = harness.create();
-    for (id, error) in [(-1, Error::Invalid), (MappingId::MIN, Error::Invalid), (id + 1, Error::NotAvailable)]
-    {
-        assert_eq!(harness.client.query(id).map(|_| ()), Err(error));
-        assert_eq!(harness.client.destroy(id), Err(error));
-    }
-    harness.client.destroy(id).expect("destroy");
-    assert_eq!(harness.next(), (id, News::Destroyed));
-    assert_eq!(harness.client.destroy(id), Err(Error::NotAvailable));
 }
 
 #[test]
@@ -211,15 +154,6 @@ fn success_is_told_each_time_and_failure_once() {
         assert_eq!(harness.next(), (id, news));
     }
     assert_eq!(harness.end(), [(id, News::Destroyed)]);
-}
-
-#[test]
-fn pending_mappings_are_destroyed_too() {
-    let harness = Harness::new();
-    let (one, other) = (harness.create(), harness.create());
-    harness.client.destroy(one).expect("destroy");
-    assert_eq!(harness.next(), (one, News::Destroyed));
-    assert_eq!(harness.end(), [(other, News::Destroyed)]);
 }
 
 #[test]
@@ -308,23 +242,6 @@ fn destroy_does_not_wait_for_a_running_destroyed() {
     assert_eq!(harness.client.query(id).map(|_| ()), Err(Error::NotAvailable));
     end.send(()).expect("the callback waits");
     assert_eq!(harness.end(), [(id, News::Destroyed)]);
-}
-
-#[test]
-fn a_slow_callback_delays_neither_query_nor_create() {
-    let harness = Harness::new();
-    let (slow, callback) = slow();
-    let busy = harness.create_with(callback).expect("create");
-    harness.event(busy, success("203.0.114.7", 4000));
-    slow.wait_until_begun();
-    assert!(matches!(
-        harness.client.query(busy).expect("known").state,
-        QueriedState::Success(ExternalHost { .. })
-    ));
-    let other = harness.create();
-    assert_eq!(harness.client.query(other).expect("known").state, QueriedState::Pending);
-    slow.end();
-    harness.client.cleanup().expect("cleanup");
 }
 
 #[test]

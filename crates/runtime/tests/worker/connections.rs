@@ -12,7 +12,7 @@ use std::time::Duration;
 /// A machine that connects on `Create`, writes `request` once connected, and hangs up on `Destroy`.
 fn connecting(to: SocketAddr, request: Vec<Vec<u8>>) -> Scripted {
     Scripted::start(move |_, input, reaction| match input {
-        Input::Create(_) => reaction.output(Output::Connect { exchange: EXCHANGE, to }),
+        Input::Create(_) => reaction.output(Output::Connect { exchange: EXCHANGE, to, source: None }),
         Input::Connected(exchange, _) => {
             for bytes in request.clone() {
                 reaction.output(Output::Write { exchange: *exchange, bytes });
@@ -95,7 +95,9 @@ fn what_the_other_side_does_not_take_waits_up_to_a_limit() {
     let writing = |address, count: usize| {
         let mut written = 0;
         Scripted::start(move |now, input, reaction| match input {
-            Input::Create(_) => reaction.output(Output::Connect { exchange: EXCHANGE, to: address }),
+            Input::Create(_) => {
+                reaction.output(Output::Connect { exchange: EXCHANGE, to: address, source: None })
+            }
             Input::Connected(..) => reaction.timeout = Some(now),
             Input::Timeout if written < count => {
                 written += 1;

@@ -3,7 +3,8 @@
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 use plum_engine::io::{
-    Arrival, Event, ExchangeId, MappingId, Output, Route, Socket, Suggestion, TcpEnd, Wanted,
+    Arrival, EngineId, Event, ExchangeId, MappingId, Output, Route, Socket, SocketId, Suggestion, TcpEnd,
+    Wanted,
 };
 use plum_engine::time::Time;
 use plum_runtime::net::clock;
@@ -93,16 +94,16 @@ impl Machine for ScriptedMachine {
             },
         );
     }
-    fn handle_route(&mut self, now: Time, route: Option<Route>, _hardware: Option<[u8; 6]>) {
+    fn handle_route(&mut self, now: Time, _: EngineId, route: Option<Route>, _hardware: Option<[u8; 6]>) {
         self.take(now, Input::Route(route));
     }
-    fn handle_opened(&mut self, now: Time, socket: Socket, local: Option<SocketAddr>) {
+    fn handle_opened(&mut self, now: Time, SocketId { socket, .. }: SocketId, local: Option<SocketAddr>) {
         self.take(now, Input::Opened(socket, local));
     }
-    fn handle_datagram(&mut self, now: Time, socket: Socket, by: Arrival, bytes: &[u8]) {
+    fn handle_datagram(&mut self, now: Time, SocketId { socket, .. }: SocketId, by: Arrival, bytes: &[u8]) {
         self.take(now, Input::Datagram(socket, by.from, bytes.to_vec()));
     }
-    fn handle_refused(&mut self, now: Time, socket: Socket) {
+    fn handle_refused(&mut self, now: Time, SocketId { socket, .. }: SocketId) {
         self.take(now, Input::Refused(socket));
     }
     fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr) {
@@ -121,8 +122,8 @@ impl Machine for ScriptedMachine {
         self.reaction.timeout = None;
         self.take(now, Input::Timeout);
     }
-    fn poll_output(&mut self) -> Option<Output> {
-        self.reaction.outputs.pop_front()
+    fn poll_output(&mut self) -> Option<(EngineId, Output)> {
+        self.reaction.outputs.pop_front().map(|output| (EngineId::IPV4, output))
     }
     fn poll_timeout(&self) -> Option<Time> {
         self.turns.fetch_add(1, Ordering::SeqCst);
@@ -170,7 +171,7 @@ pub fn silent_program() -> Box<dyn Program> {
 /// A mapping to ask for.
 pub fn wanted() -> Wanted {
     let internal_port = NonZeroU16::new(4000).expect("not 0");
-    Wanted { transport: Transport::Udp, internal_port, wish: Suggestion::default() }
+    Wanted { transport: Transport::Udp, internal_port, wish: Suggestion::default(), description: None }
 }
 
 /// A worker that carries for a script.

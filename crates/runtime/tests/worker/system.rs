@@ -43,7 +43,7 @@ fn descriptors_are_closed_on_exec() {
             reaction.output(open(Socket::Pcp, Some(address)));
             reaction.output(open(Socket::Ssdp, None));
             reaction.output(open(Socket::Announcements, None));
-            reaction.output(Output::Connect { exchange: EXCHANGE, to: address });
+            reaction.output(Output::Connect { exchange: EXCHANGE, to: address, source: None });
         }
     });
     worker.send(create(0));

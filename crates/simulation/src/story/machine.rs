@@ -2,15 +2,19 @@
 
 use super::Story;
 use crate::gateways::{percent, pick};
-use crate::world::{GATEWAY, LOCAL};
+use crate::ipv6_homes::Families;
+use crate::world::{GATEWAY, INTERFACE, LOCAL};
 use plum_engine::io::{Route, Socket};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+/// The number that the link may get.
+const OTHER_INTERFACE: u32 = 4;
 const SECOND_LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 101));
 
 impl Story {
     pub(super) fn route(&mut self, route: Option<Route>) {
+        let route = route.filter(|_| self.ipv6.families != Families::Ipv6);
         self.is_offline = route.is_none();
         self.world.change_route(route);
     }
@@ -28,12 +32,15 @@ impl Story {
                 self.route(Some(route));
             }
             2 => {
-                let interface = rng.u32(2..4);
+                let interface = pick(rng, &[INTERFACE, OTHER_INTERFACE]);
                 let here = self.world.network.home();
-                self.homes[here].route.interface = interface;
+                let old = std::mem::replace(&mut self.homes[here].route.interface, interface);
                 for node in self.world.network.nodes.iter_mut().filter(|node| node.home == here) {
-                    node.interface = interface;
+                    if node.interface == old {
+                        node.interface = interface;
+                    }
                 }
+                self.rename_link(old, interface);
                 let route = self.homes[here].route;
                 self.route(Some(route));
             }
@@ -82,7 +89,9 @@ impl Story {
     fn move_house(&mut self, rng: &mut fastrand::Rng) {
         let home = rng.usize(0..self.homes.len());
         self.world.note(|| format!("the machine is in home {home}"));
+        let from = self.world.network.home();
         self.world.network.move_to_home(home);
+        self.move_ipv6(from, home);
         self.world.network.route = Some(self.homes[home].route).filter(|_| !self.is_offline);
         // Another gateway of the same address may have the same epoch.
         self.has_hidden_losses = true;

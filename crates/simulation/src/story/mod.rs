@@ -3,7 +3,9 @@
 //! A story is a list of steps, each drawn from a generator of its own: so a story without some of its steps is the
 //! same in the others, and a failing one can be made shorter.
 
+mod ipv6;
 mod machine;
+mod pinholes;
 mod program;
 mod quiet;
 mod time;
@@ -12,11 +14,13 @@ mod trouble;
 use crate::agreement::{Claim, Place};
 use crate::checked_engine::{CheckedEngine, Counts};
 use crate::gateways::{self, percent, pick};
+use crate::ipv6_homes::Families;
 use crate::reference::ReferenceGateway;
 use crate::traits::Traits;
-use crate::world::{GATEWAY, INTERFACE, LOCAL, Node, Power, Setup, World, gateway_time};
+use crate::world::{GATEWAY, INTERFACE, LOCAL, Node, Setup, World, gateway_time};
+use pinholes::Ipv6Story;
 use plum_engine::driver::Key;
-use plum_engine::io::{Allowed, Config, MappingId, OnCleanup, Route};
+use plum_engine::io::{Allowed, Config, MappingId, Route};
 use plum_engine::time::Time;
 use plum_gateway::core::{Faults, Gateway};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +88,7 @@ pub struct Story {
     /// The machine has no route.
     is_offline: bool,
     live: BTreeMap<MappingId, Key>,
+    ipv6: Ipv6Story,
     /// Since when all is quiet and has had its time to settle.
     settled_since: Option<Time>,
     /// Entries whose mappings are destroyed, and when.
@@ -165,23 +170,38 @@ impl Story {
             let route = Route { gateway: Some(PUBLIC_GATEWAY), local: PUBLIC_LOCAL, interface: INTERFACE };
             homes.push(Home { route });
         }
+        let mut gateways = vec![(first, 0, INTERFACE)];
+        gateways.extend(others.into_iter().map(|(config, home)| (config, home, INTERFACE)));
+        let mut ipv6 = Ipv6Story::new(seed, homes.len(), &mut gateways);
+        let mut config = config;
+        ipv6.configure(&mut config);
+        ipv6.note_addresses(&ipv6.homes[0].clone());
         let setup = Setup {
             seed,
             engine: config.clone(),
-            gateways: vec![first],
-            route: Some(homes[0].route),
+            gateways: Vec::new(),
+            route: Some(homes[0].route).filter(|_| ipv6.families != Families::Ipv6),
+            ipv6: ipv6.homes[0].clone(),
             latency: Duration::from_micros(rng.u64(100..20_000)),
         };
         let mut world = World::with_engine(setup, CheckedEngine::new(config, seed_of(seed, 1)));
         world.set_trace(options.trace);
         world.network.forger = percent(&mut rng, 15);
-        for (config, home) in others {
+        for (config, home, interface) in gateways {
             let gateway = Gateway::new(config, gateway_time(world.now()));
-            world.network.nodes.push(Node { gateway, power: Power::On, interface: INTERFACE, home });
+            world.network.nodes.push(Node { interface, home, ..Node::new(gateway) });
         }
         let mut characters: Vec<Faults> =
             (0..world.network.nodes.len()).map(|_| gateways::character(&mut rng)).collect();
+        ipv6.characters(&mut characters);
         let traits = give_traits(&mut world, seed, &mut characters);
+        if ipv6.families == Families::Both {
+            // The families know nothing of each other's connections: where a box takes few, one crowds out the other.
+            for (node, character) in world.network.nodes.iter_mut().zip(&mut characters) {
+                node.gateway.faults.http.max_connections = None;
+                character.http.max_connections = None;
+            }
+        }
         let start = world.now();
         Story {
             world,
@@ -191,8 +211,9 @@ impl Story {
             homes,
             characters,
             traits,
-            is_offline: false,
+            is_offline: ipv6.families == Families::Ipv6,
             live: BTreeMap::new(),
+            ipv6,
             settled_since: None,
             leaving: Vec::new(),
             excluded_until: start,
@@ -230,7 +251,9 @@ impl Story {
         for n in (0..steps).filter(|n| !options.without.contains(n)) {
             let mut rng = fastrand::Rng::with_seed(seed_of(self.seed, 100 + n as u64));
             self.world.note(|| format!("=== step {n}"));
+            self.ipv6.rng = fastrand::Rng::with_seed(seed_of(self.seed, 1_000_000 + n as u64));
             self.step(&mut rng);
+            self.ipv6_step();
         }
         let mut rng = fastrand::Rng::with_seed(seed_of(self.seed, 3));
         self.world.note(|| "=== the end".into());
@@ -270,9 +293,13 @@ impl Story {
     fn place(&self) -> Option<Place> {
         let route = self.world.network.route.filter(|_| !self.is_offline)?;
         let config = self.config();
+        if config.gateway.is_some_and(|(gateway, _)| gateway.is_ipv6()) {
+            return None;
+        }
         Some(Place {
             home: self.world.network.home(),
             gateway: config.gateway.map(|(address, _)| address).or(route.gateway)?,
+            interface: route.interface,
             named: config.gateway.is_some(),
             local: route.local,
             direct: config.gateway.is_none() && route.local == PUBLIC_LOCAL,
@@ -323,6 +350,6 @@ fn engine_config(rng: &mut fastrand::Rng, scale: Scale) -> Config {
         mapping_timeout: pick(rng, &[secs(10), secs(10), secs(10), secs(5), secs(20)]),
         recheck_interval,
         gateway: percent(rng, 4).then_some((GATEWAY, None)),
-        on_cleanup: OnCleanup::Remove,
+        ..Config::default()
     }
 }

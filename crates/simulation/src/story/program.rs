@@ -16,6 +16,7 @@ impl Story {
         let wish = Suggestion {
             address: percent(rng, 10).then(|| IpAddr::V4(Ipv4Addr::new(203, 0, 113, rng.u8(1..20)))),
             port: NonZeroU16::new(if percent(rng, 60) { 0 } else { rng.u16(20_000..20_010) }),
+            ..Suggestion::default()
         };
         let id = self.world.create_wishing(transport, port, wish);
         let key =
@@ -90,15 +91,19 @@ impl Story {
         if percent(rng, 50) {
             self.pass_all(Duration::from_millis(rng.u64(0..10_000)));
         }
-        let config = engine_config(rng, self.scale);
+        let mut config = engine_config(rng, self.scale);
+        self.ipv6.configure(&mut config);
         let seed = seed_of(self.seed, 10_000 + self.inits);
         self.inits += 1;
         self.begun_at = self.world.now();
         self.world.begin_again(|checked_engine| checked_engine.renew(config, seed));
         // The gateways are known to nobody any more; what was left behind is left behind.
         self.settled_since = None;
+        self.forget_pinholes();
         self.has_taught = false;
-        self.has_lasting_trouble = false;
+        // The network may still reorder or delay packets: then they are late by more than when all is well.
+        let network = &self.world.network;
+        self.has_lasting_trouble = network.jitter.max(network.latency) > Duration::from_millis(20);
     }
 
     /// Gives back whether the engine had time for all.
@@ -111,7 +116,9 @@ impl Story {
                 claims.extend(self.deletable(place, id, key).map(|claim| (claim, key)));
             }
         }
+        let pinholes = self.closable_pinholes();
         self.live.clear();
+        self.ipv6.live.clear();
         let took = self.world.cleanup();
         self.pass_all(Duration::from_secs(1));
         // docs/contract.md: 5 s at most.
@@ -121,7 +128,11 @@ impl Story {
                 agreement::a_destroyed_mapping_is_gone(&self.world, &place, claim, key);
             }
         }
+        for (node, key) in pinholes.into_iter().filter(|_| !ran_out_of_time) {
+            crate::pinholes::a_destroyed_pinhole_is_gone(&self.world, node, &key);
+        }
         self.leaving.clear();
+        self.ipv6.leaving.clear();
         !ran_out_of_time
     }
 }

@@ -4,8 +4,10 @@ use super::Story;
 use crate::agreement;
 use crate::expectation::{Expectation, expectation};
 use crate::gateways::percent;
+use crate::ipv6_homes::Families;
+use crate::pinholes;
 use crate::world::{Power, gateway_time};
-use plum_engine::io::{MappingId, Protocol};
+use plum_engine::io::{Event, MappingId, Protocol};
 use plum_engine::time::Time;
 use std::time::Duration;
 
@@ -13,12 +15,15 @@ use std::time::Duration;
 const MANY: usize = 40;
 
 /// docs/protocols.md, ending: a deletion is under way for at most 5 s.
-const LEAVING: Duration = Duration::from_secs(8);
+pub(super) const LEAVING: Duration = Duration::from_secs(8);
 
 impl Story {
     /// Nothing is wrong any more.
     fn heal(&mut self, rng: &mut fastrand::Rng) {
         self.world.note(|| "all is well".into());
+        if self.has_lasting_trouble {
+            self.note_overtaken();
+        }
         let network = &mut self.world.network;
         (network.loss, network.duplicate, network.cut) = (0.0, 0.0, false);
         network.jitter = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(0..20) });
@@ -35,6 +40,7 @@ impl Story {
         self.world.engine_mut().packets.is_troubled = false;
         self.world.engine_mut().relieve(now);
         self.excluded_until = self.excluded_until.max(now + std::mem::take(&mut self.open_exclusion));
+        self.heal_ipv6();
         let route = self.homes[self.world.network.home()].route;
         if self.world.network.route != Some(route) {
             self.route(Some(route));
@@ -44,15 +50,19 @@ impl Story {
     }
 
     /// How long it takes until everything must have its right state.
-    fn settling(&self) -> Duration {
+    pub(super) fn settling(&self) -> Duration {
         let now = self.world.now();
         let config = self.world.engine().config();
-        let keys = u32::try_from(self.live.len()).unwrap_or(u32::MAX);
+        let keys = u32::try_from(self.live.len() + self.ipv6.live.len()).unwrap_or(u32::MAX);
         // One recheck finds out, then a race may be run, then the mapping is asked for: by one protocol after the
         // other, in the pace of a gateway that is just up.
         let mut span = config.recheck_interval + config.discover_timeout + config.mapping_timeout * 2;
         span += Duration::from_secs(20) + Duration::from_millis(300) * keys;
         span += self.excluded_until.since(now);
+        // Each of the other routers is asked after the one before.
+        let routers = self.world.network.ipv6.route.as_ref().map_or(0, |route| route.other_routers.len());
+        let routers = u32::try_from(routers).unwrap_or(u32::MAX);
+        span += (config.discover_timeout + config.mapping_timeout) * routers;
         let is_hidden = |&(uptime, heard_at): &(Duration, Time)| {
             // RFC 6886 §3.6 and RFC 6887 §8.5 take a clock that lags by an eighth and 2 s for the same.
             uptime < (now + span).since(heard_at) / 7 + Duration::from_secs(3)
@@ -75,6 +85,7 @@ impl Story {
         self.world.note(|| format!("all is quiet for {span:?}"));
         self.pass_all(span);
         self.settled_since = Some(self.world.now());
+        self.ipv6.settled_since = self.settled_since;
         self.has_hidden_losses = false;
         self.losses.clear();
         self.eras = 0;
@@ -82,7 +93,9 @@ impl Story {
     }
 
     /// The states that the program knows against the gateways' tables.
-    fn compare(&mut self) {
+    pub(super) fn compare(&mut self) {
+        self.compare_pinholes();
+        self.compare_excluded();
         let (Some(place), Some(since)) = (self.place(), self.settled_since) else { return };
         self.comparisons += 1;
         for n in 0..self.world.network.nodes.len() {
@@ -96,6 +109,18 @@ impl Story {
             if at + LEAVING <= self.world.now() && !is_live {
                 agreement::a_destroyed_mapping_is_gone(&self.world, &place, claim, key);
             }
+        }
+    }
+
+    /// PLUM_GATEWAY names an IPv6 gateway, or the machine has no IPv4: mappings of IPv4 have failed.
+    fn compare_excluded(&self) {
+        let is_named = self.config().gateway.is_some_and(|(gateway, _)| gateway.is_ipv6());
+        if self.ipv6.families != Families::Ipv6 && !is_named {
+            return;
+        }
+        for &id in self.live.keys() {
+            let state = self.world.state(id);
+            assert!(state == Event::Failure, "families: {id} is for IPv4, which is not there, and {state:?}");
         }
     }
 
@@ -136,6 +161,7 @@ impl Story {
                 _ => {}
             }
             self.compare();
+            self.calm_ipv6();
             let span = self.span(rng);
             self.pass(span);
             self.compare();
@@ -171,9 +197,9 @@ impl Story {
     }
 
     /// How long the program's wishes take in a quiet world.
-    fn quiet_down(&self) -> Duration {
+    pub(super) fn quiet_down(&self) -> Duration {
         let config = self.world.engine().config();
-        let keys = u32::try_from(self.live.len()).unwrap_or(u32::MAX);
+        let keys = u32::try_from(self.live.len() + self.ipv6.live.len()).unwrap_or(u32::MAX);
         // docs/protocols.md, many mappings: a protocol that was there and is silent now is found out by the first request that
         // times out; the next try is 30 s later, or a recheck period.
         let retry = config.mapping_timeout + config.recheck_interval.min(Duration::from_secs(31));
@@ -186,7 +212,7 @@ impl Story {
 
     pub(super) fn end(&mut self, rng: &mut fastrand::Rng) {
         self.heal(rng);
-        if self.world.mappings().next().is_some() || !self.live.is_empty() {
+        if self.world.mappings().next().is_some() || !self.live.is_empty() || !self.ipv6.live.is_empty() {
             self.settle();
         }
         if rng.bool() {
@@ -194,15 +220,21 @@ impl Story {
             for id in ids {
                 self.destroy(id);
             }
+            let ids: Vec<MappingId> = self.ipv6.live.keys().copied().collect();
+            for id in ids {
+                self.destroy_pinhole(id);
+            }
             self.pass_all(self.quiet_down());
             self.compare();
         }
         // What is on its way has arrived then.
         self.pass_all(LEAVING);
-        if self.clean_up()
-            && let Some(place) = self.place()
-        {
-            agreement::nothing_is_left_behind(&self.world, &place, gateway_time(self.begun_at));
+        if self.clean_up() {
+            let begun_at = gateway_time(self.begun_at);
+            if let Some(place) = self.place() {
+                agreement::nothing_is_left_behind(&self.world, &place, begun_at);
+            }
+            pinholes::nothing_is_left_behind(&self.world, &self.ipv6_place(), begun_at);
         }
     }
 }

@@ -31,13 +31,13 @@ impl Story {
     /// The longest span that does not cost more than its share of the machine's time.
     fn affordable(&self, span: Duration) -> Duration {
         let config = self.world.engine().config();
-        let keys = 1 + self.live.values().collect::<BTreeSet<_>>().len() as u64;
+        let keys = 1 + self.live.values().collect::<BTreeSet<_>>().len() + self.ipv6.live.len();
         let shortest = self.world.network.nodes.iter().filter_map(|node| {
             let faults = &node.gateway.faults;
             faults.lifetime.into_iter().chain(faults.max_lifetime).min()
         });
         let lifetime = shortest.min().map_or(7200, |secs| u64::from(secs).max(8)) as f64;
-        let states = || self.live.keys().map(|&id| self.world.state(id));
+        let states = || self.live.keys().chain(self.ipv6.live.keys()).map(|&id| self.world.state(id));
         let by_upnp = |state| matches!(state, Event::Success { protocol: Protocol::UpnpIgd, .. });
         let looks = states().filter(|&state| by_upnp(state)).count() as f64;
         let failed = states().filter(|&state| state == Event::Failure).count() as f64;
@@ -59,7 +59,10 @@ impl Story {
     }
 
     pub(super) fn pass_all(&mut self, span: Duration) {
-        self.world.run_for(span);
+        let until = self.world.now() + span;
+        while self.world.step(until) {
+            self.look_at_new_pinholes();
+        }
         self.look_at_the_expired();
     }
 

@@ -15,6 +15,7 @@ impl Story {
     pub(super) fn disturb(&mut self) {
         self.settled_since = None;
         self.leaving.clear();
+        self.disturb_ipv6();
     }
 
     pub(super) fn trouble_network(&mut self, rng: &mut fastrand::Rng) {
@@ -93,11 +94,13 @@ impl Story {
         let gateway = &self.world.network.nodes[n].gateway;
         let uptime = Duration::from_secs(gateway.epoch().into());
         let address = gateway.config().address;
-        let heard_at = self.world.engine().heard_at(address).unwrap_or(Time::ZERO);
+        let checked_engine = self.world.engine();
+        let heard_at = checked_engine.heard_at(address).unwrap_or(Time::ZERO);
+        let heard_at = checked_engine.sockets.heard_ipv6_at().map_or(heard_at, |at| at.min(heard_at));
         self.eras += 1;
         self.has_lost = true;
         // A mapping stays SUCCESS until its lifetime ends where its protocol is spoken no more.
-        let is_deaf = self.live.keys().any(|&id| {
+        let is_deaf = self.live.keys().chain(self.ipv6.live.keys()).any(|&id| {
             let protocol = self.world.success(id).map(|(protocol, ..)| protocol);
             protocol.is_some_and(|protocol| !agreement::is_spoken(gateway, protocol))
         });

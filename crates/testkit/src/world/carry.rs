@@ -3,7 +3,7 @@
 
 use super::trace::{describe_input, describe_output};
 use super::{Input, World};
-use plum_engine::io::{ExchangeId, Output, Socket};
+use plum_engine::io::{EngineId, ExchangeId, Output, Socket, SocketId};
 use plum_engine::machine::Machine;
 use plum_engine::time::Time;
 
@@ -67,7 +67,8 @@ impl<E: Machine> World<E> {
         let inside = |exchange: ExchangeId| ExchangeId(exchange.0 - self.exchange_base);
         match input {
             Input::Datagram { socket, from, bytes } => {
-                self.engine.handle_datagram(now, socket, from.into(), &bytes)
+                let by = self.network.arrival(socket, from);
+                self.engine.handle_datagram(now, socket, by, &bytes);
             }
             Input::Refused { socket } => self.engine.handle_refused(now, socket),
             Input::TcpConnected { exchange, local } => {
@@ -81,11 +82,11 @@ impl<E: Machine> World<E> {
     pub(super) fn carry_outputs(&mut self) {
         self.note_log();
         let mut outputs = 0;
-        while let Some(output) = self.engine.poll_output() {
+        while let Some((engine, output)) = self.engine.poll_output() {
             outputs += 1;
             assert!(outputs <= MAX_OUTPUTS, "more than {MAX_OUTPUTS} outputs after one input");
             self.note(|| describe_output(&output));
-            self.carry(output);
+            self.carry(engine, output);
         }
         if self.checks.finished_at.is_some() {
             let timeout = self.engine.poll_timeout();
@@ -93,8 +94,9 @@ impl<E: Machine> World<E> {
         }
     }
 
-    fn carry(&mut self, output: Output) {
+    fn carry(&mut self, engine: EngineId, output: Output) {
         let now = self.now;
+        let id = |socket| SocketId { engine, socket };
         assert!(self.checks.finished_at.is_none(), "after Finished: {output:?}");
         let outside = |exchange: ExchangeId| ExchangeId(exchange.0 + self.exchange_base);
         match output {
@@ -102,34 +104,44 @@ impl<E: Machine> World<E> {
                 self.route_lookups += 1;
                 let route = self.network.look_up(toward);
                 let hardware = self.network.hardware_toward(toward);
-                self.engine.handle_route(now, route, hardware);
+                self.engine.handle_route(now, engine, route, hardware);
+            }
+            Output::LookUpAddresses { .. } => {
+                self.address_lookups += 1;
+                self.engine.handle_addresses(now, Some(self.network.ipv6.addresses.clone()));
+            }
+            Output::LookUpIpv6Route { source, toward } => {
+                let route = self.network.look_up_ipv6(source, toward);
+                let hardware = route.as_ref().and_then(|route| self.network.hardware_of(route, toward));
+                self.engine.handle_ipv6_route(now, engine, route, hardware);
             }
             Output::Open { socket, local, interface, remote } => {
                 let opened = match self.unopenable.contains(&socket) {
                     true => None,
-                    false => self.network.open(socket, local, interface, remote),
+                    false => self.network.open(id(socket), local, interface, remote),
                 };
-                self.engine.handle_opened(now, socket, opened);
+                self.engine.handle_opened(now, id(socket), opened);
             }
             Output::Close { socket } => {
-                assert!(self.network.close(socket), "Close of {socket:?}, which is not open");
+                assert!(self.network.close(id(socket)), "Close of {socket:?}, which is not open");
             }
             Output::Send { socket, to, bytes } => {
-                assert!(self.network.is_open(socket), "Send on {socket:?}, which is not open");
+                assert!(self.network.is_open(id(socket)), "Send on {socket:?}, which is not open");
                 let listens = matches!(socket, Socket::Announcements | Socket::Notifications);
                 assert!(!listens, "Send on {socket:?}, which only listens");
-                if let Some(remote) = self.network.remote(socket) {
+                if let Some(remote) = self.network.remote(id(socket)) {
                     assert_eq!(to, remote, "Send on {socket:?} to another than it is connected to");
                 }
                 // RFC 6887 §7: 1100 octets at most; SSDP fits one Ethernet frame.
-                let most = if socket == Socket::Ssdp { 1472 } else { 1100 };
+                let is_ssdp = matches!(socket, Socket::Ssdp | Socket::LinkSsdp | Socket::Ipv4Ssdp);
+                let most = if is_ssdp { 1452 } else { 1100 };
                 assert!(bytes.len() <= most, "Send of {} octets on {socket:?}", bytes.len());
-                self.network.send(now, socket, to, bytes);
+                self.network.send(now, id(socket), to, bytes);
             }
-            Output::Connect { exchange, to } => {
-                let with_host = self.network.connections_with(to.ip());
+            Output::Connect { exchange, to, source } => {
+                let with_host = self.network.connections_with(to.ip(), source.map(|source| source.interface));
                 self.checks.connect(exchange, self.network.connections() + 1, with_host + 1);
-                self.network.connect(now, outside(exchange), to);
+                self.network.connect(now, outside(exchange), to, source);
             }
             Output::Write { exchange, bytes } => {
                 let established = self.network.connection(outside(exchange));

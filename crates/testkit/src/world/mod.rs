@@ -18,15 +18,17 @@
 
 mod carry;
 mod checks;
+mod ipv6;
 mod network;
 mod trace;
 
 pub use checks::{Checks, Seen};
+pub use ipv6::{IPV6_LOCAL, Ipv6Home, LINK_LOCAL, ROUTER, stable};
 pub use network::{Input, Network, Node, Power, engine_time, gateway_time};
 
 use crate::random::Seeded;
 use plum_engine::Engine;
-use plum_engine::io::{Config, Event, MappingId, Protocol, Route, Socket, Suggestion, Wanted};
+use plum_engine::io::{Config, Event, MappingId, Protocol, Route, Socket, Source, Suggestion, Wanted};
 use plum_engine::machine::{Command, Machine};
 use plum_engine::time::Time;
 use plum_gateway::core::{self as gateway, Gateway};
@@ -61,6 +63,8 @@ pub struct Setup {
     pub gateways: Vec<gateway::Config>,
     /// The route that lookups find.
     pub route: Option<Route>,
+    /// What the system says of IPv6.
+    pub ipv6: Ipv6Home,
     /// How long a packet takes one way.
     pub latency: Duration,
 }
@@ -74,6 +78,7 @@ impl Default for Setup {
             engine: Config::default(),
             gateways: vec![gateway::Config { seed, ..gateway::Config::at(GATEWAY) }],
             route: Some(Route { gateway: Some(GATEWAY), local: LOCAL, interface: INTERFACE }),
+            ipv6: Ipv6Home::default(),
             latency: Duration::from_millis(1),
         }
     }
@@ -87,6 +92,8 @@ pub struct World<E: Machine = Engine> {
     pub unopenable: BTreeSet<Socket>,
     /// How many route lookups there were.
     pub route_lookups: usize,
+    /// How many lookups of IPv6 addresses there were.
+    pub address_lookups: usize,
     engine: E,
     seed: u64,
     now: Time,
@@ -135,20 +142,39 @@ impl World {
     }
 }
 
+impl World {
+    /// One engine with an IPv6 address, and one gateway with all protocols that is a firewall of IPv6 too.
+    pub fn with_ipv6(change: impl FnOnce(&mut Setup)) -> World {
+        World::set_up(|setup| {
+            setup.turn_on_ipv6();
+            setup.engine.source = Some(Source { address: IPV6_LOCAL, interface: INTERFACE });
+            change(setup);
+        })
+    }
+}
+
+impl Setup {
+    fn turn_on_ipv6(&mut self) {
+        self.ipv6 = Ipv6Home::new(INTERFACE);
+        self.gateways = self.gateways.drain(..).map(|config| config.with_ipv6(ROUTER)).collect();
+    }
+}
+
 impl<E: Machine> World<E> {
     /// A world around something else than the engine.
     pub fn with_engine(setup: Setup, engine: E) -> World<E> {
         trace::keep_log();
         // Another sequence than the engine's.
         let mut network = Network::new(!setup.seed, setup.latency, setup.route);
+        network.ipv6 = setup.ipv6;
         for config in setup.gateways {
-            let gateway = Gateway::new(config, gateway_time(START));
-            network.nodes.push(Node { gateway, power: Power::On, interface: INTERFACE, home: 0 });
+            network.nodes.push(Node::new(Gateway::new(config, gateway_time(START))));
         }
         World {
             network,
             unopenable: BTreeSet::new(),
             route_lookups: 0,
+            address_lookups: 0,
             engine,
             seed: setup.seed,
             now: START,
@@ -177,11 +203,15 @@ impl<E: Machine> World<E> {
         wish: Suggestion,
     ) -> MappingId {
         let internal_port = NonZeroU16::new(internal_port).expect("an internal port");
+        self.create_wanted(Wanted { transport, internal_port, wish, description: None })
+    }
+
+    /// The program wants this mapping.
+    pub fn create_wanted(&mut self, wanted: Wanted) -> MappingId {
         let id = self.next_id;
         self.next_id += 1;
         self.checks.seen.insert(id, Seen::default());
-        self.note(|| format!("create {id}: {transport:?} {internal_port}"));
-        let wanted = Wanted { transport, internal_port, wish };
+        self.note(|| format!("create {id}: {:?} {}", wanted.transport, wanted.internal_port));
         self.engine.handle_command(self.now, Command::Create(id, wanted));
         self.carry_outputs();
         id
@@ -410,6 +440,8 @@ impl<E: Machine> World<E> {
             let left: Vec<gateway::TableEntry> =
                 self.gateway_at(node).table().iter().filter(ours).cloned().collect();
             assert!(left.is_empty(), "left behind on gateway {node}: {left:#?}");
+            let pinholes = self.pinholes_of(node);
+            assert!(pinholes.is_empty(), "pinholes left behind on gateway {node}: {pinholes:#?}");
         }
     }
 

@@ -1,13 +1,18 @@
 //! The simulated network between the engine's machine and the gateways: latency, loss, closed ports, a very
 //! small TCP, multicast on one link.
 
-use plum_engine::io::{ExchangeId, Route, Socket, TcpEnd};
+mod arrivals;
+
+use super::Ipv6Home;
+use plum_engine::io::{ExchangeId, Route, Socket, SocketId, Source, TcpEnd};
 use plum_engine::ledger::HardwareAddress;
 use plum_engine::time::Time;
-use plum_gateway::core::{ANNOUNCEMENTS, ConnectionId, Gateway, Output, SSDP_GROUP, UdpPort};
+use plum_gateway::core::{
+    ANNOUNCEMENTS, ANNOUNCEMENTS_V6, ConnectionId, Gateway, Output, SSDP_GROUP, SSDP_GROUP_V6, UdpPort,
+};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// How a gateway is doing.
@@ -31,11 +36,20 @@ pub struct Node {
     pub interface: u32,
     /// The home that it stands in: it hears the machine there alone.
     pub home: usize,
+    /// More addresses that it is reached at; what it says comes from those of its configuration.
+    pub also: Vec<IpAddr>,
 }
 
 impl Node {
-    fn address(&self) -> IpAddr {
-        self.gateway.config().address
+    /// A gateway with power, on the first interface, in the first home.
+    pub fn new(gateway: Gateway) -> Node {
+        Node { gateway, power: Power::On, interface: super::INTERFACE, home: 0, also: Vec::new() }
+    }
+
+    fn has_address(&self, address: IpAddr) -> bool {
+        let config = self.gateway.config();
+        let is_ipv6 = config.ipv6.is_some_and(|known| address == IpAddr::V6(known));
+        config.address == address || is_ipv6 || self.also.contains(&address)
     }
 }
 
@@ -43,8 +57,8 @@ impl Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Input {
-    Datagram { socket: Socket, from: SocketAddr, bytes: Vec<u8> },
-    Refused { socket: Socket },
+    Datagram { socket: SocketId, from: SocketAddr, bytes: Vec<u8> },
+    Refused { socket: SocketId },
     TcpConnected { exchange: ExchangeId, local: SocketAddr },
     TcpData { exchange: ExchangeId, bytes: Vec<u8> },
     TcpEnd { exchange: ExchangeId, end: TcpEnd },
@@ -62,6 +76,8 @@ struct Tcp {
     node: Option<usize>,
     local: SocketAddr,
     to: SocketAddr,
+    /// IPv6: the interface, since a host is an address on a link.
+    interface: Option<u32>,
     established: bool,
     /// A segment was lost with the cable: nothing of this connection arrives any more.
     stalled: bool,
@@ -131,6 +147,10 @@ pub struct Network {
     pub route: Option<Route>,
     /// Other routes, by destination.
     pub routes_toward: BTreeMap<IpAddr, Option<Route>>,
+    /// What the system says of IPv6.
+    pub ipv6: Ipv6Home,
+    /// Where connections by IPv6 leave from, whatever address the engine wants.
+    pub other_source: Option<Ipv6Addr>,
     /// The gateways.
     pub nodes: Vec<Node>,
     /// The machine cannot tell hardware addresses.
@@ -140,12 +160,16 @@ pub struct Network {
     /// While the machine sleeps: what came on connections, which their other ends send again.
     held: Option<Vec<Travelling>>,
     random: fastrand::Rng,
-    sockets: BTreeMap<Socket, OpenSocket>,
+    sockets: BTreeMap<SocketId, OpenSocket>,
     connections: BTreeMap<ExchangeId, Tcp>,
     queue: BinaryHeap<Reverse<OnItsWay>>,
     queued: u64,
     next_port: u16,
 }
+
+/// The groups of a search by IPv6 (UDA 2.0 Annex A).
+const SSDP_GROUPS_V6: [SocketAddr; 2] =
+    [SSDP_GROUP_V6, SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, 0xc)), 1900)];
 
 /// More on its way than any test needs: the engine floods.
 const MAX_ON_THEIR_WAY: usize = 100_000;
@@ -165,6 +189,8 @@ impl Network {
             cut: false,
             route,
             routes_toward: BTreeMap::new(),
+            ipv6: Ipv6Home::default(),
+            other_source: None,
             nodes: Vec::new(),
             hides_hardware: false,
             home: 0,
@@ -206,12 +232,25 @@ impl Network {
     /// The hardware address of the gateway that a lookup leads to, where there is one and the machine can tell.
     pub fn hardware_toward(&self, toward: Option<IpAddr>) -> Option<HardwareAddress> {
         let gateway = toward.or(self.route?.gateway)?;
-        let node = self.node_of(gateway).filter(|_| !self.hides_hardware)?;
+        self.hardware_at(self.node_of(gateway)?)
+    }
+
+    /// The hardware address of a gateway, where the machine can tell.
+    pub(super) fn hardware_at(&self, node: usize) -> Option<HardwareAddress> {
         let home = u8::try_from(self.home).ok()?;
-        (self.nodes[node].power != Power::Off).then_some([2, 0, 0, 0, home, u8::try_from(node).ok()?])
+        let is_told = !self.hides_hardware && self.nodes[node].power != Power::Off;
+        is_told.then_some([2, 0, 0, 0, home, u8::try_from(node).ok()?])
+    }
+
+    /// The interface of an open socket.
+    pub(super) fn interface_of(&self, socket: SocketId) -> Option<u32> {
+        self.sockets.get(&socket).map(|open| open.interface)
     }
 
     fn has_address(&self, address: IpAddr) -> bool {
+        if let IpAddr::V6(address) = address {
+            return self.ipv6.has(address);
+        }
         let others = self.routes_toward.values().flatten();
         self.route.iter().chain(others).any(|route| route.local == address)
     }
@@ -219,42 +258,46 @@ impl Network {
     /// Opens a socket; `None` where the machine does not have its local address.
     pub fn open(
         &mut self,
-        socket: Socket,
+        socket: SocketId,
         local: IpAddr,
         interface: u32,
         remote: Option<SocketAddr>,
     ) -> Option<SocketAddr> {
         self.sockets.remove(&socket);
-        let listens = matches!(socket, Socket::Announcements | Socket::Notifications);
+        let listens = matches!(socket.socket, Socket::Announcements | Socket::Notifications);
         if !listens && !self.has_address(local) {
             return None;
         }
-        let local = match socket {
+        let local = match socket.socket {
+            Socket::Announcements if local.is_ipv6() => ANNOUNCEMENTS_V6,
+            Socket::Notifications if local.is_ipv6() => SSDP_GROUP_V6,
             Socket::Announcements => ANNOUNCEMENTS,
             Socket::Notifications => SSDP_GROUP,
-            Socket::Pcp | Socket::NatPmp | Socket::Ssdp => SocketAddr::new(local, self.port()),
+            Socket::Pcp | Socket::NatPmp | Socket::Ssdp | Socket::LinkSsdp | Socket::Ipv4Ssdp => {
+                SocketAddr::new(local, self.port())
+            }
         };
         self.sockets.insert(socket, OpenSocket { local, remote, interface });
         Some(local)
     }
 
     /// Whether it is open.
-    pub fn is_open(&self, socket: Socket) -> bool {
+    pub fn is_open(&self, socket: SocketId) -> bool {
         self.sockets.contains_key(&socket)
     }
 
     /// Whether it is connected, and to whom.
-    pub fn remote(&self, socket: Socket) -> Option<SocketAddr> {
+    pub fn remote(&self, socket: SocketId) -> Option<SocketAddr> {
         self.sockets.get(&socket)?.remote
     }
 
     /// Closes a socket; false if it was not open.
-    pub fn close(&mut self, socket: Socket) -> bool {
+    pub fn close(&mut self, socket: SocketId) -> bool {
         self.sockets.remove(&socket).is_some()
     }
 
     /// Sends a datagram.
-    pub fn send(&mut self, now: Time, socket: Socket, to: SocketAddr, bytes: Vec<u8>) {
+    pub fn send(&mut self, now: Time, socket: SocketId, to: SocketAddr, bytes: Vec<u8>) {
         let Some(open) = self.sockets.get(&socket) else { return };
         let (from, interface) = (open.local, open.interface);
         if !self.has_address(from.ip()) || self.loses(true) {
@@ -268,18 +311,28 @@ impl Network {
         self.push(arrives_at, Travelling::ToGateway { from, to, bytes, interface });
     }
 
-    /// Begins a TCP connection.
-    pub fn connect(&mut self, now: Time, exchange: ExchangeId, to: SocketAddr) {
-        let node = self.node_of(to.ip());
-        let route = self.look_up(Some(to.ip())).filter(|_| !self.is_starved);
-        let Some(route) = route else {
+    /// Begins a TCP connection, from an address of the machine if one is given.
+    pub fn connect(&mut self, now: Time, exchange: ExchangeId, to: SocketAddr, source: Option<Source>) {
+        let interface = source.map(|source| source.interface);
+        let node = match source {
+            Some(source) => self.node_on(to.ip(), source.interface),
+            None => self.node_of(to.ip()),
+        };
+        let local = match source {
+            Some(source) => Some(IpAddr::V6(self.other_source.unwrap_or(source.address)))
+                .filter(|&local| self.has_address(local)),
+            None => self.look_up(Some(to.ip())).map(|route| route.local),
+        };
+        let Some(local) = local.filter(|_| !self.is_starved) else {
             let local = SocketAddr::new(to.ip(), 0);
-            self.connections.insert(exchange, Tcp { node, local, to, established: false, stalled: false });
+            self.connections
+                .insert(exchange, Tcp { node, local, to, interface, established: false, stalled: false });
             let end = if self.is_starved { TcpEnd::Starved } else { TcpEnd::Failed };
             return self.push(now, Travelling::EndToMachine { exchange, end });
         };
-        let local = SocketAddr::new(route.local, self.port());
-        self.connections.insert(exchange, Tcp { node, local, to, established: false, stalled: false });
+        let local = SocketAddr::new(local, self.port());
+        self.connections
+            .insert(exchange, Tcp { node, local, to, interface, established: false, stalled: false });
         self.push(now + self.latency, Travelling::Syn { exchange });
     }
 
@@ -294,8 +347,9 @@ impl Network {
     }
 
     /// How many of them are with this host.
-    pub fn connections_with(&self, host: IpAddr) -> usize {
-        self.connections.values().filter(|tcp| tcp.to.ip() == host).count()
+    pub fn connections_with(&self, host: IpAddr, interface: Option<u32>) -> usize {
+        let is_with = |tcp: &&Tcp| tcp.to.ip() == host && tcp.interface == interface;
+        self.connections.values().filter(is_with).count()
     }
 
     /// Sends on a connection.
@@ -416,150 +470,15 @@ impl Network {
         }
     }
 
-    fn arrive(&mut self, now: Time, what: Travelling) -> Option<Input> {
-        if let Some(held) = &mut self.held {
-            match what {
-                Travelling::ToMachine { .. } | Travelling::Refusal { .. } => return None,
-                Travelling::Accepted { .. }
-                | Travelling::SegmentToMachine { .. }
-                | Travelling::EndToMachine { .. } => {
-                    held.push(what);
-                    return None;
-                }
-                Travelling::ToGateway { .. }
-                | Travelling::Syn { .. }
-                | Travelling::SegmentToGateway { .. }
-                | Travelling::EndToGateway { .. } => {}
-            }
-        }
-        match what {
-            Travelling::ToGateway { from, to, bytes, interface } => {
-                if !self.cut {
-                    self.arrive_at_gateways(now, from, to, &bytes, interface);
-                }
-                None
-            }
-            Travelling::ToMachine { from, to, bytes, interface } => {
-                let ours = to.ip().is_multicast() || self.has_address(to.ip());
-                let (&socket, _) = self.sockets.iter().find(|(_, open)| {
-                    let linked = !to.ip().is_multicast() || open.interface == interface;
-                    // The kernel drops what a connected socket's peer did not send.
-                    open.local == to && linked && open.remote.is_none_or(|remote| remote == from)
-                })?;
-                (ours && !self.cut).then_some(Input::Datagram { socket, from, bytes })
-            }
-            Travelling::Refusal { local } => {
-                let connected = |open: &OpenSocket| open.local == local && open.remote.is_some();
-                let (&socket, _) = self.sockets.iter().find(|(_, open)| connected(open))?;
-                (!self.cut).then_some(Input::Refused { socket })
-            }
-            Travelling::Syn { exchange } => self.arrive_syn(now, exchange),
-            Travelling::Accepted { exchange } => {
-                let cut = self.cut;
-                let tcp = self.connections.get_mut(&exchange)?;
-                tcp.stalled |= cut;
-                if tcp.stalled {
-                    return None;
-                }
-                tcp.established = true;
-                Some(Input::TcpConnected { exchange, local: tcp.local })
-            }
-            Travelling::SegmentToGateway { exchange, bytes } => {
-                let cut = self.cut;
-                let tcp = self.connections.get_mut(&exchange)?;
-                tcp.stalled |= cut;
-                let node = tcp.node.filter(|_| !tcp.stalled)?;
-                if self.nodes[node].power == Power::On {
-                    let connection = ConnectionId(exchange.0);
-                    self.nodes[node].gateway.handle_tcp_data(gateway_time(now), connection, &bytes);
-                }
-                None
-            }
-            Travelling::SegmentToMachine { exchange, bytes } => {
-                let cut = self.cut;
-                let tcp = self.connections.get_mut(&exchange)?;
-                tcp.stalled |= cut;
-                (!tcp.stalled).then_some(Input::TcpData { exchange, bytes })
-            }
-            Travelling::EndToMachine { exchange, end } => {
-                let cut = self.cut;
-                let tcp = self.connections.get_mut(&exchange)?;
-                tcp.stalled |= cut;
-                if tcp.stalled {
-                    return None;
-                }
-                self.connections.remove(&exchange);
-                Some(Input::TcpEnd { exchange, end })
-            }
-            Travelling::EndToGateway { node, connection } => {
-                if self.nodes[node].power == Power::On {
-                    self.nodes[node].gateway.handle_tcp_end(gateway_time(now), connection);
-                }
-                None
-            }
-        }
-    }
-
-    fn arrive_at_gateways(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        to: SocketAddr,
-        bytes: &[u8],
-        interface: u32,
-    ) {
-        if to.ip().is_multicast() {
-            let home = self.home;
-            for node in self.nodes.iter_mut().filter(|node| node.home == home) {
-                if to == SSDP_GROUP && node.interface == interface && node.power == Power::On {
-                    let refused = node.gateway.refuses(UdpPort::Ssdp, bytes);
-                    if !refused {
-                        node.gateway.handle_datagram(gateway_time(now), UdpPort::Ssdp, from, bytes);
-                    }
-                }
-            }
-            return;
-        }
-        let Some(node) = self.node_of(to.ip()) else { return };
-        let node = &mut self.nodes[node];
-        let config = node.gateway.config();
-        let port = if to.port() == config.pcp_port {
-            Some(UdpPort::Pcp)
-        } else if to.port() == config.ssdp_port {
-            Some(UdpPort::Ssdp)
-        } else {
-            None
-        };
-        match (node.power, port) {
-            (Power::Off, _) => {}
-            (Power::On, Some(port)) if !node.gateway.refuses(port, bytes) => {
-                node.gateway.handle_datagram(gateway_time(now), port, from, bytes);
-            }
-            _ => self.push(now + self.latency, Travelling::Refusal { local: from }),
-        }
-    }
-
-    fn arrive_syn(&mut self, now: Time, exchange: ExchangeId) -> Option<Input> {
-        let (cut, latency) = (self.cut, self.latency);
-        let tcp = self.connections.get_mut(&exchange)?;
-        tcp.stalled |= cut;
-        let node = &mut self.nodes[tcp.node.filter(|_| !tcp.stalled)?];
-        match node.power {
-            Power::Off => {}
-            Power::On if tcp.to.port() == node.gateway.config().http_port && !node.gateway.refuses_tcp() => {
-                node.gateway.handle_tcp_open(gateway_time(now), ConnectionId(exchange.0), tcp.local);
-                self.push(now + latency, Travelling::Accepted { exchange });
-            }
-            _ => {
-                let end = Travelling::EndToMachine { exchange, end: TcpEnd::Refused };
-                self.push(now + latency, end);
-            }
-        }
-        None
-    }
-
     fn node_of(&self, address: IpAddr) -> Option<usize> {
-        self.nodes.iter().position(|node| node.home == self.home && node.address() == address)
+        self.nodes.iter().position(|node| node.home == self.home && node.has_address(address))
+    }
+
+    /// The gateway that has an address on the link of an interface.
+    pub(super) fn node_on(&self, address: IpAddr, interface: u32) -> Option<usize> {
+        let is_it =
+            |node: &Node| node.home == self.home && node.interface == interface && node.has_address(address);
+        self.nodes.iter().position(is_it)
     }
 
     fn loses(&mut self, request: bool) -> bool {

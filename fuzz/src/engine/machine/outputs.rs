@@ -104,6 +104,9 @@ impl Machine {
     fn carry_out(&mut self, output: Output) {
         assert!(!self.has_finished(), "after Finished: {output:?}");
         match output {
+            Output::LookUpAddresses { .. } | Output::LookUpIpv6Route { .. } => {
+                panic!("{output:?} of the engine for IPv4")
+            }
             Output::LookUpRoute { toward } => {
                 assert_eq!(toward, self.config.gateway.map(|(address, _)| address));
                 // The gateway that was named is on-link; what lies behind it goes through it.
@@ -128,7 +131,7 @@ impl Machine {
                 self.sockets.remove(&socket);
             }
             Output::Send { socket, to, bytes } => self.send(socket, to, bytes),
-            Output::Connect { exchange, to } => self.connect(exchange, to),
+            Output::Connect { exchange, to, .. } => self.connect(exchange, to),
             Output::Write { exchange, bytes } => self.write(exchange, bytes),
             Output::HangUp { exchange } => {
                 assert!(self.exchanges.remove(&exchange).is_some(), "HangUp of {exchange:?}, which is gone");
@@ -147,7 +150,7 @@ impl Machine {
         let local = match socket {
             Socket::Announcements => ANNOUNCEMENTS,
             Socket::Notifications => SSDP_GROUP,
-            Socket::Pcp | Socket::NatPmp | Socket::Ssdp => SocketAddr::new(local, self.port()),
+            _ => SocketAddr::new(local, self.port()),
         };
         self.sockets.insert(socket, Open { local, remote, requests: VecDeque::new() });
         Some(local)
@@ -171,7 +174,7 @@ impl Machine {
                 let named = self.config.gateway.map(|(address, _)| address);
                 assert!(named.is_none_or(|named| named == to.ip()), "a search goes to {to}");
             }
-            Socket::Announcements | Socket::Notifications => panic!("Send on {socket:?}, which only listens"),
+            _ => panic!("Send on {socket:?}, which only listens, or is of IPv6"),
         }
         open.requests.truncate(REQUESTS_KEPT - 1);
         open.requests.push_front(bytes.clone());

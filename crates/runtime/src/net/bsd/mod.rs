@@ -2,10 +2,12 @@
 
 pub mod clock;
 mod dump;
+mod ipv6;
 mod route;
 mod watch;
 
 pub(super) use super::multicast::{join_v4, prepare_listener, set_multicast_interface_v4};
+pub use ipv6::{find_ipv6_addresses, find_ipv6_route};
 pub use route::find_route;
 pub use watch::Watch;
 

@@ -23,7 +23,7 @@ const REPLY_LEN_MAX: usize = 2048;
 /// The kernel could not be asked, or had no memory for an answer: whether there is a route is not known.
 pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
     let Some(route) = portable::find_route(address)? else { return Ok(None) };
-    let hop = match ask(address) {
+    let hop = match ask(address, None) {
         Err(error) if is_shortage(&error) => return Err(error),
         Ok(None) => return Ok(None),
         Ok(Some(hop)) => hop,
@@ -34,19 +34,24 @@ pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
     Ok(Some(Route { gateway: hop.gateway, interface: hop.interface, ..route }))
 }
 
-/// Asks the kernel; `None`: packets to the address are refused or dropped.
+/// Asks the kernel for the route toward an address, on an interface if one is given (where the system has such routes). `None`:
+/// packets to the address are refused or dropped.
 ///
 /// # Errors
 ///
 /// The request failed, or the kernel reported no route.
-fn ask(address: IpAddr) -> io::Result<Option<Hop>> {
+pub fn ask(address: IpAddr, interface: Option<u32>) -> io::Result<Option<Hop>> {
     let mut socket = open_routing_socket()?;
     socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
     let mut sequence = [0; 4];
     // Another copy of this library in the process may ask at the same time: both receive both answers.
     fill_random(&mut sequence)?;
     let sequence = u32::from_ne_bytes(sequence);
-    socket.send(&HERE.question(address, sequence, table()))?;
+    let mut question = HERE.question(address, sequence, table());
+    if let Some(interface) = interface {
+        HERE.scope(&mut question, interface);
+    }
+    socket.send(&question)?;
     let begun = clock::now();
     while clock::now().since(begun) < REPLY_TIMEOUT {
         let mut buffer = [0; REPLY_LEN_MAX];

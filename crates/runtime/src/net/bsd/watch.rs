@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::super::notices::drain;
+use super::super::notices::{Notice, drain};
 use super::super::route_message::HERE;
 use super::super::{ClosedInChild, Notices};
 use super::open_routing_socket;
@@ -13,8 +13,8 @@ use socket2::Socket;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 
-/// The start of a notice, with the flags of a route, is enough.
-const NOTICE_LEN: usize = 64;
+/// The start of a notice, with the flags of a route, is enough; the whole of one about a route is needed to tell its family.
+const NOTICE_LEN: usize = 512;
 
 /// Becomes readable when links, addresses or routes have changed.
 ///
@@ -45,7 +45,12 @@ impl Watch {
         drain(|| {
             let mut notice = [0; NOTICE_LEN];
             let len = self.changes.read(&mut notice)?;
-            Ok(HERE.tells_of_change(&notice[..len]))
+            let notice = &notice[..len];
+            Ok(match HERE.tells_of_change(notice) {
+                false => Notice::Nothing,
+                true if HERE.is_of_ipv6_route(notice) => Notice::Ipv6,
+                true => Notice::Change,
+            })
         })
     }
 }

@@ -1,14 +1,18 @@
 //! Linux, and Android as far as it lets programs.
 
 pub mod clock;
+mod ipv6;
 mod main_table;
+mod netlink;
 mod route;
 mod watch;
 
+pub(super) use ipv6::is_on_link;
+pub use ipv6::{find_ipv6_addresses, find_ipv6_route};
 pub use route::find_hardware_address;
 pub use watch::Watch;
 
-use super::{Route, is_shortage, portable};
+use super::{Route, interfaces, is_shortage, portable};
 
 use socket2::{InterfaceIndexOrAddress, Socket};
 use std::ffi::CStr;
@@ -43,8 +47,7 @@ fn find_route_without_netlink(address: IpAddr) -> io::Result<Option<Route>> {
     {
         return Ok(Some(route));
     }
-    // SAFETY: if_nametoindex(3) reads the name, which ends in NUL. It needs no netlink; 0 is an error.
-    let interface = unsafe { libc::if_nametoindex(entry.interface.as_ptr()) };
+    let interface = interfaces::index_of(&entry.interface).unwrap_or(0);
     Ok(Some(Route { gateway: entry.gateway.map(IpAddr::from), interface, ..route }))
 }
 

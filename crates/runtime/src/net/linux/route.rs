@@ -3,26 +3,11 @@
 
 #![forbid(unsafe_code)]
 
-use super::super::{HardwareAddress, Route, is_shortage};
-use netlink_packet_core::{
-    ErrorBuffer, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NlaBuffer, NlasIterator, parse_ip, parse_u32,
-};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use socket2::SockRef;
+use super::super::{HardwareAddress, Route};
+use super::netlink::{exchange, question, read};
+use netlink_packet_core::{NlasIterator, parse_ip, parse_u32};
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
-
-/// The kernel answers during the request: this timeout expires only if netlink is broken.
-const REPLY_TIMEOUT: Duration = Duration::from_millis(250);
-
-/// Messages read for one reply, foreign ones (of privileged processes) included.
-const MESSAGES_MAX: usize = 4;
-
-/// A reply to a lookup has some 100 bytes.
-const REPLY_LEN_MAX: usize = 4096;
-
-const NETLINK_HEADER_LEN: usize = 16;
 
 /// `struct rtmsg` of linux/rtnetlink.h: family, lengths, tos, table, protocol, scope, type, flags.
 const HEADER_LEN: usize = 12;
@@ -40,11 +25,6 @@ const STATES_WITH_ADDRESS: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x80;
 
 /// linux/rtnetlink.h: the answer is the matching entry of the table of routes. Kernels before 4.13 ignore it.
 const RTM_F_FIB_MATCH: u32 = 0x2000;
-
-const ATTRIBUTE_HEADER_LEN: usize = 4;
-
-/// One request for each socket, so any number will do.
-const SEQUENCE_NUMBER: u32 = 1;
 
 /// The kernel's answer about a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,83 +57,44 @@ pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
 /// The hardware address of a neighbour on an interface; `None`: unknown, or not reported (before Linux 5.0, and to apps
 /// since Android 11).
 pub fn find_hardware_address(interface: u32, address: IpAddr) -> Option<HardwareAddress> {
-    let question = question(libc::RTM_GETNEIGH, libc::NDA_DST, address, |header| {
-        header[NEIGHBOUR_INTERFACE..NEIGHBOUR_STATE].copy_from_slice(&interface.to_ne_bytes());
-    });
+    let mut header = header(address);
+    header[NEIGHBOUR_INTERFACE..NEIGHBOUR_STATE].copy_from_slice(&interface.to_ne_bytes());
+    let question = question(libc::RTM_GETNEIGH, &header, &[(libc::NDA_DST, &octets(address))]);
     exchange(&question, read_neighbour).ok()?
 }
 
 /// Asks for a route; `None`: there is none.
 fn ask(address: IpAddr, flags: u32) -> io::Result<Option<Answer>> {
-    let question = question(libc::RTM_GETROUTE, libc::RTA_DST, address, |header| {
-        header[ROUTE_DESTINATION_LEN] = if address.is_ipv4() { 32 } else { 128 };
-        header[ROUTE_FLAGS..].copy_from_slice(&flags.to_ne_bytes());
-    });
-    exchange(&question, read_reply)
+    let mut header = header(address);
+    header[ROUTE_DESTINATION_LEN] = if address.is_ipv4() { 32 } else { 128 };
+    header[ROUTE_FLAGS..].copy_from_slice(&flags.to_ne_bytes());
+    exchange(&question(libc::RTM_GETROUTE, &header, &[(libc::RTA_DST, &octets(address))]), read_reply)
 }
 
-/// Sends one request; `None`: there is no such route or neighbour.
-fn exchange<T>(
-    question: &[u8],
-    read_reply: impl Fn(&[u8]) -> Option<io::Result<T>>,
-) -> io::Result<Option<T>> {
-    let socket = Socket::new(NETLINK_ROUTE)?;
-    SockRef::from(&socket).set_read_timeout(Some(REPLY_TIMEOUT))?;
-    socket.send_to(question, &SocketAddr::new(0, 0), 0)?;
-    for _ in 0..MESSAGES_MAX {
-        let mut buffer = [0; REPLY_LEN_MAX];
-        // With MSG_TRUNC the length is the message's, also where that exceeds the buffer.
-        let (len, from) = match socket.recv_from(&mut &mut buffer[..], libc::MSG_TRUNC) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        if from.port_number() != 0 {
-            continue; // not the kernel
-        }
-        match buffer.get(..len).and_then(&read_reply) {
-            Some(Ok(answer)) => return Ok(Some(answer)),
-            Some(Err(error)) if is_shortage(&error) => return Err(error),
-            // Unreachable, prohibited, or (EINVAL) a blackhole.
-            Some(Err(_)) => return Ok(None),
-            None => {}
-        }
+/// A header with nothing but the family of an address.
+fn header(address: IpAddr) -> [u8; HEADER_LEN] {
+    let mut header = [0; HEADER_LEN];
+    header[FAMILY] = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u8;
+    header
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
-    Err(io::ErrorKind::TimedOut.into())
-}
-
-/// A question with an address as its only attribute; `fill` writes the header but for the family.
-fn question(kind: u16, attribute_kind: u16, address: IpAddr, fill: impl FnOnce(&mut [u8])) -> Vec<u8> {
-    let (family, octets) = match address {
-        IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
-        IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
-    };
-    let attribute_len = ATTRIBUTE_HEADER_LEN + octets.len();
-    let len = NETLINK_HEADER_LEN + HEADER_LEN + attribute_len;
-    let mut bytes = vec![0; len];
-    let mut message = NetlinkBuffer::new(&mut bytes[..]);
-    // The lengths here are at most 48.
-    message.set_length(len as u32);
-    message.set_message_type(kind);
-    message.set_flags(NLM_F_REQUEST);
-    message.set_sequence_number(SEQUENCE_NUMBER);
-    let payload = message.payload_mut();
-    payload[FAMILY] = family as u8;
-    fill(&mut payload[..HEADER_LEN]);
-    let mut attribute = NlaBuffer::new(&mut payload[HEADER_LEN..]);
-    attribute.set_kind(attribute_kind);
-    attribute.set_length(attribute_len as u16);
-    attribute.value_mut().copy_from_slice(&octets);
-    bytes
 }
 
 /// The route in a message of the kernel; `None`: it is not the answer to the request.
 fn read_reply(bytes: &[u8]) -> Option<io::Result<Answer>> {
-    read(bytes, libc::RTM_NEWROUTE, |header, attributes| read_route(header[ROUTE_TYPE], attributes))
+    read(bytes, libc::RTM_NEWROUTE, HEADER_LEN, |header, attributes| {
+        read_route(header[ROUTE_TYPE], attributes)
+    })
 }
 
 /// The neighbour in a message of the kernel; `None`: it is not the answer to the request.
 fn read_neighbour(bytes: &[u8]) -> Option<io::Result<HardwareAddress>> {
-    read(bytes, libc::RTM_NEWNEIGH, |header, attributes| {
+    read(bytes, libc::RTM_NEWNEIGH, HEADER_LEN, |header, attributes| {
         let state = u16::from_ne_bytes([header[NEIGHBOUR_STATE], header[NEIGHBOUR_STATE + 1]]);
         NlasIterator::new(attributes)
             .flatten()
@@ -161,23 +102,6 @@ fn read_neighbour(bytes: &[u8]) -> Option<io::Result<HardwareAddress>> {
             .find_map(|attribute| attribute.value().try_into().ok())
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     })
-}
-
-fn read<T>(
-    bytes: &[u8],
-    kind: u16,
-    read_body: impl FnOnce(&[u8], &[u8]) -> io::Result<T>,
-) -> Option<io::Result<T>> {
-    let message = NetlinkBuffer::new_checked(bytes).ok()?;
-    if message.sequence_number() != SEQUENCE_NUMBER {
-        return None;
-    }
-    if message.message_type() == NLMSG_ERROR {
-        let code = ErrorBuffer::new_checked(message.payload()).ok()?.code()?;
-        return Some(Err(io::Error::from_raw_os_error(code.get().saturating_abs())));
-    }
-    let (header, attributes) = message.payload().split_at_checked(HEADER_LEN)?;
-    (message.message_type() == kind).then(|| read_body(header, attributes))
 }
 
 fn read_route(kind: u8, attributes: &[u8]) -> io::Result<Answer> {
@@ -203,6 +127,7 @@ fn read_route(kind: u8, attributes: &[u8]) -> io::Result<Answer> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::netlink::NETLINK_HEADER_LEN;
     use super::*;
     use proptest::prelude::*;
 

@@ -1,7 +1,8 @@
 //! The kernel's change notices: links, addresses, routes, and the end of a sleep.
 
-use super::super::notices::drain;
+use super::super::notices::{Notice, drain};
 use super::super::{ClosedInChild, Notices, is_shortage};
+use super::netlink::NETLINK_HEADER_LEN;
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -10,12 +11,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, _ROUTE, _RULE, RTMGRP_IPV6_IFADDR, _ROUTE. (The libc crate does not
-/// name them for Android.)
-const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400;
+/// linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, _ROUTE, _RULE, RTMGRP_IPV6_IFADDR, _ROUTE, and the bit of
+/// RTNLGRP_IPV6_RULE (19). (The libc crate does not name them for Android.)
+const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18;
 
-/// The start of a notice is enough: only its existence matters.
-const NOTICE_LEN: usize = 16;
+/// The start of a notice is enough: what it is about, and the family, with which the headers of all of them begin.
+const NOTICE_LEN: usize = NETLINK_HEADER_LEN + 1;
+const KIND_AT: usize = 4;
+const FAMILY_AT: usize = NETLINK_HEADER_LEN;
 
 /// Becomes readable when links, addresses or routes have changed, and when the machine may have slept.
 ///
@@ -62,13 +65,17 @@ impl Watch {
             clock_steps.clear();
         }
         let Some(changes) = &self.changes else {
-            return Notices { changed: false, more: false, broken: false };
+            return Notices::default();
         };
         drain(|| {
             let mut notice = [0; NOTICE_LEN];
-            let (_, from) = changes.recv_from(&mut &mut notice[..], 0)?;
+            let (len, from) = changes.recv_from(&mut &mut notice[..], 0)?;
             // Port number 0 is the kernel; privileged processes may send here, too.
-            Ok(from.port_number() == 0)
+            Ok(if from.port_number() == 0 {
+                read_notice(&notice[..len.min(NOTICE_LEN)])
+            } else {
+                Notice::Nothing
+            })
         })
     }
 
@@ -76,6 +83,24 @@ impl Watch {
         let changes = self.changes.as_ref().map(|changes| changes.as_raw_fd());
         changes.into_iter().chain(self.clock_steps.as_ref().map(|steps| steps.timer.as_raw_fd()))
     }
+}
+
+/// What a message of the kernel tells, of which this is the start.
+fn read_notice(bytes: &[u8]) -> Notice {
+    let kind = bytes.get(KIND_AT..).and_then(<[u8]>::first_chunk).map(|octets| u16::from_ne_bytes(*octets));
+    let of_family = matches!(
+        kind,
+        Some(
+            libc::RTM_NEWADDR
+                | libc::RTM_DELADDR
+                | libc::RTM_NEWROUTE
+                | libc::RTM_DELROUTE
+                | libc::RTM_NEWRULE
+                | libc::RTM_DELRULE
+        )
+    );
+    let is_ipv6 = bytes.get(FAMILY_AT).is_some_and(|&family| i32::from(family) == libc::AF_INET6);
+    if of_family && is_ipv6 { Notice::Ipv6 } else { Notice::Change }
 }
 
 /// A socket that gets the kernel's notices.
@@ -135,5 +160,32 @@ impl ClockSteps {
         // timerfd_create(2): after a step the read fails with ECANCELED, else with EAGAIN. The sleep itself is detected
         // from the clocks; here the wake-up suffices.
         let _ = self.timer.read(&mut [0; 8]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_routes_and_rules_of_ipv6_are_told_apart() {
+        let notice = |kind: u16, family: i32| {
+            let mut bytes = [0; NOTICE_LEN];
+            bytes[KIND_AT..KIND_AT + 2].copy_from_slice(&kind.to_ne_bytes());
+            bytes[FAMILY_AT] = family as u8;
+            bytes
+        };
+        let kinds =
+            [libc::RTM_NEWADDR, libc::RTM_DELADDR, libc::RTM_NEWROUTE, libc::RTM_DELROUTE, libc::RTM_NEWRULE];
+        for kind in kinds {
+            assert_eq!(read_notice(&notice(kind, libc::AF_INET6)), Notice::Ipv6);
+            assert_eq!(read_notice(&notice(kind, libc::AF_INET)), Notice::Change);
+        }
+        for kind in [libc::RTM_NEWLINK, libc::RTM_DELLINK] {
+            assert_eq!(read_notice(&notice(kind, libc::AF_INET6)), Notice::Change);
+            assert_eq!(read_notice(&notice(kind, libc::AF_UNSPEC)), Notice::Change);
+        }
+        let whole = notice(libc::RTM_NEWADDR, libc::AF_INET6);
+        assert!((0..whole.len()).all(|len| read_notice(&whole[..len]) == Notice::Change), "cut short");
     }
 }

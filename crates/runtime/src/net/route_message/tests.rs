@@ -317,6 +317,55 @@ fn finds_the_default_route_in_the_table() {
     assert_eq!(APPLE.find_default(&[], false), None);
 }
 
+/// A default route of IPv6, with flags.
+fn ipv6_default(system: &str, kind: u8, flags: u32) -> Vec<u8> {
+    let sockaddrs = [
+        (RTA_DST, sockaddr_in6(system, "::")),
+        (RTA_GATEWAY, sockaddr_in6(system, "fe80:7::1")),
+        (RTA_NETMASK, vec![]),
+    ];
+    message(system, kind, flags, 0, &sockaddrs)
+}
+
+#[test]
+fn finds_the_routers_of_an_interface_in_the_table() {
+    for (system, layout) in SYSTEMS {
+        // With the flag of those that count for their interface alone.
+        let mut dump = [ipv6_default(system, RTM_GET, 0x843 | layout.scoped), dump(system)].concat();
+        assert_eq!(layout.find_routers(&dump, 7), ["fe80::1".parse::<Ipv6Addr>().unwrap()], "{system}");
+        assert_eq!(layout.find_routers(&dump, 8), [] as [Ipv6Addr; 0], "{system}");
+        dump.truncate(layout.header_len);
+        assert_eq!(layout.find_routers(&dump, 7), [] as [Ipv6Addr; 0], "{system}");
+    }
+}
+
+#[test]
+fn asks_for_a_route_on_an_interface_where_there_are_such_routes() {
+    for (system, layout) in SYSTEMS {
+        let question = layout.question("2001:db8::1".parse().unwrap(), SEQUENCE, 0);
+        let mut scoped = question.clone();
+        layout.scope(&mut scoped, 7);
+        let mut expected = question;
+        if system == "macOS" {
+            expected[4..6].copy_from_slice(&7u16.to_ne_bytes());
+            // RTF_UP, RTF_IFSCOPE.
+            expected[8..12].copy_from_slice(&0x100_0001u32.to_ne_bytes());
+        }
+        assert_eq!(scoped, expected, "{system}");
+    }
+}
+
+#[test]
+fn tells_routes_of_ipv6_from_other_changes() {
+    for (system, layout) in SYSTEMS {
+        let ipv4 = message(system, RTM_ADD, 0x843, 0, &[(RTA_DST, sockaddr_in([0; 4]))]);
+        assert!(layout.is_of_ipv6_route(&ipv6_default(system, RTM_ADD, 0x843)), "{system}");
+        assert!(!layout.is_of_ipv6_route(&ipv4), "{system}");
+        assert!(!layout.is_of_ipv6_route(&ipv6_default(system, 0xe, 0x843)), "{system}: another kind");
+        assert!(!layout.is_of_ipv6_route(&ipv6_default(system, RTM_ADD, 0x843)[..90]), "{system}: cut off");
+    }
+}
+
 #[test]
 fn survives_every_prefix_of_an_answer_and_of_a_table() {
     for (system, layout) in SYSTEMS {
@@ -347,7 +396,8 @@ proptest! {
         let layout = SYSTEMS[system].1;
         let _ = read(&layout, &bytes);
         let _ = layout.tells_of_change(&bytes);
-        let _ = layout.find_default(&bytes, false);
+        let _ = (layout.find_default(&bytes, false), layout.find_routers(&bytes, 7));
+        let _ = layout.is_of_ipv6_route(&bytes);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Windows 10 and later, and Wine, which lacks some functions: the fallbacks are where they are called.
 
 pub mod clock;
+mod ipv6;
 mod route;
 mod watch;
 
+pub use ipv6::{find_ipv6_addresses, find_ipv6_route};
 pub use route::{find_prefix, find_route};
 pub use watch::Watch;
 

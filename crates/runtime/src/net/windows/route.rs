@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ptr::{null, null_mut};
 use std::slice;
-use windows_sys::Win32::Foundation::{ERROR_NOT_SUPPORTED, NO_ERROR};
+use windows_sys::Win32::Foundation::{ERROR_NOT_FOUND, ERROR_NOT_SUPPORTED, NO_ERROR};
 use windows_sys::Win32::NetworkManagement::IpHelper::{
     FreeMibTable, GetBestRoute, GetBestRoute2, GetUnicastIpAddressTable, MIB_IPFORWARD_ROW2,
     MIB_IPFORWARDROW, MIB_UNICASTIPADDRESS_ROW,
@@ -47,7 +47,7 @@ pub fn find_route(toward: IpAddr) -> io::Result<Option<Route>> {
 
 /// Whether the next hop of a route is another machine. For on-link routes Windows reports no address or its own. (For
 /// loopback, Wine's GetBestRoute reports the default route.)
-fn is_gateway(next_hop: IpAddr, local: IpAddr) -> bool {
+pub fn is_gateway(next_hop: IpAddr, local: IpAddr) -> bool {
     !next_hop.is_unspecified() && next_hop != local && !local.is_loopback()
 }
 
@@ -80,25 +80,31 @@ fn ask_as_before(toward: IpAddr) -> io::Result<Option<Route>> {
 
 /// The prefix length of an IPv4 address of this machine; `None`: it has no such address, or the system does not tell.
 pub fn find_prefix(local: IpAddr) -> Option<u8> {
+    let rows = addresses(AF_INET).ok()?;
+    rows.iter().find(|row| decode(&row.Address) == Some(local)).map(|row| row.OnLinkPrefixLength)
+}
+
+/// The addresses of this machine of a family.
+pub fn addresses(family: u16) -> io::Result<Vec<MIB_UNICASTIPADDRESS_ROW>> {
     let mut table = null_mut();
     // SAFETY: GetUnicastIpAddressTable writes a pointer.
-    if unsafe { GetUnicastIpAddressTable(AF_INET, &raw mut table) } != NO_ERROR {
-        return None;
+    match unsafe { GetUnicastIpAddressTable(family, &raw mut table) } {
+        NO_ERROR => {}
+        ERROR_NOT_FOUND => return Ok(Vec::new()),
+        code => return Err(io::Error::from_raw_os_error(code.cast_signed())),
     }
     // SAFETY: the table is there until it is freed.
     let count = unsafe { (*table).NumEntries } as usize;
     // SAFETY: as above.
     let first = unsafe { &raw const (*table).Table }.cast::<MIB_UNICASTIPADDRESS_ROW>();
     // SAFETY: it has as many rows as it says.
-    let rows = unsafe { slice::from_raw_parts(first, count) };
-    let own = rows.iter().find(|row| decode(&row.Address) == Some(local));
-    let found = own.map(|row| row.OnLinkPrefixLength);
+    let rows = unsafe { slice::from_raw_parts(first, count) }.to_vec();
     // SAFETY: the table of GetUnicastIpAddressTable, of which no reference is left.
     unsafe { FreeMibTable(table.cast_const().cast()) };
-    found
+    Ok(rows)
 }
 
-fn encode(address: IpAddr) -> SOCKADDR_INET {
+pub fn encode(address: IpAddr) -> SOCKADDR_INET {
     match address {
         IpAddr::V4(address) => SOCKADDR_INET {
             Ipv4: SOCKADDR_IN {
@@ -118,7 +124,7 @@ fn encode(address: IpAddr) -> SOCKADDR_INET {
 }
 
 /// The address; `None`: of another family.
-fn decode(address: &SOCKADDR_INET) -> Option<IpAddr> {
+pub fn decode(address: &SOCKADDR_INET) -> Option<IpAddr> {
     // SAFETY: the union is larger than its family, which every variant begins with, and was set as a whole.
     match unsafe { address.si_family } {
         AF_INET => {

@@ -4,6 +4,7 @@
 //! loopback socket to another, the usual way to wake a poll without a pipe.
 
 use super::super::{Notices, PerProcess};
+use super::route::decode;
 use crate::sync::Mutex;
 use mio::event::Source;
 use mio::net::UdpSocket;
@@ -19,7 +20,7 @@ use windows_sys::Win32::NetworkManagement::IpHelper::{
     CancelMibChangeNotify2, MIB_IPFORWARD_ROW2, MIB_NOTIFICATION_TYPE, MIB_UNICASTIPADDRESS_ROW,
     NotifyRouteChange2, NotifyUnicastIpAddressChange,
 };
-use windows_sys::Win32::Networking::WinSock::AF_UNSPEC;
+use windows_sys::Win32::Networking::WinSock::{AF_UNSPEC, SOCKADDR_INET};
 use windows_sys::Win32::System::Power::{
     DEVICE_NOTIFY_SUBSCRIBE_PARAMETERS, PowerRegisterSuspendResumeNotification,
 };
@@ -67,7 +68,9 @@ impl Watch {
         self.signal.is_notified.store(false, Ordering::Release);
         // Read to the end, or mio reports no more events.
         let more = (0..RINGS_A_TURN).all(|_| self.socket.recv(&mut [0]).is_ok());
-        Notices { changed: self.signal.changed.swap(false, Ordering::AcqRel), more, broken: false }
+        let take = |told: &AtomicBool| told.swap(false, Ordering::AcqRel);
+        let (changed, ipv6_changed) = (take(&self.signal.changed), take(&self.signal.ipv6_changed));
+        Notices { changed, ipv6_changed, more, broken: false }
     }
 }
 
@@ -78,6 +81,7 @@ struct ChangeSignal {
     /// A datagram was sent and not read yet: another would add nothing.
     is_notified: AtomicBool,
     changed: AtomicBool,
+    ipv6_changed: AtomicBool,
 }
 
 impl ChangeSignal {
@@ -85,7 +89,8 @@ impl ChangeSignal {
         let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.connect(receiver)?;
         socket.set_nonblocking(true)?;
-        Ok(ChangeSignal { socket, is_notified: AtomicBool::new(false), changed: AtomicBool::new(false) })
+        let [is_notified, changed, ipv6_changed] = [false; 3].map(AtomicBool::new);
+        Ok(ChangeSignal { socket, is_notified, changed, ipv6_changed })
     }
 
     /// Wakes the poll. Never waits, and takes no lock that is held for long.
@@ -95,9 +100,11 @@ impl ChangeSignal {
         }
     }
 
-    /// Reports a change.
-    fn notify_change(&self) {
-        self.changed.store(true, Ordering::Release);
+    /// Reports a change at an address or prefix, if the system shows it.
+    fn notify_change(&self, at: Option<&SOCKADDR_INET>) {
+        let is_ipv6 = at.and_then(decode).is_some_and(|address| address.is_ipv6());
+        let told = if is_ipv6 { &self.ipv6_changed } else { &self.changed };
+        told.store(true, Ordering::Release);
         self.notify();
     }
 }
@@ -168,26 +175,32 @@ fn context(signal: &Arc<ChangeSignal>) -> *const c_void {
 
 /// # Safety
 ///
-/// `context` is of [`context`], and its signal still there.
+/// `context` is of [`context`], and its signal still there; the row is null, or has the prefix and the interface.
 unsafe extern "system" fn route_changed(
     context: *const c_void,
-    _: *const MIB_IPFORWARD_ROW2,
+    row: *const MIB_IPFORWARD_ROW2,
     _: MIB_NOTIFICATION_TYPE,
 ) {
-    // SAFETY: the promise of this function. The signal is only shared.
-    unsafe { &*context.cast::<ChangeSignal>() }.notify_change();
+    // SAFETY: the promise of this function.
+    let row = unsafe { row.as_ref() };
+    // SAFETY: the same. The signal is only shared.
+    let signal = unsafe { &*context.cast::<ChangeSignal>() };
+    signal.notify_change(row.map(|row| &row.DestinationPrefix.Prefix));
 }
 
 /// # Safety
 ///
-/// `context` is of [`context`], and its signal still there.
+/// `context` is of [`context`], and its signal still there; the row is null, or has the address and the interface.
 unsafe extern "system" fn address_changed(
     context: *const c_void,
-    _: *const MIB_UNICASTIPADDRESS_ROW,
+    row: *const MIB_UNICASTIPADDRESS_ROW,
     _: MIB_NOTIFICATION_TYPE,
 ) {
-    // SAFETY: the promise of this function. The signal is only shared.
-    unsafe { &*context.cast::<ChangeSignal>() }.notify_change();
+    // SAFETY: the promise of this function.
+    let row = unsafe { row.as_ref() };
+    // SAFETY: the same. The signal is only shared.
+    let signal = unsafe { &*context.cast::<ChangeSignal>() };
+    signal.notify_change(row.map(|row| &row.Address));
 }
 
 /// The signals to notify when the machine wakes up. Not by a pointer to each: there is no guarantee that no call comes
@@ -222,6 +235,9 @@ fn wake_after_sleep(signal: &Arc<ChangeSignal>) {
 }
 
 /// The sleep itself is detected from the clocks; here the wake-up suffices.
+///
+/// # Safety
+/// The pointers are not read: any caller may pass anything.
 unsafe extern "system" fn slept(_: *const c_void, kind: u32, _: *const c_void) -> u32 {
     if matches!(kind, PBT_APMRESUMEAUTOMATIC | PBT_APMRESUMESUSPEND) {
         for signal in sleepers().lock().iter().filter_map(Weak::upgrade) {
@@ -245,6 +261,7 @@ impl Source for Watch {
 
 #[cfg(test)]
 mod tests {
+    use super::super::route::encode;
     use super::*;
     use mio::{Events, Poll};
     use std::time::Duration;
@@ -282,7 +299,20 @@ mod tests {
             while is_told(&mut poll, Duration::ZERO) {
                 watch.drain();
             }
-            assert_eq!(watch.drain(), Notices { changed: false, more: false, broken: false });
+            assert_eq!(watch.drain(), Notices::default());
+        }
+    }
+
+    #[test]
+    fn changes_of_ipv6_are_told_apart() {
+        let (mut watch, _poll) = watching();
+        for (address, is_ipv6) in [("2600::1", true), ("192.0.2.1", false)] {
+            let row =
+                MIB_UNICASTIPADDRESS_ROW { Address: encode(address.parse().unwrap()), ..Default::default() };
+            // SAFETY: the signal is there until the watch is dropped, and the row has an address.
+            unsafe { address_changed(context(&watch.signal), &raw const row, 0) };
+            let notices = watch.drain();
+            assert_eq!((notices.changed, notices.ipv6_changed), (!is_ipv6, is_ipv6), "{address}");
         }
     }
 
