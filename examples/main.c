@@ -1,6 +1,9 @@
 // Opens a port on the gateway and keeps it open until Enter is pressed.
 //
-//   example [PORT] [tcp|udp]
+//   example [PORT] [tcp|udp] [ADDRESS]
+//
+// With an IPv6 address of this machine, or :: for one that the library chooses, it opens a pinhole through the gateway's firewall
+// for IPv6 in place of a mapping of IPv4.
 //
 // Compile it against an installed libplum with: cc main.c $(pkg-config --cflags --libs libplum) -lpthread
 
@@ -39,11 +42,19 @@ static const char *protocol_name(plum_mapping_protocol_t protocol) {
 	}
 }
 
+// An address and port as in a URL: an IPv6 address has brackets.
+static const char *external_text(const plum_mapping_t *mapping, char *text, size_t size) {
+	const char *format = strchr(mapping->external_host, ':') != NULL ? "[%s]:%hu" : "%s:%hu";
+	snprintf(text, size, format, mapping->external_host, mapping->external_port);
+	return text;
+}
+
 static void mapping_callback(int id, plum_state_t state, const plum_mapping_t *mapping) {
+	char text[PLUM_MAX_HOST_LEN + 8];
 	switch (state) {
 	case PLUM_STATE_SUCCESS:
-		printf("Mapping %d: open, %s:%hu leads to port %hu here (%s)\n", id, mapping->external_host,
-		       mapping->external_port, mapping->internal_port, protocol_name(mapping->mapping_protocol));
+		printf("Mapping %d: open, %s leads to port %hu here (%s)\n", id, external_text(mapping, text, sizeof(text)),
+		       mapping->internal_port, protocol_name(mapping->mapping_protocol));
 		break;
 	case PLUM_STATE_FAILURE:
 		printf("Mapping %d: failed, no gateway opens port %hu; still trying\n", id, mapping->internal_port);
@@ -69,7 +80,7 @@ static void interrupt(int signal_number) {
 int main(int argc, char *argv[]) {
 	long port = argc > 1 ? strtol(argv[1], NULL, 10) : 8000;
 	if (port < 1 || port > 65535) {
-		fprintf(stderr, "usage: %s [PORT] [tcp|udp]\n", argv[0]);
+		fprintf(stderr, "usage: %s [PORT] [tcp|udp] [ADDRESS]\n", argv[0]);
 		return 2;
 	}
 
@@ -99,6 +110,8 @@ int main(int argc, char *argv[]) {
 	memset(&mapping, 0, sizeof(mapping));
 	mapping.protocol = argc > 2 && strcmp(argv[2], "udp") == 0 ? PLUM_IP_PROTOCOL_UDP : PLUM_IP_PROTOCOL_TCP;
 	mapping.internal_port = (uint16_t)port;
+	if (argc > 3)
+		snprintf(mapping.external_host, sizeof(mapping.external_host), "%s", argv[3]);
 	int id = plum_create_mapping(&mapping, mapping_callback);
 	if (id < 0) {
 		fprintf(stderr, "The mapping could not be created\n");
@@ -113,8 +126,9 @@ int main(int argc, char *argv[]) {
 	pthread_mutex_unlock(&mutex);
 
 	plum_state_t state;
+	char text[PLUM_MAX_HOST_LEN + 8];
 	if (plum_query_mapping(id, &state, &mapping) == PLUM_ERR_SUCCESS && state == PLUM_STATE_SUCCESS)
-		printf("Reachable at %s:%hu. ", mapping.external_host, mapping.external_port);
+		printf("Reachable at %s. ", external_text(&mapping, text, sizeof(text)));
 	printf("Press Enter to quit.\n");
 	fflush(stdout);
 	getchar();

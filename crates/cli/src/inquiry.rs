@@ -35,7 +35,7 @@ const ACTION_TIMEOUT: Duration = Duration::from_secs(10);
 const SELF_QUESTIONS: [&str; 3] = ["GetExternalIPAddress", "GetStatusInfo", "GetNATRSIPStatus"];
 
 /// The gateway to ask, and the times.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Whom {
     /// In place of the gateway of the default route.
     pub named: Option<Gateway>,
@@ -51,7 +51,7 @@ impl Whom {
     /// The route toward the gateway.
     pub fn route(&self) -> Option<Route> {
         let net::Route { gateway, local, interface } =
-            net::look_up_route(self.named.map(|gateway| gateway.address))?;
+            net::look_up_route(self.named.as_ref().map(|gateway| gateway.address))?;
         Some(Route { gateway, local, interface })
     }
 }
@@ -103,7 +103,7 @@ impl Inquiry {
         let config = Config {
             // The command's own deadline comes sooner.
             discover_timeout: 2 * whom.patience,
-            gateway: whom.named.map(|gateway| (gateway.address.to_canonical(), gateway.port)),
+            gateway: whom.named.as_ref().map(|gateway| (gateway.address.to_canonical(), gateway.port)),
             ..Config::default()
         };
         let mut inquiry = Inquiry {

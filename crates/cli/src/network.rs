@@ -71,7 +71,7 @@ impl Network {
     pub fn builder(&self) -> Result<Builder, Failure> {
         let mut builder = Builder::new().protocols(self.protocol.into());
         // The library itself ignores a value that names no gateway.
-        if let Some(gateway) = named_gateway(self.gateway)? {
+        if let Some(gateway) = named_gateway(self.gateway.clone())? {
             builder = builder.gateway(gateway);
         }
         if let Some(timeout) = self.discover_timeout {
@@ -97,7 +97,7 @@ impl Network {
 }
 
 /// The options of the commands that ask a gateway once.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Network")]
 pub struct Questions {
     /// Ask this gateway in place of the one of the default route: ADDR, ADDR:PORT or [ADDR]:PORT
@@ -116,7 +116,7 @@ impl Questions {
         // As long as the library takes to find a gateway.
         let patience = span(Duration::from_secs(10));
         Ok(Whom {
-            named: named_gateway(self.gateway)?,
+            named: named_gateway(self.gateway.clone())?,
             silence: SILENCE.min(if leaves_half { patience / 2 } else { patience }),
             patience,
             until: Instant::now() + span(DEFAULT_TIME),

@@ -2,7 +2,9 @@
 
 use super::log::{Callback, Subscription};
 use super::{Error, Level, Protocols, Session};
+use plum_engine::io::OnCleanup;
 use plum_runtime::client::{NamedGateway, Settings, parse_gateway};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,24 +13,33 @@ use std::time::Duration;
 /// The gateway to be asked, where it is not the one of the default route: its address, and the UDP port of PCP and NAT-PMP
 /// if that is not 5351.
 ///
-/// As text `ADDR`, `ADDR:PORT`, `[ADDR]` or `[ADDR]:PORT`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// As text `ADDR`, `ADDR:PORT`, `[ADDR]` or `[ADDR]:PORT`, where a link-local IPv6 address may have a zone, as in
+/// `[fe80::1%eth0]` or `fe80::1%2`. An IPv4 gateway is asked for mappings by IPv4 only, an IPv6 one for [pinholes](super::Request::ipv6).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct Gateway {
     /// Its address; neither unspecified, multicast, broadcast nor reserved (240.0.0.0/4).
     pub address: IpAddr,
     /// The UDP port of PCP and NAT-PMP; `None`: 5351.
     pub port: Option<u16>,
+    /// The interface of a link-local IPv6 address, by name or number; `None`: that of the default route.
+    pub zone: Option<String>,
 }
 
 impl From<IpAddr> for Gateway {
     fn from(address: IpAddr) -> Gateway {
-        Gateway { address, port: None }
+        Gateway { address, port: None, zone: None }
     }
 }
 
 impl From<SocketAddr> for Gateway {
     fn from(address: SocketAddr) -> Gateway {
-        Gateway { address: address.ip(), port: Some(address.port()) }
+        let zone = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => Some(v6.scope_id().to_string()),
+            _ => None,
+        };
+        Gateway { address: address.ip(), port: Some(address.port()), zone }
     }
 }
 
@@ -37,8 +48,20 @@ impl FromStr for Gateway {
 
     fn from_str(text: &str) -> Result<Gateway, Error> {
         match parse_gateway(text) {
-            Ok(NamedGateway { address, port, zone: None }) => Ok(Gateway { address, port }),
-            _ => Err(Error::BadGateway(text.to_owned())),
+            Ok(NamedGateway { address, port, zone }) => Ok(Gateway { address, port, zone }),
+            Err(_) => Err(Error::BadGateway(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Gateway {
+    /// As it is read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let zone = self.zone.as_ref().map(|zone| format!("%{zone}")).unwrap_or_default();
+        match (self.address, self.port) {
+            (address, None) => write!(f, "{address}{zone}"),
+            (IpAddr::V4(address), Some(port)) => write!(f, "{address}:{port}"),
+            (IpAddr::V6(address), Some(port)) => write!(f, "[{address}{zone}]:{port}"),
         }
     }
 }
@@ -52,6 +75,7 @@ pub struct Builder {
     mapping_timeout: Option<Duration>,
     recheck_interval: Option<Duration>,
     gateway: Option<Gateway>,
+    leaves_mappings: bool,
     log: Option<Subscription>,
 }
 
@@ -93,6 +117,28 @@ impl Builder {
         self
     }
 
+    /// The end of the session, by [`Session::close`] or a drop, leaves on the gateway what is mapped: there it ends with its
+    /// [lifetime](super::Request::lifetime), which nobody renews. What was asked for and is not mapped is removed, as is a mapping that is
+    /// dropped before the session.
+    ///
+    /// ```
+    /// use plum::{Builder, Request};
+    /// use std::time::Duration;
+    /// # let server = plum_gateway::server::Server::start_on_own_address(|_| {})?;
+    /// # let gateway = server.address();
+    ///
+    /// let plum = Builder::new().gateway(gateway).leave_mappings().start()?;
+    /// let web = plum.map(Request::tcp(8080).lifetime(Duration::from_secs(3600)))?;
+    /// web.wait(Duration::from_secs(10))?;
+    /// plum.close()?;
+    /// # assert_eq!(server.with_core(|core| core.table().len()), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn leave_mappings(mut self) -> Builder {
+        self.leaves_mappings = true;
+        self
+    }
+
     /// Where messages of this level and above go. Default: nowhere.
     ///
     /// The callback gets one message a call, without newline, from one thread at a time, and may be slow at the library's
@@ -109,7 +155,7 @@ impl Builder {
     /// # Errors
     ///
     /// [`Error::NotStarted`]: the system gives no thread, no descriptor or no randomness, or the caller is a log callback.
-    /// [`Error::BadGateway`]: no host has the address or port of the gateway.
+    /// [`Error::BadGateway`]: no host has the address or port of the gateway, or its zone stands beside an address that is not link-local.
     pub fn start(self) -> Result<Session, Error> {
         let mut settings = Settings {
             library: concat!("libplum ", env!("CARGO_PKG_VERSION")),
@@ -117,15 +163,16 @@ impl Builder {
             mapping_timeout_millis: millis(self.mapping_timeout),
             recheck_interval_millis: millis(self.recheck_interval),
             allowed: self.protocols,
+            on_cleanup: if self.leaves_mappings { OnCleanup::Keep } else { OnCleanup::Remove },
             ..Settings::default()
         };
         match self.gateway {
             None => settings.read_gateway(),
-            Some(Gateway { address, port }) => {
-                let named = NamedGateway { address, port, zone: None };
+            Some(gateway) => {
+                let Gateway { address, port, zone } = gateway.clone();
+                let named = NamedGateway { address, port, zone };
                 if !named.is_possible() {
-                    let port = port.map_or_else(String::new, |port| format!(" port {port}"));
-                    return Err(Error::BadGateway(format!("{address}{port}")));
+                    return Err(Error::BadGateway(gateway.to_string()));
                 }
                 settings.set_gateway(named);
             }
@@ -134,14 +181,15 @@ impl Builder {
     }
 }
 
-impl std::fmt::Debug for Builder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("protocols", &self.protocols)
             .field("discover_timeout", &self.discover_timeout)
             .field("mapping_timeout", &self.mapping_timeout)
             .field("recheck_interval", &self.recheck_interval)
             .field("gateway", &self.gateway)
+            .field("leaves_mappings", &self.leaves_mappings)
             .field("log_level", &self.log.as_ref().map(|log| log.level))
             .finish()
     }

@@ -1,13 +1,13 @@
-//! One mapping.
+//! Mappings: states, external addresses, renewals.
 
 use super::events::EventQueues;
 use super::pool::StaticClient;
-use super::{Error, Obstacle, Protocol, Transport};
-use plum_engine::io::{Suggestion, Wanted};
+use super::{Counters, Error, Mapped, Obstacle, Protocol, Request, Transport};
+use plum_engine::io::Wanted;
 use plum_runtime::client::{self, EngineHandle};
 use plum_runtime::log;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,61 +16,9 @@ use std::time::Duration;
 /// it.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A request for a mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Request {
-    transport: Transport,
-    internal_port: u16,
-    external_port: u16,
-    external_address: Option<IpAddr>,
-}
-
-impl Request {
-    /// A mapping to this port of this machine.
-    pub const fn new(transport: Transport, internal_port: u16) -> Request {
-        Request { transport, internal_port, external_port: 0, external_address: None }
-    }
-
-    /// A mapping to this TCP port of this machine.
-    pub const fn tcp(internal_port: u16) -> Request {
-        Request::new(Transport::Tcp, internal_port)
-    }
-
-    /// A mapping to this UDP port of this machine.
-    pub const fn udp(internal_port: u16) -> Request {
-        Request::new(Transport::Udp, internal_port)
-    }
-
-    /// The suggested external port; the gateway may assign another. 0 or not set: the internal port is suggested.
-    #[must_use]
-    pub const fn external_port(mut self, port: u16) -> Request {
-        self.external_port = port;
-        self
-    }
-
-    /// The suggested external address, for gateways with several.
-    #[must_use]
-    pub const fn external_address(mut self, address: IpAddr) -> Request {
-        self.external_address = Some(address);
-        self
-    }
-
-    pub(super) fn wanted(self) -> Result<Wanted, Error> {
-        Ok(Wanted {
-            transport: self.transport,
-            internal_port: NonZeroU16::new(self.internal_port).ok_or(Error::PortZero)?,
-            wish: Suggestion {
-                address: self.external_address,
-                port: NonZeroU16::new(self.external_port),
-                ..Suggestion::default()
-            },
-            description: None,
-        })
-    }
-}
-
 /// Identifies a mapping within its session. Ordered by age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MappingId(pub(super) i32);
 
 impl fmt::Display for MappingId {
@@ -81,6 +29,8 @@ impl fmt::Display for MappingId {
 
 /// The external address and port of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct External {
     /// External address and port.
     pub address: SocketAddr,
@@ -89,10 +39,18 @@ pub struct External {
 }
 
 impl External {
-    /// `None`: the host is a name, as with a DummyTLS domain only.
-    pub(super) fn new(external: &client::ExternalHost) -> Option<External> {
+    /// This address and port, made by this protocol.
+    pub const fn new(address: SocketAddr, protocol: Protocol) -> External {
+        External { address, protocol }
+    }
+
+    /// `Err`: the mapping is to be at another port. `None`: the host is a name, as with a DummyTLS domain only.
+    pub(super) fn of(external: &client::ExternalHost, wanted: &Wanted) -> Option<Result<External, External>> {
         let address = external.host.parse().ok()?;
-        Some(External { address: SocketAddr::new(address, external.port.get()), protocol: external.protocol })
+        let will_do = wanted.wish.accepts(external.port);
+        let external =
+            External { address: SocketAddr::new(address, external.port.get()), protocol: external.protocol };
+        Some(if will_do { Ok(external) } else { Err(external) })
     }
 }
 
@@ -104,6 +62,8 @@ impl fmt::Display for External {
 
 /// The state of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum State {
     /// It is being made, or made again after a loss.
     Pending,
@@ -116,13 +76,22 @@ pub enum State {
 }
 
 /// When a mapping is renewed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct Renewal {
     /// The time until the next renewal; `None`: there is none, because the mapping is permanent or direct (then nothing
     /// expires, either), or all its renewals were sent in vain.
     pub renews_in: Option<Duration>,
     /// The time until the mapping expires unless it is renewed; `None`: permanent or direct.
     pub expires_in: Option<Duration>,
+}
+
+impl Renewal {
+    /// These times.
+    pub const fn new(renews_in: Option<Duration>, expires_in: Option<Duration>) -> Renewal {
+        Renewal { renews_in, expires_in }
+    }
 }
 
 /// A port that is mapped on the gateway, or will be. Dropping it removes the mapping there: the worker does that,
@@ -154,18 +123,37 @@ impl Mapping {
         self.request.internal_port
     }
 
+    /// Whether it is a [pinhole for IPv6](Request::ipv6).
+    pub fn is_ipv6(&self) -> bool {
+        self.request.is_ipv6()
+    }
+
     /// Its state. Never waits.
     pub fn state(&self) -> State {
         if self.queues.is_forked() {
             return State::Removed;
         }
+        match self.seen() {
+            Some(Ok(external)) => State::Mapped(external),
+            Some(Err(_)) => State::Failed,
+            None => self.state_unmade(),
+        }
+    }
+
+    fn state_unmade(&self) -> State {
         match self.client.query(self.id.0).map(|seen| seen.state) {
-            Ok(client::QueriedState::Pending) => State::Pending,
-            Ok(client::QueriedState::Success(external)) => {
-                External::new(&external).map_or(State::Pending, State::Mapped)
-            }
+            Ok(client::QueriedState::Pending | client::QueriedState::Success(_)) => State::Pending,
             Ok(client::QueriedState::Failure) => State::Failed,
             Ok(client::QueriedState::Destroying) | Err(_) => State::Removed,
+        }
+    }
+
+    /// Where it is made; `Err`: at another port than it has to be.
+    fn seen(&self) -> Option<Result<External, External>> {
+        let seen = self.client.query(self.id.0).ok()?;
+        match &seen.state {
+            client::QueriedState::Success(external) => External::of(external, &seen.wanted),
+            _ => None,
         }
     }
 
@@ -181,22 +169,54 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// [`Error::NotMapped`] with the obstacle; [`Error::TimedOut`]; [`Error::Removed`].
+    /// [`Error::NotMapped`] with the obstacle; [`Error::TimedOut`]; [`Error::Removed`]; [`Error::Forked`].
     pub fn wait(&self, timeout: Duration) -> Result<External, Error> {
+        if self.queues.is_forked() {
+            return Err(Error::Forked);
+        }
         let is_decided = || match self.state() {
             State::Pending => None,
             decided @ (State::Mapped(_) | State::Failed | State::Removed) => Some(decided),
         };
         match self.queues.wait_for(timeout, is_decided) {
             Some(State::Mapped(external)) => Ok(external),
-            Some(State::Failed) => match self.obstacle() {
-                Some(obstacle) => Err(Error::NotMapped(obstacle)),
-                // Its state has just changed again.
-                None => self.external().ok_or(Error::TimedOut),
-            },
+            Some(State::Failed) => {
+                let obstacle = self.obstacle();
+                // Its state may have just changed again.
+                self.external().ok_or(Error::NotMapped(obstacle.unwrap_or(Obstacle::Unknown)))
+            }
             Some(State::Removed) => Err(Error::Removed),
             Some(State::Pending) | None => Err(Error::TimedOut),
         }
+    }
+
+    /// Waits as [`wait`](Mapping::wait) does, without blocking and without a time limit: on any executor, which has timers of its
+    /// own. Any number of tasks may wait for one mapping, and a future that is dropped costs nothing: the mapping goes on.
+    ///
+    /// It is `Ok` when the mapping is made, also if it is already. Otherwise it is an error as soon as that is known:
+    /// [`Error::NotMapped`] with the obstacle (the library goes on trying; wait once more after the next
+    /// [event](super::Events)), [`Error::Removed`] when the mapping is being removed or its session has ended, [`Error::Forked`] in
+    /// the child of a fork, where nothing would ever wake the task.
+    ///
+    /// Wakers are called on the session's thread, with no lock held.
+    ///
+    /// ```
+    /// use plum::{Builder, Request};
+    /// # let server = plum_gateway::server::Server::start_on_own_address(|_| {})?;
+    /// # let gateway = server.address();
+    ///
+    /// # smol::block_on(async {
+    /// let plum = Builder::new().gateway(gateway).start()?;
+    /// let web = plum.map(Request::tcp(8080))?;
+    /// let external = web.mapped().await?;
+    /// println!("reachable at {external}");
+    /// # plum.closing().await?;
+    /// # Ok::<(), plum::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn mapped(&self) -> Mapped<'_> {
+        Mapped::new(self)
     }
 
     /// When it is renewed; `None`: it is not made. Waits for the worker's turn, which takes microseconds unless a log
@@ -210,11 +230,20 @@ impl Mapping {
         self.engine.query(move |now, engine| {
             let status = engine.mapping_status(now, id)?;
             let left = |at: plum_engine::time::Time| at.since(now);
-            status.reasons.is_none().then(|| Renewal {
-                renews_in: status.renew_at.map(left),
-                expires_in: status.expires_at.map(left),
-            })
+            let renewal = Renewal::new(status.renew_at.map(left), status.expires_at.map(left));
+            status.reasons.is_none().then_some(renewal)
         })?
+    }
+
+    /// What was counted of it; mappings of one port and transport share a request and its counters. Zeros if it is not known any more.
+    /// Waits as [`Mapping::renewal`] does.
+    pub fn counters(&self) -> Counters {
+        if self.queues.is_forked() {
+            return Counters::default();
+        }
+        let id = self.id.0;
+        let counted = self.engine.query(move |now, engine| Some(engine.mapping_status(now, id)?.counters));
+        counted.flatten().map_or_else(Counters::default, Counters::from)
     }
 
     /// What prevents it, while its state is [`State::Failed`]. Waits as [`Mapping::renewal`] does.
@@ -222,12 +251,26 @@ impl Mapping {
         if self.queues.is_forked() {
             return None;
         }
+        if let Some(other) = self.other_port() {
+            return Some(other);
+        }
+        let (id, is_ipv6) = (self.id, self.is_ipv6());
+        self.engine.query(move |now, engine| Obstacle::of(now, engine, id, is_ipv6))?
+    }
+
+    /// The time until it is tried again, while its state is [`State::Failed`]; `None`: it is being tried, or no time is set. Waits as
+    /// [`Mapping::renewal`] does.
+    pub fn next_try_in(&self) -> Option<Duration> {
+        if self.queues.is_forked() {
+            return None;
+        }
         let id = self.id.0;
-        self.engine.query(move |now, engine| {
-            let reasons = engine.mapping_status(now, id)?.reasons?;
-            let (is_routed, gateway) = engine.way_of(id);
-            Some(Obstacle::new(is_routed, gateway, reasons))
-        })?
+        self.engine.query(move |now, engine| Some(engine.mapping_status(now, id)?.retry_at?.since(now)))?
+    }
+
+    pub(super) fn other_port(&self) -> Option<Obstacle> {
+        let external = self.seen()?.err()?;
+        Some(Obstacle::OtherPort { external })
     }
 
     /// Removes it as dropping does, and waits until the gateway has answered, for about 0.8 s at most. Returns whether
@@ -239,7 +282,7 @@ impl Mapping {
         self.queues.wait_for(REMOVAL_TIMEOUT, is_gone);
         let Some(port) = NonZeroU16::new(self.request.internal_port) else { return true };
         let transport = self.request.transport;
-        let is_ipv6 = self.request.external_address.is_some_and(|address| address.is_ipv6());
+        let is_ipv6 = self.is_ipv6();
         let is_open =
             self.engine.query(move |_, engine| engine.is_deletion_unconfirmed(is_ipv6, transport, port));
         // If the engine is gone, the session has ended.

@@ -1,63 +1,19 @@
-//! The Rust API against the simulated gateway, a session and a gateway of its own for each test.
+//! The Rust API against the simulated gateway, a session and a gateway of its own for each test: mappings and their events.
 #![allow(
     clippy::disallowed_types,
     reason = "tests wait by the clock, and no child of a fork takes their locks"
 )]
 
-use plum::{
-    Builder, Change, Error, Events, External, Gateway, Level, Mapping, Obstacle, Protocol, Protocols,
-    Request, Session, State, Transport,
+mod harness;
+
+use harness::{
+    LONG, builder, external, gateway, made_again, map, next, order, session, table, wait_until_empty,
 };
-use plum_gateway::control::carry_out;
-use plum_gateway::core::TableEntry;
-use plum_gateway::server::Server;
+use plum::{
+    Builder, Change, Error, Event, Gateway, Mapping, Obstacle, Protocol, Protocols, Request, State, Transport,
+};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// Whatever has not happened after this long never will.
-const LONG: Duration = Duration::from_secs(20);
-
-fn gateway() -> Server {
-    Server::start_on_own_address(|_| {}).expect("a gateway on loopback")
-}
-
-fn order(server: &Server, command: &str) {
-    server.with_core(|core| carry_out(core, command)).expect("a command of the gateway's");
-}
-
-fn builder(server: &Server) -> Builder {
-    Builder::new().gateway(server.address())
-}
-
-fn session(server: &Server) -> Session {
-    builder(server).start().expect("a session")
-}
-
-fn map(session: &Session, request: Request) -> Mapping {
-    session.map(request).expect("a mapping can be asked for")
-}
-
-fn external(text: &str, protocol: Protocol) -> External {
-    External { address: text.parse().expect("an address"), protocol }
-}
-
-/// The internal ports of what the gateway has mapped.
-fn table(server: &Server) -> Vec<u16> {
-    server.with_core(|core| core.table().iter().map(|entry: &TableEntry| entry.internal.port()).collect())
-}
-
-fn wait_until_empty(server: &Server) {
-    assert!(server.wait_until(LONG, |core| core.table().is_empty()), "the gateway's mappings are removed");
-}
-
-/// The next event of this mapping.
-fn next(events: &mut Events, mapping: &Mapping) -> Change {
-    let event = events.next_within(LONG).expect("something happens");
-    assert_eq!(event.mapping, mapping.id());
-    event.change
-}
 
 #[test]
 fn mapping_is_made_and_removed_when_it_is_dropped() {
@@ -87,6 +43,34 @@ fn wishes_are_suggested() {
 }
 
 #[test]
+fn an_exact_port_is_had_or_nothing_is_left_behind() {
+    for protocols in [Protocols::Pcp, Protocols::Upnp] {
+        let server = gateway();
+        let taken = builder(&server).protocols(protocols).start().expect("a session");
+        let neighbour = map(&taken, Request::tcp(7001).exact_external_port(9000));
+        let made = neighbour.wait(LONG).expect("it is free").address;
+        assert_eq!(made.port(), 9000);
+        let session = builder(&server).protocols(protocols).start().expect("a session");
+        let mut events = session.events();
+        let mapping = map(&session, Request::tcp(7002).exact_external_port(9000));
+        let error = mapping.wait(LONG).expect_err("it is taken");
+        assert!(matches!(error, Error::NotMapped(Obstacle::Refused { .. })), "{error}");
+        assert_eq!(next(&mut events, &mapping), Change::Failed);
+        assert_eq!(mapping.external(), None);
+        let is_left =
+            |core: &plum_gateway::core::Gateway| core.table().iter().any(|e| e.internal.port() == 7002);
+        assert!(server.wait_until(LONG, |core| !is_left(core)), "what was assigned is removed again");
+        let sharing = map(&taken, Request::tcp(7001).exact_external_port(9001));
+        let error = sharing.wait(LONG).expect_err("the other is at 9000");
+        assert!(
+            matches!(error, Error::NotMapped(Obstacle::OtherPort { external }) if external.address == made)
+        );
+        assert_eq!(sharing.state(), State::Failed);
+        assert!(matches!(session.map(Request::tcp(1).exact_external_port(0)), Err(Error::PortZero)));
+    }
+}
+
+#[test]
 fn each_protocol_is_named() {
     for (protocols, commands, protocol) in [
         (Protocols::Any, &[][..], Protocol::Pcp),
@@ -99,69 +83,6 @@ fn each_protocol_is_named() {
         let session = builder(&server).protocols(protocols).start().expect("a session");
         assert_eq!(map(&session, Request::tcp(80)).wait(LONG).expect("it is made").protocol, protocol);
     }
-}
-
-#[test]
-fn dropping_the_session_removes_everything_and_leaves_harmless_mappings() {
-    let server = gateway();
-    let session = session(&server);
-    let mut events = session.events();
-    let mappings: Vec<Mapping> = (1..=20).map(|port| map(&session, Request::udp(port))).collect();
-    for mapping in &mappings {
-        mapping.wait(LONG).expect("it is made");
-    }
-    assert_eq!(table(&server).len(), 20);
-    drop(session);
-    assert_eq!(table(&server), [0u16; 0], "removed when the drop returns");
-    for mapping in &mappings {
-        assert_eq!(mapping.state(), State::Removed);
-        assert_eq!(mapping.renewal(), None);
-        assert_eq!(mapping.obstacle(), None);
-        assert!(matches!(mapping.wait(LONG), Err(Error::Removed)));
-    }
-    for mapping in mappings {
-        assert!(mapping.remove(), "there is nothing left to be answered");
-    }
-    assert_eq!(events.next(), None, "what is removed has no events any more, and no other will come");
-    assert!(events.is_over());
-}
-
-#[test]
-fn mappings_of_an_ended_session_do_nothing_to_the_next() {
-    let server = gateway();
-    let mut stale = Vec::new();
-    for _ in 0..3 {
-        let session = session(&server);
-        let mapping = map(&session, Request::tcp(80));
-        mapping.wait(LONG).expect("it is made");
-        // The clients of ended sessions are used again.
-        for old in stale.drain(..) {
-            let old: Mapping = old;
-            assert_eq!(old.state(), State::Removed);
-            assert!(old.remove());
-        }
-        assert!(matches!(mapping.state(), State::Mapped(_)));
-        stale.push(mapping);
-    }
-}
-
-#[test]
-fn sessions_know_nothing_of_each_other() {
-    let servers = [gateway(), gateway(), gateway()];
-    let sessions = servers.each_ref().map(session);
-    let mappings = sessions.each_ref().map(|session| map(session, Request::tcp(80)));
-    for mapping in &mappings {
-        mapping.wait(LONG).expect("it is made");
-    }
-    let [first, rest @ ..] = sessions;
-    drop(first);
-    assert_eq!(table(&servers[0]), [0u16; 0]);
-    assert_eq!(mappings[0].state(), State::Removed);
-    for (mapping, server) in mappings[1..].iter().zip(&servers[1..]) {
-        assert!(matches!(mapping.state(), State::Mapped(_)));
-        assert_eq!(table(server), [80]);
-    }
-    drop(rest);
 }
 
 #[test]
@@ -203,6 +124,8 @@ fn wait_says_what_is_in_the_way() {
     );
     assert_eq!(mapping.state(), State::Failed);
     assert_eq!(mapping.renewal(), None);
+    let next_try = mapping.next_try_in().expect("it is tried again");
+    assert!(next_try <= Duration::from_secs(300), "{next_try:?}");
 }
 
 #[test]
@@ -278,7 +201,7 @@ fn events_tell_of_what_is_made_lost_and_moved() {
     assert_eq!(next(&mut events, &mapping), Change::Mapped(external("203.0.113.7:80", Protocol::Pcp)));
     order(&server, "set external-address 198.51.100.9");
     order(&server, "restart-without-memory");
-    assert_eq!(next(&mut events, &mapping), Change::Mapped(external("198.51.100.9:80", Protocol::Pcp)));
+    assert_eq!(made_again(&mut events, &mapping), Change::Mapped(external("198.51.100.9:80", Protocol::Pcp)));
     assert_eq!(events.next_within(Duration::ZERO), None);
 }
 
@@ -299,32 +222,20 @@ fn whoever_falls_behind_gets_the_newest_of_each_mapping_once() {
     }
     order(&server, "set external-address 198.51.100.9");
     order(&server, "restart-without-memory");
-    for _ in 0..2 {
-        let event = prompt.next_within(LONG).expect("both are moved");
-        assert!(
-            matches!(event.change, Change::Mapped(external) if external.address.ip() == Ipv4Addr::new(198, 51, 100, 9))
-        );
-    }
+    let is_moved = |event: &Event| matches!(event.change, Change::Mapped(external) if external.address.ip() == Ipv4Addr::new(198, 51, 100, 9));
+    let moved = prompt.into_iter().filter(is_moved).take(2).count();
+    assert_eq!(moved, 2);
     assert!(first.remove(), "the gateway confirms it");
     let event = late.next_within(LONG).expect("what is left has news");
     assert_eq!(event.mapping, second.id());
-    assert!(
-        matches!(event.change, Change::Mapped(external) if external.address.ip() == Ipv4Addr::new(198, 51, 100, 9))
-    );
+    assert!(is_moved(&event));
+    assert_eq!(event.missed, 2, "made and lost");
+    assert_eq!(late.missed(), 5, "two of this, three of what was removed");
     assert_eq!(
         late.next_within(Duration::ZERO),
         None,
         "the older news are gone, and those of what was removed"
     );
-}
-
-/// Waits for what the worker does after its gateway has answered.
-fn wait_until(condition: impl Fn() -> bool) {
-    let until = Instant::now() + LONG;
-    while !condition() {
-        assert!(Instant::now() < until, "it never came to pass");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]
@@ -337,6 +248,13 @@ fn nonsense_is_refused() {
     }
     let v6: Gateway = "[fd00::1]:15351".parse().expect("a gateway");
     assert_eq!((v6.address.to_string(), v6.port), ("fd00::1".into(), Some(15351)));
+    for text in ["fe80::1%eth0", "[fe80::1%2]:5351", "192.168.1.1:5351", "fd00::1"] {
+        assert_eq!(text.parse::<Gateway>().expect("a gateway").to_string(), text);
+    }
+    let scoped: SocketAddr = "[fe80::1%7]:5351".parse().expect("an address");
+    assert_eq!(Gateway::from(scoped).zone.as_deref(), Some("7"));
+    let elsewhere: SocketAddr = "[fd00::1%7]:5351".parse().expect("an address");
+    assert!(matches!(Builder::new().gateway(elsewhere).start(), Err(Error::BadGateway(_))));
     for bad in [[0, 0, 0, 0], [224, 0, 0, 1], [240, 0, 0, 1], [255, 255, 255, 255]].map(IpAddr::from) {
         assert!(matches!(Builder::new().gateway(bad).start(), Err(Error::BadGateway(_))));
     }
@@ -345,96 +263,22 @@ fn nonsense_is_refused() {
 }
 
 #[test]
-fn handles_can_be_shared_among_threads() {
-    fn shared<T: Send + Sync>(value: T) -> Arc<T> {
-        Arc::new(value)
-    }
+fn a_named_gateway_is_for_one_family_alone() {
     let server = gateway();
-    let session = shared(session(&server));
-    let mapping = shared(map(&session, Request::tcp(80)));
-    std::thread::scope(|scope| {
-        for port in 1..=8 {
-            let (session, mapping) = (&session, &mapping);
-            scope.spawn(move || {
-                let own = map(session, Request::udp(port));
-                own.wait(LONG).expect("it is made");
-                mapping.wait(LONG).expect("it is made");
-                assert!(mapping.renewal().is_some());
-                own.remove()
-            });
-        }
-    });
-    assert_eq!(table(&server), [80]);
-}
-
-/// A log that counts the messages that say this.
-fn counting(needle: &'static str) -> (Arc<AtomicUsize>, impl Fn(Level, &str) + Send + Sync + 'static) {
-    let count = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&count);
-    let log = move |_: Level, message: &str| {
-        if message.contains(needle) {
-            counter.fetch_add(1, Ordering::SeqCst);
-        }
+    let session = session(&server);
+    let [by_ipv4, by_ipv6] =
+        [Request::tcp(80), Request::tcp(80).ipv6()].map(|request| map(&session, request));
+    let is_failure = |mapping: &Mapping| {
+        matches!(mapping.wait(LONG), Err(Error::NotMapped(Obstacle::OtherFamily)))
+            && mapping.renewal().is_none()
     };
-    (count, log)
-}
+    assert!(is_failure(&by_ipv6) && by_ipv6.is_ipv6());
+    assert_eq!(by_ipv4.wait(LONG).expect("it is made"), external("203.0.113.7:80", Protocol::Pcp));
+    assert!(!by_ipv4.is_ipv6());
+    assert!(by_ipv6.remove(), "nothing has to be confirmed");
+    assert_eq!(table(&server), [80], "the other mapping of the port stays");
 
-#[test]
-fn log_goes_on_when_another_session_ends_and_ends_with_its_own() {
-    let server = gateway();
-    // Of the ports of this test alone: other tests log, too.
-    let (count, log) = counting("TCP 61001");
-    let (other_count, other_log) = counting("TCP 61001");
-    let logged = builder(&server).log(Level::Debug, log).start().expect("a session");
-    let other = builder(&server).log(Level::Debug, other_log).start().expect("a session");
-    drop(other);
-    let before = count.load(Ordering::SeqCst);
-    map(&logged, Request::tcp(61001)).wait(LONG).expect("it is made");
-    // It may have been lost to the end of another test's session; not every time.
-    wait_until(|| {
-        map(&logged, Request::tcp(61001)).wait(LONG).expect("it is made");
-        count.load(Ordering::SeqCst) > before
-    });
-    assert_eq!(other_count.load(Ordering::SeqCst), 0, "no message after the end of its session");
-    drop(logged);
-    let after = count.load(Ordering::SeqCst);
-    let quiet = session(&server);
-    map(&quiet, Request::tcp(61001)).wait(LONG).expect("it is made");
-    assert_eq!(count.load(Ordering::SeqCst), after);
-}
-
-#[test]
-fn session_can_be_dropped_in_its_log_callback() {
-    let server = gateway();
-    let slot: Arc<Mutex<Option<(Session, Mapping)>>> = Arc::default();
-    let in_callback = Arc::clone(&slot);
-    let session = builder(&server)
-        .log(Level::Verbose, move |_, _| {
-            // The test has put it there; every message from then on finds it, whoever logs it.
-            let taken = in_callback.try_lock().ok().and_then(|mut slot| slot.take());
-            if let Some((session, mapping)) = taken {
-                assert!(matches!(mapping.wait(LONG), Ok(_) | Err(Error::TimedOut)), "it does not wait here");
-                assert_eq!(mapping.renewal(), None, "nor here");
-                assert!(Builder::new().start().is_err(), "no session is started here");
-                drop(session);
-                drop(mapping);
-            }
-        })
-        .start()
-        .expect("a session");
-    let mapping = map(&session, Request::tcp(80));
-    mapping.wait(LONG).expect("it is made");
-    let mut events = session.events();
-    *slot.lock().expect("not poisoned") = Some((session, mapping));
-    // A restart makes the library log.
-    order(&server, "restart-without-memory");
-    order(&server, "announce");
-    let noise = builder(&server).start().expect("another session");
-    wait_until(|| {
-        map(&noise, Request::udp(81)).wait(LONG).expect("it is made");
-        slot.lock().expect("not poisoned").is_none()
-    });
-    assert_eq!(events.by_ref().find(|_| false), None, "the events end with the session");
-    drop(noise);
-    wait_until_empty(&server);
+    let named: Gateway = "fe80::1%none".parse().expect("a gateway");
+    let session = Builder::new().gateway(named).start().expect("a session");
+    assert!(is_failure(&map(&session, Request::udp(80))));
 }

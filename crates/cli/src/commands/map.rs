@@ -218,6 +218,7 @@ impl MappingTable {
                 Status::Mapped(external)
             }
             Change::Failed => Status::Failed(mapping.obstacle()),
+            _ => Status::Pending,
         };
         row.renewal = mapping.renewal();
         self.view.change(&self.rows, place)?;
@@ -233,7 +234,7 @@ impl MappingTable {
                 // The reason is asked for once.
                 (State::Failed, Status::Failed(Some(_))) => {}
                 (State::Failed, _) => row.status = Status::Failed(mapping.obstacle()),
-                (State::Removed, _) => {}
+                _ => {}
             }
             row.renewal = mapping.renewal();
         }

@@ -51,7 +51,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     } else if is_to_try {
         // It lasts some seconds at most, and the mapping has to be removed: the first Ctrl-C waits for that.
         signals::on_stop(|| {})?;
-        let mapping = try_mapping(whom)?;
+        let mapping = try_mapping(&whom)?;
         if matches!(mapping, Tried::Failed { .. }) && whom.until <= Instant::now() {
             findings.unfinished = Some("the mapping was made");
         }

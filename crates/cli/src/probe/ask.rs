@@ -18,7 +18,7 @@ use std::time::Instant;
 
 /// Asks all servers and devices.
 pub fn look_around(whom: &Whom) -> Result<Findings, Failure> {
-    let named = whom.named.map(|gateway| gateway.address);
+    let named = whom.named.as_ref().map(|gateway| gateway.address);
     let Some(route) = whom.route() else {
         return Ok(Findings { surroundings: Surroundings::of(None), ..Findings::default() });
     };
@@ -218,7 +218,7 @@ fn describe_service(inquiry: &Inquiry, service: &Known) -> Service {
 }
 
 /// Makes a mapping with the library, and removes it, which is waited for. Of a port that no program uses: it is taken for that time.
-pub fn try_mapping(whom: Whom) -> Result<Tried, Failure> {
+pub fn try_mapping(whom: &Whom) -> Result<Tried, Failure> {
     let any: SocketAddr = ([0; 4], 0).into();
     let socket = UdpSocket::bind(any)?;
     let port = socket.local_addr()?.port();
@@ -226,7 +226,7 @@ pub fn try_mapping(whom: Whom) -> Result<Tried, Failure> {
     // Twice: to find the gateway, and to make the mapping.
     let patience = whom.patience.min(left / 2);
     let mut builder = Builder::new().discover_timeout(patience).mapping_timeout(patience);
-    if let Some(gateway) = whom.named {
+    if let Some(gateway) = whom.named.clone() {
         builder = builder.gateway(gateway);
     }
     let begun = Instant::now();

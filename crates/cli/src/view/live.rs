@@ -152,17 +152,14 @@ mod tests {
     use plum::{External, Protocol, Renewal, Transport};
 
     fn row(status: Status, secs: u64) -> Row {
-        let renewal = Renewal {
-            renews_in: Some(Duration::from_secs(secs)),
-            expires_in: Some(Duration::from_secs(secs + 1)),
-        };
+        let renewal = Renewal::new(Some(Duration::from_secs(secs)), Some(Duration::from_secs(secs + 1)));
         let port = Port { transport: Transport::Tcp, internal: 8080, external: None };
         Row { port, status, renewal: Some(renewal) }
     }
 
     fn mapped() -> Status {
         let address = "203.0.113.7:8080".parse().expect("an address");
-        Status::Mapped(External { address, protocol: Protocol::Pcp })
+        Status::Mapped(External::new(address, Protocol::Pcp))
     }
 
     fn texts(rows: &[Row], width: usize, height: usize) -> Vec<String> {
