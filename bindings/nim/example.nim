@@ -1,8 +1,9 @@
-## Opens TCP port 8000 on the gateway, from Nim.
+## Opens TCP port 8000 on the gateway, from Nim; with --ipv6 a pinhole for IPv6, to an address of this machine that is chosen or to
+## --ipv6=ADDRESS.
 ##
 ##   nim c --threads:on --passC:"$(pkg-config --cflags libplum)" --passL:"$(pkg-config --libs libplum)" bindings/nim/example.nim
 
-import std/locks
+import std/[locks, os, strutils]
 
 when not compileOption("threads"):
   {.error: "the callback runs on a thread of libplum's own: compile with --threads:on".}
@@ -47,19 +48,32 @@ proc waitWhile(state: State): State =
   result = last
   release(lock)
 
+proc wishedHost(): string =
+  ## What `externalHost` says: nothing for IPv4, "::" for an IPv6 address of the library's choice.
+  for word in commandLineParams():
+    if word == "--ipv6":
+      return "::"
+    if word.startsWith("--ipv6="):
+      return word["--ipv6=".len .. ^1]
+
 proc main() =
   initLock(lock)
   initCond(changed)
   var config = Config(logLevel: logWarnings)
   doAssert plumInit(addr config) == 0
   var mapping = Mapping(internalPort: 8000)
+  let host = wishedHost()
+  doAssert host.len < mapping.externalHost.len
+  for n, letter in host:
+    mapping.externalHost[n] = letter
   let id = plumCreateMapping(addr mapping, cast[Callback](onMapping))
   doAssert id >= 0
 
   case waitWhile(pending)
   of success:
     doAssert plumQueryMapping(id, nil, addr mapping) == 0
-    echo "reachable at ", cast[cstring](addr mapping.externalHost), ":", mapping.externalPort
+    let address = $cast[cstring](addr mapping.externalHost)
+    echo "reachable at ", (if ':' in address: "[" & address & "]" else: address), ":", mapping.externalPort
   else:
     echo "no gateway opens the port"
 

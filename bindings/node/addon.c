@@ -88,20 +88,22 @@ static napi_value init(napi_env env, napi_callback_info info) {
 	return number(env, plum_init(&config));
 }
 
-/* create(transport, internalPort, externalPort, listener): an id, or a result code. */
+/* create(transport, internalPort, externalPort, externalHost, listener): an id, or a result code. */
 static napi_value create(napi_env env, napi_callback_info info) {
-	napi_value arguments[4], name;
-	size_t count = 4;
+	napi_value arguments[5], name;
+	size_t count = 5;
 	napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
 	napi_create_string_utf8(env, "libplum", NAPI_AUTO_LENGTH, &name);
 	napi_threadsafe_function listener;
-	if (napi_create_threadsafe_function(env, arguments[3], NULL, name, 0, 1, NULL, NULL, NULL, deliver, &listener) != napi_ok)
+	if (napi_create_threadsafe_function(env, arguments[4], NULL, name, 0, 1, NULL, NULL, NULL, deliver, &listener) != napi_ok)
 		return number(env, PLUM_ERR_FAILED);
 	plum_mapping_t mapping;
 	memset(&mapping, 0, sizeof(mapping));
 	mapping.protocol = (plum_ip_protocol_t)int_argument(env, arguments[0]);
 	mapping.internal_port = (uint16_t)int_argument(env, arguments[1]);
 	mapping.external_port = (uint16_t)int_argument(env, arguments[2]);
+	size_t length; /* cut to what fits, NUL included */
+	napi_get_value_string_utf8(env, arguments[3], mapping.external_host, sizeof(mapping.external_host), &length);
 	mapping.user_ptr = listener;
 	int id = plum_create_mapping(&mapping, on_mapping);
 	if (id < 0) /* no callback will come */

@@ -9,6 +9,7 @@
 'use strict';
 
 const { EventEmitter } = require('node:events');
+const { isIPv6 } = require('node:net');
 const addon = require(process.env.PLUM_ADDON || './plum.node');
 
 const LOG_LEVELS = { verbose: 0, debug: 1, info: 2, warn: 3, error: 4, fatal: 5, none: 6 };
@@ -34,9 +35,20 @@ function port(value, least) {
   return value;
 }
 
+/** What the library is told of IPv6, as the wish for a host. */
+function hostOf(ipv6) {
+  if (ipv6 === false) return '';
+  if (ipv6 === true) return '::';
+  // An IPv4 address in that form would ask for a mapping of IPv4.
+  if (!isIPv6(ipv6) || /%|^::ffff:/i.test(ipv6)) {
+    throw new RangeError(`${ipv6}: an IPv6 address of this machine is wanted, without a zone`);
+  }
+  return ipv6;
+}
+
 /** A port that is mapped until `destroy`, or the end of its session. Emits success ({host, port, protocol}), failure, destroyed. */
 class Mapping extends EventEmitter {
-  constructor(transport, internalPort, externalPort) {
+  constructor(transport, internalPort, externalPort, ipv6) {
     super();
     this.state = 'pending';
     this.external = null;
@@ -46,6 +58,7 @@ class Mapping extends EventEmitter {
         number(TRANSPORTS, transport),
         port(internalPort, 1),
         port(externalPort, 0),
+        hostOf(ipv6),
         (state, host, externalPort, protocol) => {
           this.state = EVENTS[state];
           this.external = this.state === 'success' ? { host, port: externalPort, protocol } : null;
@@ -91,9 +104,12 @@ class Session {
     checked('plum_init', addon.init(level, number(PROTOCOLS, protocols), discoverTimeout, mappingTimeout, recheckPeriod));
   }
 
-  /** Asks for a mapping of 'tcp' or 'udp'; returns at once. */
-  map(transport, internalPort, externalPort = 0) {
-    return new Mapping(transport, internalPort, externalPort);
+  /**
+   * Asks for a mapping of 'tcp' or 'udp'; returns at once. `ipv6: true` asks for a pinhole for IPv6 in place of a mapping of
+   * IPv4, to an address of this machine that is chosen; `ipv6: '2600::17'` to that one.
+   */
+  map(transport, internalPort, externalPort = 0, { ipv6 = false } = {}) {
+    return new Mapping(transport, internalPort, externalPort, ipv6);
   }
 
   /** Removes every mapping and ends the library's thread. */

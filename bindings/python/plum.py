@@ -5,19 +5,22 @@
     with plum.Session() as session:
         with session.map("tcp", 8080) as mapping:
             external = mapping.wait(timeout=15)
-            print(f"reachable at {external.host}:{external.port} by {external.protocol}")
+            print(f"reachable at {external} by {external.protocol}")
             input()
+
+`session.map("tcp", 8080, ipv6=True)` opens a pinhole for IPv6 in the gateway's firewall.
 
 Needs libplum.so where the system finds libraries, or its path in the environment variable PLUM_LIBRARY. Nothing but ctypes.
 """
 
 import ctypes
 import enum
+import ipaddress
 import os
 import queue
 import threading
 from ctypes import POINTER, Structure, c_char, c_char_p, c_int, c_size_t, c_uint16, c_void_p
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Union
 
 __all__ = ["Error", "External", "Failed", "Mapping", "Session", "State", "local_address"]
 
@@ -52,6 +55,11 @@ class External(NamedTuple):
     host: str
     port: int
     protocol: str
+
+    def __str__(self) -> str:
+        """As in a URL: an IPv6 address has brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
 
 class _Config(Structure):
@@ -103,6 +111,16 @@ def _checked(function: str, result: int) -> int:
     return result
 
 
+def _host(ipv6: Union[bool, str]) -> bytes:
+    """What external_host says of IPv6. Raises ValueError for what is no IPv6 address."""
+    if ipv6 is False:
+        return b""
+    address = ipaddress.IPv6Address("::" if ipv6 is True else ipv6)
+    if address.ipv4_mapped or "%" in str(address):
+        raise ValueError(f"{ipv6}: an IPv6 address of this machine is wanted, without a zone")
+    return str(address).encode()
+
+
 def local_address() -> Optional[str]:
     """The address of this machine toward the internet; None without a route there."""
     buffer = ctypes.create_string_buffer(64)
@@ -113,13 +131,18 @@ def local_address() -> Optional[str]:
 class Mapping:
     """A port that is mapped until `close`, the end of a `with`, or of the session."""
 
-    def __init__(self, transport: str, internal_port: int, external_port: int, on_change):
+    def __init__(self, transport: str, internal_port: int, external_port: int, on_change, ipv6: Union[bool, str]):
         self._events: "queue.SimpleQueue[tuple[State, Optional[External]]]" = queue.SimpleQueue()
         self._on_change = on_change
         self._destroyed = threading.Event()
         # Kept as long as the library may call it.
         self._callback = _Callback(self._called)
-        wanted = _Mapping(protocol=_TRANSPORTS[transport], internal_port=internal_port, external_port=external_port)
+        wanted = _Mapping(
+            protocol=_TRANSPORTS[transport],
+            internal_port=internal_port,
+            external_port=external_port,
+            external_host=_host(ipv6),
+        )
         self.id = _checked("plum_create_mapping", _library.plum_create_mapping(ctypes.byref(wanted), self._callback))
 
     def _called(self, _id, state, mapping):
@@ -182,9 +205,14 @@ class Session:
         internal_port: int,
         external_port: int = 0,
         on_change: Optional[Callable[[State, Optional[External]], None]] = None,
+        ipv6: Union[bool, str] = False,
     ) -> Mapping:
-        """Asks for a mapping of "tcp" or "udp"; returns at once. `on_change` is called on the library's thread."""
-        mapping = Mapping(transport, internal_port, external_port, on_change)
+        """Asks for a mapping of "tcp" or "udp"; returns at once. `on_change` is called on the library's thread.
+
+        `ipv6`: True asks for a pinhole for IPv6 in place of a mapping of IPv4, to an address of this machine that is chosen;
+        an address of this machine, to that one.
+        """
+        mapping = Mapping(transport, internal_port, external_port, on_change, ipv6)
         self._mappings = [one for one in self._mappings if not one._destroyed.is_set()] + [mapping]
         return mapping
 

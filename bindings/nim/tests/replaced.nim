@@ -20,6 +20,10 @@ proc main() =
       doAssert mapping.await(1) == @[PLUM_STATE_SUCCESS]
       doAssert mapping.external() == ("203.0.113.7", uint16(8000 + n div 2), PLUM_MAPPING_PROTOCOL_PCP)
 
+    # The gateway of the test has an IPv4 address, so that pinholes for IPv6 fail.
+    let pinhole = newMapping(PLUM_IP_PROTOCOL_TCP, 8000, "::")
+    doAssert pinhole.await(1) == @[PLUM_STATE_FAILURE]
+
     var
       state: plum_state_t
       seen: plum_mapping_t
@@ -37,6 +41,8 @@ proc main() =
     for mapping in mappings:
       doAssert mapping.await(2) == @[PLUM_STATE_SUCCESS, PLUM_STATE_DESTROYED]
       mapping.free()
+    doAssert pinhole.await(2) == @[PLUM_STATE_FAILURE, PLUM_STATE_DESTROYED]
+    pinhole.free()
 
     let refused = newMapping(PLUM_IP_PROTOCOL_TCP, 8000)
     doAssert refused.id == PLUM_ERR_FAILED

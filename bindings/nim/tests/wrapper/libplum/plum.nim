@@ -58,12 +58,16 @@ proc onMapping(id: cint, state: plum_state_t, raw: ptr plum_mapping_t) {.cdecl, 
     signal(mapping.changed)
     release(mapping.lock)
 
-proc newMapping*(transport: plum_ip_protocol_t, port: uint16): Mapping =
-  ## Asks for a mapping; its `id` is negative where the library refuses.
+proc newMapping*(transport: plum_ip_protocol_t, port: uint16, host = ""): Mapping =
+  ## Asks for a mapping; its `id` is negative where the library refuses. The host "::" or an IPv6 address of this machine asks for a
+  ## pinhole.
   result = createShared(MappingObj)
   initLock(result.lock)
   initCond(result.changed)
   var wanted = plum_mapping_t(protocol: transport, internal_port: port, user_ptr: cast[pointer](result))
+  doAssert host.len < PLUM_MAX_HOST_LEN
+  for n, letter in host:
+    wanted.external_host[n] = letter
   result.id = plum_create_mapping(addr wanted, onMapping)
 
 proc free*(mapping: Mapping) =
