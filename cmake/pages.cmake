@@ -15,7 +15,7 @@ include("${CMAKE_CURRENT_LIST_DIR}/run.cmake")
 
 file(REMOVE_RECURSE "${FOLDER}")
 file(MAKE_DIRECTORY "${FOLDER}/man1")
-run("${PLUM}" man --into "${FOLDER}/man1")
+run("${PLUM}" man "${FOLDER}/man1")
 run("${PLUM}" completions bash OUTPUT_FILE "${FOLDER}/plum")
 run("${PLUM}" completions zsh OUTPUT_FILE "${FOLDER}/_plum")
 # The last: it tells that all are there.

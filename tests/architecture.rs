@@ -33,7 +33,7 @@ const UNSAFE: [(&str, usize); 25] = [
 ];
 
 /// Where code is compiled under a condition, outside the runtime's `net` and the build files: file or folder, conditions, why.
-const CONDITIONS: [(&str, &[&str], &str); 9] = [
+const CONDITIONS: [(&str, &[&str], &str); 10] = [
     ("", &["test"], "tests"),
     (
         "src",
@@ -61,6 +61,11 @@ const CONDITIONS: [(&str, &[&str], &str); 9] = [
         "tests of signals, forks, descriptors and namespaces, and what stands for them elsewhere: each says so",
     ),
     ("tests", &[r#"plum_abi = "0.6.2""#], "functions that the other ABIs have not"),
+    (
+        "crates/cli/src",
+        &["unix", "not(unix)"],
+        "signals, groups of processes and the shell are of Unix; Windows has others",
+    ),
     ("crates/plum", &["doctest"], "the examples of the README"),
     (
         "crates/plum",

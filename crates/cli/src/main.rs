@@ -3,10 +3,19 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod examples;
 mod exit;
+mod failures;
+mod free_port;
 mod inquiry;
+#[cfg(test)]
+mod json_page;
 mod network;
+#[cfg(test)]
+mod pages;
 mod probe;
+mod reach;
+mod removal;
 mod signals;
 mod spec;
 mod table;
@@ -14,7 +23,7 @@ mod text;
 mod upnp;
 mod view;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use commands::Command;
 use std::io::Write;
 use std::process::ExitCode;
@@ -27,13 +36,20 @@ struct Cli {
     command: Command,
 }
 
+/// The command line, with examples in its help.
+fn command() -> clap::Command {
+    examples::add_to(Cli::command())
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     match commands::run(cli.command) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            // Standard error is closed: the error cannot be reported.
-            let _ = writeln!(anstream::stderr(), "plum: {}", failure.message);
+            if !failure.message.is_empty() {
+                // Standard error is closed: the error cannot be reported.
+                let _ = writeln!(anstream::stderr(), "plum: {}", failure.message);
+            }
             failure.exit.into()
         }
     }

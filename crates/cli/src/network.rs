@@ -15,7 +15,7 @@ const DEFAULT_TIME: Duration = Duration::from_secs(60);
 /// In effect for ever, and small enough to be added to any point in time.
 const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Which protocols may be used.
+/// What `plum unmap` asks by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Protocol {
     /// PCP, NAT-PMP, UPnP-IGD: the first of these that answers
@@ -27,12 +27,30 @@ pub enum Protocol {
     Upnp,
 }
 
-impl From<Protocol> for Protocols {
-    fn from(protocol: Protocol) -> Protocols {
-        match protocol {
-            Protocol::Any => Protocols::Any,
-            Protocol::Pcp => Protocols::Pcp,
-            Protocol::Upnp => Protocols::Upnp,
+/// The protocols that the library may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Allowed {
+    /// PCP, NAT-PMP, UPnP-IGD: the first of these that answers
+    #[default]
+    Any,
+    /// PCP and NAT-PMP, which is its forerunner
+    Pcp,
+    /// PCP without NAT-PMP
+    PcpOnly,
+    /// NAT-PMP without PCP
+    NatPmp,
+    /// UPnP-IGD
+    Upnp,
+}
+
+impl From<Allowed> for Protocols {
+    fn from(allowed: Allowed) -> Protocols {
+        match allowed {
+            Allowed::Any => Protocols::Any,
+            Allowed::Pcp => Protocols::Pcp,
+            Allowed::PcpOnly => Protocols::PcpOnly,
+            Allowed::NatPmp => Protocols::NatPmpOnly,
+            Allowed::Upnp => Protocols::Upnp,
         }
     }
 }
@@ -43,9 +61,10 @@ impl From<Protocol> for Protocols {
 pub struct Network {
     /// Use this protocol only
     #[arg(long, value_enum, default_value_t)]
-    pub protocol: Protocol,
+    pub protocol: Allowed,
 
-    /// Ask this gateway in place of the one of the default route: ADDR, ADDR:PORT or [ADDR]:PORT
+    /// Ask this gateway in place of the one of the default route: ADDR, ADDR:PORT or [ADDR]:PORT, with a zone as in
+    /// [fe80::1%eth0]
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub gateway: Option<Gateway>,
 
@@ -67,11 +86,16 @@ pub struct Network {
 }
 
 impl Network {
+    /// Whether the gateway is named, by the option or the environment.
+    pub fn names_gateway(&self) -> bool {
+        matches!(named_gateway(self.gateway.as_ref()), Ok(Some(_)))
+    }
+
     /// The library with these settings.
     pub fn builder(&self) -> Result<Builder, Failure> {
         let mut builder = Builder::new().protocols(self.protocol.into());
         // The library itself ignores a value that names no gateway.
-        if let Some(gateway) = named_gateway(self.gateway.clone())? {
+        if let Some(gateway) = named_gateway(self.gateway.as_ref())? {
             builder = builder.gateway(gateway);
         }
         if let Some(timeout) = self.discover_timeout {
@@ -100,7 +124,8 @@ impl Network {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Network")]
 pub struct Questions {
-    /// Ask this gateway in place of the one of the default route: ADDR, ADDR:PORT or [ADDR]:PORT
+    /// Ask this gateway in place of the one of the default route: ADDR, ADDR:PORT or [ADDR]:PORT, with a zone as in
+    /// [fe80::1%eth0]
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub gateway: Option<Gateway>,
 
@@ -110,13 +135,13 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Whom to ask, and how long from now on. `leaves_half`: half of a short time is for what is done after finding a gateway.
+    /// The gateway to ask, and for how long from now on. `leaves_half`: half of a short time is for what is done after finding a gateway.
     pub fn whom(&self, leaves_half: bool) -> Result<Whom, Failure> {
         let span = |usual| self.timeout.map_or(usual, |timeout| timeout.min(LONGEST_TIME));
         // As long as the library takes to find a gateway.
         let patience = span(Duration::from_secs(10));
         Ok(Whom {
-            named: named_gateway(self.gateway.clone())?,
+            named: named_gateway(self.gateway.as_ref())?,
             silence: SILENCE.min(if leaves_half { patience / 2 } else { patience }),
             patience,
             until: Instant::now() + span(DEFAULT_TIME),
@@ -124,16 +149,19 @@ impl Questions {
     }
 }
 
-/// The route toward a gateway, without which a command can do nothing.
-pub fn route_toward(whom: &Whom) -> Result<Route, Failure> {
-    whom.route()
-        .ok_or_else(|| Failure::new(Exit::NoGateway, "there is no route to a gateway: connect to a network"))
+/// The IPv4 route toward a gateway, without which a command can do nothing; `pinholes`: why not by IPv6.
+pub fn route_toward(whom: &Whom, pinholes: &str) -> Result<Route, Failure> {
+    if whom.is_ipv6() {
+        return Err(Failure::new(Exit::Failed, pinholes));
+    }
+    let message = || format!("there is no IPv4 route to a gateway: connect to a network ({pinholes})");
+    whom.route().ok_or_else(|| Failure::new(Exit::NoGateway, message()))
 }
 
 /// The gateway that is named, by the option or by the environment variable that the library reads, too.
-fn named_gateway(option: Option<Gateway>) -> Result<Option<Gateway>, Failure> {
+fn named_gateway(option: Option<&Gateway>) -> Result<Option<Gateway>, Failure> {
     match (option, std::env::var_os("PLUM_GATEWAY")) {
-        (Some(gateway), _) => Ok(Some(gateway)),
+        (Some(gateway), _) => Ok(Some(gateway.clone())),
         (None, Some(text)) if !text.is_empty() => Ok(Some(text.to_string_lossy().parse()?)),
         (None, _) => Ok(None),
     }

@@ -1,10 +1,14 @@
-//! A gateway's table of mappings, read entry by entry.
+//! A gateway's table of mappings: its list by GetListOfPortMappings, else read entry by entry.
+
+mod listing;
 
 use crate::inquiry::Asker;
+use crate::spec::Port;
 use crate::text::clean;
 use crate::upnp::{ActionError, parse_bool};
 use plum_engine::upnp::{Action, Service};
-use plum_wire::soap;
+use plum_wire::igd::WanService;
+use plum_wire::{Transport, soap};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,6 +19,13 @@ const MAX_ENTRIES: u32 = 5000;
 
 /// A gateway that gives the same entry so often in a row does not count them.
 const MAX_REPEATED: u32 = 8;
+
+/// Placeholders that are read in a row, at most: some gateways have a table of fixed size, whose free places they show.
+const MAX_PLACEHOLDERS: u32 = 256;
+
+/// The actions that a table is read by.
+const LIST: &str = "GetListOfPortMappings";
+const ENTRY: &str = "GetGenericPortMappingEntry";
 
 /// How gateways say that there is no such entry: SpecifiedArrayIndexInvalid (WANIPConnection:1 §2.4.14), and NoSuchEntryInArray
 /// as some have it.
@@ -28,6 +39,8 @@ const SLOPPY_ENDS: [i64; 2] = [402, 501];
 pub struct Table {
     /// By external port and transport.
     pub mappings: Vec<Entry>,
+    /// The action that it was read by.
+    pub action: &'static str,
     /// Why entries may be missing.
     pub incomplete: Option<String>,
     /// The gateway has stopped answering, so entries may be missing.
@@ -54,7 +67,34 @@ pub struct Entry {
     pub is_this_machine: bool,
 }
 
+impl Table {
+    /// The entries for a port of this machine.
+    pub fn own_entries(&self, transport: Transport, internal_port: u16) -> Vec<Entry> {
+        let is_its = |port: Port| (port.transport, port.internal) == (transport, internal_port);
+        let is_it = |entry: &&Entry| entry.is_this_machine && entry.port().is_some_and(is_its);
+        self.mappings.iter().filter(is_it).cloned().collect()
+    }
+}
+
 impl Entry {
+    /// The port that it leads to; `None`: none that the gateway names.
+    pub fn port(&self) -> Option<Port> {
+        let transport = match self.transport.as_str() {
+            "TCP" => Transport::Tcp,
+            "UDP" => Transport::Udp,
+            _ => return None,
+        };
+        // Some gateways say 0 in place of the internal port.
+        let internal = [self.internal_port, self.external_port].into_iter().find(|&port| port != 0)?;
+        Some(Port::new(transport, internal))
+    }
+
+    /// Whether it is a free place of the table.
+    fn is_placeholder(&self) -> bool {
+        let leads_nowhere = ["", "0.0.0.0"].contains(&self.internal_client.as_str());
+        leads_nowhere && (self.external_port == 0 || self.internal_port == 0)
+    }
+
     /// Identifies an entry; entries are sorted by it.
     fn key(&self) -> (u16, String, Option<String>, String, u16) {
         (
@@ -67,8 +107,8 @@ impl Entry {
     }
 }
 
-/// Reads the table by GetGenericPortMappingEntry (WANIPConnection:1 §2.4.14), until then at most. `local`: the address of this
-/// machine there.
+/// Reads the table, until then at most: by GetListOfPortMappings where the service has it and shows entries by it, else by
+/// GetGenericPortMappingEntry (WANIPConnection:1 §2.4.14). `local`: the address of this machine there.
 ///
 /// # Errors
 /// Not even the first entry is to be had, and not because there is none.
@@ -78,30 +118,54 @@ pub fn read(
     local: IpAddr,
     until: Instant,
 ) -> Result<Table, ActionError> {
-    let own: Vec<IpAddr> = if_addrs::get_if_addrs()
-        .unwrap_or_default()
-        .iter()
-        .map(|interface| interface.ip())
-        .chain([local])
-        .collect();
+    let own = own_addresses(local);
+    if service.named.kind == WanService::Ip2 {
+        let listed =
+            listing::collect(|transport, ports| listing::part(asker, service, transport, ports, until));
+        let table = listed.map(|listed| {
+            let entries = listed.entries.iter().map(|values| entry(values, &own));
+            let mappings = entries.filter(|entry| !entry.is_placeholder());
+            let sorted: BTreeMap<_, _> = mappings.map(|entry| (entry.key(), entry)).collect();
+            let is_cut = listed.cut.is_some();
+            let incomplete = listed.cut.map(|reason| format!("the list did not go on: {reason}"));
+            Table { mappings: sorted.into_values().collect(), action: LIST, incomplete, is_cut }
+        });
+        // Of an empty list the entries have to tell that there are none.
+        if let Some(table) = table.filter(|table| !table.mappings.is_empty()) {
+            return Ok(table);
+        }
+    }
     collect(|index| {
-        let argument = ("NewPortMappingIndex", index.to_string());
-        let action = Action::new("GetGenericPortMappingEntry", Some(argument));
+        let action = Action::new(ENTRY, Some(("NewPortMappingIndex", index.to_string())));
         Ok(entry(&asker.call(service, action, until)?, &own))
     })
+}
+
+/// The addresses of this machine.
+pub fn own_addresses(local: IpAddr) -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    interfaces.iter().map(|interface| interface.ip()).chain([local]).collect()
 }
 
 /// Collects the entries that `get` returns by index.
 fn collect(mut get: impl FnMut(u32) -> Result<Entry, ActionError>) -> Result<Table, ActionError> {
     let mut seen = BTreeMap::new();
-    let mut repeated = 0;
+    let (mut repeated, mut placeholders) = (0, 0);
     let mut is_cut = false;
     let mut incomplete = Some(format!("only the first {MAX_ENTRIES} were asked for"));
     for index in 0..MAX_ENTRIES {
         match get(index) {
+            Ok(entry) if entry.is_placeholder() => {
+                placeholders += 1;
+                if placeholders == MAX_PLACEHOLDERS {
+                    let first = index + 1 - MAX_PLACEHOLDERS;
+                    incomplete = Some(format!("from index {first} on the gateway shows empty entries only"));
+                    break;
+                }
+            }
             // Entries that end or begin meanwhile move others, so that one may come twice.
             Ok(entry) => match seen.insert(entry.key(), entry) {
-                None => repeated = 0,
+                None => (repeated, placeholders) = (0, 0),
                 Some(_) if repeated + 1 == MAX_REPEATED => {
                     incomplete = Some("the gateway repeats itself".into());
                     break;
@@ -132,12 +196,14 @@ fn collect(mut get: impl FnMut(u32) -> Result<Entry, ActionError>) -> Result<Tab
             }
         }
     }
-    Ok(Table { mappings: seen.into_values().collect(), incomplete, is_cut })
+    Ok(Table { mappings: seen.into_values().collect(), action: ENTRY, incomplete, is_cut })
 }
 
 fn entry(values: &[(String, String)], own: &[IpAddr]) -> Entry {
     let value = |name| clean(soap::get(values, name).unwrap_or_default());
     let number = |name| value(name).parse::<u16>().unwrap_or(0);
+    // A list has names of its own.
+    let either = |name, other| soap::get(values, name).map_or_else(|| value(other), clean);
     let internal_client = value("NewInternalClient");
     let is_this_machine = internal_client.parse().is_ok_and(|address: IpAddr| own.contains(&address));
     // A wildcard is the empty text (§2.2.18), and as some write it.
@@ -148,8 +214,8 @@ fn entry(values: &[(String, String)], own: &[IpAddr]) -> Entry {
         transport: value("NewProtocol").to_ascii_uppercase(),
         remote_host,
         internal_port: number("NewInternalPort"),
-        lease_left_secs: value("NewLeaseDuration").parse().ok(),
-        description: value("NewPortMappingDescription"),
+        lease_left_secs: either("NewLeaseDuration", "NewLeaseTime").parse().ok(),
+        description: either("NewPortMappingDescription", "NewDescription"),
         enabled: parse_bool(&value("NewEnabled")),
         internal_client,
         is_this_machine,
@@ -165,7 +231,11 @@ mod tests {
     }
 
     fn mapping(port: u16) -> Entry {
-        entry(&[("NewExternalPort".into(), port.to_string())], &[])
+        let client = ("NewInternalClient".into(), "192.168.1.5".into());
+        entry(
+            &[("NewExternalPort".into(), port.to_string()), client, ("NewInternalPort".into(), "80".into())],
+            &[],
+        )
     }
 
     #[test]
@@ -201,7 +271,8 @@ mod tests {
 
     #[test]
     fn no_entry_and_no_reason_why_is_told_as_it_is() {
-        assert_eq!(collect(|_| Err(refused(713))), Ok(Table::default()));
+        let empty = collect(|_| Err(refused(713))).unwrap();
+        assert_eq!((empty.mappings.len(), empty.incomplete), (0, None));
         assert_eq!(collect(|_| Err(refused(606))), Err(refused(606)));
         let table = collect(|_| Err(refused(501))).unwrap();
         assert_eq!(table.incomplete.as_deref(), Some("the gateway says no more than error 501"));
@@ -219,6 +290,28 @@ mod tests {
         let table = collect(|index| Ok(Entry { internal_port: index as u16, ..mapping(80) })).unwrap();
         assert_eq!(table.mappings.len(), MAX_ENTRIES as usize);
         assert!(table.incomplete.is_some());
+    }
+
+    #[test]
+    fn free_places_are_no_mappings() {
+        let free = || entry(&[("NewInternalClient".into(), "0.0.0.0".into())], &[]);
+        let places = |index| match index {
+            40 => Ok(mapping(80)),
+            0..60 => Ok(free()),
+            _ => Err(refused(713)),
+        };
+        let table = collect(places).unwrap();
+        assert_eq!((table.mappings.len(), table.incomplete), (1, None));
+        let mut asked = 0;
+        let table = collect(|index| {
+            asked += 1;
+            Ok(if index == 3 { mapping(80) } else { free() })
+        });
+        let why = "from index 4 on the gateway shows empty entries only";
+        assert_eq!(table.unwrap().incomplete.as_deref(), Some(why));
+        assert_eq!(asked, 4 + MAX_PLACEHOLDERS);
+        // What leads somewhere is one, whatever else it lacks.
+        assert!(!Entry { internal_client: "192.168.1.5".into(), ..free() }.is_placeholder());
     }
 
     #[test]

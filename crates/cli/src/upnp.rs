@@ -16,7 +16,7 @@ pub enum ActionError {
     Refused {
         /// UPnP's error code; some devices send negative ones.
         code: i64,
-        /// Its words.
+        /// The gateway's words for it.
         description: String,
     },
     /// There is no readable answer; the reason.

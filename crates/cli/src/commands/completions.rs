@@ -1,8 +1,7 @@
 //! `plum completions`: for the shells.
 
-use crate::Cli;
 use crate::exit::{Exit, Failure};
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 use std::io::Write;
 
@@ -12,14 +11,14 @@ use std::io::Write;
 /// ~/.config/fish/completions/plum.fish; for zsh, into a file _plum in a folder of $fpath.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Which shell
+    /// The shell
     #[arg(value_enum)]
     shell: Shell,
 }
 
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "plum", &mut script);
+    clap_complete::generate(arguments.shell, &mut crate::command(), "plum", &mut script);
     std::io::stdout().write_all(&script)?;
     Ok(Exit::Done)
 }

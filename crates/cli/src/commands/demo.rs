@@ -73,7 +73,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     if arguments.keep {
         let (stop, stopped) = channel();
         signals::on_stop(move || {
-            // It ends already.
+            // The receiver is gone: the command is ending.
             let _ = stop.send(());
         })?;
         let outside = server

@@ -19,17 +19,22 @@ const QUIET: Style = Style::new().dimmed();
 
 /// Show the mappings of a UPnP gateway
 ///
-/// Those that any program made, by whatever protocol, as far as the gateway shows them by UPnP. PCP and NAT-PMP have no list.
+/// The table has what any program has mapped, by whatever protocol, as far as the gateway shows them by UPnP: by its list (WANIPConnection:2), else entry by entry. Free places
+/// of its table are left out. PCP and NAT-PMP have no list, and pinholes for IPv6 have none by any protocol. (plum unmap removes mappings, and tells
+/// of one port what PCP and NAT-PMP show.)
 #[derive(Args, Debug)]
 #[command(after_help = crate::exit::help())]
 pub struct Arguments {
-    /// Print one JSON object
+    /// Print one JSON object (docs/json.md of the source explains its fields)
     #[arg(long)]
     json: bool,
 
     #[command(flatten)]
     questions: Questions,
 }
+
+/// Neither PCP nor WANIPv6FirewallControl:1 has a request for it.
+const NO_LIST_OF_PINHOLES: &str = "pinholes for IPv6 cannot be listed: no protocol has a list of them";
 
 /// All that `--json` prints.
 #[derive(Serialize)]
@@ -44,7 +49,7 @@ struct Object<'a> {
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let whom = arguments.questions.whom(false)?;
     let until = whom.until;
-    let route = route_toward(&whom)?;
+    let route = route_toward(&whom, NO_LIST_OF_PINHOLES)?;
     let mut asker = Asker::new(&whom, route, &[Socket::Ssdp])?;
     let Some((device, service)) = asker.find_service(until.min(Instant::now() + whom.patience))? else {
         let gateway = asker.inquiry().gateway();
@@ -113,9 +118,10 @@ fn columns(entry: &Entry) -> [String; 4] {
     let port = entry.external_port;
     let transport = entry.transport.to_ascii_lowercase();
     let port = if port == 0 { "every port".to_owned() } else { port.to_string() };
+    let external = if transport.is_empty() { port } else { format!("{port}/{transport}") };
     let external = match entry.remote_host.as_deref() {
-        Some(remote) => format!("{port}/{transport} from {remote}"),
-        None => format!("{port}/{transport}"),
+        Some(remote) => format!("{external} from {remote}"),
+        None => external,
     };
     let ends = match entry.lease_left_secs {
         Some(0) => "never".to_owned(),

@@ -1,7 +1,9 @@
 //! `plum probe`: what the network offers, and what to do when nothing works.
 
 use crate::exit::{Exit, Failure};
+use crate::inquiry::Whom;
 use crate::network::Questions;
+use crate::probe::ipv6::verdict::Kind as ByIpv6;
 use crate::probe::verdict::{Verdict, judge};
 use crate::probe::{Findings, Tried, look_around, try_mapping, view};
 use crate::signals;
@@ -12,15 +14,16 @@ use std::time::Instant;
 
 /// Find out what the network offers, and what to do when nothing works
 ///
-/// Asks by PCP, NAT-PMP and UPnP-IGD at the same time, and changes nothing anywhere.
+/// Asks by PCP, NAT-PMP and UPnP-IGD at the same time, and changes nothing anywhere: whether requests for mappings are answered shows the
+/// deletion of one that does not exist. What is said to map ports is what plum map would use.
 #[derive(Args, Debug)]
 #[command(after_help = crate::exit::help())]
 pub struct Arguments {
-    /// Make a mapping, too, as a program would, and remove it: PCP tells the external address only so
+    /// Make a mapping too, by IPv6 a pinhole, as a program would, and remove it: PCP tells the external address only so
     #[arg(long)]
     try_map: bool,
 
-    /// Print one JSON object
+    /// Print one JSON object (docs/json.md of the source explains its fields)
     #[arg(long)]
     json: bool,
 
@@ -44,18 +47,8 @@ struct Object<'a> {
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let whom = arguments.questions.whom(arguments.try_map)?;
     let mut findings = look_around(&whom)?;
-    let can_map = matches!(judge(&findings).exit(), Exit::Done);
-    let is_to_try = arguments.try_map && can_map && findings.way.as_ref().is_some_and(|way| !way.is_public);
-    if is_to_try && whom.until <= Instant::now() {
-        findings.unfinished = Some("a mapping was tried");
-    } else if is_to_try {
-        // It lasts some seconds at most, and the mapping has to be removed: the first Ctrl-C waits for that.
-        signals::on_stop(|| {})?;
-        let mapping = try_mapping(&whom)?;
-        if matches!(mapping, Tried::Failed { .. }) && whom.until <= Instant::now() {
-            findings.unfinished = Some("the mapping was made");
-        }
-        findings.mapping = Some(mapping);
+    if arguments.try_map {
+        try_both(&whom, &mut findings)?;
     }
     let verdict = judge(&findings);
     if arguments.json {
@@ -67,4 +60,28 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
         view::write(&mut anstream::stdout().lock(), &findings, &verdict, arguments.verbose)?;
     }
     Ok(verdict.exit())
+}
+
+/// Tries mappings by the IP versions whose gateway answers.
+fn try_both(whom: &Whom, findings: &mut Findings) -> Result<(), Failure> {
+    let verdict = judge(findings);
+    let is_private = findings.way.as_ref().is_some_and(|way| !way.is_public);
+    let can_ipv4 = is_private && !matches!(verdict.exit(), Exit::NoGateway | Exit::Unfinished);
+    let can_ipv6 = matches!(verdict.ipv6_verdict.kind, ByIpv6::Ready | ByIpv6::NotAllowed | ByIpv6::Refused);
+    if can_ipv4 || can_ipv6 {
+        // The trial lasts some seconds at most, and the mapping has to be removed: the first Ctrl-C waits for that.
+        signals::on_stop(|| {})?;
+    }
+    for is_ipv6 in [can_ipv4.then_some(false), can_ipv6.then_some(true)].into_iter().flatten() {
+        if whom.until <= Instant::now() {
+            findings.unfinished = Some("a mapping was tried");
+            return Ok(());
+        }
+        let mapping = try_mapping(whom, is_ipv6)?;
+        if matches!(mapping, Tried::Failed { .. }) && whom.until <= Instant::now() {
+            findings.unfinished = Some("the mapping was made");
+        }
+        *(if is_ipv6 { &mut findings.ipv6.mapping } else { &mut findings.mapping }) = Some(mapping);
+    }
+    Ok(())
 }

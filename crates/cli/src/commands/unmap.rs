@@ -3,31 +3,43 @@
 use crate::exit::{Exit, Failure};
 use crate::inquiry::Asker;
 use crate::network::{Protocol, Questions, route_toward};
-use crate::spec::{self, Port, Spec};
-use crate::text::clean;
-use crate::upnp::ActionError;
+use crate::removal::{Outcome, Report, Sight, Target};
+use crate::spec::{self, Port, Spec, transport_name};
+use crate::table::Entry;
 use clap::Args;
 use plum_engine::io::Socket;
-use plum_engine::upnp::code::NO_SUCH_ENTRY;
-use plum_engine::upnp::{Action, Service};
-use plum_engine::{Reason, driver};
-use plum_wire::natpmp::ResultCode;
-use plum_wire::soap;
-use std::io::Write;
-use std::net::IpAddr;
-use std::num::NonZeroU16;
+use plum_wire::Transport;
+use serde::Serialize;
+use std::io::{self, Write};
 use std::time::Instant;
 
 /// Remove mappings at the gateway
 ///
-/// UPnP removes by external port, NAT-PMP by port of this machine. A mapping made by PCP can be removed only by the program that made
-/// it, which knows its nonce, unless the gateway keeps one table for PCP and NAT-PMP, as most do; else it ends with its lifetime,
-/// some hours after that program. A running program makes its mapping anew. (plum map removes its mappings by itself.)
+/// Removes what is mapped to ports of this machine: by UPnP the entries that the gateway lists, by NAT-PMP what NAT-PMP has made, and then
+/// asks PCP what is left. A mapping made by PCP can be removed only by the program that made it, which knows its nonce, unless the gateway removes it by
+/// another protocol, as most do; else it ends with its lifetime, some hours after that program; so does a pinhole for IPv6. A running program makes its
+/// mapping anew when it looks or renews. (plum map removes its mappings by itself.) Each port gets one line: "removed" if a mapping was seen and is gone, "is not mapped" if none
+/// is there now, "is still mapped", or "may still be mapped".
 #[derive(Args, Debug)]
 #[command(after_help = crate::exit::help())]
 pub struct Arguments {
-    #[arg(required = true, value_name = "PORT", help = "What to remove, as in 8080 or 6881/udp:16881", long_help = spec::HELP_OF_REMOVAL)]
+    #[arg(required_unless_present_any = ["all", "row"], value_name = "PORT", value_parser = spec::parse_removal, help = "What to remove, as in 8080 or 6881/udp:16881", long_help = spec::HELP_OF_REMOVAL)]
     ports: Vec<Spec>,
+
+    /// Remove all mappings to this machine: what `plum list` marks as its own, and what NAT-PMP has made
+    ///
+    /// Shows first what will be removed. Mappings by PCP that the gateway does not list by UPnP cannot be found; then the exit code is 1. Mappings of running
+    /// programs are removed, too.
+    #[arg(long, conflicts_with_all = ["ports", "row", "others"])]
+    all: bool,
+
+    /// With --all, show what would be removed, and remove nothing
+    #[arg(long, requires = "all", conflicts_with_all = ["ports", "row"])]
+    dry_run: bool,
+
+    /// Remove a row of `plum list`, named by its first column, as in 18080/tcp
+    #[arg(long, value_name = "EXTERNAL/TRANSPORT", value_parser = spec::parse_removal)]
+    row: Vec<Spec>,
 
     /// By UPnP, remove mappings to other hosts of the network, too
     #[arg(long)]
@@ -37,91 +49,187 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t)]
     protocol: Protocol,
 
+    /// Print a JSON object for each port, one a line (docs/json.md of the source explains the fields)
+    #[arg(long)]
+    json: bool,
+
     #[command(flatten)]
     questions: Questions,
 }
 
-/// The result for a port by one protocol.
-#[derive(Debug, PartialEq, Eq)]
-enum Outcome {
-    /// The port is not mapped any more; the result in words.
-    Gone(String),
-    /// The port is still mapped, or may be; the reason.
-    Left(String),
-    /// The protocol is not spoken there.
-    NotSpoken,
+/// PCP asks for the nonce, UPnP for a number that only the program was told.
+const NO_REMOVAL_OF_PINHOLES: &str =
+    "only the program that opened a pinhole for IPv6 can remove it: it ends with its lifetime, within hours";
+
+/// What came of the ports so far.
+struct Progress {
+    json: bool,
+    heard: bool,
+    all_done: bool,
 }
 
-/// The gateway, and the protocols by which to ask it.
-struct Target {
-    asker: Asker,
-    /// Whether NAT-PMP is to be asked.
-    natpmp: bool,
-    upnp: Option<Service>,
-    /// The address of this machine.
-    local: IpAddr,
+impl Progress {
+    fn tell(&mut self, report: &Report) -> io::Result<()> {
+        let outcome = report.outcome();
+        self.heard |= outcome != Outcome::NoAnswer;
+        self.all_done &= outcome.is_done();
+        let mut out = io::stdout();
+        match outcome {
+            // Said of all ports at once, in the end.
+            Outcome::NoAnswer if !self.heard => Ok(()),
+            _ if self.json => writeln!(out, "{}", report.json()),
+            _ => writeln!(out, "{report}"),
+        }
+    }
+
+    fn end(&self, target: &Target) -> Result<Exit, Failure> {
+        if !self.heard {
+            let message = "no gateway answers by UPnP, PCP or NAT-PMP (plum probe tells more)";
+            return Err(Failure::new(Exit::NoGateway, message));
+        }
+        if target.is_cut {
+            let message = "the time was over before every protocol had answered (--timeout gives more)";
+            return Err(Failure::new(Exit::Unfinished, message));
+        }
+        Ok(match self.all_done {
+            true => Exit::Done,
+            false if target.until <= Instant::now() => Exit::Unfinished,
+            false => Exit::Failed,
+        })
+    }
 }
 
 pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let (mut target, until) = find(&arguments)?;
-    let (mut heard, mut all_gone) = (false, true);
-    let mut out = std::io::stdout();
-    let mut ports = arguments.ports.iter().flat_map(Spec::ports).peekable();
-    while let Some(port) = ports.next_if(|_| Instant::now() < until) {
-        let mut outcomes = Vec::new();
-        if let Some(service) = target.upnp.clone() {
-            outcomes.push(target.by_upnp(&service, port, arguments.others, until));
+    let mut target = find(&arguments)?;
+    let mut progress = Progress { json: arguments.json, heard: false, all_done: true };
+    if arguments.all {
+        return remove_all(&mut target, progress, arguments.dry_run);
+    }
+    remove_rows(&mut target, &mut progress, &arguments.row)?;
+    remove_ports(&mut target, &mut progress, arguments.ports.iter().flat_map(Spec::ports))?;
+    progress.end(&target)
+}
+
+fn remove_ports(
+    target: &mut Target,
+    progress: &mut Progress,
+    ports: impl Iterator<Item = Port>,
+) -> Result<(), Failure> {
+    let mut ports = ports.peekable();
+    while let Some(port) = ports.next_if(|_| Instant::now() < target.until) {
+        progress.tell(&target.remove(port)?)?;
+    }
+    match ports.next() {
+        Some(next) if progress.heard => Err(nothing_done(next, ports.count())),
+        _ => Ok(()),
+    }
+}
+
+fn nothing_done(next: Port, more: usize) -> Failure {
+    let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Failure::new(
+        Exit::Unfinished,
+        format!("the time was over: nothing was done about {next}{rest} (--timeout gives more)"),
+    )
+}
+
+fn remove_rows(target: &mut Target, progress: &mut Progress, rows: &[Spec]) -> Result<(), Failure> {
+    for row in rows.iter().flat_map(Spec::ports) {
+        let report = match target.remove_row(row.transport, row.internal)? {
+            Some(report) => report,
+            None => Report {
+                upnp: Sight::Absent,
+                ..Report::new(Port { internal: 0, external: Some(row.internal), ..row })
+            },
+        };
+        progress.tell(&report)?;
+    }
+    Ok(())
+}
+
+/// Removes all that is mapped to this machine.
+fn remove_all(target: &mut Target, mut progress: Progress, is_dry: bool) -> Result<Exit, Failure> {
+    let listed = target.listed();
+    let plan = listed.as_deref().unwrap_or_default();
+    if is_dry || !progress.json {
+        let is_known_empty = plan.is_empty() && listed.is_ok() && target.upnp.is_some();
+        if is_known_empty && !progress.json {
+            writeln!(io::stdout(), "The UPnP list has no mapping to this machine.")?;
         }
-        if target.natpmp {
-            let outcome = target.by_natpmp(port, until)?;
-            // A gateway that is silent about one port is not asked about the others: each would take as long.
-            target.natpmp = outcome != Outcome::NotSpoken;
-            outcomes.push(outcome);
-        }
-        heard |= outcomes.iter().any(|outcome| *outcome != Outcome::NotSpoken);
-        let mut gone = false;
-        for outcome in &outcomes {
-            match outcome {
-                Outcome::Gone(how) => {
-                    gone = true;
-                    writeln!(out, "{port} {how}")?;
-                }
-                Outcome::Left(why) => writeln!(out, "{port} not removed: {why}")?,
-                Outcome::NotSpoken => {}
+        show_plan(plan, target.natpmp, progress.json)?;
+    }
+    if !is_dry {
+        remove_ports(target, &mut progress, plan.iter().map(|(port, _)| *port))?;
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let mut report = target.remove_unlisted(transport)?;
+            report.are_others_listed = !plan.is_empty();
+            if report.outcome() != Outcome::NoAnswer {
+                progress.tell(&report)?;
             }
         }
-        all_gone &= gone && !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Left(_)));
     }
-    if !heard {
-        return Err(Failure::new(
-            Exit::NoGateway,
-            "no gateway answers by NAT-PMP or UPnP (plum probe tells more)",
-        ));
+    let speaks_pcp = target.speaks_pcp()?;
+    progress.heard |= target.upnp.is_some() || speaks_pcp;
+    let exit = if is_dry && progress.heard { Exit::Done } else { progress.end(target)? };
+    let has_upnp = target.upnp.is_some();
+    let hidden = match (&listed, target.table()) {
+        (Ok(_), Ok(table)) => {
+            table.incomplete.as_ref().map(|why| format!("the list may not be complete: {why}"))
+        }
+        (Err(why), _) if has_upnp => Some(format!("the gateway does not show its mappings: {why}")),
+        _ if speaks_pcp => Some("no gateway lists what PCP has mapped: it ends with its lifetime".to_owned()),
+        _ => None,
+    };
+    match hidden {
+        Some(what) => Err(Failure::new(Exit::Failed, format!("there may be more: {what}"))),
+        None => Ok(exit),
     }
-    if let Some(next) = ports.next() {
-        let rest = match ports.count() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        return Err(Failure::new(
-            Exit::Unfinished,
-            format!("the time was over: nothing was done about {next}{rest} (--timeout gives more)"),
-        ));
+}
+
+/// A port that `--dry-run` would remove.
+#[derive(Serialize)]
+struct Planned {
+    outcome: &'static str,
+    transport: &'static str,
+    internal_port: u16,
+    external_ports: Vec<u16>,
+}
+
+fn show_plan(plan: &[(Port, Vec<Entry>)], natpmp: bool, json: bool) -> io::Result<()> {
+    let mut out = io::stdout();
+    for (port, rows) in plan {
+        if json {
+            let planned = Planned {
+                outcome: "would-remove",
+                transport: transport_name(port.transport),
+                internal_port: port.internal,
+                external_ports: rows.iter().map(|row| row.external_port).collect(),
+            };
+            serde_json::to_writer(&mut out, &planned)?;
+            writeln!(out)?;
+            continue;
+        }
+        for row in rows {
+            let external = row.external_port;
+            let description =
+                if row.description.is_empty() { String::new() } else { format!(" ({})", row.description) };
+            writeln!(out, "{port} is mapped to external port {external}{description}")?;
+        }
     }
-    Ok(match all_gone {
-        true => Exit::Done,
-        false if until <= Instant::now() => Exit::Unfinished,
-        false => Exit::Failed,
-    })
+    if natpmp && !json {
+        let beside = if plan.is_empty() { "" } else { " too, listed or not" };
+        writeln!(out, "What NAT-PMP has mapped to this machine is removed{beside}.")?;
+    }
+    Ok(())
 }
 
 /// The gateway, its protocols, and the deadline.
-fn find(arguments: &Arguments) -> Result<(Target, Instant), Failure> {
+fn find(arguments: &Arguments) -> Result<Target, Failure> {
     let whom = arguments.questions.whom(true)?;
-    let route = route_toward(&whom)?;
+    let route = route_toward(&whom, NO_REMOVAL_OF_PINHOLES)?;
     let sockets: &[Socket] = match arguments.protocol {
-        Protocol::Any => &[Socket::NatPmp, Socket::Ssdp],
-        Protocol::Pcp => &[Socket::NatPmp],
+        Protocol::Any => &[Socket::Pcp, Socket::NatPmp, Socket::Ssdp],
+        Protocol::Pcp => &[Socket::Pcp, Socket::NatPmp],
         Protocol::Upnp => &[Socket::Ssdp],
     };
     let mut asker = Asker::new(&whom, route, sockets)?;
@@ -130,64 +238,9 @@ fn find(arguments: &Arguments) -> Result<(Target, Instant), Failure> {
         upnp =
             asker.find_service(whom.until.min(Instant::now() + whom.patience))?.map(|(_, service)| service);
     }
-    let natpmp = arguments.protocol != Protocol::Upnp && asker.inquiry().gateway().is_some();
-    Ok((Target { asker, natpmp, upnp, local: route.local }, whom.until))
-}
-
-impl Target {
-    fn by_natpmp(&mut self, port: Port, until: Instant) -> Result<Outcome, Failure> {
-        let Some(internal) = NonZeroU16::new(port.internal) else { return Ok(Outcome::NotSpoken) };
-        Ok(match self.asker.delete(port.transport, internal, until) {
-            // RFC 6886 §3.4: it is a success, too, if there was none.
-            driver::DeletionOutcome::Deleted | driver::DeletionOutcome::DeletedIn(_) => {
-                Outcome::Gone("is mapped no more by NAT-PMP".into())
-            }
-            driver::DeletionOutcome::NotConfirmed(Reason::Unsupported | Reason::Result { code: 1, .. }) => {
-                Outcome::Left(
-                    "by PCP only the program that made a mapping can remove it; it ends with its lifetime"
-                        .into(),
-                )
-            }
-            driver::DeletionOutcome::NotConfirmed(Reason::Result { code, .. }) => {
-                let result = ResultCode::from(code);
-                Outcome::Left(format!("the gateway refuses by NAT-PMP: {result:?}"))
-            }
-            driver::DeletionOutcome::NotConfirmed(
-                reason @ (Reason::Firewall | Reason::Unreachable | Reason::Shortage),
-            ) => return Err(Failure::new(Exit::Failed, reason.to_string())),
-            driver::DeletionOutcome::NotConfirmed(_) => Outcome::NotSpoken,
-        })
-    }
-
-    fn by_upnp(&mut self, service: &Service, port: Port, others: bool, until: Instant) -> Outcome {
-        let external = port.external_or_same();
-        // Gateways let any host delete any mapping.
-        match self.asker.call(service, Action::read_entry(port.transport, external), until) {
-            Ok(values) => {
-                let client = clean(soap::get(&values, "NewInternalClient").unwrap_or_default());
-                if !others && client.parse() != Ok(self.local) {
-                    return Outcome::Left(format!(
-                        "external port {external} is mapped to {client}, not to this machine: --others removes it"
-                    ));
-                }
-            }
-            Err(ActionError::Refused { code: NO_SUCH_ENTRY, .. }) => {
-                return Outcome::Gone(format!("is not mapped by UPnP: the external port {external} is free"));
-            }
-            // Some gateways cannot answer this; the deletion shows it.
-            Err(_) if others => {}
-            Err(error) => {
-                return Outcome::Left(format!(
-                    "the gateway does not say whose it is ({error}): --others removes it"
-                ));
-            }
-        }
-        match self.asker.call(service, Action::delete(port.transport, external), until) {
-            Ok(_) => Outcome::Gone(format!("removed by UPnP: the external port {external} is free")),
-            Err(ActionError::Refused { code: NO_SUCH_ENTRY, .. }) => {
-                Outcome::Gone(format!("is not mapped by UPnP: the external port {external} is free"))
-            }
-            Err(error) => Outcome::Left(format!("by UPnP: {error}")),
-        }
-    }
+    let has_server = arguments.protocol != Protocol::Upnp && asker.inquiry().gateway().is_some();
+    let mut target = Target::new(asker, route.local, whom.until);
+    (target.upnp, target.pcp, target.natpmp) = (upnp, has_server, has_server);
+    target.others = arguments.others;
+    Ok(target)
 }

@@ -1,13 +1,15 @@
 //! Finds out which ways of mapping a network offers: all protocols are asked at the same time, and nothing is changed.
 
 mod ask;
+pub mod ipv6;
 mod surroundings;
 pub mod verdict;
 pub mod view;
 
 pub use ask::{look_around, try_mapping};
-pub use surroundings::Surroundings;
+pub use surroundings::{Surroundings, is_absent};
 
+use crate::inquiry;
 use plum_engine::Reason;
 use serde::{Serialize, Serializer};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,7 +18,7 @@ use std::time::Duration;
 /// The findings.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Findings {
-    /// The way to the gateway; `None`: there is no way to the internet.
+    /// The way to the gateway by IPv4; `None`: there is none.
     pub way: Option<Way>,
     /// How this machine is connected, where that is special.
     pub surroundings: Option<Surroundings>,
@@ -25,10 +27,49 @@ pub struct Findings {
     pub pcp: Finding<Pcp>,
     pub natpmp: Finding<Natpmp>,
     pub upnp: Finding<Upnp>,
+    pub ipv6: ipv6::Ipv6,
+    /// What the library would do.
+    pub choice: Choice,
     /// The outcome of a trial mapping.
     pub mapping: Option<Tried>,
     /// The step at which the time ended.
     pub unfinished: Option<&'static str>,
+}
+
+/// What the library would do for a new mapping, by its ladder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Choice {
+    /// The protocol that it would map by: the first that nothing speaks against.
+    pub protocol: Option<String>,
+    /// Why others fail, as far as that is known.
+    pub failures: Vec<Failed>,
+}
+
+/// Why a protocol would make no mapping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failed {
+    pub protocol: String,
+    #[serde(serialize_with = "text")]
+    pub reason: Reason,
+}
+
+impl From<inquiry::Choice> for Choice {
+    fn from(choice: inquiry::Choice) -> Choice {
+        let failures = choice.failures.into_iter();
+        Choice {
+            protocol: choice.rung.map(|rung| rung.protocol().to_string()),
+            failures: failures
+                .map(|(protocol, reason)| Failed { protocol: protocol.to_string(), reason })
+                .collect(),
+        }
+    }
+}
+
+impl Choice {
+    /// Whether a NAT stands between this machine and the server.
+    pub fn is_nat_between(&self) -> bool {
+        self.failures.iter().any(|failed| failed.reason == Reason::NatBetween)
+    }
 }
 
 /// The way to the gateway.
@@ -91,14 +132,16 @@ impl<T> Finding<T> {
     }
 }
 
-/// What PCP says to ANNOUNCE.
+/// What PCP says to ANNOUNCE and to MAP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pcp {
     /// The version that the server speaks; below 2 it is no PCP.
     pub version: u8,
-    /// RFC 6887 §7.4, in the standard's words.
-    pub result: String,
-    /// ANNOUNCE succeeded, or is all that is not supported.
+    /// The result of ANNOUNCE by RFC 6887 §7.4, in the standard's words; `None`: no answer.
+    pub result: Option<String>,
+    /// The result of a MAP request that maps nothing; `None`: no answer.
+    pub map_result: Option<String>,
+    /// Nothing speaks against a mapping by it.
     pub is_usable: bool,
     /// A NAT stands between us and the server.
     pub is_address_mismatch: bool,
@@ -106,11 +149,15 @@ pub struct Pcp {
     pub epoch_secs: Option<u32>,
 }
 
-/// What NAT-PMP says to the question for the external address.
+/// What NAT-PMP says to the question for the external address, and to a request that maps nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Natpmp {
     /// RFC 6886 §3.5, in the standard's words; `None`: the server speaks PCP only.
     pub result: Option<String>,
+    /// The result of a mapping request; `None`: no answer.
+    pub map_result: Option<String>,
+    /// Nothing speaks against a mapping by it.
+    pub is_usable: bool,
     pub external_address: Option<Ipv4Addr>,
     /// The gateway has no connection.
     pub is_network_failure: bool,
@@ -145,7 +192,7 @@ pub struct Device {
 pub struct Service {
     pub name: &'static str,
     pub control_url: String,
-    /// It answers at all.
+    /// The service answers at all.
     pub is_alive: bool,
     /// GetStatusInfo's word, or why there is none.
     pub connection_status: Option<String>,
@@ -160,7 +207,7 @@ pub struct Service {
     /// When the last of these answers came.
     #[serde(rename = "took_ms", serialize_with = "millis")]
     pub took: Duration,
-    /// It is the one that the library would use.
+    /// The library would use this one of all UPnP services.
     pub is_chosen: bool,
 }
 
@@ -189,6 +236,12 @@ impl Upnp {
             .iter()
             .flat_map(|device| device.services.iter().map(move |service| (device, service)))
             .find(|(_, service)| service.is_chosen)
+    }
+
+    /// Likewise, or the first service, where the library would get nothing of any.
+    pub fn chosen_or_first(&self) -> Option<(&Device, &Service)> {
+        let first = || self.devices.iter().find_map(|device| Some((device, device.services.first()?)));
+        self.chosen().or_else(first)
     }
 }
 

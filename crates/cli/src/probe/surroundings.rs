@@ -6,6 +6,7 @@ use std::path::Path;
 
 /// What stands between this machine and the home's network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Surroundings {
     /// A container with a network of its own.

@@ -1,11 +1,11 @@
 //! Answers to the command's search in the name of hosts that are not on the link.
 
-use super::harness::{LONG, Running, plum};
+use super::harness::{Running, plum};
 use plum_testkit::namespace::{add_cable, ip, is_inside};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 
@@ -21,16 +21,16 @@ fn search_port() -> Option<u16> {
     })
 }
 
-/// Answers the search of a command in these names: for whose descriptions the command then came.
-fn believed(words: &str, names: &[Ipv4Addr]) -> Vec<bool> {
+/// Answers the search of a command in these names: for whose descriptions the command then came. `None`: the command has ended before
+/// its search was seen.
+fn believed(words: &str, names: &[Ipv4Addr]) -> Option<Vec<bool>> {
     let listen = |&name: &Ipv4Addr| {
         let server = TcpListener::bind((name, 0)).expect("a port");
         server.set_nonblocking(true).expect("an open socket");
         server
     };
     let servers: Vec<TcpListener> = names.iter().map(listen).collect();
-    let running = Running::start(plum(words));
-    let until = Instant::now() + LONG;
+    let mut running = Running::start(plum(words));
     let port = loop {
         // A socket of PCP or NAT-PMP is open to all for the moment before it is connected.
         let port = search_port();
@@ -38,7 +38,9 @@ fn believed(words: &str, names: &[Ipv4Addr]) -> Vec<bool> {
         if let Some(port) = port.filter(|_| port == search_port()) {
             break port;
         }
-        assert!(Instant::now() < until, "{words}: no search");
+        if running.has_ended() {
+            return None;
+        }
     };
     let forge = |server: &TcpListener| {
         let at = server.local_addr().expect("it is bound");
@@ -63,7 +65,7 @@ fn believed(words: &str, names: &[Ipv4Addr]) -> Vec<bool> {
         running.end();
         is_over.store(true, Ordering::Relaxed);
     });
-    servers.iter().map(|server| server.accept().is_ok()).collect()
+    Some(servers.iter().map(|server| server.accept().is_ok()).collect())
 }
 
 #[test]
@@ -79,8 +81,14 @@ fn a_forged_answer_makes_no_command_ask_elsewhere() {
     for name in &names[..3] {
         ip(&format!("addr add {name}/32 dev lan1x"));
     }
-    for words in ["probe --timeout 1s", "list --timeout 1s", "unmap 8080 --timeout 1s"] {
-        // A device on this machine counts.
-        assert_eq!(believed(words, &names), [false, false, false, true], "{words}");
+    for words in ["probe", "list", "unmap 8080"] {
+        // On a busy machine the command ends before the test has answered, unless it has longer.
+        let is_answered = ["1s", "4s", "16s"].iter().any(|timeout| {
+            let believed = believed(&format!("{words} --timeout {timeout}"), &names);
+            let Some([others @ .., own]) = believed.as_deref() else { return false };
+            assert_eq!(others, [false; 3], "{words}");
+            *own
+        });
+        assert!(is_answered, "{words}: a device on this machine counts");
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-fn insert(server: &Server, transport: Transport, external_port: u16, internal: &str, description: &str) {
+pub fn insert(server: &Server, transport: Transport, external_port: u16, internal: &str, description: &str) {
     let internal: SocketAddr = internal.parse().expect("an address");
     let (description, made_by) = (description.to_owned(), Protocol::Script);
     server.with_core(|core| {
@@ -121,7 +121,7 @@ fn reads_replies_that_promise_more_than_they_have_as_the_library_does() {
 }
 
 /// Scripts the reply to each index of the table, from 0 on.
-fn script_entries(server: &Server, reply: impl Fn(u32) -> Reply + Send + 'static) {
+pub fn script_entries(server: &Server, reply: impl Fn(u32) -> Reply + Send + 'static) {
     let mut index = 0;
     server.with_core(|core| {
         core.add_script(move |request| match request.kind {

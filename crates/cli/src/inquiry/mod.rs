@@ -2,27 +2,39 @@
 //!
 //! The drivers decide whom to ask, how often, and which answers count. This file decides how long the command waits.
 
-use crate::exit::{Exit, Failure};
+mod address;
+mod asker;
+mod choice;
+mod machine;
+mod map_question;
+mod request;
+mod status;
+
+pub use address::Told;
+pub use asker::Asker;
+pub use choice::{Choice, is_usable};
+pub use request::Map;
+
 use crate::upnp::{ActionError, Values, read};
+use map_question::MapQuestion;
 use plum::Gateway;
-use plum_engine::driver::{DeletionOutcome, Driver, Key, Notice, Rung, Slot};
-use plum_engine::io::{
-    Arrival, Config, Cx, EngineId, ExchangeId, Output, Protocol, Route, Socket, SocketId, TcpEnd,
-};
+use plum_engine::driver::{DeletionOutcome, Driver, Notice, Rung, Slot};
+use plum_engine::io::{Config, Cx, Output, Protocol, Route, Socket, Source};
+use plum_engine::ipv6::Ipv6Route;
 use plum_engine::ladder::RungState;
-use plum_engine::ledger::HardwareAddress;
 use plum_engine::protocols::ProtocolState;
 use plum_engine::time::Time;
 use plum_engine::upnp::{Action, Device, DeviceState, ExchangeError, Service};
 use plum_engine::{Drivers, Reason};
 use plum_runtime::net::{self, clock};
-use plum_runtime::worker::{Blocking, Command, Machine, os_random};
+use plum_runtime::worker::os_random;
 use plum_wire::http::Reply;
-use plum_wire::{Transport, natpmp, pcp};
+use plum_wire::igd::WanService;
+use plum_wire::{natpmp, pcp};
+use request::Request;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU16;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// How long after the last answer to the search other devices on the host of a named gateway may answer.
@@ -31,8 +43,11 @@ const STRAGGLER_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long an action may take.
 const ACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The actions by which a service is asked about itself.
-const SELF_QUESTIONS: [&str; 3] = ["GetExternalIPAddress", "GetStatusInfo", "GetNATRSIPStatus"];
+/// The actions by which a service that maps ports is asked about itself.
+const SELF_QUESTIONS: &[&str] = &["GetExternalIPAddress", "GetStatusInfo", "GetNATRSIPStatus"];
+
+/// The actions by which a firewall is asked about itself.
+const FIREWALL_QUESTIONS: &[&str] = &["GetFirewallStatus"];
 
 /// The gateway to ask, and the times.
 #[derive(Clone, Debug)]
@@ -48,11 +63,53 @@ pub struct Whom {
 }
 
 impl Whom {
-    /// The route toward the gateway.
+    /// Whether the gateway that is named, if any, is one of IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.named.as_ref().is_some_and(|gateway| gateway.address.to_canonical().is_ipv6())
+    }
+
+    /// The IPv4 route toward the gateway.
     pub fn route(&self) -> Option<Route> {
+        if self.is_ipv6() {
+            return None;
+        }
         let net::Route { gateway, local, interface } =
             net::look_up_route(self.named.as_ref().map(|gateway| gateway.address))?;
         Some(Route { gateway, local, interface })
+    }
+}
+
+/// The way of the questions.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    route: Route,
+    /// IPv6: the address that they come from.
+    source: Option<Source>,
+    /// IPv6: the link-local address of its interface.
+    link_local: Option<Ipv6Addr>,
+}
+
+impl From<Route> for Origin {
+    /// By IPv4.
+    fn from(route: Route) -> Origin {
+        Origin { route, source: None, link_local: None }
+    }
+}
+
+impl Origin {
+    /// By IPv6, from an address of this machine.
+    pub fn ipv6(source: Source, route: &Ipv6Route) -> Origin {
+        let gateway = route.next_hop.router().map(IpAddr::V6);
+        let route4 = Route { gateway, local: source.address.into(), interface: source.interface };
+        Origin { route: route4, source: Some(source), link_local: route.link_local }
+    }
+
+    /// The local address of a socket; `None`: there is none for it.
+    fn local(&self, socket: Socket) -> Option<IpAddr> {
+        match socket {
+            Socket::LinkSsdp => self.link_local.map(IpAddr::V6),
+            _ => Some(self.route.local),
+        }
     }
 }
 
@@ -66,6 +123,8 @@ type Goal = fn(&Inquiry) -> Option<Time>;
 pub struct Inquiry {
     cx: Cx,
     server: Option<SocketAddr>,
+    /// The address of this machine.
+    local: IpAddr,
     drivers: Drivers,
     goal: Goal,
     /// When the goal is given up.
@@ -73,6 +132,9 @@ pub struct Inquiry {
     /// Whether the end (goal reached or given up) was reported.
     is_finished: bool,
     begun_at: Time,
+    /// Everything that arrived before this time has been handled. Waits end by it, not by the time of the last input: an answer may
+    /// still be unread at another socket.
+    settled_at: Time,
     /// How long to wait for the first answer.
     silence: Duration,
     /// When servers and devices that have not answered count as silent.
@@ -85,55 +147,71 @@ pub struct Inquiry {
     pub unsent_search: Option<Reason>,
     /// When each device answered first, by its number.
     heard: BTreeMap<u32, Time>,
+    /// NAT-PMP is asked, too.
+    asks_natpmp: bool,
     /// Whether each service is asked about itself.
     asks_services: bool,
+    /// By which actions.
+    self_questions: &'static [&'static str],
     /// The numbers of these calls.
-    self_calls: BTreeMap<Rung, [u32; 3]>,
+    self_calls: BTreeMap<Rung, Vec<u32>>,
     last_call: u32,
     /// The calls by their numbers, with the service of each; `None`: its reply is outstanding.
     calls: BTreeMap<u32, (Rung, Option<Called>)>,
+    /// Whether MAP requests are answered.
+    map_question: Option<MapQuestion>,
     /// The entry whose deletion was asked for last, and what came of it.
     deletion: Option<(Slot, Option<DeletionOutcome>)>,
+    /// The request that no driver sends.
+    request: Option<Request>,
 }
 
 impl Inquiry {
     /// Opens these sockets, and searches, as soon as it is carried.
-    fn new(whom: &Whom, route: Route, sockets: &[Socket]) -> io::Result<Inquiry> {
+    fn new(whom: &Whom, origin: &Origin, sockets: &[Socket]) -> io::Result<Inquiry> {
         let begun_at = clock::now();
         let config = Config {
             // The command's own deadline comes sooner.
             discover_timeout: 2 * whom.patience,
             gateway: whom.named.as_ref().map(|gateway| (gateway.address.to_canonical(), gateway.port)),
+            source: origin.source,
             ..Config::default()
         };
+        let route = origin.route;
         let mut inquiry = Inquiry {
             server: config.server(route),
+            local: route.local,
             cx: Cx::new(config, os_random()?),
             drivers: Drivers::default(),
             goal: |_| None,
             ends_at: begun_at,
             is_finished: true,
             begun_at,
+            settled_at: begun_at,
             silence: whom.silence,
             silent_at: begun_at + whom.silence,
             pcp_reply: None,
             natpmp_reply: None,
             unsent_search: None,
             heard: BTreeMap::new(),
+            asks_natpmp: sockets.contains(&Socket::NatPmp),
             asks_services: false,
+            self_questions: if origin.source.is_some() { FIREWALL_QUESTIONS } else { SELF_QUESTIONS },
             self_calls: BTreeMap::new(),
             last_call: 0,
             calls: BTreeMap::new(),
+            map_question: None,
             deletion: None,
+            request: None,
         };
         let cx = inquiry.cx.at(begun_at);
         inquiry.drivers.start(cx, Some(route), inquiry.server);
         inquiry.drivers.upnp.probe(cx);
         for &socket in sockets {
-            let remote = inquiry.server.filter(|_| socket != Socket::Ssdp);
-            if remote.is_some() || socket == Socket::Ssdp {
-                let Route { local, interface, .. } = route;
-                cx.output(Output::Open { socket, local, interface, remote });
+            let is_for_server = matches!(socket, Socket::Pcp | Socket::NatPmp);
+            let remote = inquiry.server.filter(|_| is_for_server);
+            if let Some(local) = origin.local(socket).filter(|_| remote.is_some() || !is_for_server) {
+                cx.output(Output::Open { socket, local, interface: route.interface, remote });
             }
         }
         Ok(inquiry)
@@ -171,24 +249,38 @@ impl Inquiry {
         devices
     }
 
+    /// Whether a service is of use by this IP version: for IPv4 those that map ports, for IPv6 firewalls.
+    fn is_of_use(&self, service: &Service) -> bool {
+        let maps_ports = matches!(service.named.kind, WanService::Ip2 | WanService::Ip1 | WanService::Ppp1);
+        maps_ports == self.cx.config.source.is_none()
+    }
+
     /// The services of a device, the better kinds first.
     pub fn services(&self, device: &Device) -> Vec<&Service> {
-        let services = self.drivers.upnp.services().iter();
-        let mut services: Vec<_> = services.filter(|service| service.device == device.number).collect();
+        let is_its = |service: &&Service| service.device == device.number && self.is_of_use(service);
+        let mut services: Vec<_> = self.drivers.upnp.services().iter().filter(is_its).collect();
         services.sort_by_key(|service| service.named.kind);
         services
     }
 
-    /// A service's answers about itself (external address, status, whether its NAT is on), and when the last came.
-    pub fn said(&self, service: &Service) -> ([Result<Values, ActionError>; 3], Option<Time>) {
-        let calls = self.self_calls.get(&service.rung).copied().unwrap_or_default();
-        let replies = calls.map(|call| self.calls.get(&call)?.1.as_ref());
-        let told_at = replies.iter().flatten().map(|(at, _)| *at).max();
-        let read = |n: usize| match replies[n] {
-            Some((_, reply)) => read(SELF_QUESTIONS[n], service, reply),
-            None => Err(ActionError::NoAnswer(format!("{}: no answer in time", SELF_QUESTIONS[n]))),
-        };
-        ([0, 1, 2].map(read), told_at)
+    /// The replies of a service to the questions about itself, by their actions; `None`: outstanding.
+    fn replies(&self, service: &Service) -> impl Iterator<Item = (&'static str, Option<&Called>)> {
+        let calls = self.self_calls.get(&service.rung).map_or(&[][..], Vec::as_slice);
+        let reply = |call| self.calls.get(call).and_then(|(_, reply)| reply.as_ref());
+        self.self_questions.iter().zip(calls).map(move |(&name, call)| (name, reply(call)))
+    }
+
+    /// What a service says of itself by an action.
+    pub fn said(&self, service: &Service, action: &str) -> Result<Values, ActionError> {
+        match self.replies(service).find(|&(name, _)| name == action) {
+            Some((_, Some((_, reply)))) => read(action, service, reply),
+            _ => Err(ActionError::NoAnswer(format!("{action}: no answer in time"))),
+        }
+    }
+
+    /// When the last of these answers came.
+    pub fn told_at(&self, service: &Service) -> Option<Time> {
+        self.replies(service).filter_map(|(_, reply)| Some(reply?.0)).max()
     }
 
     fn rungs(&self) -> Vec<RungState> {
@@ -221,16 +313,18 @@ impl Inquiry {
 
     /// Whether an answer was still missing when the time ended.
     pub fn is_cut(&self) -> bool {
-        self.cx.now >= self.ends_at && self.is_anyone_asked()
+        self.settled_at >= self.ends_at && self.is_anyone_asked()
     }
 
     /// Goal: all servers and devices have answered, or count as silent.
     fn await_everybody(&self) -> Option<Time> {
-        let now = self.cx.now;
-        let is_open = |protocol, has_answered: bool| !has_answered && self.out(protocol).is_none();
+        let now = self.settled_at;
+        let is_open = |protocol, has_answered: bool| {
+            (!has_answered || self.is_map_open(protocol)) && self.out(protocol).is_none()
+        };
         let is_server_open = self.server.is_some()
             && (is_open(Protocol::Pcp, self.pcp_reply.is_some())
-                || is_open(Protocol::NatPmp, self.natpmp_reply.is_some()));
+                || self.asks_natpmp && is_open(Protocol::NatPmp, self.natpmp_reply.is_some()));
         if is_server_open && now < self.silent_at {
             return Some(self.silent_at);
         }
@@ -253,14 +347,14 @@ impl Inquiry {
     fn await_service(&self) -> Option<Time> {
         let is_next = |state: &RungState| match *state {
             RungState::Open { .. } => true,
-            RungState::Coming { hold_until, .. } => self.cx.now < hold_until,
+            RungState::Coming { hold_until, .. } => self.settled_at < hold_until,
             _ => false,
         };
         match self.rungs().into_iter().find(is_next) {
             Some(RungState::Coming { hold_until, .. }) => Some(hold_until),
             Some(_) => None,
             None if self.is_anyone_asked() => Some(self.ends_at),
-            None => Some(self.silent_at).filter(|&at| self.cx.now < at),
+            None => Some(self.silent_at).filter(|&at| self.settled_at < at),
         }
     }
 
@@ -298,6 +392,7 @@ impl Inquiry {
     fn settle(&mut self) {
         for protocol in Protocol::ASKING {
             while let Some(notice) = self.drivers.of(protocol).and_then(Driver::poll_notice) {
+                self.note_map_notice(protocol, &notice);
                 // A slow gateway answers a repeated deletion twice, perhaps when the next one is open.
                 if let (Notice::Deleted { slot, outcome }, Some((of, known))) = (notice, &mut self.deletion)
                     && slot == *of
@@ -314,196 +409,17 @@ impl Inquiry {
             self.heard.entry(device.number).or_insert(self.cx.now);
         }
         if self.asks_services {
-            let rungs: Vec<Rung> = self.drivers.upnp.services().iter().map(|service| service.rung).collect();
+            let services = self.drivers.upnp.services().iter().filter(|service| self.is_of_use(service));
+            let rungs: Vec<Rung> = services.map(|service| service.rung).collect();
             // A service that went and came back is asked again.
             self.self_calls.retain(|rung, _| rungs.contains(rung));
             for rung in rungs {
                 if !self.self_calls.contains_key(&rung) {
-                    let calls = SELF_QUESTIONS.map(|name| self.call(rung, Action::new(name, None)));
+                    let questions = self.self_questions.iter();
+                    let calls = questions.map(|name| self.call(rung, Action::new(name, None))).collect();
                     self.self_calls.insert(rung, calls);
                 }
             }
         }
-    }
-}
-
-impl Machine for Inquiry {
-    fn handle_command(&mut self, _now: Time, _command: Command) {}
-
-    fn handle_route(
-        &mut self,
-        _now: Time,
-        _: EngineId,
-        _route: Option<Route>,
-        _hardware: Option<HardwareAddress>,
-    ) {
-    }
-
-    fn handle_network_changed(&mut self, _now: Time) {}
-
-    fn handle_opened(&mut self, now: Time, socket: SocketId, local: Option<SocketAddr>) {
-        let socket = socket.socket;
-        self.drivers.handle_opened(self.cx.at(now), socket, local);
-        if socket == Socket::Ssdp && local.is_none() {
-            self.unsent_search = Some(Reason::Shortage);
-        }
-        self.settle();
-    }
-
-    fn handle_datagram(&mut self, now: Time, socket: SocketId, by: Arrival, bytes: &[u8]) {
-        let socket = socket.socket;
-        let counts = self.drivers.handle_datagram(self.cx.at(now), socket, by, bytes);
-        if counts && socket == Socket::Pcp {
-            self.pcp_reply = self.pcp_reply.or(pcp::parse(bytes).ok().map(|reply| (now, reply)));
-        } else if counts {
-            self.natpmp_reply = self.natpmp_reply.or(natpmp::parse(bytes).ok().map(|reply| (now, reply)));
-        } else if socket == Socket::NatPmp {
-            self.note_shortened(bytes);
-        }
-        self.settle();
-    }
-
-    fn handle_refused(&mut self, now: Time, socket: SocketId) {
-        self.handle_unsent(now, socket, Reason::PortClosed);
-    }
-
-    fn handle_unsent(&mut self, now: Time, socket: SocketId, reason: Reason) {
-        let socket = socket.socket;
-        self.drivers.handle_unsent(self.cx.at(now), socket, reason);
-        self.unsent_search = self.unsent_search.or((socket == Socket::Ssdp).then_some(reason));
-        self.settle();
-    }
-
-    fn handle_tcp_connected(&mut self, now: Time, exchange: ExchangeId, local: SocketAddr) {
-        self.drivers.upnp.handle_tcp_connected(self.cx.at(now), exchange, local);
-        self.settle();
-    }
-
-    fn handle_tcp_data(&mut self, now: Time, exchange: ExchangeId, bytes: &[u8]) {
-        self.drivers.upnp.handle_tcp_data(self.cx.at(now), exchange, bytes);
-        self.settle();
-    }
-
-    fn handle_tcp_end(&mut self, now: Time, exchange: ExchangeId, end: TcpEnd) {
-        self.drivers.upnp.handle_tcp_end(self.cx.at(now), exchange, end);
-        self.settle();
-    }
-
-    fn handle_timeout(&mut self, now: Time) {
-        for protocol in Protocol::ASKING {
-            if let Some(driver) = self.drivers.of(protocol) {
-                driver.handle_timeout(self.cx.at(now));
-            }
-        }
-        self.settle();
-    }
-
-    fn poll_output(&mut self) -> Option<(EngineId, Output)> {
-        let is_over = |its: &Inquiry| its.cx.now >= its.ends_at || (its.goal)(its).is_none();
-        let output = self.cx.outputs.pop_front().or_else(|| {
-            let is_news = !self.is_finished && is_over(self);
-            self.is_finished |= is_news;
-            is_news.then_some(Output::Finished)
-        });
-        Some((EngineId::IPV4, output?))
-    }
-
-    fn poll_timeout(&self) -> Option<Time> {
-        if !self.cx.outputs.is_empty() {
-            return Some(Time::ZERO);
-        }
-        let goal_at = (self.goal)(self).unwrap_or(Time::ZERO).min(self.ends_at);
-        [self.drivers.poll_timeout(), Some(goal_at)].into_iter().flatten().min()
-    }
-}
-
-/// The questions of a command, each waited for.
-pub struct Asker(Blocking<Inquiry>);
-
-impl Asker {
-    /// Sends nothing yet.
-    pub fn new(whom: &Whom, route: Route, sockets: &[Socket]) -> io::Result<Asker> {
-        Ok(Asker(Blocking::new(Inquiry::new(whom, route, sockets)?)?))
-    }
-
-    /// The answers so far.
-    pub fn inquiry(&self) -> &Inquiry {
-        &self.0.machine
-    }
-
-    fn run(&mut self, until: Instant, goal: Goal) {
-        let its = &mut self.0.machine;
-        its.ends_at = clock::now() + until.saturating_duration_since(Instant::now());
-        (its.goal, its.is_finished) = (goal, false);
-        self.0.run();
-    }
-
-    /// Asks all servers and devices about themselves.
-    pub fn ask_everybody(&mut self, until: Instant) {
-        let its = &mut self.0.machine;
-        its.asks_services = true;
-        let cx = its.cx.at(clock::now());
-        // At a recheck the drivers ask for the epoch and the external address.
-        its.drivers.pcp.recheck(cx, true);
-        its.drivers.natpmp.recheck(cx, true);
-        self.run(until, Inquiry::await_everybody);
-    }
-
-    /// The device and service that the library would ask first.
-    ///
-    /// # Errors
-    ///
-    /// No search could be sent.
-    pub fn find_service(&mut self, until: Instant) -> Result<Option<(Device, Service)>, Failure> {
-        self.run(until, Inquiry::await_service);
-        let its = &mut self.0.machine;
-        let found = its.order().next().and_then(|service| {
-            let device = its.drivers.upnp.devices().iter().find(|device| device.number == service.device)?;
-            Some((device.clone(), service.clone()))
-        });
-        its.drivers.upnp.rest(&mut its.cx);
-        match (its.unsent_search, found) {
-            (Some(reason), None) => Err(Failure::new(Exit::Failed, reason.to_string())),
-            (_, found) => Ok(found),
-        }
-    }
-
-    /// Calls an action; returns its out arguments by name.
-    pub fn call(&mut self, service: &Service, action: Action, until: Instant) -> Result<Values, ActionError> {
-        let name = action.name;
-        let its = &mut self.0.machine;
-        its.cx.now = clock::now();
-        let call = its.call(service.rung, action);
-        // A service that is gone by now does not answer.
-        self.run(until.min(Instant::now() + ACTION_TIMEOUT), Inquiry::await_replies);
-        let reply = self.0.machine.calls.remove(&call).and_then(|(_, reply)| reply);
-        read(name, service, &reply.map_or(Err(ExchangeError::TimedOut), |(_, reply)| reply))
-    }
-
-    /// Deletes the NAT-PMP mapping of a port of this machine.
-    pub fn delete(
-        &mut self,
-        transport: Transport,
-        internal_port: NonZeroU16,
-        until: Instant,
-    ) -> DeletionOutcome {
-        let slot = Slot { rung: Rung::NatPmp, key: Key { transport, internal_port }, port: 0 };
-        let silence = DeletionOutcome::NotConfirmed(Reason::Silence);
-        let until = until.min(Instant::now() + self.0.machine.silence);
-        if self.0.machine.cx.protocols.is_out_for_shortage(Protocol::NatPmp) {
-            return DeletionOutcome::NotConfirmed(Reason::Shortage);
-        }
-        // A program need not wait for a slow gateway at its end, so the library gives up after 0.8 s.
-        for _ in 0..5 {
-            let its = &mut self.0.machine;
-            its.deletion = Some((slot, None));
-            its.drivers.natpmp.delete(its.cx.at(clock::now()), slot, true);
-            self.run(until, Inquiry::await_deletion);
-            let outcome = self.0.machine.deletion.and_then(|(_, outcome)| outcome).unwrap_or(silence);
-            if outcome != silence || Instant::now() >= until {
-                return outcome;
-            }
-        }
-        silence
     }
 }
