@@ -23,13 +23,18 @@ class Frame:
 
     @property
     def ip(self):
-        """The IPv4 packet, or None."""
-        return self.data[14:] if self.data[12:14] == b"\x08\x00" else None
+        """The IPv4 or IPv6 packet, or None."""
+        return self.data[14:] if self.data[12:14] in (b"\x08\x00", b"\x86\xdd") else None
+
+    def is_ipv6(self):
+        return self.ip is not None and self.ip[0] >> 4 == 6
 
     def _transport(self):
+        """The number of the protocol, and the packet behind the IP header without the frame's padding."""
         ip = self.ip
-        header_len = (ip[0] & 15) * 4
-        return ip[9], ip[header_len:]
+        if self.is_ipv6():
+            return ip[6], ip[40 : 40 + struct.unpack(">H", ip[4:6])[0]]
+        return ip[9], ip[(ip[0] & 15) * 4 : struct.unpack(">H", ip[2:4])[0]]
 
     def udp(self):
         """(source port, destination port, payload), or None."""
@@ -48,9 +53,8 @@ class Frame:
         protocol, data = self._transport()
         if protocol != socket.IPPROTO_TCP:
             return None
-        length = struct.unpack(">H", self.ip[2:4])[0] - (self.ip[0] & 15) * 4
         source, destination = struct.unpack(">HH", data[:4])
-        return source, destination, data[13], data[(data[12] >> 4) * 4 : length]
+        return source, destination, data[13], data[(data[12] >> 4) * 4 :]
 
     def is_pcp(self):
         """PCP or NAT-PMP, a request or a reply."""
@@ -78,7 +82,10 @@ class Frame:
         arrow = "->" if self.sent else "<-"
         if self.ip is None:
             return f"{arrow} {'ARP' if self.data[12:14] == bytes([8, 6]) else self.data[12:14].hex()}"
-        peer = socket.inet_ntoa(self.ip[16:20] if self.sent else self.ip[12:16])
+        if self.is_ipv6():
+            peer = socket.inet_ntop(socket.AF_INET6, self.ip[24:40] if self.sent else self.ip[8:24])
+        else:
+            peer = socket.inet_ntoa(self.ip[16:20] if self.sent else self.ip[12:16])
         return f"{arrow} {peer} {self._meaning()}"
 
     def _meaning(self):
@@ -98,6 +105,8 @@ class Frame:
         protocol, data = self._transport()
         if protocol == socket.IPPROTO_ICMP:
             return f"ICMP type {data[0]} code {data[1]}"
+        if protocol == socket.IPPROTO_ICMPV6:
+            return f"ICMPv6 type {data[0]} code {data[1]}"
         return {socket.IPPROTO_IGMP: "IGMP"}.get(protocol, f"IP protocol {protocol}")
 
 

@@ -108,6 +108,8 @@ class Lab:
         left = {key for key, target in self.net.mappings().items() if target[0] == self.client_address}
         if left & set(keys) if keys else left:
             raise Failed(f"the router still forwards {sorted(left)}")
+        if not keys and (pinholes := self.net.pinholes()):
+            raise Failed(f"the router still lets {len(pinholes)} ports through: {sorted(pinholes)[:4]}")
 
     def map_both(self, protocol=None):
         """One TCP and one UDP mapping, created at once; gives them with their SUCCESS, bytes passed."""

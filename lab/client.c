@@ -1,7 +1,7 @@
 /* The program under test in the lab: an ordinary libplum program, steered by lines on standard input.
  *
  *     init [protocol=any|pcp|upnp] [discover=MSECS] [mapping=MSECS] [recheck=MSECS]
- *     create tcp|udp INTERNAL_PORT [SUGGESTED_PORT]
+ *     create tcp|udp INTERNAL_PORT [SUGGESTED_PORT [HOST]]
  *     query ID
  *     destroy ID
  *     local
@@ -97,7 +97,7 @@ static void do_create(const char *arguments)
     int internal_port = 0, suggested_port = 0;
     plum_mapping_t mapping;
     memset(&mapping, 0, sizeof mapping);
-    sscanf(arguments, "%3s %d %d", transport, &internal_port, &suggested_port);
+    sscanf(arguments, "%3s %d %d %63s", transport, &internal_port, &suggested_port, mapping.external_host);
     mapping.protocol = strcmp(transport, "udp") == 0 ? PLUM_IP_PROTOCOL_UDP : PLUM_IP_PROTOCOL_TCP;
     mapping.internal_port = (uint16_t)internal_port;
     mapping.external_port = (uint16_t)suggested_port;

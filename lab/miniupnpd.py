@@ -1,5 +1,6 @@
 """Debian's miniupnpd in the lab's router."""
 
+import contextlib
 import pathlib
 import shutil
 import subprocess
@@ -25,11 +26,20 @@ class Miniupnpd:
 
     `natpmp` also stands for PCP: miniupnpd has one key for both. With `system_uptime` the epoch it tells is the
     machine's, not its own, and shows no restart of the daemon. `lifetime`: the longest it grants by PCP, seconds.
-    `allowed`: the external ports that it maps.
+    `allowed`: the external ports that it maps. `ipv6`: it opens pinholes for IPv6 too.
     """
 
     def __init__(
-        self, net, directory, natpmp=True, upnp=True, system_uptime=False, igd1=False, lifetime=None, allowed="1024-65535"
+        self,
+        net,
+        directory,
+        natpmp=True,
+        upnp=True,
+        system_uptime=False,
+        igd1=False,
+        lifetime=None,
+        allowed="1024-65535",
+        ipv6=False,
     ):
         self.net = net
         self.directory = pathlib.Path(directory)
@@ -39,6 +49,7 @@ class Miniupnpd:
         self.igd1 = igd1
         self.lifetime = lifetime
         self.allowed = allowed
+        self.ipv6 = ipv6
         self.process = None
         self.started_at = 0.0
 
@@ -52,7 +63,7 @@ class Miniupnpd:
 listening_ip=lan
 enable_natpmp={yes_no(self.natpmp)}
 enable_upnp={yes_no(self.upnp)}
-ipv6_disable=yes
+ipv6_disable={yes_no(not self.ipv6)}
 system_uptime={yes_no(self.system_uptime)}
 force_igd_desc_v1={yes_no(self.igd1)}
 upnp_table_name=lab
@@ -93,10 +104,11 @@ deny 0-65535 0.0.0.0/0 0-65535
             time.sleep(0.002)
 
     def _bound_udp_ports(self):
-        try:
-            lines = pathlib.Path(f"/proc/{self.process.pid}/net/udp").read_text().splitlines()[1:]
-        except OSError:
-            return set()
+        # With IPv6 it has one socket for both families.
+        lines = []
+        for table in "udp", "udp6":
+            with contextlib.suppress(OSError):
+                lines += pathlib.Path(f"/proc/{self.process.pid}/net/{table}").read_text().splitlines()[1:]
         return {int(line.split()[1].rpartition(":")[2], 16) for line in lines}
 
     def kill(self):

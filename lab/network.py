@@ -22,6 +22,13 @@ ROUTER = "192.168.77.1"
 WAN = "11.0.0.1"
 WAN_MOVED = "11.0.0.3"
 INTERNET = "11.0.0.2"
+# The same hosts by IPv6. The documentation prefix will not do: the library and miniupnpd refuse it.
+CLIENT_IPV6 = "2a0b:1:1::2"
+CLIENT_IPV6_RENUMBERED = "2a0b:1:2::2"
+ROUTER_IPV6 = "2a0b:1:1::1"
+ROUTER_LINK = "fe80::1"
+CLIENT_LINK = "fe80::2"
+INTERNET_IPV6 = "2a0b:2::2"
 # The address of a client that needs no mapping; the router forwards to it freely.
 CLIENT_PUBLIC = "12.0.0.2"
 ROUTER_PUBLIC = "12.0.0.1"
@@ -47,6 +54,10 @@ def run(command, input=None):
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}\n{input or ''}")
     return done.stdout
+
+
+def _family(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 class Namespace:
@@ -97,15 +108,15 @@ class Namespace:
 
     def udp(self, address="", port=0, timeout=2.0):
         with self:
-            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock = socket.socket(_family(address), socket.SOCK_DGRAM)
         sock.settimeout(timeout)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
         return sock
 
-    def tcp(self, timeout=2.0):
+    def tcp(self, timeout=2.0, address=""):
         with self:
-            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            sock = socket.socket(_family(address), socket.SOCK_STREAM)
         sock.settimeout(timeout)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return sock
@@ -201,6 +212,30 @@ class Network:
         self.router.sysctl("net/ipv4/icmp_ratelimit", 0)
         self.router.nft(_RULESET)
 
+    def enable_ipv6(self):
+        """Gives the hosts IPv6 addresses; the router's firewall lets nothing from the internet pass that miniupnpd did not
+        let in."""
+        links = (self.client, "eth0"), (self.router, "lan"), (self.router, "wan"), (self.internet, "eth0")
+        for namespace, link in links:
+            for name, value in ("disable_ipv6", 0), ("accept_ra", 0), ("addr_gen_mode", 1):
+                namespace.sysctl(f"net/ipv6/conf/{link}/{name}", value)
+        self.router.sysctl("net/ipv6/conf/all/forwarding", 1)
+        self.router.sysctl("net/ipv6/icmp/ratelimit", 0)
+        self.router.ip(
+            f"addr add {ROUTER_LINK}/64 dev lan nodad",
+            f"addr add {ROUTER_IPV6}/64 dev lan nodad",
+            "addr add 2a0b:1:2::1/64 dev lan nodad",
+            "addr add 2a0b:2::1/64 dev wan nodad",
+        )
+        self.client.ip(
+            f"addr add {CLIENT_LINK}/64 dev eth0 nodad",
+            f"addr add {CLIENT_IPV6}/64 dev eth0 nodad",
+            f"route add default via {ROUTER_LINK} dev eth0",
+        )
+        self.internet.ip(f"addr add {INTERNET_IPV6}/64 dev eth0 nodad", "route add 2a0b:1::/32 via 2a0b:2::1")
+        # The internet host asks for the router's hardware address.
+        self.router.nft("insert rule inet lab input meta l4proto ipv6-icmp accept\n")
+
     def close(self):
         for namespace in self.client, self.router, self.internet:
             namespace.close()
@@ -254,20 +289,42 @@ class Network:
             found[transport, external] = target
         return found
 
+    def pinholes(self):
+        """What the router lets through by IPv6: {(transport, address, port)}."""
+        with self.router:
+            listing = json.loads(run(["nft", "-j", "list", "chain", "inet", "lab", "miniupnpd"]))
+        found = set()
+        for item in listing["nftables"]:
+            transport = address = port = None
+            for statement in item.get("rule", {}).get("expr", []):
+                match statement:
+                    case {"match": {"left": {"payload": {"field": "dport"}}, "right": int(value)}}:
+                        port = value
+                    # The next header: octet 6 of the IPv6 header; the destination: from octet 24 on.
+                    case {"match": {"left": {"payload": {"base": "nh", "offset": 48}}, "right": value}}:
+                        transport = _TRANSPORTS.get(value)
+                    case {"match": {"left": {"payload": {"base": "nh", "offset": 192}}, "right": str(value)}}:
+                        address = socket.inet_ntop(socket.AF_INET6, int(value, 16).to_bytes(16, "big"))
+            if address is not None:
+                found.add((transport, address, port))
+        return found
+
     def pass_bytes(self, transport, host, port, client_address, client_port, timeout=2.0, client=None):
         """Sends bytes from the internet host to an external address and port, and an answer back; raises unless both
         arrive, and arrive whence they should. `client`: the namespace that they are for, if not the client's."""
         client = client or self.client
         words = os.urandom(16)
         if transport == "udp":
-            with client.udp(client_address, client_port, timeout) as inside, self.internet.udp() as outside:
+            outside = self.internet.udp("::" if ":" in host else "")
+            with client.udp(client_address, client_port, timeout) as inside, outside:
                 outside.settimeout(timeout)
                 outside.sendto(words, (host, port))
                 got, sender = inside.recvfrom(2048)
                 inside.sendto(got[::-1], sender)
                 back, whence = outside.recvfrom(2048)
+                whence = whence[:2]
         else:
-            with client.tcp(timeout) as listener, self.internet.tcp(timeout) as outside:
+            with client.tcp(timeout, host) as listener, self.internet.tcp(timeout, host) as outside:
                 listener.bind((client_address, client_port))
                 listener.listen()
                 outside.connect((host, port))
@@ -278,7 +335,7 @@ class Network:
                     got = _receive_exactly(inside, len(words))
                     inside.sendall(got[::-1])
                     back = _receive_exactly(outside, len(words))
-                    whence = outside.getpeername()
+                    whence = outside.getpeername()[:2]
                     # The client's side closes last: its port is free for the next listener at once.
                     outside.close()
         if (got, back, whence) != (words, words[::-1], (host, port)):
