@@ -126,11 +126,7 @@ def plum_probe_no_route(lab):
 def plum_probe_firewalled(lab):
     """`plum probe` where the client's own firewall stops the questions: exit code 1, and that this is the cause."""
     lab.start_gateway()
-    lab.net.client.nft(
-        "table inet own {\n"
-        "    chain output { type filter hook output priority 0; udp dport { 1900, 5351 } drop; }\n"
-        "}\n"
-    )
+    lab.net.stop_requests()
     _probe(lab, 1, r"PCP +not asked: ", r"does not let the questions out", r"firewall")
 
 

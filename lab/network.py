@@ -240,6 +240,15 @@ class Network:
         for namespace in self.client, self.router, self.internet:
             namespace.close()
 
+    def stop_requests(self):
+        """The client's own firewall stops all requests. It drops SSDP announcements too: they would tell of a router that TCP still reaches."""
+        self.client.nft(
+            "table inet own {\n"
+            "    chain output { type filter hook output priority 0; udp dport { 1900, 5351 } drop; }\n"
+            "    chain input { type filter hook input priority 0; udp dport 1900 drop; }\n"
+            "}\n"
+        )
+
     def cut(self, *rules):
         """Has the router's input chain begin with these rules; none: all pass."""
         self._replace_chain("cut", rules)

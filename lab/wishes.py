@@ -109,11 +109,7 @@ def plum_map_no_gateway(lab):
 def plum_map_firewalled(lab):
     """`plum map` where the client's own firewall stops the requests: exit code 9, and that this is the cause."""
     lab.start_gateway()
-    lab.net.client.nft(
-        "table inet own {\n"
-        "    chain output { type filter hook output priority 0; udp dport { 1900, 5351 } drop; }\n"
-        "}\n"
-    )
+    lab.net.stop_requests()
     terminal = _plum(lab, "map", TCP_PORT, "--plain")
     _end(terminal, 9)
     terminal.expect(r"failed: a firewall of this machine lets no request out")
