@@ -104,10 +104,26 @@ fn both_transports_get_one_external_port_by_upnp() {
     assert_eq!(table(&server), ["Udp 8080 -> 9"]);
 }
 
+/// miniupnpd with nftables: the deletion of one transport stops the bytes of the other, if that is newer.
+#[test]
+fn a_newer_mapping_of_the_same_port_is_made_again_with_an_older_one() {
+    let server = gateway();
+    order(&server, "set assigned-port +10");
+    occupy(&server, "udp", 8090);
+    let running = Running::start(plum_at(&server, "map 8080/both"));
+    let [tcp, _, udp, _] = lines(&running);
+    // TCP moved to the port of UDP, and UDP was asked for again, so it moved too.
+    assert_eq!([external(&tcp), external(&udp)], [8110, 8110]);
+    assert_eq!(table(&server).len(), 3);
+    running.signal(Signal::INT);
+    assert_eq!(running.end().0.code(), Some(0));
+    assert_eq!(table(&server), ["Udp 8090 -> 9"]);
+}
+
 #[test]
 fn a_gateway_that_gives_no_common_port_is_left_alone_and_that_is_said() {
     let server = gateway();
-    order(&server, "set assigned-port +10");
+    order(&server, "set assigned-port 8090");
     occupy(&server, "udp", 8090);
     let running = Running::start(plum_at(&server, "map 8080/both"));
     let [tcp, _, tcp_note, udp, _, udp_note] = lines(&running);

@@ -11,6 +11,7 @@ use crate::free_port;
 use crate::spec::Port;
 use crate::view::{Row, Status};
 use plum::{External, Mapping, Session};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{Sender, channel};
@@ -155,20 +156,32 @@ impl MappingTable {
         moves.into_iter().try_for_each(|(place, port)| self.give_up_for(place, port))
     }
 
-    /// Which mappings of a group have to be asked for again so that it agrees, each with what is to be asked for.
+    /// Which mappings of a group have to be asked for again so that it agrees, each with what is to be asked for, the newest first.
+    ///
+    /// With one that moves, those that are newer move too. miniupnpd 2.3.1 with nftables confuses the filter rules of one internal port:
+    /// the deletion of either transport removes the newest rule, and a newer mapping of the other transport carries no bytes any more.
     fn moves(&self, group: &[usize], rounds: usize) -> Vec<(usize, Port)> {
         let external = |place: usize| Some(self.ties.by_place[&place].granted?.address.port());
         let granted: Vec<(usize, u16)> =
             group.iter().filter_map(|&place| Some((place, external(place)?))).collect();
         let chosen = if rounds.is_multiple_of(2) { granted.first() } else { granted.last() };
         let Some(&(_, target)) = chosen else { return Vec::new() };
-        let next = |(place, external): (usize, u16)| {
+        let inside = |port: Port| if port.is_chosen { target } else { port.internal };
+        let agrees = |place: usize, external: u16| {
             let port = self.rows[place].port;
-            let internal = if port.is_chosen { target } else { port.internal };
-            let agrees = (port.internal, external) == (internal, target);
-            (!agrees).then_some((place, Port { internal, external: Some(target), ..port }))
+            (port.internal, external) == (inside(port), target)
         };
-        granted.into_iter().filter_map(next).collect()
+        let age = |place: usize| self.mappings[place].as_ref().map(Mapping::id);
+        let moving = granted.iter().filter(|&&(place, external)| !agrees(place, external));
+        let Some(oldest) = moving.map(|&(place, _)| age(place)).min() else { return Vec::new() };
+        let mut places: Vec<usize> = granted.iter().map(|&(place, _)| place).collect();
+        places.retain(|&place| age(place) >= oldest);
+        places.sort_unstable_by_key(|&place| Reverse(age(place)));
+        let next = |place: usize| {
+            let port = self.rows[place].port;
+            (place, Port { internal: inside(port), external: Some(target), ..port })
+        };
+        places.into_iter().map(next).collect()
     }
 
     /// Whether this machine has the internal port of a move.
