@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 const MARK: &str = "PLUM_TEST_NAMESPACE";
 
@@ -74,4 +75,40 @@ pub fn index(name: &str) -> u32 {
     let output = Command::new("ip").args(["-o", "link", "show", name]).output().expect("ip runs");
     let text = String::from_utf8(output.stdout).expect("ip writes UTF-8");
     text.split(':').next().and_then(|number| number.parse().ok()).expect("a line starts with the index")
+}
+
+/// The flag of an address that is not to be used for new connections (rtnetlink(7): IFA_F_DEPRECATED).
+pub const DEPRECATED: u8 = 0x20;
+/// That of an address that is looked for elsewhere first (IFA_F_TENTATIVE).
+const TENTATIVE: u8 = 0x40;
+
+/// A machine with this address on a cable `name`, with a prefix of 64 bits and a default route, whose gateway answers nothing.
+pub fn add_ipv6_network(name: &str, address: &str) {
+    ip("link set lo up");
+    // An address can be used at once, without a search for duplicates.
+    for interface in ["all", "default"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{interface}/accept_dad");
+        std::fs::write(path, "0").expect("it is the namespace's own");
+    }
+    add_cable(name, &format!("{address}/64"));
+    ip(&format!("route add default via fe80::1 dev {name}"));
+    for begins in ["fe80", address.split(':').next().expect("a first part")] {
+        wait_for_ipv6_address(name, begins, 0);
+    }
+}
+
+/// Waits until the kernel has an address of this interface that begins so (hexadecimal, without colons), deprecated or not, that can be
+/// used. It sets and clears these flags some time after the address was added.
+pub fn wait_for_ipv6_address(interface: &str, begins: &str, flags: u8) {
+    let is_it = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [address, _, _, _, has, name] = words[..] else { return false };
+        let has = u8::from_str_radix(has, 16).expect("hexadecimal");
+        name == interface && address.starts_with(begins) && has & (DEPRECATED | TENTATIVE) == flags
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    while !std::fs::read_to_string("/proc/net/if_inet6").expect("procfs").lines().any(is_it) {
+        assert!(Instant::now() < until, "there is no such address: {begins}");
+        std::thread::yield_now();
+    }
 }

@@ -4,17 +4,11 @@ use super::harness::{LONG, Running, order, plum, run};
 use super::terminal::end;
 use plum_gateway::core::{Kind, Reply};
 use plum_gateway::server::{Config, Server};
-use plum_testkit::namespace::{add_cable, ip, is_inside};
+use plum_testkit::namespace::{DEPRECATED, add_ipv6_network, ip, is_inside, wait_for_ipv6_address};
 use rexpect::session::spawn_command;
 use rustix::process::Signal;
 use serde_json::Value;
-use std::fs::write;
 use std::net::Ipv6Addr;
-use std::time::Instant;
-
-/// Flags of an address (rtnetlink(7): IFA_F_DEPRECATED, IFA_F_TENTATIVE).
-const DEPRECATED: u8 = 0x20;
-const TENTATIVE: u8 = 0x40;
 
 /// The name of a test of this file, as the harness knows it.
 macro_rules! here {
@@ -23,32 +17,9 @@ macro_rules! here {
     };
 }
 
-/// Waits until the kernel has an address of the cable that begins so, with these of the two flags. It sets and clears them some time after the address was added.
-fn wait_for_address(begins: &str, expected: u8) {
-    let is_it = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [address, _, _, _, flags, "lan1"] = words[..] else { return false };
-        let flags = u8::from_str_radix(flags, 16).expect("hexadecimal");
-        address.starts_with(begins) && flags & (DEPRECATED | TENTATIVE) == expected
-    };
-    let until = Instant::now() + LONG;
-    while !std::fs::read_to_string("/proc/net/if_inet6").expect("procfs").lines().any(is_it) {
-        assert!(Instant::now() < until, "there is no such address: {begins}");
-        std::thread::yield_now();
-    }
-}
-
 /// A machine with an IPv6 address on a cable whose gateway answers nothing, and a gateway at ::1.
 pub fn network() -> Server {
-    ip("link set lo up");
-    // An address can be used at once, without a search for duplicates.
-    for name in ["all", "default"] {
-        write(format!("/proc/sys/net/ipv6/conf/{name}/accept_dad"), "0").expect("it is the namespace's own");
-    }
-    add_cable("lan1", "2600::17/64");
-    ip("route add default via fe80::1 dev lan1");
-    wait_for_address("fe80", 0);
-    wait_for_address("2600", 0);
+    add_ipv6_network("lan1", "2600::17");
     let mut config = Config::at(Ipv6Addr::LOCALHOST);
     config.gateway = config.gateway.with_ipv6(Ipv6Addr::LOCALHOST);
     Server::start(config).expect("a gateway on ::1")
@@ -133,7 +104,7 @@ fn probe_says_what_there_is_by_ipv6() {
     }
     let server = network();
     ip("addr add 2600::99/64 dev lan1 nodad preferred_lft 0");
-    wait_for_address("26000000000000000000000000000099", DEPRECATED);
+    wait_for_ipv6_address("lan1", "26000000000000000000000000000099", DEPRECATED);
     assert_eq!(plum::local_address(), "2600::17".parse().ok(), "there is no IPv4 route");
 
     let (code, output, _) = run(plum("probe --json --gateway ::1 --timeout 2s"));
@@ -170,7 +141,7 @@ fn a_pinhole_to_a_unique_local_address_has_its_caveat() {
     }
     let _server = network();
     ip("addr add fd00::17/64 dev lan1 nodad");
-    wait_for_address("fd00", 0);
+    wait_for_ipv6_address("lan1", "fd00", 0);
     ip("addr del 2600::17/64 dev lan1");
     let (code, output, _) = run(plum("probe --gateway ::1"));
     assert_eq!(code, 0, "{output}");
@@ -274,7 +245,7 @@ fn address_is_that_of_this_machine_by_ipv6() {
     assert_eq!((&found["protocol"], &found["scope"]), (&"direct".into(), &"public".into()));
     ip("addr del 2600::17/64 dev lan1");
     ip("addr add fd00::17/64 dev lan1");
-    wait_for_address("fd00", 0);
+    wait_for_ipv6_address("lan1", "fd00", 0);
     let (code, output, errors) = run(plum("address --ipv6"));
     assert_eq!((code, output.as_str()), (0, "fd00::17\n"));
     assert!(errors.contains("no global address"), "{errors}");
