@@ -8,6 +8,7 @@
 use crate::client::{Client, Error, Listener, News, Settings};
 use crate::dummytls::RealSystem;
 use crate::log::Level;
+use crate::net::Uplink;
 use crate::worker::{Command, Machine, Program, Wake, Worker};
 use plum_engine::io::{
     Arrival, EngineId, Event, ExchangeId, MappingId, Output, Protocol, Route, SocketId, Suggestion, TcpEnd,
@@ -83,7 +84,7 @@ impl Script {
             live: BTreeSet::new(),
             outputs: VecDeque::new(),
         };
-        Worker::start_machine(machine, make_program)
+        Worker::start_machine(Uplink::default(), machine, make_program)
     }
 }
 

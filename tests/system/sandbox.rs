@@ -5,7 +5,8 @@ use crate::harness::{Program, Router, gateway, settings};
 use plum_engine::io::Protocol;
 use plum_runtime::client::{Settings, local_address};
 use plum_runtime::log::Level;
-use plum_testkit::namespace::{ip, is_inside};
+use plum_runtime::net::Uplink;
+use plum_testkit::namespace::{add_cable, index, ip, is_inside};
 
 /// What sandboxes refuse a socket with.
 const ERRORS: [i32; 6] =
@@ -105,6 +106,30 @@ fn without_netlink_a_rule_leads_past_the_main_table() {
         program.cleanup();
     });
     assert_eq!(first.with_gateway(|core| core.counts.total()), 0, "nobody asks the wrong gateway");
+}
+
+#[test]
+fn without_netlink_an_interface_that_is_named_has_its_route() {
+    if !is_inside("sandbox::without_netlink_an_interface_that_is_named_has_its_route") {
+        return;
+    }
+    ip("link set lo up");
+    for (number, metric) in [(1, 100), (2, 200)] {
+        add_cable(&format!("lan{number}"), &format!("10.{number}.0.2/24"));
+        ip(&format!("route add default via 10.{number}.0.1 metric {metric}"));
+    }
+    let find = |refused, name: &'static str| {
+        in_sandbox(refused, libc::EPERM, move || {
+            let route = Uplink::named(name).expect("a name").find_route(None).expect("some way is left")?;
+            Some((route.gateway, route.local.to_string(), route.interface))
+        })
+    };
+    let address = "10.2.0.2".to_owned();
+    let gateway = Some([10, 2, 0, 1].into());
+    let by_table = Some((gateway, address.clone(), index("lan2")));
+    assert_eq!(find(&[Refused::Netlink], "lan2"), by_table);
+    assert_eq!(find(&[Refused::Netlink, Refused::Files], "lan2"), Some((None, address, index("lan2"))));
+    assert_eq!(find(&[Refused::Netlink], "lan3"), None);
 }
 
 #[test]

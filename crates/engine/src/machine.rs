@@ -23,6 +23,9 @@ pub enum Command {
 /// command's questions to a gateway, or a script in tests.
 #[allow(missing_docs)]
 pub trait Machine: 'static {
+    /// Whether the interface by which gateways are looked for may be named. (The C library has no code for it.)
+    const HAS_UPLINK: bool = false;
+
     fn handle_command(&mut self, now: Time, command: Command);
     fn handle_route(
         &mut self,

@@ -4,6 +4,7 @@ use super::log::{Callback, Subscription};
 use super::{Error, Level, Protocols, Session};
 use plum_engine::io::OnCleanup;
 use plum_runtime::client::{NamedGateway, Settings, parse_gateway};
+use plum_runtime::net::{InterfaceError, Uplink};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -75,6 +76,7 @@ pub struct Builder {
     mapping_timeout: Option<Duration>,
     recheck_interval: Option<Duration>,
     gateway: Option<Gateway>,
+    interface: Option<String>,
     leaves_mappings: bool,
     log: Option<Subscription>,
 }
@@ -117,6 +119,20 @@ impl Builder {
         self
     }
 
+    /// The interface by which the gateway is looked for and asked, in place of that of the best route, as in `eth1`: on a machine
+    /// with several uplinks it chooses one, for IPv4 and for [pinholes](super::Request::ipv6). Linux and Android only.
+    ///
+    /// A name has 1 to 15 bytes, without white space, `/` and `:`. The interface need not be there: it is looked up by its name each time,
+    /// and while it is away mappings fail with [`Obstacle::NoInterface`](super::Obstacle::NoInterface). A [`gateway`](Builder::gateway)
+    /// that is named too is asked by this interface.
+    ///
+    /// What the program answers to hosts on the internet is sent by the system's own routes. They have to lead by this interface too: on
+    /// Linux by a rule for its address (`ip rule`).
+    pub fn interface(mut self, name: impl Into<String>) -> Builder {
+        self.interface = Some(name.into());
+        self
+    }
+
     /// The end of the session, by [`Session::close`] or a drop, leaves on the gateway what is mapped: there it ends with its
     /// [lifetime](super::Request::lifetime), which nobody renews. What was asked for and is not mapped is removed, as is a mapping that is
     /// dropped before the session.
@@ -156,6 +172,7 @@ impl Builder {
     ///
     /// [`Error::NotStarted`]: the system gives no thread, no descriptor or no randomness, or the caller is a log callback.
     /// [`Error::BadGateway`]: no host has the address or port of the gateway, or its zone stands beside an address that is not link-local.
+    /// [`Error::BadInterface`]: no interface can have the name. [`Error::InterfaceUnsupported`]: the system is neither Linux nor Android.
     pub fn start(self) -> Result<Session, Error> {
         let mut settings = Settings {
             library: concat!("libplum ", env!("CARGO_PKG_VERSION")),
@@ -177,7 +194,14 @@ impl Builder {
                 settings.set_gateway(named);
             }
         }
-        Session::start(settings, self.log)
+        let uplink = match self.interface {
+            None => Uplink::default(),
+            Some(name) => Uplink::named(&name).map_err(|error| match error {
+                InterfaceError::BadName => Error::BadInterface(name),
+                InterfaceError::Unsupported => Error::InterfaceUnsupported,
+            })?,
+        };
+        Session::start(settings, uplink, self.log)
     }
 }
 
@@ -189,6 +213,7 @@ impl fmt::Debug for Builder {
             .field("mapping_timeout", &self.mapping_timeout)
             .field("recheck_interval", &self.recheck_interval)
             .field("gateway", &self.gateway)
+            .field("interface", &self.interface)
             .field("leaves_mappings", &self.leaves_mappings)
             .field("log_level", &self.log.as_ref().map(|log| log.level))
             .finish()

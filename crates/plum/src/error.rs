@@ -3,6 +3,7 @@
 use super::{External, MappingId, Protocol};
 use plum_engine::time::Time;
 use plum_engine::{Engines, Reason};
+use plum_runtime::net::Uplink;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -15,6 +16,10 @@ pub enum Error {
     NotStarted(std::io::Error),
     /// The text names no gateway (see [`Gateway`](super::Gateway)).
     BadGateway(String),
+    /// No interface can have the name (see [`Builder::interface`](super::Builder::interface)).
+    BadInterface(String),
+    /// Interfaces cannot be chosen on this system, but on Linux and Android only.
+    InterfaceUnsupported,
     /// Port 0 cannot be mapped.
     PortZero,
     /// The text is no [description](super::Request::description).
@@ -44,6 +49,8 @@ impl Error {
         match self {
             Error::NotStarted(_) => "not-started",
             Error::BadGateway(_) => "bad-gateway",
+            Error::BadInterface(_) => "bad-interface",
+            Error::InterfaceUnsupported => "interface-unsupported",
             Error::PortZero => "port-zero",
             Error::BadDescription(_) => "bad-description",
             Error::PermanentPinhole => "permanent-pinhole",
@@ -68,6 +75,13 @@ impl fmt::Display for Error {
             Error::BadGateway(text) => {
                 write!(f, "{text:?} is no gateway: give its address, as in 192.168.1.1 or [fd00::1]:5351")
             }
+            Error::BadInterface(text) => write!(
+                f,
+                "{text:?} is no name of an interface: give 1 to 15 bytes without white space, / and :, as in eth1"
+            ),
+            Error::InterfaceUnsupported => f.write_str(
+                "an interface cannot be chosen on this system, but on Linux and Android only: name the gateway in its place",
+            ),
             Error::PortZero => {
                 f.write_str("port 0 cannot be mapped: give the port that your program listens on")
             }
@@ -138,8 +152,13 @@ impl std::error::Error for Cause {}
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Obstacle {
-    /// There is no IPv4 route to the internet, or to the gateway that was named.
+    /// There is no IPv4 route to the internet, or to the gateway that was named; by the interface if one was named.
     NoNetwork,
+    /// The interface that was [named](super::Builder::interface) is not there.
+    NoInterface {
+        /// Its name.
+        interface: String,
+    },
     /// No gateway has answered by any protocol that may be used.
     NoAnswer {
         /// The next hop of the route; `None`: it has none.
@@ -159,7 +178,7 @@ pub enum Obstacle {
         /// Why each protocol failed that was tried, the best first.
         causes: Vec<Cause>,
     },
-    /// IPv6: there is no route to the internet.
+    /// IPv6: there is no route to the internet; by the interface if one was named.
     NoIpv6Route,
     /// IPv6: this machine has no address that hosts on the internet could reach.
     NoIpv6Address,
@@ -191,9 +210,21 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// That of a mapping; `None`: it is unknown, or nothing hinders it.
-    pub(super) fn of(now: Time, engine: &Engines, mapping: MappingId, is_ipv6: bool) -> Option<Obstacle> {
+    pub(super) fn of(
+        now: Time,
+        engine: &Engines,
+        uplink: &Uplink,
+        mapping: MappingId,
+        is_ipv6: bool,
+    ) -> Option<Obstacle> {
         let reasons = engine.mapping_status(now, mapping.0)?.reasons?;
-        Some(Obstacle::new(is_ipv6, engine.way_of(mapping.0), reasons))
+        let obstacle = Obstacle::new(is_ipv6, engine.way_of(mapping.0), reasons);
+        Some(match (obstacle, uplink.name()) {
+            (Obstacle::NoNetwork | Obstacle::NoIpv6Route, Some(name)) if uplink.is_missing() => {
+                Obstacle::NoInterface { interface: name.to_owned() }
+            }
+            (obstacle, _) => obstacle,
+        })
     }
 
     /// `way`: whether there is a route, and its gateway.
@@ -232,6 +263,7 @@ impl Obstacle {
     pub fn code(&self) -> &'static str {
         match self {
             Obstacle::NoNetwork => "no-network",
+            Obstacle::NoInterface { .. } => "no-interface",
             Obstacle::NoAnswer { .. } => "no-answer",
             Obstacle::NoHost { .. } => "no-host",
             Obstacle::Firewall => "firewall",
@@ -262,6 +294,10 @@ impl fmt::Display for Obstacle {
         match self {
             Obstacle::NoNetwork => f.write_str(
                 "this machine has no IPv4 route to a gateway: connect it to a network, or ask for IPv6",
+            ),
+            Obstacle::NoInterface { interface } => write!(
+                f,
+                "this machine has no interface {interface}: connect what it belongs to, or name another (ip link shows them)"
             ),
             Obstacle::NoAnswer { gateway: Some(gateway @ IpAddr::V6(_)) } => write!(
                 f,
@@ -394,6 +430,8 @@ mod tests {
         let all = [
             refusal,
             Error::BadGateway(String::new()),
+            Error::BadInterface(String::new()),
+            Error::InterfaceUnsupported,
             Error::PortZero,
             Error::BadDescription(String::new()),
             Error::PermanentPinhole,

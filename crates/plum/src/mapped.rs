@@ -59,11 +59,11 @@ impl<'a> Mapped<'a> {
 
     fn ask(&self) -> Arc<Question> {
         let question = Arc::new(Question::default());
-        let (id, is_ipv6) = (self.mapping.id(), self.mapping.is_ipv6());
+        let (id, find) = (self.mapping.id(), self.mapping.obstacle_query());
         let queues = Arc::clone(&self.mapping.queues);
         let asked = Asked { question: Arc::clone(&question), queues, mapping: id, obstacle: None };
         self.mapping.engine.post(move |now, engine| {
-            asked.answer(Obstacle::of(now, engine, id, is_ipv6));
+            asked.answer(find(now, engine));
         });
         question
     }

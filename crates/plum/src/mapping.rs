@@ -3,9 +3,12 @@
 use super::events::EventQueues;
 use super::pool::StaticClient;
 use super::{Counters, Error, Mapped, Obstacle, Protocol, Request, Transport};
+use plum_engine::Engines;
 use plum_engine::io::Wanted;
+use plum_engine::time::Time;
 use plum_runtime::client::{self, EngineHandle};
 use plum_runtime::log;
+use plum_runtime::net::Uplink;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -105,6 +108,7 @@ pub struct Mapping {
     pub(super) request: Request,
     pub(super) queues: Arc<EventQueues>,
     pub(super) engine: EngineHandle,
+    pub(super) uplink: Uplink,
 }
 
 impl Mapping {
@@ -254,8 +258,15 @@ impl Mapping {
         if let Some(other) = self.other_port() {
             return Some(other);
         }
-        let (id, is_ipv6) = (self.id, self.is_ipv6());
-        self.engine.query(move |now, engine| Obstacle::of(now, engine, id, is_ipv6))?
+        self.engine.query(self.obstacle_query())?
+    }
+
+    /// Finds out on the worker what prevents it.
+    pub(super) fn obstacle_query(
+        &self,
+    ) -> impl FnOnce(Time, &mut Engines) -> Option<Obstacle> + Send + 'static {
+        let (id, is_ipv6, uplink) = (self.id, self.is_ipv6(), self.uplink.clone());
+        move |now, engine| Obstacle::of(now, engine, &uplink, id, is_ipv6)
     }
 
     /// The time until it is tried again, while its state is [`State::Failed`]; `None`: it is being tried, or no time is set. Waits as

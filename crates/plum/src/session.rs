@@ -7,6 +7,7 @@ use super::pool::{self, StaticClient};
 use super::{Counters, Error, Events, Mapping, MappingId, Request};
 use plum_engine::machine::Machine;
 use plum_runtime::client::{self, EngineHandle, Settings};
+use plum_runtime::net::Uplink;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub struct Session {
     queues: Arc<EventQueues>,
     engine: EngineHandle,
     client: StaticClient,
+    uplink: Uplink,
     log: Option<Number>,
     is_closed: bool,
 }
@@ -41,7 +43,11 @@ impl Session {
         super::Builder::new().start()
     }
 
-    pub(super) fn start(mut settings: Settings, log: Option<Subscription>) -> Result<Session, Error> {
+    pub(super) fn start(
+        mut settings: Settings,
+        uplink: Uplink,
+        log: Option<Subscription>,
+    ) -> Result<Session, Error> {
         if plum_runtime::log::in_callback() {
             // Opening the log would wait for the message that is being written.
             return Err(Error::NotStarted(io::Error::other("a log callback cannot start one")));
@@ -50,8 +56,10 @@ impl Session {
         settings.log_level = log::threshold();
         settings.log_callback = Some(log::tell_all());
         let client = pool::take();
-        match client.init_queried(settings) {
-            Ok(engine) => Ok(Session { queues: EventQueues::new(), engine, client, log, is_closed: false }),
+        match client.init_queried(settings, uplink.clone()) {
+            Ok(engine) => {
+                Ok(Session { queues: EventQueues::new(), engine, client, uplink, log, is_closed: false })
+            }
             Err(error) => {
                 end_log(log.as_ref());
                 pool::give_back(client);
@@ -85,6 +93,7 @@ impl Session {
             request,
             queues: Arc::clone(&self.queues),
             engine: self.engine.clone(),
+            uplink: self.uplink.clone(),
         })
     }
 

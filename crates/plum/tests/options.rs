@@ -7,7 +7,7 @@
 mod harness;
 
 use harness::{LONG, builder, gateway, map, order, session, table};
-use plum::{Error, Protocols, Request};
+use plum::{Builder, Error, Obstacle, Protocols, Request};
 use plum_gateway::core::Kind;
 use plum_gateway::server::Server;
 use std::time::Duration;
@@ -81,6 +81,35 @@ fn a_session_may_leave_what_is_mapped() {
         let other = map(&next, Request::tcp(90));
         other.wait(LONG).expect("it is made");
         assert_eq!(table(&server), [80, 90]);
+    }
+}
+
+#[test]
+fn an_interface_is_named_by_what_can_be_a_name() {
+    if !cfg!(target_os = "linux") {
+        let refused = Builder::new().interface("eth0").start();
+        return assert!(matches!(refused, Err(Error::InterfaceUnsupported)));
+    }
+    for bad in ["", "sixteen-letters!", "a b", "a/b"] {
+        let refused = Builder::new().interface(bad).start().expect_err("it is no name");
+        assert!(matches!(&refused, Error::BadInterface(text) if text == bad), "{refused}");
+    }
+    let plum = Builder::new().interface("no-such-one").start().expect("a session");
+    let missing = Obstacle::NoInterface { interface: "no-such-one".to_owned() };
+    for request in [Request::tcp(80), Request::tcp(80).ipv6()] {
+        let error = map(&plum, request).wait(LONG).expect_err("there is none");
+        assert!(matches!(&error, Error::NotMapped(obstacle) if *obstacle == missing), "{error}");
+        assert_eq!(error.code(), "no-interface");
+    }
+}
+
+#[test]
+fn the_loopback_interface_leads_to_gateways_of_this_machine() {
+    let server = gateway();
+    if cfg!(target_os = "linux") {
+        let plum = builder(&server).interface("lo").start().expect("a session");
+        map(&plum, Request::tcp(80)).wait(LONG).expect("it is made");
+        assert_eq!(table(&server), [80]);
     }
 }
 

@@ -5,6 +5,7 @@
     reason = "tests wait by the clock, and no child of a fork takes their locks"
 )]
 
+use plum_runtime::net::Uplink;
 use plum_runtime::net::udp::Udp;
 use plum_runtime::net::{Inheritable, PerProcess, generation};
 use std::net::Ipv4Addr;
@@ -183,7 +184,8 @@ fn a_child_closes_the_sockets_of_the_library_and_no_others() {
         return;
     }
     let open = || {
-        let socket = Udp::unconnected(Ipv4Addr::LOCALHOST.into(), 1, 2).expect("loopback");
+        let socket =
+            Udp::unconnected(Ipv4Addr::LOCALHOST.into(), 1, 2, &Uplink::default()).expect("loopback");
         let port = socket.local_addr().expect("bound").port();
         (socket, port)
     };

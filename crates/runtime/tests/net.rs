@@ -4,7 +4,7 @@
 use mio::{Events, Interest, Poll, Token};
 use namespace::{add_cable, index, ip, ip_batch, is_inside};
 use plum_runtime::net::udp::{Received, Udp};
-use plum_runtime::net::{self, Notices, Route, Watch, clock};
+use plum_runtime::net::{self, Notices, Route, Uplink, Watch, clock};
 use plum_testkit::namespace;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -47,6 +47,41 @@ fn finds_next_hop_source_and_interface() {
     assert_eq!(net::look_up_route(Some(address("203.0.113.9"))), Some(expected));
     let own = net::look_up_route(Some(expected.local)).unwrap();
     assert_eq!((own.gateway, own.local), (None, expected.local));
+}
+
+#[test]
+fn an_interface_that_is_named_has_its_own_route() {
+    if !is_inside("an_interface_that_is_named_has_its_own_route") {
+        return;
+    }
+    add_cable("one", "192.168.7.20/24");
+    add_cable("two", "192.168.8.20/24");
+    ip("route add default via 192.168.7.1 metric 100");
+    let two = Uplink::named("two").expect("a name");
+    let route = |toward: Option<&str>| two.find_route(toward.map(address)).expect("the kernel answers");
+    assert_eq!(route(None), None, "none but that of its network is by it");
+    assert_eq!(route(Some("203.0.113.9")), None);
+    let on_link = Route { gateway: None, local: address("192.168.8.20"), interface: index("two") };
+    assert_eq!(route(Some("192.168.8.77")), Some(on_link));
+    assert_eq!(route(Some("192.168.7.1")), None);
+    ip("route add default via 192.168.8.1 metric 200");
+    let routed = Route { gateway: Some(address("192.168.8.1")), ..on_link };
+    assert_eq!(route(None), Some(routed));
+    assert_eq!(route(Some("192.168.7.1")), Some(routed));
+    assert_eq!(internet(), by("192.168.7.1", "192.168.7.20"));
+    // A table that a rule selects, as it is for machines with two uplinks.
+    ip("route del default via 192.168.8.1");
+    ip("route add default via 192.168.8.9 dev two table 100");
+    ip("rule add from 192.168.8.20 table 100");
+    assert_eq!(route(None), Some(Route { gateway: Some(address("192.168.8.9")), ..on_link }));
+    // A link without a next hop.
+    ip("route replace default dev two table 100");
+    assert_eq!(route(None), Some(on_link));
+    ip("addr del 192.168.8.20/24 dev two");
+    assert_eq!(route(None), None);
+    assert!(!two.is_missing());
+    ip("link del two");
+    assert!(route(None).is_none() && two.is_missing());
 }
 
 #[test]
@@ -316,7 +351,7 @@ fn a_listener_hears_its_group_on_its_interface_only() {
     let on_two = Udp::listening(group, two, index("two")).expect("another one of the same port");
     let also_on_one = Udp::listening(group, one, index("one")).expect("a third one");
     // The sender's own address may stand on another interface than the one it is to send from.
-    let sender = Udp::unconnected(two, index("one"), 2).expect("a sender");
+    let sender = Udp::unconnected(two, index("one"), 2, &Uplink::default()).expect("a sender");
     sender.send(group, b"hello").result.expect("sends");
     let from = sender.local_addr().unwrap();
     assert_eq!(from.ip(), two);
@@ -355,11 +390,12 @@ fn link_local_ipv6_addresses_get_their_link() {
     add_cable("lan", "10.1.0.2/24");
     ip("-6 addr add fe80::2/64 dev lan nodad");
     let local = address("fe80::2");
-    let udp = Udp::connected(local, index("lan"), "[fe80::1]:5351".parse().unwrap()).expect("a socket");
+    let udp = Udp::connected(local, index("lan"), "[fe80::1]:5351".parse().unwrap(), &Uplink::default())
+        .expect("a socket");
     assert_eq!(udp.local_addr().unwrap().ip(), local);
     let group = "[ff02::c]:1900".parse().unwrap();
     let listener = Udp::listening(group, local, index("lan")).expect("a listener");
-    let sender = Udp::unconnected(local, index("lan"), 2).expect("a sender");
+    let sender = Udp::unconnected(local, index("lan"), 2, &Uplink::default()).expect("a sender");
     sender.send("[ff02::c]:1900".parse().unwrap(), b"hello").result.expect("sends");
     let received = listener.receive(&mut [0; 100]);
     assert!(matches!(received, Received::Datagram { len: 5, .. }), "{received:?}");
@@ -370,9 +406,9 @@ fn a_socket_of_a_foreign_address_is_an_error() {
     // TEST-NET-3: nobody's.
     let foreign = address("203.0.113.7");
     let remote = SocketAddr::from((Ipv6Addr::LOCALHOST, 5351));
-    assert!(Udp::connected(foreign, 1, "127.0.0.1:5351".parse().unwrap()).is_err());
-    assert!(Udp::connected(Ipv4Addr::LOCALHOST.into(), 1, remote).is_err());
-    assert!(Udp::unconnected(foreign, 1, 2).is_err());
+    assert!(Udp::connected(foreign, 1, "127.0.0.1:5351".parse().unwrap(), &Uplink::default()).is_err());
+    assert!(Udp::connected(Ipv4Addr::LOCALHOST.into(), 1, remote, &Uplink::default()).is_err());
+    assert!(Udp::unconnected(foreign, 1, 2, &Uplink::default()).is_err());
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod signals;
 pub mod tcp;
 pub mod thread_mark;
 pub mod udp;
+mod uplink;
 // Where a clock has a number: clock_gettime(2).
 #[cfg(any(netlink, routing_sockets))]
 mod unix_clock;
@@ -61,6 +62,7 @@ pub use platform::{Watch, clock, environment};
 #[cfg(unix)]
 pub use signals::ignores_signal;
 pub use signals::{end_thread_in_child, start_thread};
+pub use uplink::{InterfaceError, Uplink};
 pub use wall_clock::wall_clock;
 
 #[cfg(not(netlink))]
@@ -144,14 +146,21 @@ pub fn is_address_gone(error: &io::Error) -> bool {
 ///
 /// The lookup failed: it is unknown whether there is a route.
 pub fn find_route(toward: Option<IpAddr>) -> io::Result<Option<Route>> {
+    find_route_with(toward, platform::find_route)
+}
+
+fn find_route_with(
+    toward: Option<IpAddr>,
+    find: impl Fn(IpAddr) -> io::Result<Option<Route>>,
+) -> io::Result<Option<Route>> {
     if let Some(address) = toward {
-        return platform::find_route(address);
+        return find(address);
     }
     // The first may be on-link (some networks do use 192.0.2.0/24) or blackholed, which says nothing about the route to
     // the internet. Then the second decides, even if it has no route.
-    match platform::find_route(INTERNET[0].into())? {
+    match find(INTERNET[0].into())? {
         Some(route) if route.gateway.is_some() => Ok(Some(route)),
-        _ => platform::find_route(INTERNET[1].into()),
+        _ => find(INTERNET[1].into()),
     }
 }
 

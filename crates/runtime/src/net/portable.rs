@@ -17,15 +17,19 @@ const DISCARD_PORT: u16 = 9;
 ///
 /// No socket can be opened.
 pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
-    let local = source_toward(address)?;
+    let local = source_toward(&open(address)?, address)?;
     Ok(local.map(|local| Route { gateway: None, local, interface: 0 }))
 }
 
-/// The source address that the kernel would choose toward an address; `None`: it has no route there.
-fn source_toward(address: IpAddr) -> io::Result<Option<IpAddr>> {
+/// A socket of the family of an address.
+pub(super) fn open(family_of: IpAddr) -> io::Result<UdpSocket> {
     let any: IpAddr =
-        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+        if family_of.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    UdpSocket::bind(SocketAddr::new(any, 0))
+}
+
+/// The source address that the kernel would choose toward an address for a new socket; `None`: it has no route there.
+pub(super) fn source_toward(socket: &UdpSocket, address: IpAddr) -> io::Result<Option<IpAddr>> {
     // Connecting a UDP socket selects the route and sends nothing.
     match socket.connect(SocketAddr::new(address, DISCARD_PORT)) {
         Ok(()) => Ok(Some(socket.local_addr()?.ip())),
@@ -40,7 +44,8 @@ fn source_toward(address: IpAddr) -> io::Result<Option<IpAddr>> {
 ///
 /// The system has no descriptor or no memory.
 pub fn internet_source() -> io::Result<Option<Ipv6Addr>> {
-    match source_toward(INTERNET_IPV6[1].into()) {
+    let toward = IpAddr::from(INTERNET_IPV6[1]);
+    match open(toward).and_then(|socket| source_toward(&socket, toward)) {
         Ok(Some(IpAddr::V6(source))) => Ok(Some(source)),
         Err(error) if is_shortage(&error) => Err(error),
         _ => Ok(None),
@@ -94,6 +99,7 @@ mod tests {
     #[test]
     fn finds_no_source_address_where_the_kernel_refuses_the_way() {
         // ip(7): to a broadcast address only sockets with SO_BROADCAST connect.
-        assert_eq!(source_toward(Ipv4Addr::BROADCAST.into()).unwrap(), None);
+        let broadcast = Ipv4Addr::BROADCAST.into();
+        assert_eq!(source_toward(&open(broadcast).unwrap(), broadcast).unwrap(), None);
     }
 }

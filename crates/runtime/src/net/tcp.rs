@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::ClosedInChild;
 use super::udp::scoped;
+use super::{ClosedInChild, Uplink};
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -29,13 +29,17 @@ pub enum Incoming {
 }
 
 impl Tcp {
-    /// Starts to connect; [`Tcp::established`] returns the result.
+    /// Starts to connect, by an uplink that is named or by the best route; [`Tcp::established`] returns the result.
     ///
     /// # Errors
     ///
     /// Immediate errors of `connect`: no route, or refused.
-    pub fn connect(to: SocketAddr) -> io::Result<Tcp> {
-        let stream = ClosedInChild::new(TcpStream::connect(to)?);
+    pub fn connect(to: SocketAddr, by: &Uplink) -> io::Result<Tcp> {
+        let stream = match by.connect(to) {
+            None => TcpStream::connect(to)?,
+            Some(socket) => TcpStream::from_std(socket?.into()),
+        };
+        let stream = ClosedInChild::new(stream);
         // Requests are written at once: no part must wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
         Ok(Tcp { stream })
@@ -46,14 +50,11 @@ impl Tcp {
     /// # Errors
     ///
     /// Those, and that the address is not one of this machine ([`super::is_address_gone`]).
-    pub fn connect_from(source: Ipv6Addr, interface: u32, to: SocketAddr) -> io::Result<Tcp> {
-        let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
+    pub fn connect_from(source: Ipv6Addr, interface: u32, to: SocketAddr, by: &Uplink) -> io::Result<Tcp> {
+        let socket = open(to)?;
+        by.bind(&socket, to.ip())?;
         socket.bind(&scoped(SocketAddr::new(source.into(), 0), interface).into())?;
-        match socket.connect(&scoped(to, interface).into()) {
-            Err(error) if !is_under_way(&error) => return Err(error),
-            _ => {}
-        }
+        connect(&socket, scoped(to, interface))?;
         let stream = ClosedInChild::new(TcpStream::from_std(socket.into()));
         let _ = stream.set_nodelay(true);
         Ok(Tcp { stream })
@@ -112,6 +113,21 @@ impl Tcp {
                 },
             }
         }
+    }
+}
+
+/// A socket that does not block.
+pub(super) fn open(family_of: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(family_of), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Starts to connect it.
+pub(super) fn connect(socket: &Socket, to: SocketAddr) -> io::Result<()> {
+    match socket.connect(&to.into()) {
+        Err(error) if !is_under_way(&error) => Err(error),
+        _ => Ok(()),
     }
 }
 

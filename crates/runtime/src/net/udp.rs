@@ -4,7 +4,7 @@
 
 #[cfg(any(netlink, routing_sockets))]
 use super::arrival;
-use super::{ClosedInChild, find_prefix, platform};
+use super::{ClosedInChild, Uplink, find_prefix, platform};
 use mio::event::Source;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
@@ -61,13 +61,15 @@ pub struct Sent {
 }
 
 impl Udp {
-    /// A socket at the address `local`, connected to `remote`. `interface` is used for IPv6 link-local addresses.
+    /// A socket at the address `local`, connected to `remote`. `interface` is used for IPv6 link-local addresses, and an uplink that
+    /// is named for all packets.
     ///
     /// # Errors
     ///
     /// `local` is not an address of this machine, there is no route, or the socket cannot be opened.
-    pub fn connected(local: IpAddr, interface: u32, remote: SocketAddr) -> io::Result<Udp> {
+    pub fn connected(local: IpAddr, interface: u32, remote: SocketAddr, by: &Uplink) -> io::Result<Udp> {
         let socket = open(local)?;
+        by.bind(&socket, remote.ip())?;
         socket.bind(&scoped(SocketAddr::new(local, 0), interface).into())?;
         let peer = scoped(remote, interface);
         socket.connect(&peer.into())?;
@@ -75,13 +77,14 @@ impl Udp {
     }
 
     /// An unconnected socket at the address `local`, which multicasts on `interface` through at most `hops - 1`
-    /// routers.
+    /// routers. What it sends to hosts goes by an uplink that is named, if that is `interface`.
     ///
     /// # Errors
     ///
     /// `local` is not an address of this machine, or the socket cannot be opened.
-    pub fn unconnected(local: IpAddr, interface: u32, hops: u32) -> io::Result<Udp> {
+    pub fn unconnected(local: IpAddr, interface: u32, hops: u32, by: &Uplink) -> io::Result<Udp> {
         let socket = open(local)?;
+        by.direct(&socket, interface)?;
         match local {
             IpAddr::V4(local) => {
                 platform::set_multicast_interface_v4(&socket, local, interface)?;

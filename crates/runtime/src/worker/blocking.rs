@@ -5,6 +5,7 @@
 use super::inbox::Inbox;
 use super::sockets::Sockets;
 use super::{Machine, Program, ProgramSide, make_buffer, run};
+use crate::net::Uplink;
 use plum_engine::io::{Event, MappingId};
 use plum_engine::time::Time;
 use std::io;
@@ -14,25 +15,26 @@ use std::sync::Arc;
 pub struct Blocking<M> {
     /// What the sockets are carried for.
     pub machine: M,
+    uplink: Uplink,
     sockets: Sockets,
     side: ProgramSide,
     buffer: Vec<u8>,
 }
 
 impl<M: Machine> Blocking<M> {
-    /// Nothing is carried before [`Blocking::run`].
+    /// Nothing is carried before [`Blocking::run`]; what is sent goes by this uplink.
     ///
     /// # Errors
     ///
     /// The system gives no descriptor or no memory.
-    pub fn new(machine: M) -> io::Result<Blocking<M>> {
+    pub fn new(machine: M, uplink: Uplink) -> io::Result<Blocking<M>> {
         let side = ProgramSide::new(Box::new(Nobody), Arc::new(Inbox::new(Box::new(|| {}))));
-        Ok(Blocking { machine, sockets: Sockets::new()?, side, buffer: make_buffer()? })
+        Ok(Blocking { machine, uplink, sockets: Sockets::new()?, side, buffer: make_buffer()? })
     }
 
     /// Carries until the machine says [`Output::Finished`](plum_engine::io::Output::Finished).
     pub fn run(&mut self) {
-        run::run(&mut self.machine, &mut self.sockets, &mut self.side, &mut self.buffer);
+        run::run(&mut self.machine, &self.uplink, &mut self.sockets, &mut self.side, &mut self.buffer);
     }
 }
 

@@ -22,9 +22,9 @@ pub use plum_engine::machine::{Command, Machine};
 pub use queries::{EngineHandle, Leftovers};
 
 use crate::log::{self, log};
-use crate::net;
 use crate::net::thread_mark::{is_marked, set_mark};
 use crate::net::udp::DATAGRAM_LEN_MAX;
+use crate::net::{self, Uplink};
 use crate::sync::thread::JoinHandle;
 use crate::sync::thread_local;
 use inbox::{Inbox, Message};
@@ -90,15 +90,17 @@ impl Worker {
     /// The system gives no thread, no descriptor or no randomness.
     pub fn start(config: Config, make_program: impl FnOnce(Wake) -> Box<dyn Program>) -> io::Result<Worker> {
         let random = os_random()?;
-        Worker::start_machine(move || Engines::new(config, random), make_program)
+        Worker::start_machine(Uplink::default(), move || Engines::new(config, random), make_program)
     }
 
-    /// Starts the thread for any machine; `make_machine` is called on it.
+    /// Starts the thread for any machine; `make_machine` is called on it. Gateways are looked for by this uplink, if the machine may have
+    /// one.
     ///
     /// # Errors
     ///
     /// The system gives no thread, no descriptor or no memory.
     pub fn start_machine<M: Machine>(
+        uplink: Uplink,
         make_machine: impl FnOnce() -> M + Send + 'static,
         make_program: impl FnOnce(Wake) -> Box<dyn Program>,
     ) -> io::Result<Worker> {
@@ -112,7 +114,7 @@ impl Worker {
         let program = make_program(Wake(Arc::clone(&inbox)));
         let side = ProgramSide::new(program, Arc::clone(&inbox));
         let buffer = make_buffer().map_err(|error| without("memory", &error.into()))?;
-        let body = Box::new(move || serve(make_machine, sockets, side, buffer));
+        let body = Box::new(move || serve(make_machine, uplink, sockets, side, buffer));
         let thread = net::start_thread("plum", Some(STACK_LEN), body)
             .map_err(|error| without("a thread of its own", &error))?;
         Ok(Worker { inbox, thread: Some(thread) })
@@ -237,6 +239,7 @@ fn make_buffer() -> Result<Vec<u8>, TryReserveError> {
 /// The body of the thread.
 fn serve<M: Machine>(
     make_machine: impl FnOnce() -> M,
+    uplink: Uplink,
     sockets: Sockets,
     mut side: ProgramSide,
     buffer: Vec<u8>,
@@ -245,7 +248,7 @@ fn serve<M: Machine>(
     mark_worker_thread();
     let result = catch_unwind(AssertUnwindSafe(|| {
         let (mut machine, mut sockets, mut buffer) = (make_machine(), sockets, buffer);
-        run::run(&mut machine, &mut sockets, &mut side, &mut buffer);
+        run::run(&mut machine, &uplink, &mut sockets, &mut side, &mut buffer);
     }));
     if let Err(panic) = result {
         let text = log::panic_text(&*panic);

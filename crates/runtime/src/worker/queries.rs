@@ -6,6 +6,7 @@
 
 use super::{Command, Machine, Program, Wake, Worker, is_worker_thread, os_random};
 use crate::log;
+use crate::net::Uplink;
 use crate::sync::Mutex;
 use plum_engine::io::{Arrival, Config, EngineId, ExchangeId, Output, Route, SocketId, TcpEnd};
 use plum_engine::ipv6::{Ipv6Addresses, Ipv6Route};
@@ -94,13 +95,14 @@ impl Drop for QueryQueue {
 }
 
 impl Worker {
-    /// [`Worker::start`], with a handle for queries to the engine.
+    /// [`Worker::start`], with a handle for queries to the engine. Gateways are looked for by this uplink.
     ///
     /// # Errors
     ///
     /// The system gives no thread, no descriptor or no randomness.
     pub fn start_queried(
         config: Config,
+        uplink: Uplink,
         make_program: impl FnOnce(Wake) -> Box<dyn Program>,
     ) -> io::Result<(Worker, EngineHandle)> {
         let random = os_random()?;
@@ -110,6 +112,7 @@ impl Worker {
         let told = Arc::clone(&outcome);
         let mut engine = None;
         let worker = Worker::start_machine(
+            uplink,
             move || QueriedEngine {
                 engine: Engines::with_past(config, random),
                 queue,
@@ -152,6 +155,8 @@ impl QueriedEngine {
 }
 
 impl Machine for QueriedEngine {
+    const HAS_UPLINK: bool = true;
+
     fn handle_command(&mut self, now: Time, command: Command) {
         if matches!(command, Command::Cleanup) {
             self.granted = self.engine.entry_keys().0;

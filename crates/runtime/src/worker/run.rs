@@ -16,7 +16,7 @@ use super::{Command, Machine, ProgramSide};
 use crate::log::log;
 use crate::net::tcp::Incoming;
 use crate::net::udp::Received;
-use crate::net::{self, clock};
+use crate::net::{self, Uplink, clock};
 use plum_engine::io::{
     Arrival, EngineId, Event, ExchangeId, MappingId, Output, Socket, SocketId, Source as LocalSource, TcpEnd,
 };
@@ -54,6 +54,7 @@ enum Delivery {
 
 struct Run<'a, M> {
     machine: &'a mut M,
+    uplink: &'a Uplink,
     sockets: &'a mut Sockets,
     side: &'a mut ProgramSide,
     deliveries: LinkedList<Delivery>,
@@ -70,6 +71,7 @@ struct Run<'a, M> {
 /// Runs until the machine has finished.
 pub(super) fn run<M: Machine>(
     machine: &mut M,
+    uplink: &Uplink,
     sockets: &mut Sockets,
     side: &mut ProgramSide,
     buffer: &mut [u8],
@@ -78,8 +80,19 @@ pub(super) fn run<M: Machine>(
     let sleep = Sleep::new(now, clock::monotonic());
     let refusals = Refusals::default();
     let (deliveries, deferred) = (LinkedList::new(), Deferred::default());
-    let mut run =
-        Run { machine, sockets, side, deliveries, now, sleep, refusals, route: None, deferred, buffer };
+    let mut run = Run {
+        machine,
+        uplink,
+        sockets,
+        side,
+        deliveries,
+        now,
+        sleep,
+        refusals,
+        route: None,
+        deferred,
+        buffer,
+    };
     while !run.turn() {}
 }
 
@@ -302,7 +315,8 @@ impl<M: Machine> Run<'_, M> {
                 Output::LookUpIpv6Route { source, toward } => self.look_up_ipv6_route(engine, source, toward),
                 Output::Open { socket, local, interface, remote } => {
                     let id = SocketId { engine, socket };
-                    let opened = self.sockets.open(id, local, interface, remote);
+                    let by = self.uplink();
+                    let opened = self.sockets.open(id, local, interface, remote, by);
                     let what = format_args!("{}: cannot open the socket at {local}", name(socket));
                     self.note_result(Request::Open(socket), opened.as_ref().err(), what);
                     let is_moved = opened.as_ref().is_err_and(net::is_address_gone);
@@ -330,7 +344,8 @@ impl<M: Machine> Run<'_, M> {
     }
 
     fn connect(&mut self, exchange: ExchangeId, to: SocketAddr, source: Option<LocalSource>) {
-        let Err(error) = self.sockets.connect(exchange, to, source) else {
+        let by = self.uplink();
+        let Err(error) = self.sockets.connect(exchange, to, source, by) else {
             return self.refusals.note_granted(Request::Connect);
         };
         // Devices announce unreachable addresses: that is no fault of this machine.

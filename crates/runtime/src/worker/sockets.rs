@@ -4,7 +4,7 @@
 
 use crate::net::tcp::Tcp;
 use crate::net::udp::Udp;
-use crate::net::{ClosedInChild, Notices, Watch};
+use crate::net::{ClosedInChild, Notices, Uplink, Watch};
 use crate::sync::{Poll, Waker};
 use mio::{Events, Interest, Token};
 use plum_engine::io::{ExchangeId, Socket, SocketId, Source as LocalSource};
@@ -169,12 +169,13 @@ impl Sockets {
         local: IpAddr,
         interface: u32,
         remote: Option<SocketAddr>,
+        by: &Uplink,
     ) -> io::Result<SocketAddr> {
         self.close(id);
         let mut udp = match (id.socket.group(local), remote) {
             (Some(group), _) => Udp::listening(group, local, interface),
-            (None, Some(remote)) => Udp::connected(local, interface, remote),
-            (None, None) => Udp::unconnected(local, interface, Socket::MULTICAST_HOPS),
+            (None, Some(remote)) => Udp::connected(local, interface, remote, by),
+            (None, None) => Udp::unconnected(local, interface, Socket::MULTICAST_HOPS, by),
         }?;
         let address = udp.local_addr()?;
         let token = self.next_token();
@@ -206,11 +207,12 @@ impl Sockets {
         id: ExchangeId,
         to: SocketAddr,
         source: Option<LocalSource>,
+        by: &Uplink,
     ) -> io::Result<()> {
         self.hang_up(id);
         let mut tcp = match source {
-            Some(source) => Tcp::connect_from(source.address, source.interface, to),
-            None => Tcp::connect(to),
+            Some(source) => Tcp::connect_from(source.address, source.interface, to, by),
+            None => Tcp::connect(to, by),
         }?;
         let token = self.next_token();
         self.poll.registry().register(&mut tcp, token, Interest::READABLE | Interest::WRITABLE)?;

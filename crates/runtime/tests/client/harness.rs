@@ -8,6 +8,7 @@ use plum_engine::io::{
 use plum_engine::time::Time;
 use plum_runtime::client::{Client, Error, Listener, News, Settings};
 use plum_runtime::dummytls::System;
+use plum_runtime::net::Uplink;
 use plum_runtime::worker::{Command, Machine, Wake, Worker};
 use plum_wire::Transport;
 use std::collections::{BTreeSet, VecDeque};
@@ -101,7 +102,7 @@ impl Harness {
         self.client.init_with(Some(settings), system, |_config, make_program| {
             let make_machine =
                 move || Script { orders, live: BTreeSet::new(), ending: false, outputs: VecDeque::new() };
-            Worker::start_machine(make_machine, |wake| {
+            Worker::start_machine(Uplink::default(), make_machine, |wake| {
                 *self.wake.lock() = Some(wake.clone());
                 make_program(wake)
             })

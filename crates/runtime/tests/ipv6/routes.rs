@@ -2,7 +2,7 @@
 
 use crate::{OURS, add_ipv6_cable, addresses, next_hop, route_from, router, v6};
 use plum_engine::ipv6::{Ipv6Route, NextHop};
-use plum_runtime::net;
+use plum_runtime::net::{self, Uplink};
 use plum_testkit::namespace::{add_cable, index, ip, is_inside};
 use std::net::Ipv6Addr;
 
@@ -90,6 +90,37 @@ fn the_next_hop_depends_on_the_source() {
     ip("-6 route add default via fe80::9 dev lan table 100");
     assert_eq!(next_hop(OURS, "lan"), router("fe80::1"));
     assert_eq!(next_hop("2600:0:0:8::2", "lan"), router("fe80::9"));
+}
+
+#[test]
+fn an_interface_that_is_named_has_its_own_addresses_and_routes() {
+    if !is_inside("routes::an_interface_that_is_named_has_its_own_addresses_and_routes") {
+        return;
+    }
+    const OTHER: &str = "2600:0:0:9::2";
+    add_ipv6_cable("lan");
+    add_cable("other", "10.2.0.2/24");
+    ip(&format!("-6 addr add {OTHER}/64 dev other nodad"));
+    ip("-6 route add default via fe80::1 dev lan metric 100");
+    let other = Uplink::named("other").expect("a name");
+    let addresses = |zone| other.find_ipv6_addresses(zone).expect("the kernel answers");
+    assert_eq!(addresses(None).interface, Some(index("other")));
+    assert_eq!(addresses(Some("other")).interface, Some(index("other")));
+    assert_eq!(addresses(Some("lan")).interface, None, "a gateway of another link");
+    let route = |source: &str, name: &str| {
+        other.find_ipv6_route(v6(source), index(name), None).expect("the kernel answers")
+    };
+    assert_eq!(route(OTHER, "other"), None);
+    ip("-6 route add default via fe80::9 dev other metric 200");
+    let found = route(OTHER, "other").expect("a route");
+    assert_eq!((found.next_hop, found.interface), (NextHop::Router(v6("fe80::9")), index("other")));
+    assert_eq!(route(OURS, "lan"), None, "the address of another interface");
+    assert_eq!(next_hop(OURS, "lan"), router("fe80::1"));
+    // One that depends on the source.
+    ip(&format!("-6 route add default from {OTHER} via fe80::7 dev other"));
+    assert_eq!(route(OTHER, "other").map(|found| found.next_hop), router("fe80::7"));
+    ip("link del other");
+    assert_eq!(addresses(None).interface, None);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use crate::far_side::FarSide;
 use crate::{OURS, add_ipv6_cable, v6, wait_for};
 use mio::Interest;
-use plum_runtime::net;
 use plum_runtime::net::tcp::{Incoming, Tcp};
 use plum_runtime::net::udp::{Received, Udp};
+use plum_runtime::net::{self, Uplink};
 use plum_testkit::namespace::{index, ip, is_inside};
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
@@ -19,11 +19,11 @@ fn a_socket_at_an_address_that_is_gone_says_so() {
     let (lan, peer) = (index("lan"), SocketAddr::new(v6("fe80::1").into(), 5351));
     let gone = v6("2600:0:0:7::99");
     let errors = [
-        Udp::connected(gone.into(), lan, peer).map(drop).unwrap_err(),
-        Udp::unconnected(gone.into(), lan, 2).map(drop).unwrap_err(),
-        Tcp::connect_from(gone, lan, peer).map(drop).unwrap_err(),
+        Udp::connected(gone.into(), lan, peer, &Uplink::default()).map(drop).unwrap_err(),
+        Udp::unconnected(gone.into(), lan, 2, &Uplink::default()).map(drop).unwrap_err(),
+        Tcp::connect_from(gone, lan, peer, &Uplink::default()).map(drop).unwrap_err(),
         // With its interface.
-        Udp::connected(v6("fe80::2").into(), 99, peer).map(drop).unwrap_err(),
+        Udp::connected(v6("fe80::2").into(), 99, peer, &Uplink::default()).map(drop).unwrap_err(),
     ];
     for error in errors {
         assert!(net::is_address_gone(&error), "{error:?}");
@@ -91,7 +91,8 @@ fn udp_reaches_the_link_local_address_of_the_named_link() {
         for (_, source, _) in links {
             answer_by_udp(&far[link], name);
             let mut udp =
-                Udp::connected(v6(source).into(), index(name), their_link_local()).expect("a socket");
+                Udp::connected(v6(source).into(), index(name), their_link_local(), &Uplink::default())
+                    .expect("a socket");
             assert_eq!(udp.local_addr().unwrap().ip(), v6(source));
             udp.send(their_link_local(), b"hello").result.expect("sends");
             let (bytes, _, _) = receive(&mut udp);
@@ -109,7 +110,8 @@ fn tcp_reaches_the_link_local_address_of_the_named_link() {
     let far = links.map(|(name, ours, theirs)| FarSide::start(name, ours, theirs));
     for (far, (name, source, _)) in far.iter().zip(links) {
         answer_by_tcp(far, name);
-        let mut tcp = Tcp::connect_from(v6(source), index(name), their_link_local()).expect("begins");
+        let mut tcp = Tcp::connect_from(v6(source), index(name), their_link_local(), &Uplink::default())
+            .expect("begins");
         let is_established = |tcp: &mut Tcp| tcp.established().expect("connects").is_some();
         wait_for(&mut tcp, Interest::WRITABLE, "it is connected", is_established);
         assert_eq!(tcp.established().unwrap().map(|local| local.ip()), Some(v6(source).into()));
@@ -147,7 +149,7 @@ fn searches_leave_by_the_named_link_and_answers_tell_theirs() {
             }
             socket
         });
-        let mut udp = Udp::unconnected(v6(local).into(), one, 2).expect("a socket");
+        let mut udp = Udp::unconnected(v6(local).into(), one, 2, &Uplink::default()).expect("a socket");
         udp.send(SocketAddr::new(v6(to).into(), 1900), b"search").result.expect("sends");
         let (_, from) = listener.recv_from(&mut [0; 100]).expect("a search");
         assert_eq!(from.ip(), v6(local), "{to}");
@@ -167,7 +169,7 @@ fn who_is_behind_a_router_or_on_another_link_is_not_on_link() {
     add_ipv6_cable("lan");
     let _other = FarSide::start("two", "2600:0:0:2::2", "2600:0:0:2::1");
     ip("-6 route add default via fe80::1 dev lan");
-    let udp = Udp::unconnected(v6(OURS).into(), index("lan"), 2).expect("a socket");
+    let udp = Udp::unconnected(v6(OURS).into(), index("lan"), 2, &Uplink::default()).expect("a socket");
     let is_on_link =
         |text: &str, scope: u32| udp.is_on_link(SocketAddrV6::new(v6(text), 1900, 0, scope).into());
     assert!(is_on_link("2600:0:0:7::1", 0) && is_on_link(OURS, 0) && is_on_link("fe80::1", index("lan")));

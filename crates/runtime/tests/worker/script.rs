@@ -7,7 +7,7 @@ use plum_engine::io::{
     Wanted,
 };
 use plum_engine::time::Time;
-use plum_runtime::net::clock;
+use plum_runtime::net::{Uplink, clock};
 use plum_runtime::worker::{Command, Machine, Program, Wake, Worker};
 use plum_wire::Transport;
 use std::collections::VecDeque;
@@ -209,6 +209,7 @@ impl Scripted {
         };
         let mut wake = None;
         let worker = Worker::start_machine(
+            Uplink::default(),
             || machine,
             |given| {
                 wake = Some(given);

@@ -28,17 +28,17 @@ pub struct Entry {
     metric: u32,
 }
 
-/// The entry for an address; `None`: there is none, or the table cannot be read.
-pub fn find(address: Ipv4Addr) -> Option<Entry> {
+/// The entry for an address, of those that count; `None`: there is none, or the table cannot be read.
+pub fn find(address: Ipv4Addr, counts: impl Fn(&Entry) -> bool) -> Option<Entry> {
     let mut table = Vec::new();
     File::open(PATH).ok()?.take(TABLE_LEN_MAX).read_to_end(&mut table).ok()?;
-    find_in(&table, address)
+    find_in(&table, address, counts)
 }
 
 /// The first of the lowest metric among those with the longest prefix.
-fn find_in(table: &[u8], address: Ipv4Addr) -> Option<Entry> {
+fn find_in(table: &[u8], address: Ipv4Addr, counts: impl Fn(&Entry) -> bool) -> Option<Entry> {
     let entries = table.split(|&byte| byte == b'\n').filter_map(read_line);
-    let fitting = entries.filter(|entry| address & entry.mask == entry.destination);
+    let fitting = entries.filter(|entry| address & entry.mask == entry.destination && counts(entry));
     fitting.min_by_key(|entry| (Reverse(entry.mask), entry.metric))
 }
 
@@ -87,7 +87,11 @@ mod tests {
     }
 
     fn found(to: [u8; 4]) -> Option<(Option<Ipv4Addr>, String)> {
-        let entry = find_in(table().as_bytes(), to.into())?;
+        found_among(|_| true, to)
+    }
+
+    fn found_among(counts: impl Fn(&Entry) -> bool, to: [u8; 4]) -> Option<(Option<Ipv4Addr>, String)> {
+        let entry = find_in(table().as_bytes(), to.into(), counts)?;
         Some((entry.gateway, entry.interface.into_string().expect("ASCII")))
     }
 
@@ -106,17 +110,28 @@ mod tests {
     }
 
     #[test]
+    fn finds_the_best_route_of_an_interface() {
+        let found_by =
+            |name: &str, to| found_among(|entry| entry.interface.as_bytes() == name.as_bytes(), to);
+        let gateway = Ipv4Addr::new(192, 168, 2, 1);
+        assert_eq!(found_by("wlan0", [198, 51, 100, 1]), Some((Some(gateway), "wlan0".to_owned())));
+        assert_eq!(found_by("tun0", [10, 1, 2, 3]), Some((None, "tun0".to_owned())));
+        assert_eq!(found_by("tun0", [198, 51, 100, 1]), None);
+        assert_eq!(found_by("eth", [198, 51, 100, 1]), None);
+    }
+
+    #[test]
     fn finds_nothing_in_an_empty_table() {
         let title = table().lines().next().expect("a title").to_owned();
         for text in ["", "\n\n", &title] {
-            assert_eq!(find_in(text.as_bytes(), Ipv4Addr::LOCALHOST), None);
+            assert_eq!(find_in(text.as_bytes(), Ipv4Addr::LOCALHOST, |_| true), None);
         }
     }
 
     proptest! {
         #[test]
         fn survives_any_text(text in "([0-9A-F]{0,8}[\t\n]){0,60}") {
-            let _ = find_in(text.as_bytes(), Ipv4Addr::LOCALHOST);
+            let _ = find_in(text.as_bytes(), Ipv4Addr::LOCALHOST, |_| true);
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Linux, and Android as far as it lets programs.
 
 pub mod clock;
+mod interface;
 mod ipv6;
 mod main_table;
 mod netlink;
 mod route;
 mod watch;
 
+pub(super) use interface::named_interface;
 pub(super) use ipv6::is_on_link;
 pub use ipv6::{find_ipv6_addresses, find_ipv6_route};
 pub use route::find_hardware_address;
@@ -14,7 +16,7 @@ pub use watch::Watch;
 
 use super::{Route, interfaces, is_shortage, portable};
 
-use socket2::{InterfaceIndexOrAddress, Socket};
+use socket2::{Domain, InterfaceIndexOrAddress, Socket};
 use std::ffi::CStr;
 #[cfg(target_os = "linux")]
 use std::ffi::c_char;
@@ -40,7 +42,7 @@ pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
 fn find_route_without_netlink(address: IpAddr) -> io::Result<Option<Route>> {
     let Some(route) = portable::find_route(address)? else { return Ok(None) };
     let IpAddr::V4(v4) = address else { return Ok(Some(route)) };
-    let Some(entry) = main_table::find(v4) else { return Ok(Some(route)) };
+    let Some(entry) = main_table::find(v4, |_| true) else { return Ok(Some(route)) };
     // A rule may select another table, and an interface with another address.
     if let Some(gateway) = entry.gateway
         && portable::find_route(gateway.into())?.is_none_or(|toward_it| toward_it.local != route.local)
@@ -123,14 +125,31 @@ pub(super) fn set_multicast_interface_v4(socket: &Socket, local: Ipv4Addr, inter
         imr_address: libc::in_addr { s_addr: u32::from_ne_bytes(local.octets()) },
         imr_ifindex: i32::try_from(interface).map_err(io::Error::other)?,
     };
-    // SAFETY: ip(7): IP_MULTICAST_IF reads an ip_mreqn of the length given; the descriptor is open.
+    set_option(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &request)
+}
+
+/// Sends unicasts of an unconnected socket out of `interface`.
+fn set_unicast_interface(socket: &Socket, interface: u32) -> io::Result<()> {
+    // linux/in.h, linux/in6.h; the libc crate does not name them for all systems.
+    const IP_UNICAST_IF: libc::c_int = 50;
+    const IPV6_UNICAST_IF: libc::c_int = 76;
+    let index = interface.to_be();
+    match socket.domain()? {
+        Domain::IPV4 => set_option(socket, libc::IPPROTO_IP, IP_UNICAST_IF, &index),
+        _ => set_option(socket, libc::IPPROTO_IPV6, IPV6_UNICAST_IF, &index),
+    }
+}
+
+/// setsockopt(2). `T` is what the option reads: a struct or a number, without pointers.
+fn set_option<T: Copy>(socket: &Socket, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    // SAFETY: setsockopt(2) reads as many bytes as it is told from the value, which has them; the descriptor is open.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_MULTICAST_IF,
-            std::ptr::from_ref(&request).cast(),
-            size_of::<libc::ip_mreqn>() as libc::socklen_t,
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -42,16 +42,44 @@ struct Answer {
 ///
 /// The kernel could not be asked, or had no memory for an answer: whether there is a route is not known.
 pub fn find_route(address: IpAddr) -> io::Result<Option<Route>> {
-    let Some(Answer { mut gateway, local: Some(local), interface: Some(interface) }) = ask(address, 0)?
+    let Some(Answer { mut gateway, local: Some(local), interface: Some(interface) }) = ask(address, 0, &[])?
     else {
         return Ok(None);
     };
     if gateway.is_none() {
         // The kernel omits a next hop that is an address of this machine. The entry of its table has it: the gateway
         // may run on this machine.
-        gateway = ask(address, RTM_F_FIB_MATCH)?.and_then(|entry| entry.gateway);
+        gateway = ask(address, RTM_F_FIB_MATCH, &[])?.and_then(|entry| entry.gateway);
     }
     Ok(Some(Route { gateway, local, interface }))
+}
+
+/// The same by one interface.
+///
+/// # Errors
+///
+/// Those.
+pub fn find_route_by(interface: u32, address: IpAddr) -> io::Result<Option<Route>> {
+    let by = (libc::RTA_OIF, &interface.to_ne_bytes()[..]);
+    let Some(Answer { gateway, local: Some(local), interface: Some(interface) }) = ask(address, 0, &[by])?
+    else {
+        return Ok(None);
+    };
+    let route = Route { gateway, local, interface };
+    if gateway.is_some() {
+        return Ok(Some(route));
+    }
+    // net/ipv4/route.c, ip_route_output_key_hash_rcu(): where no entry is by the interface, the kernel assumes that the address is
+    // on-link.
+    if let Some(entry) = ask(address, RTM_F_FIB_MATCH, &[by])? {
+        return Ok(Some(Route { gateway: entry.gateway, ..route }));
+    }
+    // A rule may select a table by the address of the interface.
+    let source = octets(local);
+    let all = [by, (libc::RTA_SRC, &source[..])];
+    let Some(entry) = ask(address, RTM_F_FIB_MATCH, &all)? else { return Ok(None) };
+    let chosen = ask(address, 0, &all)?.and_then(|answer| answer.gateway);
+    Ok(Some(Route { gateway: chosen.or(entry.gateway), ..route }))
 }
 
 /// The hardware address of a neighbour on an interface; `None`: unknown, or not reported (before Linux 5.0, and to apps
@@ -63,12 +91,19 @@ pub fn find_hardware_address(interface: u32, address: IpAddr) -> Option<Hardware
     exchange(&question, read_neighbour).ok()?
 }
 
-/// Asks for a route; `None`: there is none.
-fn ask(address: IpAddr, flags: u32) -> io::Result<Option<Answer>> {
+/// Asks for a route, with more attributes than the destination; `None`: there is none.
+fn ask(address: IpAddr, flags: u32, attributes: &[(u16, &[u8])]) -> io::Result<Option<Answer>> {
+    exchange(&route_question(address, flags, attributes), read_reply)
+}
+
+fn route_question(address: IpAddr, flags: u32, attributes: &[(u16, &[u8])]) -> Vec<u8> {
     let mut header = header(address);
     header[ROUTE_DESTINATION_LEN] = if address.is_ipv4() { 32 } else { 128 };
     header[ROUTE_FLAGS..].copy_from_slice(&flags.to_ne_bytes());
-    exchange(&question(libc::RTM_GETROUTE, &header, &[(libc::RTA_DST, &octets(address))]), read_reply)
+    let destination = octets(address);
+    let mut all = vec![(libc::RTA_DST, &destination[..])];
+    all.extend_from_slice(attributes);
+    question(libc::RTM_GETROUTE, &header, &all)
 }
 
 /// A header with nothing but the family of an address.
@@ -157,6 +192,27 @@ mod tests {
         let route = read_reply(&answer()).unwrap().unwrap();
         let address = |last| Some(IpAddr::from([192, 0, 2, last]));
         assert_eq!(route, Answer { gateway: address(1), local: address(2), interface: Some(2) });
+    }
+
+    #[test]
+    fn a_question_has_the_attributes_that_are_given_behind_the_destination() {
+        let address = IpAddr::from([198, 51, 100, 1]);
+        let body = NETLINK_HEADER_LEN;
+        let attributes = |bytes: &[u8]| -> Vec<(u16, Vec<u8>)> {
+            let attributes = NlasIterator::new(&bytes[body + HEADER_LEN..]).map(|found| found.unwrap());
+            attributes.map(|found| (found.kind(), found.value().to_vec())).collect()
+        };
+        let plain = route_question(address, RTM_F_FIB_MATCH, &[]);
+        assert_eq!(plain[body..body + 8], [2, 32, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(plain[body + ROUTE_FLAGS..body + HEADER_LEN], RTM_F_FIB_MATCH.to_ne_bytes());
+        let destination = (libc::RTA_DST, vec![198, 51, 100, 1]);
+        assert_eq!(attributes(&plain), std::slice::from_ref(&destination));
+        let by = (libc::RTA_OIF, &7u32.to_ne_bytes()[..]);
+        let from = (libc::RTA_SRC, &[192, 0, 2, 2][..]);
+        let whole = route_question(address, 0, &[by, from]);
+        let [by, from] = [by, from].map(|(kind, value)| (kind, value.to_vec()));
+        assert_eq!(attributes(&whole), [destination, by, from]);
+        assert_eq!(whole.len(), u32::from_ne_bytes(*whole.first_chunk().unwrap()) as usize);
     }
 
     #[test]

@@ -2,15 +2,24 @@
 
 use super::{Machine, Request, Run};
 use crate::log::log;
-use crate::net;
+use crate::net::{self, Uplink};
 use plum_engine::io::{self, EngineId, Source};
 use std::net::{IpAddr, Ipv6Addr};
 
-impl<M: Machine> Run<'_, M> {
+/// That of machines for which none is named.
+static BEST_ROUTE: Uplink = Uplink::best_route();
+
+impl<'a, M: Machine> Run<'a, M> {
+    /// By which interface gateways are looked for and asked.
+    pub(super) fn uplink(&self) -> &'a Uplink {
+        // So the compiler sees which machines need no code for it.
+        if M::HAS_UPLINK { self.uplink } else { &BEST_ROUTE }
+    }
+
     pub(super) fn look_up_addresses(&mut self, zone: Option<&str>) {
         // As for routes.
         self.open_watch();
-        let found = net::find_ipv6_addresses(zone);
+        let found = self.uplink().find_ipv6_addresses(zone);
         let what = format_args!("network: cannot look up the IPv6 addresses");
         self.note_result(Request::LookUpRoute, found.as_ref().err(), what);
         if let Ok(found) = &found {
@@ -21,7 +30,7 @@ impl<M: Machine> Run<'_, M> {
 
     pub(super) fn look_up_ipv6_route(&mut self, engine: EngineId, source: Source, toward: Option<Ipv6Addr>) {
         self.open_watch();
-        let found = net::find_ipv6_route(source.address, source.interface, toward);
+        let found = self.uplink().find_ipv6_route(source.address, source.interface, toward);
         let what = format_args!("network: cannot look up the IPv6 route");
         self.note_result(Request::LookUpRoute, found.as_ref().err(), what);
         let Ok(route) = found else {
@@ -50,7 +59,7 @@ impl<M: Machine> Run<'_, M> {
     pub(super) fn look_up_route(&mut self, engine: EngineId, toward: Option<IpAddr>) {
         // Before the lookup, so that later changes are noticed.
         self.open_watch();
-        let found = net::find_route(toward);
+        let found = self.uplink().find_route(toward);
         self.note_result(
             Request::LookUpRoute,
             found.as_ref().err(),

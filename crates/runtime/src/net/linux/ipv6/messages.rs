@@ -72,22 +72,33 @@ pub fn addresses_question() -> Vec<u8> {
     question(libc::RTM_GETADDR, &header, &[])
 }
 
-/// The request for the route toward an address, from an address on an interface where these are given.
-pub fn route_question(toward: Ipv6Addr, from: Option<(Ipv6Addr, u32)>) -> Vec<u8> {
+/// Where the packets come from that a route is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Anywhere,
+    /// An address on an interface. Routes by other interfaces are found too.
+    Address(Ipv6Addr, u32),
+    /// Any address: the route is by this interface. (net/ipv6/route.c, ip6_route_output_flags(): RT6_LOOKUP_F_IFACE.)
+    Interface(u32),
+}
+
+/// The request for the route toward an address.
+pub fn route_question(toward: Ipv6Addr, origin: Origin) -> Vec<u8> {
     let mut header = [0; ROUTE_HEADER_LEN];
     header[0] = libc::AF_INET6 as u8;
     header[ROUTE_DESTINATION_LEN] = ADDRESS_BITS;
-    let toward = toward.octets();
-    let Some((source, interface)) = from else {
-        return question(libc::RTM_GETROUTE, &header, &[(libc::RTA_DST, &toward)]);
-    };
-    header[ROUTE_SOURCE_LEN] = ADDRESS_BITS;
-    let (source, interface) = (source.octets(), interface.to_ne_bytes());
-    question(
-        libc::RTM_GETROUTE,
-        &header,
-        &[(libc::RTA_DST, &toward), (libc::RTA_SRC, &source), (libc::RTA_OIF, &interface)],
-    )
+    let toward = (libc::RTA_DST, &toward.octets()[..]);
+    let oif = |interface: u32| interface.to_ne_bytes();
+    let ask = |header: &[u8], attributes: &[_]| question(libc::RTM_GETROUTE, header, attributes);
+    match origin {
+        Origin::Anywhere => ask(&header, &[toward]),
+        Origin::Interface(interface) => ask(&header, &[toward, (libc::RTA_OIF, &oif(interface))]),
+        Origin::Address(source, interface) => {
+            header[ROUTE_SOURCE_LEN] = ADDRESS_BITS;
+            let source = (libc::RTA_SRC, &source.octets()[..]);
+            ask(&header, &[toward, source, (libc::RTA_OIF, &oif(interface))])
+        }
+    }
 }
 
 /// The request for all IPv6 routes.

@@ -8,7 +8,7 @@ mod proc_tables;
 use super::super::own_addresses::{self, has, link_local, sorted};
 use super::super::{INTERNET_IPV6, interfaces, is_shortage, portable};
 use super::netlink::{dump, exchange};
-use messages::{ADDRESS_HEADER_LEN, Found, Kind, ROUTE_HEADER_LEN};
+use messages::{ADDRESS_HEADER_LEN, Found, Kind, Origin, ROUTE_HEADER_LEN};
 use plum_engine::ipv6::{Ipv6Addresses, Ipv6Route, LocalAddress, NextHop};
 use std::io;
 use std::net::Ipv6Addr;
@@ -19,16 +19,30 @@ use std::net::Ipv6Addr;
 ///
 /// The kernel could not be asked, or has no memory.
 pub fn find_ipv6_addresses(zone: Option<&str>) -> io::Result<Ipv6Addresses> {
+    find_addresses(zone.map(interfaces::of_zone))
+}
+
+/// The addresses of this machine, and an interface that is known.
+///
+/// # Errors
+///
+/// The kernel could not be asked, or has no memory.
+pub fn find_ipv6_addresses_beside(interface: Option<u32>) -> io::Result<Ipv6Addresses> {
+    find_addresses(Some(interface))
+}
+
+/// `known`: the interface, if it is not that of the route to the internet.
+fn find_addresses(known: Option<Option<u32>>) -> io::Result<Ipv6Addresses> {
     let found = addresses().and_then(|list| {
-        let interface = match zone {
-            Some(zone) => interfaces::of_zone(zone),
+        let interface = match known {
+            Some(known) => known,
             None => internet_interface(&list)?,
         };
         Ok(Ipv6Addresses { list, interface })
     });
     match found {
         // A sandbox refuses netlink.
-        Err(error) if !is_shortage(&error) => find_ipv6_addresses_without_netlink(zone),
+        Err(error) if !is_shortage(&error) => find_ipv6_addresses_without_netlink(known),
         other => other,
     }
 }
@@ -43,7 +57,36 @@ pub fn find_ipv6_route(
     interface: u32,
     toward: Option<Ipv6Addr>,
 ) -> io::Result<Option<Ipv6Route>> {
-    match find_route(source, interface, toward) {
+    find_route(source, interface, toward, |toward| ask_toward(toward, Origin::Address(source, interface)))
+}
+
+/// The same, but by that interface alone.
+///
+/// # Errors
+///
+/// Those.
+pub fn find_ipv6_route_by(
+    source: Ipv6Addr,
+    interface: u32,
+    toward: Option<Ipv6Addr>,
+) -> io::Result<Option<Ipv6Route>> {
+    let is_by_it = |found: &Found| found.kind == Kind::Local || found.interface == interface;
+    find_route(source, interface, toward, |toward| {
+        // The first has the routes that depend on the source, and may be by another interface.
+        match ask_toward(toward, Origin::Address(source, interface))?.filter(is_by_it) {
+            None => ask_toward(toward, Origin::Interface(interface)),
+            found => Ok(found),
+        }
+    })
+}
+
+fn find_route(
+    source: Ipv6Addr,
+    interface: u32,
+    toward: Option<Ipv6Addr>,
+    ask: impl Fn(Option<Ipv6Addr>) -> io::Result<Option<Found>>,
+) -> io::Result<Option<Ipv6Route>> {
+    match find_route_by_netlink(source, interface, toward, ask) {
         Err(error) if !is_shortage(&error) => find_route_without_netlink(source, interface, toward),
         other => other,
     }
@@ -51,7 +94,7 @@ pub fn find_ipv6_route(
 
 /// Whether the route from an address of ours to another has no next hop, on this interface.
 pub fn is_on_link(source: Ipv6Addr, interface: u32, other: Ipv6Addr) -> bool {
-    let found = ask(other, Some((source, interface))).ok().flatten();
+    let found = ask(other, Origin::Address(source, interface)).ok().flatten();
     found.is_some_and(|found| {
         found.kind == Kind::Local || found.gateway.is_none() && found.interface == interface
     })
@@ -67,11 +110,11 @@ fn addresses() -> io::Result<Vec<LocalAddress>> {
 /// The interface of the route to the internet: that without a source, or where all routes depend on it, that of the first
 /// address that has one.
 fn internet_interface(list: &[LocalAddress]) -> io::Result<Option<u32>> {
-    if let Some(found) = ask_for_internet(None)? {
+    if let Some(found) = ask_for_internet(Origin::Anywhere)? {
         return Ok(Some(found.interface));
     }
     for known in list.iter().filter(|known| !known.address.is_unicast_link_local()) {
-        if let Some(found) = ask_for_internet(Some((known.address, known.interface)))? {
+        if let Some(found) = ask_for_internet(Origin::Address(known.address, known.interface))? {
             return Ok(Some(found.interface));
         }
     }
@@ -79,31 +122,39 @@ fn internet_interface(list: &[LocalAddress]) -> io::Result<Option<u32>> {
 }
 
 /// The route to the internet.
-fn ask_for_internet(from: Option<(Ipv6Addr, u32)>) -> io::Result<Option<Found>> {
+fn ask_for_internet(origin: Origin) -> io::Result<Option<Found>> {
     let of_others = |found: &Found| found.kind == Kind::Unicast;
     let [first, second] = INTERNET_IPV6;
     // As in `net::find_route`: the first address may be on-link, or refused.
-    match ask(first, from)?.filter(of_others) {
+    match ask(first, origin)?.filter(of_others) {
         Some(found) if found.gateway.is_some() => Ok(Some(found)),
-        _ => Ok(ask(second, from)?.filter(of_others)),
+        _ => Ok(ask(second, origin)?.filter(of_others)),
     }
 }
 
-fn ask(toward: Ipv6Addr, from: Option<(Ipv6Addr, u32)>) -> io::Result<Option<Found>> {
-    exchange(&messages::route_question(toward, from), messages::read_route)
+fn ask(toward: Ipv6Addr, origin: Origin) -> io::Result<Option<Found>> {
+    exchange(&messages::route_question(toward, origin), messages::read_route)
 }
 
-fn find_route(source: Ipv6Addr, interface: u32, toward: Option<Ipv6Addr>) -> io::Result<Option<Ipv6Route>> {
+/// The route to an address, or to the internet.
+fn ask_toward(toward: Option<Ipv6Addr>, origin: Origin) -> io::Result<Option<Found>> {
+    match toward {
+        Some(toward) => ask(toward, origin),
+        None => ask_for_internet(origin),
+    }
+}
+
+fn find_route_by_netlink(
+    source: Ipv6Addr,
+    interface: u32,
+    toward: Option<Ipv6Addr>,
+    ask: impl Fn(Option<Ipv6Addr>) -> io::Result<Option<Found>>,
+) -> io::Result<Option<Ipv6Route>> {
     let list = addresses()?;
     if !has(&list, source, interface) {
         return Ok(None);
     }
-    let from = Some((source, interface));
-    let found = match toward {
-        Some(toward) => ask(toward, from)?,
-        None => ask_for_internet(from)?,
-    };
-    let Some(found) = found else { return Ok(None) };
+    let Some(found) = ask(toward)? else { return Ok(None) };
     // A route to this very machine is by the loopback interface.
     let interface = if found.kind == Kind::Local { interface } else { found.interface };
     let next_hop = match found.gateway {
@@ -138,11 +189,12 @@ fn other_routers(source: Ipv6Addr, interface: u32, chosen: Ipv6Addr) -> io::Resu
     Ok(own_addresses::other_routers(on_interface.map(|router| router.address), chosen))
 }
 
-fn find_ipv6_addresses_without_netlink(zone: Option<&str>) -> io::Result<Ipv6Addresses> {
+/// As [`find_addresses`].
+fn find_ipv6_addresses_without_netlink(known: Option<Option<u32>>) -> io::Result<Ipv6Addresses> {
     let Some(list) = proc_tables::addresses() else { return portable::find_ipv6_addresses() };
     let list = sorted(list);
-    let interface = match zone {
-        Some(zone) => interfaces::of_zone(zone),
+    let interface = match known {
+        Some(known) => known,
         // A rule may select another table: then it is the interface of the address that the kernel chooses.
         None => portable::internet_source()?.and_then(|chosen| {
             list.iter().find(|known| known.address == chosen).map(|known| known.interface)
