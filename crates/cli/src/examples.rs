@@ -46,6 +46,7 @@ const MAP: &[Example] = &[
         "plum map 8080 --gateway 192.168.1.1 -v",
         "Ask this gateway, and log what happens to standard error.",
     ),
+    example("plum map 8080 --interface eth1", "Ask the gateway of this interface."),
 ];
 
 const UNMAP: &[Example] = &[

@@ -93,9 +93,10 @@ impl Failure {
 impl From<plum::Error> for Failure {
     fn from(error: plum::Error) -> Failure {
         match &error {
-            plum::Error::BadGateway(_) | plum::Error::PortZero => {
-                Failure::new(Exit::Usage, error.to_string())
-            }
+            plum::Error::BadGateway(_)
+            | plum::Error::BadInterface(_)
+            | plum::Error::InterfaceUnsupported
+            | plum::Error::PortZero => Failure::new(Exit::Usage, error.to_string()),
             plum::Error::NotMapped(obstacle) => {
                 let failure = MappingFailure::of(Some(obstacle));
                 Failure::new(failure.kind.exit, failure.to_string())

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::net::IpAddr;
 
-/// A cause. In its texts `{gateway}`, `{address}` and `{external}` stand for what is known of them.
+/// A cause. In its texts `{gateway}`, `{interface}`, `{address}` and `{external}` stand for what is known of them.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FailureKind {
     /// In JSON.
@@ -24,6 +24,12 @@ const NO_NETWORK: FailureKind = FailureKind {
     exit: Exit::NoGateway,
     words: "this machine has no IPv4 route to a gateway",
     advice: "connect it to a network",
+};
+const NO_INTERFACE: FailureKind = FailureKind {
+    code: "no-interface",
+    exit: Exit::NoGateway,
+    words: "this machine has no interface {interface}",
+    advice: "connect what it belongs to, or name another (ip link shows them)",
 };
 const NO_ANSWER: FailureKind = FailureKind {
     code: "no-answer",
@@ -159,8 +165,9 @@ const UNKNOWN: FailureKind = FailureKind {
 };
 
 /// All of them: those for all commands and families first.
-pub const KINDS: [&FailureKind; 23] = [
+pub const KINDS: [&FailureKind; 24] = [
     &NO_NETWORK,
+    &NO_INTERFACE,
     &NO_ANSWER,
     &NO_HOST,
     &FIREWALL,
@@ -192,6 +199,7 @@ impl FailureKind {
         words
             .replace(" like {address}", " like this")
             .replace("{address}", "that is named")
+            .replace("{interface}", "of the name that is given")
             .replace("{external}", "another external port")
     }
 }
@@ -213,6 +221,7 @@ impl MappingFailure {
         use Obstacle::*;
         let (kind, gateway) = match obstacle {
             Some(NoNetwork) => (&NO_NETWORK, None),
+            Some(NoInterface { .. }) => (&NO_INTERFACE, None),
             Some(NoAnswer { gateway: Some(gateway) }) if is_absent(*gateway) => (&NO_HOST, Some(*gateway)),
             Some(NoAnswer { gateway }) => (&NO_ANSWER, *gateway),
             Some(NoHost { gateway }) => (&NO_HOST, *gateway),
@@ -233,6 +242,7 @@ impl MappingFailure {
             Some(NotOurAddress { address } | NotReachable { address }) => {
                 words = words.replace("{address}", &address.to_string());
             }
+            Some(NoInterface { interface }) => words = words.replace("{interface}", interface),
             Some(OtherPort { external }) => words = words.replace("{external}", &external.to_string()),
             _ => {}
         }
@@ -266,6 +276,15 @@ impl MappingFailure {
             true => "nothing is mapped (plum probe tells more)".to_owned(),
             false => format!("{self} (plum probe tells more)"),
         }
+    }
+
+    /// Of a command that was told to ask by this interface.
+    #[must_use]
+    pub fn by(mut self, interface: Option<&str>) -> MappingFailure {
+        if let Some(name) = interface.filter(|_| [&NO_NETWORK, &NO_IPV6_ROUTE].contains(&self.kind)) {
+            self.words.push_str(&format!(" by {name}"));
+        }
+        self
     }
 
     /// With advice for how this machine is connected: `is_named`: the gateway is named; `own`: gives the address toward the

@@ -3,9 +3,10 @@
 use crate::exit::{Exit, Failure};
 use crate::inquiry::Whom;
 use clap::{Args, ValueEnum};
-use plum::{Builder, Gateway, Level, Protocols};
+use plum::{Builder, Error, Gateway, Level, Obstacle, Protocols};
 use plum_engine::io::Route;
 use plum_engine::protocols::SILENCE;
+use plum_runtime::net::{InterfaceError, Uplink};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,10 @@ pub struct Network {
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub gateway: Option<Gateway>,
 
+    /// Look for the gateway by this interface in place of that of the default route, as in eth1 (Linux and Android)
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+
     /// How long finding a gateway may take [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub discover_timeout: Option<Duration>,
@@ -97,6 +102,9 @@ impl Network {
         // The library itself ignores a value that names no gateway.
         if let Some(gateway) = named_gateway(self.gateway.as_ref())? {
             builder = builder.gateway(gateway);
+        }
+        if let Some(name) = &self.interface {
+            builder = builder.interface(name);
         }
         if let Some(timeout) = self.discover_timeout {
             builder = builder.discover_timeout(timeout);
@@ -129,6 +137,10 @@ pub struct Questions {
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub gateway: Option<Gateway>,
 
+    /// Look for the gateway by this interface in place of that of the default route, as in eth1 (Linux and Android)
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+
     /// How long all of it may take [default: 60s, of which 10s to find a gateway; 3.75s where nobody answers]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub timeout: Option<Duration>,
@@ -142,6 +154,7 @@ impl Questions {
         let patience = span(Duration::from_secs(10));
         Ok(Whom {
             named: named_gateway(self.gateway.as_ref())?,
+            uplink: uplink(self.interface.as_deref())?,
             silence: SILENCE.min(if leaves_half { patience / 2 } else { patience }),
             patience,
             until: Instant::now() + span(DEFAULT_TIME),
@@ -154,8 +167,22 @@ pub fn route_toward(whom: &Whom, pinholes: &str) -> Result<Route, Failure> {
     if whom.is_ipv6() {
         return Err(Failure::new(Exit::Failed, pinholes));
     }
-    let message = || format!("there is no IPv4 route to a gateway: connect to a network ({pinholes})");
+    let by = whom.uplink.name().map_or_else(String::new, |name| format!(" by {name}"));
+    let message = || format!("there is no IPv4 route to a gateway{by}: connect to a network ({pinholes})");
     whom.route().ok_or_else(|| Failure::new(Exit::NoGateway, message()))
+}
+
+/// The interface by which a gateway is asked; one that is named has to be there.
+fn uplink(name: Option<&str>) -> Result<Uplink, Failure> {
+    let Some(name) = name else { return Ok(Uplink::default()) };
+    let uplink = Uplink::named(name).map_err(|error| match error {
+        InterfaceError::BadName => Error::BadInterface(name.to_owned()),
+        InterfaceError::Unsupported => Error::InterfaceUnsupported,
+    })?;
+    if uplink.is_missing() {
+        return Err(Error::NotMapped(Obstacle::NoInterface { interface: name.to_owned() }).into());
+    }
+    Ok(uplink)
 }
 
 /// The gateway that is named, by the option or by the environment variable that the library reads, too.

@@ -8,7 +8,6 @@ use clap::Args;
 use plum_engine::addresses::{Scope, is_public, scope_of};
 use plum_engine::io::Socket;
 use plum_engine::ipv6::{Choice, choose};
-use plum_runtime::net::find_ipv6_addresses;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -164,7 +163,7 @@ fn by_mapping(whom: &Whom, gateway: Option<IpAddr>, name: &str, elapsed: Duratio
 /// The address that the library would open.
 fn find_ipv6(whom: &Whom) -> Result<Found, Failure> {
     let zone = whom.named.as_ref().and_then(|gateway| gateway.zone.as_deref());
-    let addresses = find_ipv6_addresses(zone)?;
+    let addresses = whom.uplink.find_ipv6_addresses(zone)?;
     let missing = |message: &str| Err(Failure::new(Exit::NoGateway, message));
     match choose(&addresses, None) {
         _ if addresses.interface.is_none() => missing("this machine has no IPv6 route to the internet"),

@@ -100,6 +100,8 @@ struct MappingTable {
     /// Those that are to agree on their ports.
     ties: Ties,
     gateway_is_named: bool,
+    /// The interface that is named.
+    interface: Option<String>,
     view: Box<dyn View>,
     /// SIGCONT is to come, by which `suspend` has ended.
     was_suspended: bool,
@@ -135,6 +137,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let ties = Ties::new(&ports, inputs.clone())?;
     let mut table = MappingTable::new(&session, ports, &arguments.wishes, view, ties)?;
     table.gateway_is_named = arguments.network.names_gateway();
+    table.interface.clone_from(&arguments.network.interface);
     table.start_runner(arguments.exec.clone(), inputs)?;
     let outcome = table.keep(&session, &received, until, &arguments);
     let outcome = outcome.and_then(|end| table.end(&session, end, arguments.json));
@@ -242,6 +245,7 @@ impl MappingTable {
             places,
             ties,
             gateway_is_named: false,
+            interface: None,
             view,
             was_suspended: false,
             runner: None,
@@ -410,7 +414,9 @@ impl MappingTable {
     /// Why a mapping has failed, as of now.
     fn failure(&self, place: usize) -> MappingFailure {
         let obstacle = self.mappings[place].as_ref().and_then(Mapping::obstacle);
-        MappingFailure::of(obstacle.as_ref()).for_this_machine(self.gateway_is_named, plum::local_address)
+        MappingFailure::of(obstacle.as_ref())
+            .by(self.interface.as_deref())
+            .for_this_machine(self.gateway_is_named, plum::local_address)
     }
 
     fn read_times(&mut self, place: usize) {

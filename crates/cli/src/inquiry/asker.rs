@@ -8,7 +8,7 @@ use plum_engine::Reason;
 use plum_engine::driver::{DeletionOutcome, Driver, Key, Rung, Slot};
 use plum_engine::io::{Protocol, Socket};
 use plum_engine::upnp::{Action, Device, ExchangeError, Service};
-use plum_runtime::net::{Uplink, clock};
+use plum_runtime::net::clock;
 use plum_runtime::worker::Blocking;
 use plum_wire::http::Reply;
 use plum_wire::{Transport, natpmp, pcp};
@@ -22,7 +22,8 @@ pub struct Asker(pub(super) Blocking<Inquiry>);
 impl Asker {
     /// Sends nothing yet.
     pub fn new(whom: &Whom, origin: impl Into<Origin>, sockets: &[Socket]) -> io::Result<Asker> {
-        Ok(Asker(Blocking::new(Inquiry::new(whom, &origin.into(), sockets)?, Uplink::default())?))
+        let inquiry = Inquiry::new(whom, &origin.into(), sockets)?;
+        Ok(Asker(Blocking::new(inquiry, whom.uplink.clone())?))
     }
 
     /// The answers so far.

@@ -9,6 +9,8 @@ use plum_runtime::worker::{Command, Machine};
 use std::net::SocketAddr;
 
 impl Machine for Inquiry {
+    const HAS_UPLINK: bool = true;
+
     fn handle_command(&mut self, _now: Time, _command: Command) {}
 
     fn handle_route(
@@ -107,6 +109,7 @@ impl Machine for Inquiry {
 mod tests {
     use super::*;
     use crate::inquiry::{Origin, Whom};
+    use plum_runtime::net::Uplink;
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::{Duration, Instant};
 
@@ -114,7 +117,8 @@ mod tests {
     fn time_is_up_only_after_all_sockets_were_read() {
         let until = Instant::now() + Duration::from_secs(1);
         let times = Duration::from_secs(1);
-        let whom = Whom { named: None, silence: times, patience: times, until };
+        let uplink = Uplink::default();
+        let whom = Whom { named: None, uplink, silence: times, patience: times, until };
         let local = IpAddr::from(Ipv4Addr::LOCALHOST);
         let origin = Origin::from(Route { gateway: Some(local), local, interface: 1 });
         let mut inquiry = Inquiry::new(&whom, &origin, &[Socket::Pcp]).expect("randomness");

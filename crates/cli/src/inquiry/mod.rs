@@ -26,7 +26,7 @@ use plum_engine::protocols::ProtocolState;
 use plum_engine::time::Time;
 use plum_engine::upnp::{Action, Device, DeviceState, ExchangeError, Service};
 use plum_engine::{Drivers, Reason};
-use plum_runtime::net::{self, clock};
+use plum_runtime::net::{self, Uplink, clock};
 use plum_runtime::worker::os_random;
 use plum_wire::http::Reply;
 use plum_wire::igd::WanService;
@@ -50,10 +50,12 @@ const SELF_QUESTIONS: &[&str] = &["GetExternalIPAddress", "GetStatusInfo", "GetN
 const FIREWALL_QUESTIONS: &[&str] = &["GetFirewallStatus"];
 
 /// The gateway to ask, and the times.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Whom {
     /// In place of the gateway of the default route.
     pub named: Option<Gateway>,
+    /// By which interface it is asked.
+    pub uplink: Uplink,
     /// How long to wait for the first answer.
     pub silence: Duration,
     /// How long to wait for all servers and devices.
@@ -73,8 +75,8 @@ impl Whom {
         if self.is_ipv6() {
             return None;
         }
-        let net::Route { gateway, local, interface } =
-            net::look_up_route(self.named.as_ref().map(|gateway| gateway.address))?;
+        let toward = self.named.as_ref().map(|gateway| gateway.address);
+        let net::Route { gateway, local, interface } = self.uplink.find_route(toward).ok()??;
         Some(Route { gateway, local, interface })
     }
 }

@@ -27,7 +27,8 @@ pub fn look_around(whom: &Whom) -> Result<Findings, Failure> {
         let findings = look_around_by_ipv4(whom);
         // A panic goes on here.
         let by_ipv6 = by_ipv6.join().unwrap_or_else(|panic| resume_unwind(panic));
-        Ok(Findings { ipv6: by_ipv6?, ..findings? })
+        let uplink = whom.uplink.name().map(str::to_owned);
+        Ok(Findings { ipv6: ipv6::Ipv6 { uplink, ..by_ipv6? }, ..findings? })
     })
 }
 
@@ -260,6 +261,9 @@ pub fn try_mapping(whom: &Whom, is_ipv6: bool) -> Result<Tried, Failure> {
     let mut builder = Builder::new().discover_timeout(patience).mapping_timeout(patience);
     if let Some(gateway) = &whom.named {
         builder = builder.gateway(gateway.clone());
+    }
+    if let Some(name) = whom.uplink.name() {
+        builder = builder.interface(name);
     }
     let begun = Instant::now();
     let session = builder.start()?;

@@ -114,14 +114,14 @@ fn judge_ipv6_only(found: &Ipv6, verdict: &ipv6::Verdict) -> (Kind, String, Opti
         ByIpv6::NoAddress | ByIpv6::NoRoute | ByIpv6::NotAsked => {
             return (
                 Kind::NoNetwork,
-                "This machine has no route to the internet.".to_owned(),
+                format!("This machine has no route to the internet{}.", found.by_uplink()),
                 Some("Connect it to a network, or name a gateway with --gateway.".to_owned()),
             );
         }
     };
     let beginning = match found.gateway_is_named {
-        true => "The gateway that is named is asked by IPv6 alone",
-        false => "This machine has no IPv4 route",
+        true => "The gateway that is named is asked by IPv6 alone".to_owned(),
+        false => format!("This machine has no IPv4 route{}", found.by_uplink()),
     };
     let by_ipv6 = match (verdict.kind, verdict.protocol, found.address) {
         (ByIpv6::Ready, Some(protocol), Some(address)) => {

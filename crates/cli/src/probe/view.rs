@@ -311,6 +311,7 @@ mod tests {
             preferred_secs: Some(0),
         };
         let ipv6 = Ipv6 {
+            uplink: None,
             state: State::Asked,
             interface: Some("eth0".into()),
             address: "2600::17".parse().ok(),

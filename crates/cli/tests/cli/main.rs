@@ -6,6 +6,8 @@ mod address;
 mod causes;
 mod exec;
 #[cfg(target_os = "linux")] // network namespaces
+mod far_side;
+#[cfg(target_os = "linux")] // network namespaces
 mod forged;
 mod harness;
 #[cfg(target_os = "linux")] // network namespaces
@@ -30,4 +32,6 @@ mod terminal;
 mod unmap;
 mod unmap_all;
 mod unmap_truth;
+#[cfg(target_os = "linux")] // network namespaces
+mod uplinks;
 mod verdict;

@@ -3,7 +3,7 @@
 use super::harness::{Running, order, plum, run};
 use super::ipv6::network;
 use plum_gateway::server::{Config, Server};
-use plum_testkit::namespace::{ip, is_inside};
+use plum_testkit::namespace::{add_cable, is_inside};
 use rustix::process::Signal;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -122,7 +122,8 @@ fn the_synopsis_names_the_values_of_options() {
     };
     assert_eq!(synopsis("plum"), "plum COMMAND [ARGUMENT]...");
     assert_eq!(synopsis("plum-man"), "plum man [FOLDER]");
-    assert_eq!(synopsis("plum-status"), "plum status [--json] [--gateway ADDR[:PORT]] [--timeout TIME]");
+    let status = "plum status [--json] [--gateway ADDR[:PORT]] [--interface NAME] [--timeout TIME]";
+    assert_eq!(synopsis("plum-status"), status);
     let map = synopsis("plum-map");
     for part in ["[--ipv6[=ADDR]]", "[--for TIME]", "[-v|--verbose]...", " PORT..."] {
         assert!(map.contains(part), "{part}: {map}");
@@ -202,7 +203,8 @@ fn every_example_works_as_it_stands() {
         return;
     }
     let _ipv6 = network();
-    ip("addr add 192.168.1.1/32 dev lo");
+    // The gateway is on this machine, at an interface that is named.
+    add_cable("eth1", "192.168.1.1/32");
     let server =
         Server::start(Config::at(Ipv4Addr::new(192, 168, 1, 1))).expect("a gateway at its usual ports");
     let home = home();

@@ -3,6 +3,7 @@
 //! docs/draw writes the picture: it runs the test below with `PLUM_DRAW` in the environment. The commands are the real ones, on a terminal, at a
 //! simulated gateway in a network of its own. Only the times of answers and of renewals are replaced, since these differ with each run.
 
+use super::far_side::gateway_behind;
 use super::harness::{LONG, order, plum};
 use anstyle::{AnsiColor, Style};
 use anstyle_svg::{Palette, Term, VGA};
@@ -10,12 +11,9 @@ use plum_gateway::core::Igd;
 use plum_gateway::server::{Config, Server};
 use plum_testkit::namespace::{ip, is_inside};
 use rexpect::session::{PtySession, spawn_command};
-use rustix::thread::{UnshareFlags, gettid, unshare_unsafe};
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::path::Path;
-use std::sync::mpsc::channel;
-use std::thread;
 use vt100::{Color, Parser};
 
 /// The size of the picture in characters; what has no content at its end is cut off.
@@ -72,29 +70,11 @@ fn the_picture_in_the_readme_is_what_the_command_draws() {
 
 /// A gateway as homes have it, on a cable to this network namespace: it runs in one of its own.
 fn home() -> Server {
-    let (tell, told) = channel();
-    let (go, wait) = channel();
-    let (give, given) = channel();
-    thread::spawn(move || {
-        // SAFETY: it shares no descriptors anew; with NEWNET it concerns this thread and its children alone.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("the test may make namespaces");
-        tell.send(gettid()).expect("the test waits");
-        wait.recv().expect("the cable is there");
-        ip("link set lo up");
-        ip("addr add 192.168.1.1/24 dev far");
-        ip("link set far up");
-        let mut config = Config { multicast: true, ..Config::at(Ipv4Addr::new(192, 168, 1, 1)) };
-        config.gateway.igd = Some(Igd { friendly_name: "Home router".into(), ..Igd::default() });
-        give.send(Server::start(config).expect("a gateway")).expect("the test waits");
-        // The namespace lives as long as the sockets in it.
-    });
-    let thread_id = told.recv_timeout(LONG).expect("a thread in a namespace of its own");
+    let mut config = Config { multicast: true, ..Config::at(Ipv4Addr::new(192, 168, 1, 1)) };
+    config.gateway.igd = Some(Igd { friendly_name: "Home router".into(), ..Igd::default() });
     ip("link set lo up");
-    ip(&format!("link add eth0 type veth peer name far netns {}", thread_id.as_raw_nonzero()));
+    let server = gateway_behind("eth0", &["192.168.1.1/24"], config);
     ip("addr add 192.168.1.100/24 dev eth0");
-    ip("link set eth0 up");
-    go.send(()).expect("the thread waits");
-    let server = given.recv_timeout(LONG).expect("the gateway runs");
     ip("route add default via 192.168.1.1 dev eth0");
     // 12 days and some, far from the next minute.
     order(&server, "set epoch 1048230");

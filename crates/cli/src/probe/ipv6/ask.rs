@@ -9,7 +9,6 @@ use crate::upnp::{parse_bool, url_text};
 use plum_engine::addresses::is_public;
 use plum_engine::io::{Protocol, Socket, Source};
 use plum_engine::ipv6::{Choice, Ipv6Addresses, Ipv6Route, LocalAddress, NextHop as Hop, choose};
-use plum_runtime::net::{find_ipv6_addresses, find_ipv6_route};
 use plum_wire::soap;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -21,7 +20,7 @@ pub fn look_around(whom: &Whom) -> Result<Ipv6, Failure> {
         return Ok(Ipv6 { state: State::OtherFamily, ..Ipv6::default() });
     }
     let zone = named.and_then(|gateway| gateway.zone.as_deref());
-    let Ok(addresses) = find_ipv6_addresses(zone) else { return Ok(Ipv6::default()) };
+    let Ok(addresses) = whom.uplink.find_ipv6_addresses(zone) else { return Ok(Ipv6::default()) };
     let mut found = Ipv6 {
         addresses: addresses.list.iter().filter(|known| !is_of_link(known)).map(describe_address).collect(),
         interface: addresses.interface.and_then(interface_name),
@@ -40,7 +39,7 @@ pub fn look_around(whom: &Whom) -> Result<Ipv6, Failure> {
         IpAddr::V6(address) => Some(address),
         IpAddr::V4(_) => None,
     });
-    match find_ipv6_route(source.address, source.interface, toward) {
+    match whom.uplink.find_ipv6_route(source.address, source.interface, toward) {
         Ok(Some(route)) => ask(whom, source, &route, found),
         Ok(None) => Ok(Ipv6 { state: State::NoRoute, ..found }),
         Err(_) => {

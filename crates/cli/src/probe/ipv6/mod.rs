@@ -13,6 +13,9 @@ use std::net::{IpAddr, Ipv6Addr};
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Ipv6 {
     pub state: State,
+    /// The interface that is named, for IPv4 too.
+    #[serde(skip)]
+    pub uplink: Option<String>,
     pub interface: Option<String>,
     /// The address that a pinhole would lead to, and the reason for it.
     pub address: Option<Ipv6Addr>,
@@ -31,6 +34,13 @@ pub struct Ipv6 {
     pub choice: Choice,
     /// The outcome of a trial pinhole.
     pub mapping: Option<Tried>,
+}
+
+impl Ipv6 {
+    /// The end of a sentence about routes.
+    pub fn by_uplink(&self) -> String {
+        self.uplink.as_ref().map_or_else(String::new, |name| format!(" by {name}"))
+    }
 }
 
 /// How far the questions got.

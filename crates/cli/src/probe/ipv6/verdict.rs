@@ -52,7 +52,7 @@ pub fn judge(found: &Ipv6) -> Verdict {
         }
         State::NoRoute => without(
             Kind::NoRoute,
-            "this machine has no IPv6 route to the internet.",
+            &format!("this machine has no IPv6 route to the internet{}.", found.by_uplink()),
             "Switch IPv6 on in the gateway, if the provider has it.",
         ),
         State::NoAddress => without(
