@@ -69,6 +69,17 @@ class Lab:
         self.stack.callback(self.daemon.kill)
         self.daemon.start()
 
+    def add_uplink(self):
+        """Gives the client a second uplink, eth1, with a router and its daemon; gives the network there."""
+        net = Network(beside=self.net)
+        self.stack.callback(net.close)
+        directory = self.directory / "uplink"
+        directory.mkdir()
+        daemon = Miniupnpd(net, directory)
+        self.stack.callback(daemon.kill)
+        daemon.start()
+        return net
+
     def start_program(self, **settings):
         """Starts the program, or a second time: initialises the library anew."""
         if self.program is None:

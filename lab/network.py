@@ -36,6 +36,11 @@ ROUTER_PUBLIC = "12.0.0.1"
 PCP_PORT = 5351
 SSDP_PORT = 1900
 
+# The second uplink of a client: its interface, and the same hosts there.
+UPLINK = "eth1"
+UPLINK_CLIENT = "192.168.78.2"
+UPLINK_WAN = "11.0.1.1"
+
 _TRANSPORTS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", "tcp": "tcp", "udp": "udp"}
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -144,73 +149,86 @@ class Pair:
 
 # The chains of miniupnpd start empty. Nothing from the internet passes to the client, or to a program on the router, but
 # what miniupnpd let in.
-_RULESET = f"""
-table inet lab {{
-    chain miniupnpd {{ }}
-    chain prerouting_miniupnpd {{ }}
-    chain postrouting_miniupnpd {{ }}
-    chain cut {{ }}
-    chain cut_output {{ }}
-    chain divert {{ }}
-    chain input {{
+_RULESET = """
+table inet lab {
+    chain miniupnpd { }
+    chain prerouting_miniupnpd { }
+    chain postrouting_miniupnpd { }
+    chain cut { }
+    chain cut_output { }
+    chain divert { }
+    chain input {
         type filter hook input priority 0; policy accept;
         iifname wan ct status dnat accept
         iifname wan drop
         jump cut
-    }}
-    chain output {{
+    }
+    chain output {
         type filter hook output priority 0; policy accept;
         jump cut_output
-    }}
-    chain forward {{
+    }
+    chain forward {
         type filter hook forward priority 0; policy drop;
         ct state established,related accept
         iifname lan accept
-        ip daddr {CLIENT_PUBLIC} accept
+        ip daddr CLIENT_PUBLIC accept
         jump miniupnpd
-    }}
-    chain prerouting {{
+    }
+    chain prerouting {
         type nat hook prerouting priority -100;
         iifname lan jump divert
         jump prerouting_miniupnpd
-    }}
-    chain postrouting {{
+    }
+    chain postrouting {
         type nat hook postrouting priority 100;
         jump postrouting_miniupnpd
-        oifname wan ip saddr 192.168.77.0/24 masquerade
-    }}
-}}
+        oifname wan ip saddr LAN.0/24 masquerade
+    }
+}
 """
 
 
 class Network:
-    """The three hosts, linked up, with NAT in the router; no gateway protocol is spoken yet."""
+    """The three hosts, linked up, with NAT in the router; no gateway protocol is spoken yet.
 
-    def __init__(self):
-        self.client, self.router, self.internet = Namespace(), Namespace(), Namespace()
+    `beside`: the network of a client that gets a second uplink here, with a router and an internet host of its own. Its default
+    route comes after the first one, but a rule has what is sent from its address go by it."""
+
+    def __init__(self, beside=None):
+        link, lan, wan = ("eth0", "192.168.77", "11.0.0") if beside is None else (UPLINK, "192.168.78", "11.0.1")
+        self.client = Namespace() if beside is None else beside.client
+        self.router, self.internet = Namespace(), Namespace()
+        self._own = [self.router, self.internet, *([self.client] if beside is None else [])]
         self.client.ip(
-            f"link add eth0 type veth peer name lan netns {self.router.path}",
-            f"addr add {CLIENT}/24 dev eth0",
-            "link set eth0 up",
+            f"link add {link} type veth peer name lan netns {self.router.path}",
+            f"addr add {lan}.2/24 dev {link}",
+            f"link set {link} up",
         )
         self.internet.ip(
             f"link add eth0 type veth peer name wan netns {self.router.path}",
-            f"addr add {INTERNET}/24 dev eth0",
+            f"addr add {wan}.2/24 dev eth0",
             "link set eth0 up",
         )
         self.router.ip(
-            f"addr add {ROUTER}/24 dev lan",
+            f"addr add {lan}.1/24 dev lan",
             f"addr add {ROUTER_PUBLIC}/24 dev lan",
             "link set lan up",
-            f"addr add {WAN}/24 dev wan",
+            f"addr add {wan}.1/24 dev wan",
             "link set wan up",
         )
-        self.internet.ip(f"route add 12.0.0.0/24 via {WAN}")
-        self.client.ip(f"route add default via {ROUTER}")
+        self.internet.ip(f"route add 12.0.0.0/24 via {wan}.1")
+        if beside is None:
+            self.client.ip(f"route add default via {lan}.1")
+        else:
+            self.client.ip(
+                f"route add default via {lan}.1 dev {link} metric 200",
+                f"route add default via {lan}.1 dev {link} table 78",
+                f"rule add from {lan}.2 table 78",
+            )
         self.router.sysctl("net/ipv4/ip_forward", 1)
         # The router sends no redirects and limits no ICMP: each refusal is to be seen.
         self.router.sysctl("net/ipv4/icmp_ratelimit", 0)
-        self.router.nft(_RULESET)
+        self.router.nft(_RULESET.replace("CLIENT_PUBLIC", CLIENT_PUBLIC).replace("LAN", lan))
 
     def enable_ipv6(self):
         """Gives the hosts IPv6 addresses; the router's firewall lets nothing from the internet pass that miniupnpd did not
@@ -237,7 +255,7 @@ class Network:
         self.router.nft("insert rule inet lab input meta l4proto ipv6-icmp accept\n")
 
     def close(self):
-        for namespace in self.client, self.router, self.internet:
+        for namespace in self._own:
             namespace.close()
 
     def stop_requests(self):

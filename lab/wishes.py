@@ -1,10 +1,11 @@
 """The cases of what `plum map` is asked for: leave, lifetimes, descriptions, protocols, commands; and of why it fails."""
 
 import json
+import re
 
 from cases import TCP_PORT, UDP_PORT, WISHED_PORT, case
 from command import _end, _plum
-from network import CLIENT, CLIENT_IPV6, WAN
+from network import CLIENT, CLIENT_IPV6, UPLINK, UPLINK_CLIENT, UPLINK_WAN, WAN
 from program import Failed
 
 _CONTROL_C = b"\x03"
@@ -72,6 +73,31 @@ def plum_map_protocols(lab):
         terminal.type(_CONTROL_C)
         _end(terminal, 0)
         lab.check_unmapped()
+
+
+@case
+def plum_map_interface(lab):
+    """`plum map --interface` maps at the router of a second uplink, by each protocol, and bytes pass there; the first has nothing."""
+    lab.start_gateway()
+    second = lab.add_uplink()
+    for words, name in ("pcp-only", "PCP"), ("nat-pmp", "NAT-PMP"), ("upnp", "UPnP-IGD"):
+        options = "--plain", "--interface", UPLINK, "--protocol", words
+        terminal = _plum(lab, "map", TCP_PORT, *options)
+        terminal.expect(rf"{TCP_PORT}/tcp mapped {re.escape(UPLINK_WAN)}:{TCP_PORT} by {name}\n")
+        if (target := second.mappings().get(("tcp", TCP_PORT))) != (UPLINK_CLIENT, TCP_PORT):
+            raise Failed(f"the second router forwards to {target}")
+        if lab.net.mappings():
+            raise Failed(f"the first router forwards {lab.net.mappings()}")
+        second.pass_bytes("tcp", UPLINK_WAN, TCP_PORT, UPLINK_CLIENT, TCP_PORT)
+        terminal.type(_CONTROL_C)
+        _end(terminal, 0)
+        if second.mappings():
+            raise Failed(f"the second router still forwards {second.mappings()}")
+    terminal = _plum(lab, "map", TCP_PORT, "--plain")
+    terminal.expect(rf"{TCP_PORT}/tcp mapped {_ADDRESS}:{TCP_PORT} by PCP\n")
+    terminal.type(_CONTROL_C)
+    _end(terminal, 0)
+    lab.check_unmapped()
 
 
 @case
