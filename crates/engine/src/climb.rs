@@ -38,22 +38,18 @@ impl Engine {
         {
             if now < at {
                 // A protocol with an open request may go out and return before the turn comes.
-                let rungs = self.rungs(now, key);
-                if let Some(mapping) = self.mappings.by_key.get_mut(&key) {
-                    mapping.ladder.drop_gone(&rungs);
-                }
+                self.present_rungs(now, key);
                 return self.timers.set(Timer::Mapping(key), at);
             }
             // Its turn in the pace has come.
             (*not_before, has_turn) = (None, true);
         }
-        let works = |protocol| works_in(&self.cx, protocol);
-        if !Protocol::ASKING.into_iter().any(works) {
+        if !Protocol::ASKING.into_iter().any(|protocol| works_in(&self.cx, protocol)) {
             self.probe_unasked(now);
         }
         loop {
-            let rungs = self.rungs(now, key);
-            let Some(mapping) = self.mappings.by_key.get_mut(&key) else { return };
+            let rungs = self.present_rungs(now, key);
+            let Some(mapping) = self.mappings.by_key.get(&key) else { return };
             let held_by = mapping.held_by();
             match mapping.ladder.next(now, &rungs, held_by) {
                 NextStep::Ask(rung) => {
@@ -72,6 +68,16 @@ impl Engine {
                 NextStep::NoneLeft(retry_at) => return self.fail(now, key, retry_at),
             }
         }
+    }
+
+    /// The state of each rung for one mapping. Open requests to rungs that are out or gone are left.
+    fn present_rungs(&mut self, now: Time, key: Key) -> Vec<RungState> {
+        let rungs = self.rungs(now, key);
+        let mapping = self.mappings.by_key.get_mut(&key);
+        for rung in mapping.map_or_else(Vec::new, |mapping| mapping.ladder.take_gone(&rungs)) {
+            with_driver!(self, now, rung.protocol(), leave(key, rung));
+        }
+        rungs
     }
 
     /// Takes a turn in the pace for a mapping that the program does not wait for. Returns whether the turn is now.

@@ -96,8 +96,7 @@ impl Ladder {
     }
 
     /// The next step. `held_by`: the rung that holds the mapping, which is not asked here.
-    pub fn next(&mut self, now: Time, rungs: &[RungState], held_by: Option<Rung>) -> NextStep {
-        self.drop_gone(rungs);
+    pub fn next(&self, now: Time, rungs: &[RungState], held_by: Option<Rung>) -> NextStep {
         // The answer may be another one then.
         let (mut look_at, mut is_open) = (None, false);
         for state in rungs {
@@ -132,12 +131,14 @@ impl Ladder {
         if is_open { NextStep::Wait(look_at) } else { NextStep::NoneLeft(look_at) }
     }
 
-    /// Forgets open requests to rungs that are out or gone: the drivers have dropped them.
-    pub fn drop_gone(&mut self, rungs: &[RungState]) {
+    /// Takes out the rungs with open requests that are out or gone: the answers of those that still have a driver are
+    /// no longer waited for.
+    pub fn take_gone(&mut self, rungs: &[RungState]) -> Vec<Rung> {
         let is_there = |rung| {
             rungs.iter().any(|state| matches!(state, RungState::Open { rung: open, .. } if *open == rung))
         };
-        self.tries.retain(|tried| tried.asked_at.is_none() || is_there(tried.rung));
+        let is_gone = |tried: &mut Try| tried.asked_at.is_some() && !is_there(tried.rung);
+        self.tries.extract_if(.., is_gone).map(|tried| tried.rung).collect()
     }
 
     /// Records a request to a rung.
