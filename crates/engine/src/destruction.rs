@@ -190,7 +190,7 @@ impl Engine {
 
     /// Whether the deletion of an entry could remove the one that holds the mapping: a UPnP deletion names the external
     /// port, a PCP or NAT-PMP deletion the internal port, and a gateway may keep one table for all protocols.
-    fn could_hit_holder(&self, slot: Slot, mapping: &GatewayMapping) -> bool {
+    pub(super) fn could_hit_holder(&self, slot: Slot, mapping: &GatewayMapping) -> bool {
         let Some(hold) = mapping.hold() else { return false };
         if hold.slot == slot {
             return true;

@@ -2,7 +2,8 @@
 
 use super::driver::{Key, RequestKind, Rung, Slot};
 use super::io::Protocol;
-use super::mapping::{Hold, MappingState};
+use super::ledger::Entry;
+use super::mapping::{GatewayMapping, Hold, MappingState};
 use super::schedule::{counted_lifetime, packets, renewal_at};
 use super::{Drivers, Engine, Timer, with_driver};
 use crate::log::log;
@@ -58,6 +59,19 @@ impl Engine {
             self.mappings.seeking.insert(key);
             self.climb(now, key);
         }
+    }
+
+    /// An entry has appeared that the mapping does not need. If it may have replaced the one that holds the mapping, the
+    /// lifetime is now its own: the holder is asked again.
+    pub(super) fn handle_superfluous(&mut self, now: Time, key: Key) {
+        let replaces = |mapping: &GatewayMapping, entry: &Entry| {
+            mapping.held_by() != Some(entry.slot.rung) && self.could_hit_holder(entry.slot, mapping)
+        };
+        let mapping = self.mappings.by_key.get(&key);
+        if mapping.is_some_and(|mapping| self.cx.ledger.of(key).any(|entry| replaces(mapping, entry))) {
+            self.timers.set_sooner(Timer::Mapping(key), now + CONFIRM_AFTER);
+        }
+        self.delete_superfluous(now, key);
     }
 
     /// The lifetime has ended without an answered renewal: the mapping seeks a rung again.

@@ -38,7 +38,7 @@ impl Engine {
             Notice::FirewallOff { key, rung } => self.handle_firewall_off(now, key, rung),
             Notice::FirewallOn => self.handle_firewall_on(),
             Notice::ServiceRestarted { rung } => self.remake_those_of(now, rung),
-            Notice::Superfluous { key } => self.delete_superfluous(now, key),
+            Notice::Superfluous { key } => self.handle_superfluous(now, key),
             Notice::Unanswered => self.listen_to_notifications(),
             Notice::BetterService => self.seek_better(),
             Notice::SignOfLife => self.note_change(now),

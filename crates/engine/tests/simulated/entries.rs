@@ -219,3 +219,20 @@ fn a_refusal_for_the_entry_of_another_protocol_ends_with_that_entry() {
         world.timeline(id)
     );
 }
+
+#[test]
+fn a_late_entry_at_the_holders_port_does_not_end_the_mapping_with_its_own_lease() {
+    let mut world = World::new();
+    // The answer of PCP and then that of UPnP come to a mapping for which both were asked.
+    world.gateway().faults.silence.pcp = Times::Next(1);
+    world.gateway().faults.closed.natpmp = true;
+    world.gateway().faults.delay = Duration::from_millis(40);
+    world.gateway().faults.leases = gateway::Leases::GoneAfter(secs(2));
+    let id = world.create(Tcp, 8000);
+    world.run_until(|world| world.is_success(id));
+    assert_eq!(world.success(id).map(|success| success.0), Some(Protocol::Pcp));
+    world.run_for(secs(10));
+    let added = [gateway::Action::AddPortMapping, gateway::Action::AddAnyPortMapping];
+    assert_eq!(added.map(|action| world.counts().of(Kind::Soap(action))).iter().sum::<u64>(), 1);
+    assert_eq!(world.table().len(), 1, "{:?}", world.timeline(id));
+}
