@@ -364,9 +364,13 @@ impl<'a> ReferenceGateway<'a> {
         ]
     }
 
-    /// Whether a deletion by the protocol that made an entry takes it out, and one by UPnP where that has taken it over.
+    /// Whether a deletion by the protocol that made an entry takes it out, and one by UPnP or PCP where that has taken it
+    /// over: the library deletes it by the protocol that prolonged it last.
     pub fn deletes(&self, entry: &TableEntry) -> bool {
-        self.deletes_by(entry.made_by, entry) && (!is_upnps(entry) || self.deletes_by(Protocol::Upnp, entry))
+        let is_pcps = entry.nonce.is_some();
+        self.deletes_by(entry.made_by, entry)
+            && (!is_upnps(entry) || self.deletes_by(Protocol::Upnp, entry))
+            && (!is_pcps || self.deletes_by(Protocol::Pcp, entry))
     }
 
     fn deletes_by(&self, holder: Protocol, entry: &TableEntry) -> bool {
