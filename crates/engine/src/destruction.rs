@@ -454,4 +454,5 @@ fn is_failed_by_pcp(entry: &Entry) -> bool {
 /// Whether an entry without a mapping is still to be deleted.
 fn is_left_over(entry: &Entry) -> bool {
     matches!(entry.deletion, DeletionState::Unasked | DeletionState::Failed)
+        || entry.deletion == DeletionState::Unawaited && entry.is_certain
 }
