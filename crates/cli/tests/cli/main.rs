@@ -12,6 +12,7 @@ mod forged;
 mod harness;
 #[cfg(target_os = "linux")] // network namespaces
 mod ipv6;
+#[path = "../../src/json_page/page.rs"]
 mod json_page;
 mod list;
 mod list_tables;
