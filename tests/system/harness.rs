@@ -1,5 +1,9 @@
 //! A program that uses the library, and routers with gateways behind cables.
 
+#[path = "far_side.rs"]
+mod far_side;
+
+use far_side::FarSide;
 use plum_engine::io::{Allowed, MappingId, Suggestion, Wanted};
 use plum_gateway::core::Gateway;
 use plum_gateway::server::{Config, Server};
@@ -13,20 +17,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Whatever has not happened after this long never will.
 pub const LONG: Duration = Duration::from_secs(20);
 
-type Job = Box<dyn FnOnce() + Send>;
-
 /// A router: a network namespace of its own at the far end of a cable, with a simulated gateway in it.
 pub struct Router {
     server: Server,
-    /// Run on a thread in the namespace.
-    jobs: Option<Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    far: FarSide,
 }
 
 impl Router {
@@ -43,36 +42,20 @@ impl Router {
 
     /// The same, behind our interface `lan`*link*, which may have been another router's address before.
     pub fn start_behind(link: u8, net: u8, change: impl Fn(&mut Config)) -> Router {
-        let (jobs, to_do) = channel::<Job>();
-        let (tell, told) = channel();
-        let thread = std::thread::spawn(move || {
-            // SAFETY: unshare(2) takes no pointers; with CLONE_NEWNET it concerns this thread and its children alone.
-            assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "the test may make namespaces");
-            // SAFETY: gettid(2) has no precondition.
-            tell.send(unsafe { libc::gettid() }).expect("the test waits");
-            for job in to_do {
-                job();
-            }
-        });
-        let thread_id = told.recv_timeout(LONG).expect("a thread in a namespace of its own");
-        ip(&format!("link add lan{link} type veth peer name wan netns {thread_id}"));
-        ip(&format!("link set lan{link} up"));
+        let far = FarSide::start(&format!("lan{link}"), "wan");
         ip(&format!("addr add 10.{net}.0.2/24 dev lan{link}"));
         let mut config = Config::at(Ipv4Addr::new(10, net, 0, 1));
         config.gateway.external_address = Ipv4Addr::new(203, 0, 113, net);
         config.multicast = true;
         change(&mut config);
-        let (tell, told) = channel();
-        let run = move || {
+        let server = far.run(move || {
             ip("link set lo up");
             ip("link set wan up");
             ip(&format!("addr add 10.{net}.0.1/24 dev wan"));
             // Its sockets, and the thread that it starts, are of this namespace.
-            tell.send(Server::start(config).expect("a gateway")).unwrap_or_else(|_| panic!("the test waits"));
-        };
-        jobs.send(Box::new(run)).expect("the thread waits");
-        let server = told.recv_timeout(LONG).expect("the gateway has started");
-        Router { server, jobs: Some(jobs), thread: Some(thread) }
+            Server::start(config).expect("a gateway")
+        });
+        Router { server, far }
     }
 
     /// Runs `ip` in the router's namespace.
@@ -83,10 +66,7 @@ impl Router {
 
     /// Does something in the router's namespace.
     pub fn run<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> T {
-        let (tell, told) = channel();
-        let job = move || tell.send(act()).unwrap_or_else(|_| panic!("the test waits"));
-        self.jobs.as_ref().expect("it runs").send(Box::new(job)).expect("the thread waits");
-        told.recv_timeout(LONG).expect("it has run")
+        self.far.run(act)
     }
 
     /// Looks at the gateway, or changes it.
@@ -107,16 +87,6 @@ impl Router {
     /// Waits until the gateway is as wanted.
     pub fn wait_until(&self, what: &str, is_so: impl Fn(&Gateway) -> bool) {
         assert!(self.server.wait_until(LONG, is_so), "it never came to pass that {what}");
-    }
-}
-
-impl Drop for Router {
-    fn drop(&mut self) {
-        // The thread's work ends with those who could give it some.
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -6,6 +6,7 @@ mod address;
 mod causes;
 mod exec;
 #[cfg(target_os = "linux")] // network namespaces
+#[path = "../../../../tests/system/far_side.rs"]
 mod far_side;
 #[cfg(target_os = "linux")] // network namespaces
 mod forged;
@@ -27,6 +28,8 @@ mod others;
 #[cfg(target_os = "linux")] // network namespaces
 mod pictures;
 mod probe;
+#[cfg(target_os = "linux")] // network namespaces
+mod routers;
 mod signals;
 mod status;
 mod terminal;

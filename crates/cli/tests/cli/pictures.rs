@@ -3,8 +3,8 @@
 //! docs/draw writes the picture: it runs the test below with `PLUM_DRAW` in the environment. The commands are the real ones, on a terminal, at a
 //! simulated gateway in a network of its own. Only the times of answers and of renewals are replaced, since these differ with each run.
 
-use super::far_side::gateway_behind;
 use super::harness::{LONG, order, plum};
+use super::routers::gateway_behind;
 use anstyle::{AnsiColor, Style};
 use anstyle_svg::{Palette, Term, VGA};
 use plum_gateway::core::Igd;

@@ -1,7 +1,7 @@
 //! `--interface` on machines with two uplinks, each with a router of its own.
 
-use super::far_side::gateway_behind;
 use super::harness::{Running, order, plum, run, run_for_lines, table};
+use super::routers::gateway_behind;
 use plum_gateway::server::{Config, Server};
 use plum_testkit::namespace::{ip, is_inside};
 use rustix::process::Signal;

@@ -1,6 +1,6 @@
 //! The addresses of this machine, and the interface toward the internet.
 
-use crate::far_side::FarSide;
+use crate::hosts::host_behind;
 use crate::{OURS, add_ipv6_cable, addresses, known, set, v6, wait_until};
 use plum_engine::ipv6::{Ipv6Addresses, LocalAddress};
 use plum_runtime::net;
@@ -64,7 +64,7 @@ fn an_address_that_another_host_has_is_left_out() {
     if !is_inside("addresses::an_address_that_another_host_has_is_left_out") {
         return;
     }
-    let _far = FarSide::start("lan", OURS, "2600:0:0:7::9");
+    let _far = host_behind("lan", OURS, "2600:0:0:7::9");
     // The first probe may be lost while the link comes up.
     set("lan", "dad_transmits", "200");
     ip("-6 addr add 2600:0:0:7::9/64 dev lan");

@@ -2,7 +2,9 @@
 #![cfg(target_os = "linux")]
 
 mod addresses;
+#[path = "../../../../tests/system/far_side.rs"]
 mod far_side;
+mod hosts;
 mod routes;
 mod sockets;
 

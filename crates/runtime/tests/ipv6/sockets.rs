@@ -1,6 +1,7 @@
 //! Sockets at an address of ours, on the link that is wanted.
 
 use crate::far_side::FarSide;
+use crate::hosts::host_behind;
 use crate::{OURS, add_ipv6_cable, v6, wait_for};
 use mio::Interest;
 use plum_runtime::net::tcp::{Incoming, Tcp};
@@ -82,7 +83,7 @@ fn udp_reaches_the_link_local_address_of_the_named_link() {
         return;
     }
     let links = [("one", "2600:0:0:1::2", "2600:0:0:1::1"), ("two", "2600:0:0:2::2", "2600:0:0:2::1")];
-    let far = links.map(|(name, ours, theirs)| FarSide::start(name, ours, theirs));
+    let far = links.map(|(name, ours, theirs)| host_behind(name, ours, theirs));
     // Each source on each link: what decides is the interface.
     for far in &far {
         far.run(|| ip("-6 route add default via fe80::2 dev far"));
@@ -107,7 +108,7 @@ fn tcp_reaches_the_link_local_address_of_the_named_link() {
         return;
     }
     let links = [("one", "2600:0:0:1::2", "2600:0:0:1::1"), ("two", "2600:0:0:2::2", "2600:0:0:2::1")];
-    let far = links.map(|(name, ours, theirs)| FarSide::start(name, ours, theirs));
+    let far = links.map(|(name, ours, theirs)| host_behind(name, ours, theirs));
     for (far, (name, source, _)) in far.iter().zip(links) {
         answer_by_tcp(far, name);
         let mut tcp = Tcp::connect_from(v6(source), index(name), their_link_local(), &Uplink::default())
@@ -135,8 +136,8 @@ fn searches_leave_by_the_named_link_and_answers_tell_theirs() {
     if !is_inside("sockets::searches_leave_by_the_named_link_and_answers_tell_theirs") {
         return;
     }
-    let far = FarSide::start("one", OURS, "2600:0:0:7::1");
-    let _other = FarSide::start("two", "2600:0:0:2::2", "2600:0:0:2::1");
+    let far = host_behind("one", OURS, "2600:0:0:7::1");
+    let _other = host_behind("two", "2600:0:0:2::2", "2600:0:0:2::1");
     let (one, their_address) = (index("one"), SocketAddr::new(v6("2600:0:0:7::1").into(), 1900));
     // From our address to the group of the site, and from the link-local one to that of the link, and to fe80::1.
     for (local, to) in [(OURS, "ff05::c"), ("fe80::2", "ff02::c"), ("fe80::2", "fe80::1"), (OURS, "fe80::1")]
@@ -167,7 +168,7 @@ fn who_is_behind_a_router_or_on_another_link_is_not_on_link() {
     }
     ip("link set lo up");
     add_ipv6_cable("lan");
-    let _other = FarSide::start("two", "2600:0:0:2::2", "2600:0:0:2::1");
+    let _other = host_behind("two", "2600:0:0:2::2", "2600:0:0:2::1");
     ip("-6 route add default via fe80::1 dev lan");
     let udp = Udp::unconnected(v6(OURS).into(), index("lan"), 2, &Uplink::default()).expect("a socket");
     let is_on_link =
@@ -190,7 +191,7 @@ fn listeners_hear_their_group_on_their_link_beside_those_of_ipv4() {
         return;
     }
     let far = [("one", OURS, "2600:0:0:7::1"), ("two", "2600:0:0:2::2", "2600:0:0:2::1")]
-        .map(|(name, ours, theirs)| FarSide::start(name, ours, theirs));
+        .map(|(name, ours, theirs)| host_behind(name, ours, theirs));
     ip("addr add 10.1.0.2/24 dev one");
     for (group, v4, port) in [("ff02::1", [224, 0, 0, 1], 5350), ("ff02::c", [239, 255, 255, 250], 1900)] {
         let group = v6(group);
