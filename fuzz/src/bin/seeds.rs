@@ -325,6 +325,11 @@ fn addresses(seeds: &Seeds) {
     };
     let add = |number: u8, flags: u8| [both::ADD_ADDRESS, number, flags];
     let notice: &[u8] = &[both::NOTICE, 1];
+    // The route becomes one of this kind, and after a second one of that.
+    let away_for_a_second = |away: u8, back: u8| {
+        let to = |kind: u8| [both::ROUTE, kind, 0, both::NOTICE, 1];
+        life(&[&to(away)[..], &run(SECOND), &to(back)].concat())
+    };
     let mut lists: Vec<(String, Vec<u8>)> = vec![
         ("life".into(), life(&[])),
         ("renumbering".into(), life(&[&add(80, 0)[..], &[both::CHANGE_ADDRESS, 0, 1], notice].concat())),
@@ -338,44 +343,12 @@ fn addresses(seeds: &Seeds) {
             [&[both::SYSTEM, 3][..], &life(&[both::SYSTEM, 0, both::NOTICE, 0])].concat(),
         ),
         ("nothing-opens".into(), life(&[both::SYSTEM, 12, both::NOTICE, 0, both::RUN, 12, both::SYSTEM, 0])),
-        (
-            "no-route".into(),
-            life(&[
-                both::ROUTE,
-                0,
-                0,
-                both::NOTICE,
-                1,
-                both::RUN,
-                SECOND,
-                both::ROUTE,
-                4,
-                0,
-                both::NOTICE,
-                1,
-            ]),
-        ),
+        ("no-route".into(), away_for_a_second(0, 4)),
         (
             "routers".into(),
             life(&[both::ROUTE, 4, 4, both::NOTICE, 1, both::RUN, 12, both::RUN, 12, both::RUN, 12]),
         ),
-        (
-            "direct".into(),
-            life(&[
-                both::ROUTE,
-                1,
-                0,
-                both::NOTICE,
-                1,
-                both::RUN,
-                SECOND,
-                both::ROUTE,
-                2,
-                0,
-                both::NOTICE,
-                1,
-            ]),
-        ),
+        ("direct".into(), away_for_a_second(1, 2)),
         ("source-route".into(), life(&[both::ROUTE_FROM, 70, 1, 5, 0, both::NOTICE, 1, both::RUN, SECOND])),
         ("no-ipv4".into(), [&[both::ROUTE_IPV4, 1][..], &life(&[both::SLEEP, HOUR])].concat()),
         (

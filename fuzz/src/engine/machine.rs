@@ -9,13 +9,11 @@ mod outputs;
 use crate::memory;
 use arbitrary::{Result, Unstructured};
 use plum_engine::Engine;
-use plum_engine::io::{
-    Allowed, Config, Event, ExchangeId, MappingId, OnCleanup, Output, Route, Socket, TcpEnd, Wanted,
-};
+use plum_engine::io::{Allowed, Config, ExchangeId, OnCleanup, Output, Route, Socket, TcpEnd, Wanted};
 use plum_engine::time::Time;
 use plum_gateway::core::{self as gateway, ConnectionId, Gateway, Igd};
 use plum_testkit::random::Seeded;
-use plum_testkit::world::{Checks, Seen};
+use plum_testkit::world::Checks;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -188,18 +186,17 @@ impl Machine {
 
     /// How many mappings there ever were.
     pub fn created(&self) -> usize {
-        self.checks.seen.len()
+        self.checks.created()
     }
 
     /// Whether cleanup is complete: nothing may be handed over any more.
     pub fn has_finished(&self) -> bool {
-        self.checks.finished_at.is_some()
+        self.checks.has_finished()
     }
 
     /// The program wants a mapping. Also while cleanup runs: the two may have crossed.
     pub fn create(&mut self, wanted: Wanted) {
-        let id = MappingId::try_from(self.created()).expect("few mappings");
-        self.checks.seen.insert(id, Seen::default());
+        let id = self.checks.create();
         self.call(|engine, now| engine.handle_create(now, id, wanted));
     }
 
@@ -208,9 +205,7 @@ impl Machine {
         if self.checks.cleanup_at.is_some() {
             return;
         }
-        let live = self.checks.seen.iter().filter(|(_, seen)| seen.destroyed_at.is_none());
-        let live: Vec<MappingId> = live.map(|(&id, _)| id).collect();
-        if let Some(&id) = live.get(which.checked_rem(live.len()).unwrap_or(0)) {
+        if let Some(id) = self.checks.live(which) {
             self.checks.destroy(self.now, id);
             self.call(|engine, now| engine.handle_destroy(now, id));
         }
@@ -392,10 +387,7 @@ impl Machine {
         let until = self.now + ENDING;
         while !self.has_finished() && self.step(until) {}
         assert!(self.has_finished(), "cleanup does not end within {ENDING:?}");
-        for (id, seen) in &self.checks.seen {
-            let destroyed = seen.events.iter().filter(|&&(_, event)| event == Event::Destroyed).count();
-            assert_eq!(destroyed, 1, "Destroyed of {id}");
-        }
+        self.checks.all_destroyed_once();
         let before = memory::held();
         drop(self.engine);
         assert_eq!(self.held + memory::held() - before, 0, "octets leaked");

@@ -4,13 +4,13 @@ use crate::memory;
 use arbitrary::{Result, Unstructured};
 use plum_engine::Engines;
 use plum_engine::io::{
-    Allowed, Arrival, Config, EngineId, Event, ExchangeId, MappingId, OnCleanup, Output, Route, Socket,
-    SocketId, Source, TcpEnd, Wanted,
+    Allowed, Arrival, Config, EngineId, ExchangeId, OnCleanup, Output, Route, Socket, SocketId, Source,
+    TcpEnd, Wanted,
 };
 use plum_engine::machine::{Command, Machine};
 use plum_engine::time::Time;
 use plum_testkit::random::Seeded;
-use plum_testkit::world::{Checks, GATEWAY, INTERFACE, Ipv6Home, LOCAL, ROUTER, Seen};
+use plum_testkit::world::{Checks, GATEWAY, INTERFACE, Ipv6Home, LOCAL, ROUTER};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -134,20 +134,19 @@ impl Home {
 
     /// How many mappings there ever were.
     pub fn created(&self) -> usize {
-        self.checks.seen.len()
+        self.checks.created()
     }
 
     /// Whether cleanup is complete.
     pub fn has_finished(&self) -> bool {
-        self.checks.finished_at.is_some()
+        self.checks.has_finished()
     }
 
     // What the program does.
 
     /// The program wants a mapping. Also while cleanup runs: the two may have crossed.
     pub fn create(&mut self, wanted: Wanted) {
-        let id = MappingId::try_from(self.created()).expect("few mappings");
-        self.checks.seen.insert(id, Seen::default());
+        let id = self.checks.create();
         self.call(|engines, now| engines.handle_command(now, Command::Create(id, wanted)));
     }
 
@@ -156,9 +155,7 @@ impl Home {
         if self.checks.cleanup_at.is_some() {
             return;
         }
-        let live = self.checks.seen.iter().filter(|(_, seen)| seen.destroyed_at.is_none());
-        let live: Vec<MappingId> = live.map(|(&id, _)| id).collect();
-        if let Some(&id) = live.get(which.checked_rem(live.len()).unwrap_or(0)) {
+        if let Some(id) = self.checks.live(which) {
             self.checks.destroy(self.now, id);
             self.call(|engines, now| engines.handle_command(now, Command::Destroy(id)));
         }
@@ -306,10 +303,7 @@ impl Home {
         while !self.has_finished() && self.step(until) {}
         assert!(self.has_finished(), "cleanup does not end within {ENDING:?}");
         assert!(self.sockets.is_empty(), "open after Finished: {:?}", self.sockets.keys());
-        for (id, seen) in &self.checks.seen {
-            let destroyed = seen.events.iter().filter(|&&(_, event)| event == Event::Destroyed).count();
-            assert_eq!(destroyed, 1, "Destroyed of {id}");
-        }
+        self.checks.all_destroyed_once();
         let before = memory::held();
         drop(self.engines);
         assert_eq!(self.held + memory::held() - before, 0, "octets leaked");

@@ -6,12 +6,10 @@
 use super::requests::{check_http, check_search};
 use crate::memory;
 use plum_engine::Engine;
-use plum_engine::io::{
-    Allowed, Config, Event, ExchangeId, MappingId, Output, Route, Socket, Suggestion, TcpEnd, Wanted,
-};
+use plum_engine::io::{Allowed, Config, ExchangeId, Output, Route, Socket, Suggestion, TcpEnd, Wanted};
 use plum_engine::time::Time;
 use plum_testkit::random::Seeded;
-use plum_testkit::world::{Checks, Seen};
+use plum_testkit::world::Checks;
 use plum_wire::Transport;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -137,11 +135,10 @@ impl Host {
 
     /// The program wants a mapping.
     pub fn create(&mut self, how: u8, port: u8) {
-        let Ok(id) = MappingId::try_from(self.checks.seen.len()) else { return };
-        if self.checks.seen.len() >= MAX_MAPPINGS {
+        if self.checks.created() >= MAX_MAPPINGS {
             return;
         }
-        self.checks.seen.insert(id, Seen::default());
+        let id = self.checks.create();
         let transport = if how & 1 == 0 { Transport::Tcp } else { Transport::Udp };
         let internal_port = NonZeroU16::new(8000 + u16::from(port % 8)).unwrap_or(NonZeroU16::MIN);
         let port = (how & 2 != 0).then_some(NonZeroU16::new(4711)).flatten();
@@ -156,9 +153,7 @@ impl Host {
 
     /// The program wants one of its mappings no more, if it has any.
     pub fn destroy(&mut self, which: usize) {
-        let live = self.checks.seen.iter().filter(|(_, seen)| seen.destroyed_at.is_none());
-        let live: Vec<MappingId> = live.map(|(&id, _)| id).collect();
-        if let Some(&id) = live.get(which.checked_rem(live.len()).unwrap_or(0)) {
+        if let Some(id) = self.checks.live(which) {
             self.checks.destroy(self.now, id);
             self.call(|engine, now| engine.handle_destroy(now, id));
         }
@@ -291,7 +286,7 @@ impl Host {
     /// Calls the engine, carries out what it wants done, and looks at what must hold.
     fn call(&mut self, act: impl FnOnce(&mut Engine, Time)) {
         act(&mut self.engine, self.now);
-        let most = MAX_OUTPUTS + MAX_OUTPUTS_A_MAPPING * self.checks.seen.len();
+        let most = MAX_OUTPUTS + MAX_OUTPUTS_A_MAPPING * self.checks.created();
         let mut outputs = 0;
         while let Some(output) = self.engine.poll_output() {
             outputs += 1;
@@ -299,12 +294,12 @@ impl Host {
             self.carry_out(output);
         }
         let is_waited_for = self.checks.seen.values().any(|seen| !seen.is_gone());
-        let is_over = self.checks.finished_at.is_some();
+        let is_over = self.checks.has_finished();
         assert!(is_over || !is_waited_for || self.engine.poll_timeout().is_some(), "mappings wait for ever");
     }
 
     fn carry_out(&mut self, output: Output) {
-        assert!(self.checks.finished_at.is_none(), "after Finished: {output:?}");
+        assert!(!self.checks.has_finished(), "after Finished: {output:?}");
         match output {
             Output::LookUpAddresses { .. } | Output::LookUpIpv6Route { .. } => {
                 panic!("{output:?} of the engine for IPv4")
@@ -370,14 +365,11 @@ impl Host {
         self.checks.cleanup(self.now);
         self.call(|engine, now| engine.handle_cleanup(now));
         let until = self.now + ENDING;
-        while self.checks.finished_at.is_none() && self.step(until) {}
-        assert!(self.checks.finished_at.is_some(), "cleanup does not end within {ENDING:?}");
+        while !self.checks.has_finished() && self.step(until) {}
+        assert!(self.checks.has_finished(), "cleanup does not end within {ENDING:?}");
         assert_eq!(self.engine.poll_timeout(), None, "after Finished");
         assert!(self.sockets.is_empty() && self.exchanges.is_empty(), "something is left open");
-        for (id, seen) in &self.checks.seen {
-            let destroyed = seen.events.iter().filter(|&&(_, event)| event == Event::Destroyed).count();
-            assert_eq!(destroyed, 1, "Destroyed of {id}");
-        }
+        self.checks.all_destroyed_once();
         let held_before = self.held_before;
         drop(self);
         assert_eq!(memory::held(), held_before, "octets leaked");

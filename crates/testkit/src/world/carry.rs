@@ -88,7 +88,7 @@ impl<E: Machine> World<E> {
             self.note(|| describe_output(&output));
             self.carry(engine, output);
         }
-        if self.checks.finished_at.is_some() {
+        if self.checks.has_finished() {
             let timeout = self.engine.poll_timeout();
             assert!(timeout.is_none(), "after Finished the engine still wants to be called at {timeout:?}");
         }

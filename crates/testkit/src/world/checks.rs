@@ -48,6 +48,25 @@ pub struct Checks {
 }
 
 impl Checks {
+    /// How many mappings there ever were.
+    pub fn created(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// The program creates a mapping, numbered from 0 on.
+    pub fn create(&mut self) -> MappingId {
+        let id = MappingId::try_from(self.created()).expect("few mappings");
+        self.seen.insert(id, Seen::default());
+        id
+    }
+
+    /// One of the mappings that the program has not destroyed, if there is any; a number beyond them begins anew.
+    pub fn live(&self, which: usize) -> Option<MappingId> {
+        let live = self.seen.iter().filter(|(_, seen)| seen.destroyed_at.is_none());
+        let live: Vec<MappingId> = live.map(|(&id, _)| id).collect();
+        live.get(which.checked_rem(live.len())?).copied()
+    }
+
     /// The program destroys a mapping.
     pub fn destroy(&mut self, now: Time, id: MappingId) {
         let seen = self.seen.get_mut(&id).expect("a mapping of this world");
@@ -125,6 +144,19 @@ impl Checks {
             assert!(seen.is_gone(), "Finished before the Destroyed of {id}");
         }
         self.finished_at = Some(now);
+    }
+
+    /// Whether cleanup is complete.
+    pub fn has_finished(&self) -> bool {
+        self.finished_at.is_some()
+    }
+
+    /// Each mapping was told `Destroyed`, once.
+    pub fn all_destroyed_once(&self) {
+        for (id, seen) in &self.seen {
+            let destroyed = seen.events.iter().filter(|&&(_, event)| event == Event::Destroyed).count();
+            assert_eq!(destroyed, 1, "Destroyed of {id}");
+        }
     }
 
     /// What must have happened by now.

@@ -252,7 +252,7 @@ impl<E: Machine> World<E> {
     /// The program begins anew after its cleanup, with what `renew` puts in place of the engine: the ids go on.
     pub fn begin_again(&mut self, renew: impl FnOnce(&mut E)) {
         self.note(|| "init".into());
-        assert!(self.checks.finished_at.is_some(), "a new engine beside an old one");
+        assert!(self.checks.has_finished(), "a new engine beside an old one");
         self.exchange_base += self.checks.last_exchange();
         self.checks = Checks::default();
         renew(&mut self.engine);
