@@ -22,7 +22,7 @@ fn protocol_number(transport: Transport) -> String {
 impl ReferenceGateway<'_> {
     /// Whether PCP may grant this address for a port of the client, at first or when it is asked again.
     pub fn may_grant(&self, transport: Transport, port: u16, address: IpAddr) -> bool {
-        let asked = Asked { transport, internal_port: port, external_port: port, lifetime: 3600 };
+        let asked = Asked::pinhole(transport, port);
         let mut gateway = self.fresh();
         gateway.forget_mappings();
         let first = self.map_answer(&mut gateway, asked);

@@ -95,13 +95,7 @@ impl Ipv6Place {
         if self.mismatch || is_small(gateway) || is_held || self.stale.contains(&(node, pinhole)) {
             return Expectation::Unclear;
         }
-        let port = key.internal_port.get();
-        let asked = Asked {
-            transport: transport(key.transport),
-            internal_port: port,
-            external_port: port,
-            lifetime: 3600,
-        };
+        let asked = Asked::pinhole(transport(key.transport), key.internal_port.get());
         match self.reference(world, node, source.address).asks_pcp(asked) {
             Answer::Grant(_) => Expectation::Granted(Protocol::Pcp),
             Answer::Refusal(12) => Expectation::Unclear,

@@ -180,13 +180,7 @@ impl Ipv6Place {
         let Event::Success { protocol: Protocol::UpnpIgd, address: IpAddr::V6(client), .. } = event else {
             return false;
         };
-        let port = key.internal_port.get();
-        let asked = Asked {
-            transport: transport(key.transport),
-            internal_port: port,
-            external_port: port,
-            lifetime: 3600,
-        };
+        let asked = Asked::pinhole(transport(key.transport), key.internal_port.get());
         let grants_in_vain =
             |(n, _): (usize, &Node)| self.reference(world, n, client).asks_pcp(asked) == Answer::Refusal(0);
         self.nodes(world).any(grants_in_vain)

@@ -33,6 +33,13 @@ pub struct Asked {
     pub lifetime: u32,
 }
 
+impl Asked {
+    /// What is asked for a pinhole.
+    pub fn pinhole(transport: Transport, port: u16) -> Asked {
+        Asked { transport, internal_port: port, external_port: port, lifetime: 3600 }
+    }
+}
+
 /// An answer to a PCP MAP request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {

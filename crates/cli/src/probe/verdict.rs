@@ -456,4 +456,4 @@ fn upper(text: &(impl Display + ?Sized)) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

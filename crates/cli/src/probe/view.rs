@@ -279,21 +279,11 @@ fn tried(out: &mut impl Write, mapping: Option<&Tried>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::verdict::judge;
+    use super::super::verdict::tests::{answered, by, pcp};
     use super::*;
-    use crate::probe::Choice;
 
     #[test]
     fn ipv6_has_rows_of_its_own() {
-        let took = Duration::from_millis(7);
-        let success = Some("Success".to_owned());
-        let pcp = Pcp {
-            version: 2,
-            result: success.clone(),
-            map_result: success,
-            is_usable: true,
-            is_address_mismatch: false,
-            epoch_secs: Some(9),
-        };
         let firewall = Firewall {
             address: "fe80::1".parse().unwrap(),
             friendly_name: "Router".into(),
@@ -321,9 +311,9 @@ mod tests {
             gateway: "fe80::1".parse().ok(),
             gateway_is_named: false,
             other_routers: vec!["fe80::2".parse().unwrap()],
-            pcp: Finding::Answered { took, answer: pcp },
-            firewall: Finding::Answered { took, answer: firewall },
-            choice: Choice { protocol: Some("PCP".into()), failures: Vec::new() },
+            pcp: pcp("Success"),
+            firewall: answered(firewall),
+            choice: by("PCP"),
             mapping: None,
         };
         let findings = Findings { ipv6, ..Findings::default() };

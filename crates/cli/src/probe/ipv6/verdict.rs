@@ -181,12 +181,9 @@ mod tests {
     use super::super::super::{Choice, Failed, Finding};
     use super::super::Firewall;
     use super::*;
+    use crate::probe::verdict::tests::{answered, by, pcp};
     use plum_engine::Reason;
     use std::time::Duration;
-
-    fn answered<T>(answer: T) -> Finding<T> {
-        Finding::Answered { took: Duration::from_millis(7), answer }
-    }
 
     fn asked() -> Ipv6 {
         Ipv6 {
@@ -198,21 +195,6 @@ mod tests {
             firewall: Finding::Silent,
             ..Ipv6::default()
         }
-    }
-
-    fn pcp(result: &str) -> Finding<Pcp> {
-        answered(Pcp {
-            version: 2,
-            result: Some(result.into()),
-            map_result: Some(result.into()),
-            is_usable: result == "Success",
-            is_address_mismatch: false,
-            epoch_secs: Some(9),
-        })
-    }
-
-    fn by(protocol: &str) -> Choice {
-        Choice { protocol: Some(protocol.into()), failures: Vec::new() }
     }
 
     fn firewall(firewall_enabled: Option<bool>, inbound_pinhole_allowed: Option<bool>) -> Finding<Firewall> {

@@ -23,11 +23,11 @@ fn silent() -> Findings {
     }
 }
 
-fn answered<T>(answer: T) -> Finding<T> {
+pub fn answered<T>(answer: T) -> Finding<T> {
     Finding::Answered { took: TOOK, answer }
 }
 
-fn pcp(result: &str) -> Finding<Pcp> {
+pub fn pcp(result: &str) -> Finding<Pcp> {
     answered(Pcp {
         version: 2,
         result: Some(result.into()),
@@ -39,7 +39,7 @@ fn pcp(result: &str) -> Finding<Pcp> {
 }
 
 /// The library would use this protocol.
-fn by(protocol: &str) -> Choice {
+pub fn by(protocol: &str) -> Choice {
     Choice { protocol: Some(protocol.into()), failures: Vec::new() }
 }
 
